@@ -1,0 +1,2 @@
+//! The `tower-plugins` command.
+fn main() {}

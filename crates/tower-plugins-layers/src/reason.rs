@@ -1,0 +1,179 @@
+//! One word for why something was refused, retried, ejected, cut or failed.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use crate::BoxError;
+
+/// Why something was refused, retried, ejected, cut or failed: the same word in the error, the
+/// metric, the span and the docs.
+///
+/// ```
+/// use tower_plugins_layers::{Reason, Refused};
+///
+/// let error: tower_plugins_layers::BoxError = Refused::new(Reason::RateLimited).into();
+/// assert_eq!(Reason::of(&*error), Some(Reason::RateLimited));
+/// assert_eq!(Reason::RateLimited.as_str(), "rate_limited");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// No token was free within the time that may be waited for one.
+    RateLimited,
+    /// No place was free within the time that may be waited for one.
+    ConcurrencyLimited,
+    /// The circuit breaker is open, or half-open with all its permits out.
+    BreakerOpen,
+    /// No endpoint can take the call.
+    NoEndpoint,
+    /// The call's total time is over.
+    DeadlineExceeded,
+    /// The attempt's time is over.
+    AttemptTimeout,
+    /// A streamed response was silent for too long.
+    StreamIdle,
+    /// The service takes no new calls.
+    Draining,
+    /// The call outlived the time it was given to finish, and was cancelled.
+    DrainCancelled,
+    /// The endpoint could not be reached.
+    ConnectFailed,
+    /// No connection to the endpoint was free within the time that may be waited for one.
+    PoolExhausted,
+    /// The connection broke while the call was under way.
+    ConnectionLost,
+    /// The response's head or body is larger than allowed.
+    ResponseTooLarge,
+    /// A service or layer of the program panicked.
+    Panicked,
+    /// The answer was a status that may be retried.
+    Status,
+}
+
+impl Reason {
+    /// The word, as it stands in metrics, spans and docs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::ConcurrencyLimited => "concurrency_limited",
+            Self::BreakerOpen => "breaker_open",
+            Self::NoEndpoint => "no_endpoint",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::AttemptTimeout => "attempt_timeout",
+            Self::StreamIdle => "stream_idle",
+            Self::Draining => "draining",
+            Self::DrainCancelled => "drain_cancelled",
+            Self::ConnectFailed => "connect_failed",
+            Self::PoolExhausted => "pool_exhausted",
+            Self::ConnectionLost => "connection_lost",
+            Self::ResponseTooLarge => "response_too_large",
+            Self::Panicked => "panicked",
+            Self::Status => "status",
+        }
+    }
+
+    const fn message(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate limit reached",
+            Self::ConcurrencyLimited => "too many calls under way",
+            Self::BreakerOpen => "circuit breaker open",
+            Self::NoEndpoint => "no endpoint can take the call",
+            Self::DeadlineExceeded => "deadline exceeded",
+            Self::AttemptTimeout => "attempt timed out",
+            Self::StreamIdle => "stream silent for too long",
+            Self::Draining => "draining: no new calls are taken",
+            Self::DrainCancelled => "cancelled: the call outlived its drain",
+            Self::ConnectFailed => "could not connect",
+            Self::PoolExhausted => "no connection free in time",
+            Self::ConnectionLost => "connection lost",
+            Self::ResponseTooLarge => "response larger than allowed",
+            Self::Panicked => "a service panicked",
+            Self::Status => "the answer was a retryable status",
+        }
+    }
+
+    /// The reason of the first [`Refused`] in `error`'s chain.
+    #[must_use]
+    pub fn of(error: &(dyn StdError + 'static)) -> Option<Self> {
+        Refused::find(error).map(Refused::reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The error of a layer or transport that ended a call, with its [`Reason`].
+#[derive(Debug)]
+pub struct Refused {
+    reason: Reason,
+    retry_after: Option<Duration>,
+    source: Option<BoxError>,
+}
+
+impl Refused {
+    /// A refusal for `reason`.
+    #[must_use]
+    pub const fn new(reason: Reason) -> Self {
+        Self {
+            reason,
+            retry_after: None,
+            source: None,
+        }
+    }
+
+    /// Says how long to wait before another call has a chance.
+    #[must_use]
+    pub const fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Sets the cause.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Why.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// How long to wait before another call has a chance, if that is known.
+    #[must_use]
+    pub const fn wait(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The first refusal in `error`'s chain.
+    #[must_use]
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(refused) = error.downcast_ref() {
+                return Some(refused);
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason.message())
+    }
+}
+
+impl StdError for Refused {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,171 @@
+//! The one body type.
+
+use std::any::Any;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tower_plugins_layers::BoxError;
+
+/// The body of every request and response that goes through a plugin.
+///
+/// It is made from any [`http_body::Body`] of [`Bytes`] with [`Body::new`], or from text and bytes
+/// with `From`. Dropping it ends the call it belongs to.
+///
+/// ```
+/// use tower_plugins::Body;
+///
+/// let body = Body::from("hello");
+/// assert_eq!(http_body::Body::size_hint(&body).exact(), Some(5));
+/// ```
+#[must_use = "a body does nothing unless it is read"]
+pub struct Body(Repr);
+
+enum Repr {
+    Empty,
+    Full(Bytes),
+    #[cfg(feature = "http")]
+    Incoming(hyper::body::Incoming),
+    Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>),
+}
+
+impl Body {
+    /// A body without a byte.
+    pub const fn empty() -> Self {
+        Self(Repr::Empty)
+    }
+
+    /// The body `body`. A `Body` is taken as it is, a body that has ended is dropped at once, any
+    /// other is boxed.
+    pub fn new<B>(body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut body = Some(body);
+        let any = &mut body as &mut dyn Any;
+        if let Some(body) = any.downcast_mut::<Option<Self>>().and_then(Option::take) {
+            return body;
+        }
+        #[cfg(feature = "http")]
+        if let Some(body) = any
+            .downcast_mut::<Option<hyper::body::Incoming>>()
+            .and_then(Option::take)
+        {
+            return Self(Repr::Incoming(body));
+        }
+        match body {
+            Some(body) if !body.is_end_stream() => {
+                use http_body_util::BodyExt;
+                Self(Repr::Boxed(Box::pin(body.map_err(Into::into))))
+            }
+            _ => Self::empty(),
+        }
+    }
+
+    /// The bytes of this body, if they are all here.
+    pub(crate) fn as_full(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Repr::Full(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0 {
+            Repr::Empty => Poll::Ready(None),
+            Repr::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.0 = Repr::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            #[cfg(feature = "http")]
+            Repr::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Repr::Boxed(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Repr::Empty => true,
+            Repr::Full(_) => false,
+            #[cfg(feature = "http")]
+            Repr::Incoming(body) => body.is_end_stream(),
+            Repr::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Repr::Empty => SizeHint::with_exact(0),
+            Repr::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            #[cfg(feature = "http")]
+            Repr::Incoming(body) => body.size_hint(),
+            Repr::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() {
+            Self::empty()
+        } else {
+            Self(Repr::Full(bytes))
+        }
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::from(bytes).into()
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Bytes::from_static(text.as_bytes()).into()
+    }
+}
+
+impl From<&'static [u8]> for Body {
+    fn from(bytes: &'static [u8]) -> Self {
+        Bytes::from_static(bytes).into()
+    }
+}
+
+impl From<()> for Body {
+    fn from((): ()) -> Self {
+        Self::empty()
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Body")
+            .field(&http_body::Body::size_hint(self))
+            .finish()
+    }
+}

@@ -1,0 +1,299 @@
+//! What a config says, typed.
+//!
+//! Everything here is `Eq`: two specs that are equal describe the same plugin, and a reload keeps
+//! what is equal.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Number, Secret};
+
+/// The name of a plugin: 1 to 128 characters out of `A-Z a-z 0-9 . _ -`, the first a letter or a
+/// digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PluginName(Arc<str>);
+
+/// A whole config: the plugins that are to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The plugins by name. A plugin with `enabled: false` is not among them.
+    pub plugins: BTreeMap<PluginName, PluginSpec>,
+}
+
+/// One plugin: how calls to it are treated, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PluginSpec {
+    /// Its name.
+    pub name: PluginName,
+    /// How calls are treated. A change of it restacks the plugin: connections survive.
+    pub policy: Policy,
+    /// Where the plugin is and how it is reached.
+    pub upstream: Upstream,
+}
+
+/// How calls to a plugin are treated: the layers of its stack. What is `None` is not armed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Policy {
+    /// How long a node that left the graph may finish its calls (`drain_timeout`).
+    pub drain_timeout: Duration,
+    /// The time a whole call may take, waits and retries included (`connection.request_timeout`).
+    pub deadline: Option<Duration>,
+    /// How long a streamed response may be silent (`connection.stream_idle_timeout`).
+    pub stream_idle_timeout: Option<Duration>,
+    /// The time one attempt may take until the head of its response (`retry.attempt_timeout`).
+    pub attempt_timeout: Option<Duration>,
+    /// `rate_limit`.
+    pub rate_limit: Option<RateLimitSpec>,
+    /// `concurrency`.
+    pub concurrency: Option<ConcurrencySpec>,
+    /// `retry`.
+    pub retry: Option<RetrySpec>,
+    /// `circuit_breaker`.
+    pub breaker: Option<BreakerSpec>,
+    /// `load_balancing`.
+    pub balance: BalanceStrategy,
+    /// `auth`.
+    pub credentials: CredentialsSpec,
+}
+
+/// `rate_limit`: a token bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateLimitSpec {
+    /// Tokens gained in a second.
+    pub requests_per_second: Number,
+    /// The most tokens the bucket holds.
+    pub burst_size: u32,
+    /// How long a call may wait for a token; zero refuses at once.
+    pub max_wait: Duration,
+}
+
+/// `concurrency`: a bulkhead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConcurrencySpec {
+    /// Calls under way at once.
+    pub max_concurrent: u32,
+    /// Calls that may wait for a place.
+    pub max_queued: u32,
+    /// How long a call may wait for a place.
+    pub max_wait: Duration,
+}
+
+/// `retry`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetrySpec {
+    /// Attempts beyond the first.
+    pub max_retries: u32,
+    /// The ceiling of the first backoff.
+    pub initial_interval: Duration,
+    /// The ceiling of any backoff.
+    pub max_interval: Duration,
+    /// How fast the ceiling grows.
+    pub multiplier: Number,
+    /// Whether a backoff is drawn between zero and its ceiling (full jitter), or is the ceiling.
+    pub random_jitter: bool,
+    /// Retries allowed as a share of calls (`budget_ratio`).
+    pub budget_ratio: Number,
+    /// Retries a second that are always allowed (`budget_min_per_second`).
+    pub budget_min_per_second: u32,
+    /// Paths (or gRPC methods) whose calls may be repeated, whatever their method. A trailing `*`
+    /// matches any rest.
+    pub idempotent: Vec<String>,
+    /// Bytes of a request's body kept for another attempt (`max_replay_bytes`).
+    pub max_replay_bytes: u64,
+}
+
+/// `circuit_breaker`: one per endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BreakerSpec {
+    /// Consecutive failures that open it; `None` when only the rate counts (`failure_threshold: 0`).
+    pub failure_threshold: Option<u32>,
+    /// The share of failures within `window` that opens it (`failure_rate`, 0 to 1).
+    pub failure_rate: Option<Number>,
+    /// The time over which `failure_rate` is taken.
+    pub window: Duration,
+    /// Calls within `window` before `failure_rate` is judged.
+    pub min_request_threshold: u32,
+    /// How long it stays open.
+    pub recovery_timeout: Duration,
+    /// Successes in half-open that close it; also the calls admitted at once in half-open.
+    pub success_threshold: u32,
+}
+
+/// `load_balancing.strategy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BalanceStrategy {
+    /// `peak-ewma`: of two endpoints drawn at random, the one with the lower expected latency.
+    #[default]
+    PeakEwma,
+    /// `round-robin`.
+    RoundRobin,
+}
+
+/// `auth`: what is sent with each attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CredentialsSpec {
+    /// `none`.
+    #[default]
+    None,
+    /// `api-key`.
+    ApiKey {
+        /// The header that carries it (`header`, default `x-api-key`).
+        header: http::HeaderName,
+        /// The key.
+        key: Secret,
+    },
+    /// `bearer`.
+    Bearer {
+        /// The token.
+        token: Secret,
+    },
+    /// `basic`.
+    Basic {
+        /// The user.
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+    /// `custom`: the headers of `auth.headers`.
+    Custom {
+        /// Name and value.
+        headers: Vec<(http::HeaderName, Secret)>,
+    },
+}
+
+/// Where a plugin is and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Upstream {
+    /// Its endpoints, in the order of the file; at least one.
+    pub endpoints: Vec<EndpointSpec>,
+    /// How connections to them are made and kept.
+    pub connection: ConnectionSpec,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct EndpointSpec {
+    /// Where it is.
+    pub address: Address,
+}
+
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Address {
+    /// `transport: http`: an origin, and a path that is put before each request's path.
+    Http {
+        /// Host and port.
+        authority: http::uri::Authority,
+        /// The path prefix, without a trailing slash; often empty.
+        prefix: String,
+    },
+    /// `transport: unix`: HTTP over the Unix socket at this path.
+    Unix {
+        /// The socket.
+        path: PathBuf,
+        /// The path prefix, without a trailing slash; often empty.
+        prefix: String,
+    },
+    /// `transport: in-process`: a service that the program registered under this name.
+    InProcess {
+        /// The name.
+        service: String,
+    },
+}
+
+/// `connection`, less the keys that are policy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ConnectionSpec {
+    /// `connection.protocol`.
+    pub protocol: Protocol,
+    /// Connections open at once to an endpoint.
+    pub max_connections: u32,
+    /// Connections kept open without a call.
+    pub max_idle_connections: u32,
+    /// How long a connection is kept without a call.
+    pub idle_timeout: Duration,
+    /// How long connecting may take.
+    pub connection_timeout: Duration,
+    /// Whether a connection serves more than one call.
+    pub keep_alive: bool,
+    /// The largest response head, in bytes.
+    pub max_response_head: u32,
+    /// The largest response body, in bytes; `None` is no limit.
+    pub max_response_body: Option<u64>,
+}
+
+/// `connection.protocol`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// `http1`.
+    #[default]
+    Http1,
+    /// `http2`: prior knowledge, no upgrade.
+    Http2,
+}
+
+impl PluginName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `name` may name a plugin.
+    #[must_use]
+    pub fn is_valid(name: &str) -> bool {
+        name.len() <= 128
+            && name
+                .as_bytes()
+                .first()
+                .is_some_and(u8::is_ascii_alphanumeric)
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+    }
+
+    /// The name, if it may name a plugin.
+    #[must_use]
+    pub fn new(name: &str) -> Option<Self> {
+        Self::is_valid(name).then(|| Self(name.into()))
+    }
+}
+
+impl std::borrow::Borrow<str> for PluginName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PluginName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http { authority, prefix } => write!(f, "http://{authority}{prefix}"),
+            Self::Unix { path, prefix } => write!(f, "unix:{}{prefix}", path.display()),
+            Self::InProcess { service } => write!(f, "in-process:{service}"),
+        }
+    }
+}

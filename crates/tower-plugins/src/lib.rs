@@ -1,0 +1,7 @@
+//! A plugin system for Rust.
+
+pub mod config;
+
+mod body;
+
+pub use body::Body;

@@ -1,0 +1,1 @@
+//! The examples of `tower-plugins`: run one with `cargo run --example NAME`.
