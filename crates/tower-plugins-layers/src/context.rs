@@ -1,0 +1,136 @@
+//! What the layers of one call tell one another.
+
+use http::Extensions;
+use tokio::time::Instant;
+
+/// What is known about a call, in its request's extensions.
+///
+/// The outermost party that knows of a call makes it; each layer uses what it needs and works
+/// without it: a layer used alone reads the clock itself.
+///
+/// ```
+/// use http::Request;
+/// use tower_plugins_layers::CallContext;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let mut request = Request::new(());
+/// request.extensions_mut().insert(CallContext::new().idempotent(true));
+/// assert!(CallContext::of(&request).unwrap().is_idempotent());
+/// # });
+/// ```
+#[derive(Clone, Debug)]
+pub struct CallContext {
+    start: Instant,
+    now: Instant,
+    deadline: Option<Instant>,
+    own_deadline: bool,
+    attempt: u32,
+    idempotent: bool,
+    priority: u8,
+}
+
+impl CallContext {
+    /// The context of a call that starts now.
+    #[must_use]
+    pub fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            start: now,
+            now,
+            deadline: None,
+            own_deadline: false,
+            attempt: 0,
+            idempotent: false,
+            priority: 0,
+        }
+    }
+
+    /// The context of `request`, if somebody made one.
+    #[must_use]
+    pub fn of<B>(request: &http::Request<B>) -> Option<&Self> {
+        request.extensions().get()
+    }
+
+    /// When this attempt of the call began as far as `extensions` tell; else the clock.
+    #[must_use]
+    pub fn now(extensions: &Extensions) -> Instant {
+        extensions
+            .get::<Self>()
+            .map_or_else(Instant::now, |context| context.now)
+    }
+
+    /// When the call began.
+    #[must_use]
+    pub const fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// When the call must be over.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether the deadline is the caller's own, not one from a policy.
+    #[must_use]
+    pub const fn has_own_deadline(&self) -> bool {
+        self.own_deadline
+    }
+
+    /// Attempts made before this one.
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Whether the caller says that the call may be repeated.
+    #[must_use]
+    pub const fn is_idempotent(&self) -> bool {
+        self.idempotent
+    }
+
+    /// How important the call is; 0 is the default, and what matters most is largest.
+    #[must_use]
+    pub const fn priority(&self) -> u8 {
+        self.priority
+    }
+
+    /// Sets the caller's own deadline.
+    #[must_use]
+    pub const fn own_deadline(mut self, at: Instant) -> Self {
+        self.deadline = Some(at);
+        self.own_deadline = true;
+        self
+    }
+
+    /// Says whether the call may be repeated.
+    #[must_use]
+    pub const fn idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = idempotent;
+        self
+    }
+
+    /// Sets the priority.
+    #[must_use]
+    pub const fn with_priority(mut self, priority: u8) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The same call's next attempt, which begins at `now`.
+    pub(crate) const fn begin_attempt(&mut self, attempt: u32, now: Instant) {
+        self.attempt = attempt;
+        self.now = now;
+    }
+
+    /// Tells the layers further in when the call must be over.
+    pub(crate) const fn set_deadline(&mut self, at: Instant) {
+        self.deadline = Some(at);
+    }
+}
+
+impl Default for CallContext {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,342 @@
+//! The time that a whole call may take.
+//!
+//! [`DeadlineLayer`] ends a call that has taken too long, with [`Reason::DeadlineExceeded`]: waits
+//! for tokens and permits, attempts and backoff of the layers inside it are all within the time.
+//!
+//! The deadline is the earliest of the policy's (`timeout` after the call began), the caller's own
+//! in the [`CallContext`], and the one of a `grpc-timeout` header. Layers further in find it in the
+//! call's context.
+//!
+//! It ends with the last byte of the response, so that a slow body counts. A *stream* is different
+//! (`text/event-stream`, gRPC, an upgrade): a policy's deadline ends at its head, from where only
+//! `stream_idle` bounds the silence between two frames. The caller's own deadline binds streams too.
+//!
+//! A call past its deadline fails even if nobody polls the service inside: that call is dropped with
+//! the future or body.
+//!
+//! # Order
+//! Outside retry and every layer that waits, inside whatever counts outcomes. Inside retry it would
+//! bound each attempt and the whole not at all; that is [`AttemptTimeout`](crate::AttemptTimeout).
+//!
+//! ```
+//! use std::time::Duration;
+//! use http::{Request, Response};
+//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_plugins_layers::{BoxError, DeadlineLayer, Reason};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
+//! let mut service = ServiceBuilder::new()
+//!     .layer(DeadlineLayer::new(Duration::from_secs(1)))
+//!     .service(service_fn(|_: Request<()>| async {
+//!         tokio::time::sleep(Duration::from_secs(5)).await;
+//!         Ok::<_, BoxError>(Response::new(String::new()))
+//!     }));
+//! let error = service.ready().await.unwrap().call(Request::new(())).await.unwrap_err();
+//! assert_eq!(Reason::of(&*error), Some(Reason::DeadlineExceeded));
+//! # });
+//! ```
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::timer::Timer;
+use crate::{BoxError, CallContext, Reason, Refused};
+
+/// Makes [`Deadline`] services.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeadlineLayer {
+    timeout: Option<Duration>,
+    stream_idle: Option<Duration>,
+}
+
+impl DeadlineLayer {
+    /// A call may take `timeout`.
+    #[must_use]
+    pub const fn new(timeout: Duration) -> Self {
+        Self {
+            timeout: Some(timeout),
+            stream_idle: None,
+        }
+    }
+
+    /// Only callers' own deadlines count.
+    #[must_use]
+    pub const fn of_callers() -> Self {
+        Self {
+            timeout: None,
+            stream_idle: None,
+        }
+    }
+
+    /// Bounds the silence between two frames of a streamed response. Unbounded by default.
+    #[must_use]
+    pub const fn stream_idle(mut self, idle: Duration) -> Self {
+        self.stream_idle = Some(idle);
+        self
+    }
+
+    /// When a call with `request` must be over, and whether that is the caller's own wish.
+    fn deadline<B>(&self, request: &mut Request<B>) -> (Option<Instant>, bool) {
+        let context = request.extensions().get::<CallContext>();
+        let (start, mut at, mut own) = context.map_or_else(
+            || (Instant::now(), None, false),
+            |context| {
+                (
+                    context.start(),
+                    context.deadline(),
+                    context.has_own_deadline(),
+                )
+            },
+        );
+        let known = at;
+        for (timeout, by_caller) in [
+            (self.timeout, false),
+            (grpc_timeout(request.headers()), true),
+        ] {
+            // A time too far for the clock is no deadline.
+            let Some(new) = timeout.and_then(|timeout| start.checked_add(timeout)) else {
+                continue;
+            };
+            if at.is_none_or(|at| new < at) {
+                at = Some(new);
+                own = by_caller;
+            }
+        }
+        if at != known {
+            if let Some(at) = at {
+                let extensions = request.extensions_mut();
+                extensions
+                    .get_or_insert_with(CallContext::new)
+                    .set_deadline(at);
+            }
+        }
+        (at, own)
+    }
+}
+
+/// The value of `grpc-timeout`: at most eight digits and a unit. Anything else is no deadline.
+fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let n: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(n * 3600),
+        "M" => Duration::from_secs(n * 60),
+        "S" => Duration::from_secs(n),
+        "m" => Duration::from_millis(n),
+        "u" => Duration::from_micros(n),
+        "n" => Duration::from_nanos(n),
+        _ => return None,
+    })
+}
+
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = Deadline<S>;
+
+    fn layer(&self, inner: S) -> Deadline<S> {
+        Deadline {
+            inner,
+            layer: *self,
+        }
+    }
+}
+
+/// Ends a call that has taken too long. See the [module](self).
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline<S> {
+    inner: S,
+    layer: DeadlineLayer,
+}
+
+impl<S, B, RB> Service<Request<B>> for Deadline<S>
+where
+    S: Service<Request<B>, Response = Response<RB>>,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody<RB>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let deadline = self.layer.deadline(&mut request);
+        ResponseFuture::new(self.inner.call(request), deadline, self.layer.stream_idle)
+    }
+}
+
+impl<'a, S, B, RB> Service<Request<B>> for &'a Deadline<S>
+where
+    &'a S: Service<Request<B>, Response = Response<RB>>,
+    <&'a S as Service<Request<B>>>::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody<RB>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<<&'a S as Service<Request<B>>>::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        (&self.inner).poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let deadline = self.layer.deadline(&mut request);
+        ResponseFuture::new(
+            (&self.inner).call(request),
+            deadline,
+            self.layer.stream_idle,
+        )
+    }
+}
+
+pin_project! {
+    /// The future of [`Deadline`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        timer: Timer,
+        at: Option<Instant>,
+        own: bool,
+        stream_idle: Option<Duration>,
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    const fn new(
+        inner: F,
+        (at, own): (Option<Instant>, bool),
+        stream_idle: Option<Duration>,
+    ) -> Self {
+        Self {
+            inner,
+            timer: Timer::maybe_at(at),
+            at,
+            own,
+            stream_idle,
+        }
+    }
+}
+
+impl<F, RB, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<RB>, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<Response<ResponseBody<RB>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(result) = this.inner.poll(cx) {
+            let response = result.map_err(Into::into)?;
+            let streams = is_stream(&response);
+            let at = this.at.filter(|_| *this.own || !streams);
+            let idle = this.stream_idle.filter(|_| streams);
+            // The timer moves on to the body, so that it is set at most once a call.
+            let timer = if at.is_some() {
+                std::mem::take(this.timer)
+            } else {
+                Timer::never()
+            };
+            return Poll::Ready(Ok(response.map(|inner| ResponseBody {
+                inner,
+                timer,
+                idle,
+                silence: Timer::never(),
+                started: false,
+                over: false,
+            })));
+        }
+        ready!(this.timer.poll(cx));
+        Poll::Ready(Err(Refused::new(Reason::DeadlineExceeded).into()))
+    }
+}
+
+/// Whether a response goes on for as long as it likes.
+fn is_stream<B>(response: &Response<B>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+        || response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| {
+                let value = value.as_bytes();
+                value.starts_with(b"text/event-stream") || value.starts_with(b"application/grpc")
+            })
+}
+
+pin_project! {
+    /// The body of [`Deadline`]'s responses.
+    #[derive(Debug)]
+    pub struct ResponseBody<B> {
+        #[pin]
+        inner: B,
+        timer: Timer,
+        idle: Option<Duration>,
+        silence: Timer,
+        started: bool,
+        over: bool,
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let this = self.project();
+        if *this.over {
+            return Poll::Ready(None);
+        }
+        // The deadline goes before the frame, or a body that always has one would outrun it. A
+        // body of one frame never sets the timer.
+        let reason = if *this.started && this.timer.poll(cx).is_ready() {
+            Reason::DeadlineExceeded
+        } else if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
+            *this.started = true;
+            *this.silence = Timer::never();
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        } else if !*this.started && this.timer.poll(cx).is_ready() {
+            Reason::DeadlineExceeded
+        } else {
+            let Some(idle) = *this.idle else {
+                return Poll::Pending;
+            };
+            if !this.silence.is_set() {
+                *this.silence = Timer::maybe_at(Instant::now().checked_add(idle));
+            }
+            ready!(this.silence.poll(cx));
+            Reason::StreamIdle
+        };
+        *this.over = true;
+        Poll::Ready(Some(Err(Refused::new(reason).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,3 @@
+//! What the layers promise, through their public API.
+
+mod contract;
