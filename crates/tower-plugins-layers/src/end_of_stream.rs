@@ -108,10 +108,10 @@ where
                     if let Some(held) = this.held.take() {
                         held.on_end(End::Complete(Some(trailers)));
                     }
-                } else if this.body.is_end_stream() {
-                    if let Some(held) = this.held.take() {
-                        held.on_end(End::Complete(None));
-                    }
+                } else if this.body.is_end_stream()
+                    && let Some(held) = this.held.take()
+                {
+                    held.on_end(End::Complete(None));
                 }
                 return Poll::Ready(Some(Ok(frame)));
             }

@@ -52,6 +52,25 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All reasons, in the order of their discriminants.
+    pub const ALL: [Self; 15] = [
+        Self::RateLimited,
+        Self::ConcurrencyLimited,
+        Self::BreakerOpen,
+        Self::NoEndpoint,
+        Self::DeadlineExceeded,
+        Self::AttemptTimeout,
+        Self::StreamIdle,
+        Self::Draining,
+        Self::DrainCancelled,
+        Self::ConnectFailed,
+        Self::PoolExhausted,
+        Self::ConnectionLost,
+        Self::ResponseTooLarge,
+        Self::Panicked,
+        Self::Status,
+    ];
+
     /// The word, as it stands in metrics, spans and docs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

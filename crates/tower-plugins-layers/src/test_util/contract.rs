@@ -3,6 +3,8 @@
 //! Each takes a layer that lets a plain call through. The layer is applied anew for every call, as
 //! axum does, wherever the contract is not about one service.
 
+#![allow(clippy::expect_used)] // a test that fails panics
+
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -248,7 +250,7 @@ where
 
 /// Makes a module of tests: the whole contract, for one layer.
 ///
-/// The layer must let some calls a second through, and is made once a test.
+/// The layer must let two calls through at once and some a second, and is made once a test.
 ///
 /// ```
 /// tower_plugins_layers::contract!(identity, tower_layer::Identity::new());

@@ -11,3 +11,12 @@ contract!(
     AttemptTimeoutLayer::new(Duration::from_secs(5))
 );
 contract!(deadline, DeadlineLayer::new(Duration::from_secs(5)));
+contract!(rate_limit, RateLimitLayer::new(1000.0, 1000));
+contract!(
+    rate_limit_with_waiting,
+    RateLimitLayer::new(1000.0, 1).max_wait(Duration::from_secs(1))
+);
+contract!(concurrency, ConcurrencyLayer::new(2));
+contract!(credentials, CredentialsLayer::bearer("token").unwrap());
+contract!(drain, DrainLayer::new(Drain::new()));
+contract!(trace, TraceLayer::new("plugin"));

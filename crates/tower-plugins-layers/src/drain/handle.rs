@@ -1,0 +1,143 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Context, Poll};
+
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::OnEnd;
+use crate::sharded::ShardedCount;
+
+/// The count of calls under way, and the power to end them.
+///
+/// Clones are handles to the same count.
+#[derive(Clone)]
+pub struct Drain(Arc<Shared>);
+
+struct Shared {
+    count: ShardedCount,
+    closed: AtomicBool,
+    /// Told when the count falls while closed.
+    fell: Notify,
+    cancel: CancellationToken,
+}
+
+impl Drain {
+    /// A count of nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Shared {
+            count: ShardedCount::new(),
+            closed: AtomicBool::new(false),
+            fell: Notify::new(),
+            cancel: CancellationToken::new(),
+        }))
+    }
+
+    /// Calls under way. While calls come and go it is a value near the truth.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.0.count.sum()
+    }
+
+    /// Refuses new calls from now on, with [`Reason::Draining`](crate::Reason::Draining).
+    pub fn close(&self) {
+        self.0.closed.store(true, SeqCst);
+        self.0.fell.notify_waiters();
+    }
+
+    /// Whether new calls are refused.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.load(SeqCst)
+    }
+
+    /// Ends the calls under way, with
+    /// [`Reason::DrainCancelled`](crate::Reason::DrainCancelled), and says how many there were.
+    /// Calls that begin later end so too.
+    #[allow(clippy::must_use_candidate)] // the count is a by-product
+    pub fn cancel(&self) -> usize {
+        let active = self.active();
+        self.0.cancel.cancel();
+        active
+    }
+
+    /// Resolves when the count was closed and the last call has ended. May be dropped and asked for
+    /// again.
+    pub async fn drained(&self) {
+        loop {
+            let mut fell = std::pin::pin!(self.0.fell.notified());
+            // Listening before looking: a call that ends in between is not missed.
+            fell.as_mut().enable();
+            if self.is_closed() && self.active() == 0 {
+                return;
+            }
+            fell.await;
+        }
+    }
+
+    pub(super) fn hold(&self) -> Option<Hold> {
+        self.0.count.increment();
+        let hold = Hold(self.clone());
+        // Counted first, then looked: whoever closes and then sums sees this call, or is seen here.
+        (!self.is_closed()).then_some(hold)
+    }
+
+    pub(super) fn cancelled(&self) -> Cancelled {
+        Cancelled {
+            drain: self.clone(),
+            wait: None,
+        }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain")
+            .field("active", &self.active())
+            .field("closed", &self.is_closed())
+            .finish()
+    }
+}
+
+/// One call in the count.
+#[derive(Debug)]
+pub struct Hold(Drain);
+
+impl OnEnd for Hold {}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let shared = &self.0.0;
+        shared.count.decrement();
+        if shared.closed.load(SeqCst) {
+            shared.fell.notify_waiters();
+        }
+    }
+}
+
+/// Waits to be cancelled; only a call that has to wait for something listens.
+#[derive(Debug)]
+pub(super) struct Cancelled {
+    drain: Drain,
+    wait: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+impl Cancelled {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let token = &self.drain.0.cancel;
+        self.wait
+            .get_or_insert_with(|| Box::pin(token.clone().cancelled_owned()))
+            .as_mut()
+            .poll(cx)
+    }
+}

@@ -1,0 +1,224 @@
+//! Calls that are counted until they end, and can be ended.
+//!
+//! [`DrainLayer`] counts each call from its beginning until its response's body has ended or been
+//! dropped, in a [`Drain`]: a handle that says how many there are, refuses new ones, waits for the
+//! last and cancels what is left. The end of a drain is a notification from the last call.
+//!
+//! A call that is cancelled ends with
+//! [`Reason::DrainCancelled`](crate::Reason::DrainCancelled): before its head as the call's error,
+//! after it as its body's.
+//!
+//! # Order
+//! Outermost, or just inside what counts outcomes: all waiting and backoff is part of the call.
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_plugins_layers::{BoxError, Drain, DrainLayer};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let drain = Drain::new();
+//! let service = ServiceBuilder::new()
+//!     .layer(DrainLayer::new(drain.clone()))
+//!     .service(service_fn(|_: Request<()>| async {
+//!         Ok::<_, BoxError>(Response::new("a body".to_owned()))
+//!     }));
+//! let response = service.oneshot(Request::new(())).await.unwrap();
+//! assert_eq!(drain.active(), 1);
+//! drop(response);
+//! drain.close();
+//! drain.drained().await;
+//! # });
+//! ```
+
+mod handle;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use self::handle::Cancelled;
+pub use self::handle::{Drain, Hold};
+use crate::{BoxError, EndOfStream, Reason, Refused};
+
+/// Makes services that count their calls in a [`Drain`].
+#[derive(Clone, Debug)]
+pub struct DrainLayer {
+    drain: Drain,
+}
+
+impl DrainLayer {
+    /// Counts calls in `drain`.
+    #[must_use]
+    pub const fn new(drain: Drain) -> Self {
+        Self { drain }
+    }
+}
+
+impl<S> Layer<S> for DrainLayer {
+    type Service = Draining<S>;
+
+    fn layer(&self, inner: S) -> Draining<S> {
+        Draining {
+            inner,
+            drain: self.drain.clone(),
+        }
+    }
+}
+
+/// Counts its calls. See the [module](self).
+#[derive(Clone, Debug)]
+pub struct Draining<S> {
+    inner: S,
+    drain: Drain,
+}
+
+impl<S, B, RB> Service<Request<B>> for Draining<S>
+where
+    S: Service<Request<B>, Response = Response<RB>>,
+    S::Error: Into<BoxError>,
+    RB: Body<Error: Into<BoxError>>,
+{
+    type Response = Response<ResponseBody<RB>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ResponseFuture::new(&self.drain, || self.inner.call(request))
+    }
+}
+
+impl<'a, S, B, RB> Service<Request<B>> for &'a Draining<S>
+where
+    &'a S: Service<Request<B>, Response = Response<RB>>,
+    <&'a S as Service<Request<B>>>::Error: Into<BoxError>,
+    RB: Body<Error: Into<BoxError>>,
+{
+    type Response = Response<ResponseBody<RB>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<<&'a S as Service<Request<B>>>::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        (&self.inner).poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ResponseFuture::new(&self.drain, || (&self.inner).call(request))
+    }
+}
+
+pin_project! {
+    /// The future of [`Draining`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        // `None` when the call was refused.
+        #[pin]
+        inner: Option<F>,
+        call: Option<(Hold, Cancelled)>,
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    fn new(drain: &Drain, call: impl FnOnce() -> F) -> Self {
+        match drain.hold() {
+            Some(hold) => Self {
+                inner: Some(call()),
+                call: Some((hold, drain.cancelled())),
+            },
+            None => Self {
+                inner: None,
+                call: None,
+            },
+        }
+    }
+}
+
+impl<F, RB, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<RB>, E>>,
+    E: Into<BoxError>,
+    RB: Body<Error: Into<BoxError>>,
+{
+    type Output = Result<Response<ResponseBody<RB>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let (Some(inner), Some((_, cancelled))) =
+            (this.inner.as_mut().as_pin_mut(), &mut this.call)
+        else {
+            return Poll::Ready(Err(Refused::new(Reason::Draining).into()));
+        };
+        let result = if let Poll::Ready(result) = inner.poll(cx) {
+            result.map_err(Into::into)
+        } else {
+            ready!(cancelled.poll(cx));
+            Err(Refused::new(Reason::DrainCancelled).into())
+        };
+        this.inner.set(None);
+        let call = this.call.take();
+        Poll::Ready(result.map(|response| {
+            response.map(|body| {
+                let (hold, cancelled) = call.unzip();
+                ResponseBody {
+                    inner: EndOfStream::new(body, hold),
+                    cancelled,
+                }
+            })
+        }))
+    }
+}
+
+pin_project! {
+    /// The body of [`Draining`]'s responses.
+    #[derive(Debug)]
+    pub struct ResponseBody<B> {
+        #[pin]
+        inner: EndOfStream<B, Option<Hold>>,
+        // `None` once the call was cancelled.
+        cancelled: Option<Cancelled>,
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let this = self.project();
+        let Some(cancelled) = this.cancelled else {
+            return Poll::Ready(None);
+        };
+        if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        ready!(cancelled.poll(cx));
+        *this.cancelled = None;
+        Poll::Ready(Some(Err(Refused::new(Reason::DrainCancelled).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.cancelled.is_none() || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

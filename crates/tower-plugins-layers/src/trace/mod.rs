@@ -1,0 +1,220 @@
+//! What happened to each call, as metrics and a span.
+//!
+//! [`TraceLayer`] sees a call from its beginning until its response's body has ended or been
+//! dropped, refusals of the layers inside included. With the feature `metrics` it records, through
+//! the `metrics` facade, for the layer's `name` in the label `plugin_name`:
+//!
+//! | metric | kind | what |
+//! | --- | --- | --- |
+//! | `plugin_requests_total` | counter | calls begun |
+//! | `plugin_requests_success_total` | counter | calls that ended well |
+//! | `plugin_requests_failure_total` | counter | calls that failed; the label `reason` has the [`Reason`](crate::Reason), or `error` |
+//! | `plugin_request_duration_seconds` | histogram | from the beginning to the end of the body; calls that their caller gave up are not in it |
+//! | `plugin_active_requests` | gauge | calls under way |
+//!
+//! A response with a status of 500 and above or with a `grpc-status` other than 0 is a failure. A
+//! call that its caller gave up is neither a success nor a failure.
+//!
+//! Handles are made when the layer is made, so install the recorder before.
+//!
+//! With the feature `tracing` each call has a span `plugin.call` at level info with the fields
+//! `plugin.name`, `http.request.method`, `url.path`, `http.response.status_code` and `error.type`;
+//! when nobody listens it costs a check.
+//!
+//! # Order
+//! Outermost, so that it sees every outcome.
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_plugins_layers::{BoxError, TraceLayer};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let service = ServiceBuilder::new()
+//!     .layer(TraceLayer::new("greeter"))
+//!     .service(service_fn(|_: Request<()>| async {
+//!         Ok::<_, BoxError>(Response::new("hello".to_owned()))
+//!     }));
+//! service.oneshot(Request::new(())).await.unwrap();
+//! # });
+//! ```
+
+mod record;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use self::record::{Record, Span};
+use crate::{BoxError, EndOfStream};
+
+/// Makes [`Trace`] services.
+#[derive(Clone, Debug)]
+pub struct TraceLayer {
+    names: Arc<record::Names>,
+}
+
+impl TraceLayer {
+    /// Records calls under `name`.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            names: Arc::new(record::Names::new(name)),
+        }
+    }
+}
+
+impl<S> Layer<S> for TraceLayer {
+    type Service = Trace<S>;
+
+    fn layer(&self, inner: S) -> Trace<S> {
+        Trace {
+            inner,
+            names: Arc::clone(&self.names),
+        }
+    }
+}
+
+/// Records its calls. See the [module](self).
+#[derive(Clone, Debug)]
+pub struct Trace<S> {
+    inner: S,
+    names: Arc<record::Names>,
+}
+
+impl<S, B, RB> Service<Request<B>> for Trace<S>
+where
+    S: Service<Request<B>, Response = Response<RB>>,
+    S::Error: Into<BoxError>,
+    RB: Body<Error: Into<BoxError>>,
+{
+    type Response = Response<ResponseBody<RB>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let record = Record::begin(&self.names, &request);
+        let inner = record.span.enter(|| self.inner.call(request));
+        ResponseFuture {
+            inner,
+            record: Some(record),
+        }
+    }
+}
+
+impl<'a, S, B, RB> Service<Request<B>> for &'a Trace<S>
+where
+    &'a S: Service<Request<B>, Response = Response<RB>>,
+    <&'a S as Service<Request<B>>>::Error: Into<BoxError>,
+    RB: Body<Error: Into<BoxError>>,
+{
+    type Response = Response<ResponseBody<RB>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<<&'a S as Service<Request<B>>>::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        (&self.inner).poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let record = Record::begin(&self.names, &request);
+        let inner = record.span.enter(|| (&self.inner).call(request));
+        ResponseFuture {
+            inner,
+            record: Some(record),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Trace`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        record: Option<Record>,
+    }
+}
+
+impl<F, RB, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<RB>, E>>,
+    E: Into<BoxError>,
+    RB: Body<Error: Into<BoxError>>,
+{
+    type Output = Result<Response<ResponseBody<RB>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let span = this
+            .record
+            .as_ref()
+            .map_or_else(Span::none, |record| record.span.clone());
+        let result = ready!(span.enter(|| this.inner.poll(cx))).map_err(Into::into);
+        let mut record = this.record.take();
+        Poll::Ready(match result {
+            Ok(response) => {
+                if let Some(record) = &mut record {
+                    record.head(&response);
+                }
+                Ok(response.map(|body| ResponseBody {
+                    inner: EndOfStream::new(body, record),
+                    span,
+                }))
+            }
+            Err(error) => {
+                if let Some(record) = record {
+                    record.failed(&*error);
+                }
+                Err(error)
+            }
+        })
+    }
+}
+
+pin_project! {
+    /// The body of [`Trace`]'s responses.
+    #[derive(Debug)]
+    pub struct ResponseBody<B> {
+        #[pin]
+        inner: EndOfStream<B, Option<Record>>,
+        span: Span,
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let this = self.project();
+        this.span.enter(|| this.inner.poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,252 @@
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use http::{HeaderMap, Request, Response};
+use tokio::time::Instant;
+
+use crate::{CallContext, End, OnEnd, Reason};
+
+/// The name of what is called, and the handles of its metrics.
+#[derive(Debug)]
+pub(super) struct Names {
+    #[cfg(feature = "tracing")]
+    name: Box<str>,
+    #[cfg(feature = "metrics")]
+    metrics: metrics_of::Handles,
+}
+
+impl Names {
+    #[cfg_attr(
+        not(any(feature = "tracing", feature = "metrics")),
+        expect(unused_variables)
+    )]
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            #[cfg(feature = "tracing")]
+            name: name.into(),
+            #[cfg(feature = "metrics")]
+            metrics: metrics_of::Handles::new(name),
+        }
+    }
+}
+
+/// How a call went wrong, in one word.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Failure {
+    Reason(Reason),
+    Other,
+}
+
+impl Failure {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reason(reason) => reason.as_str(),
+            Self::Other => "error",
+        }
+    }
+}
+
+/// One call. Dropped before its end, it was given up by its caller.
+#[derive(Debug)]
+pub(crate) struct Record {
+    names: Arc<Names>,
+    start: Instant,
+    failed_head: bool,
+    pub(super) span: Span,
+}
+
+impl Record {
+    pub(super) fn begin<B>(names: &Arc<Names>, request: &Request<B>) -> Self {
+        #[cfg(feature = "metrics")]
+        names.metrics.begin();
+        Self {
+            start: CallContext::now(request.extensions()),
+            failed_head: false,
+            span: Span::of(names, request),
+            names: Arc::clone(names),
+        }
+    }
+
+    pub(super) fn head<B>(&mut self, response: &Response<B>) {
+        self.span.status(response.status().as_u16());
+        self.failed_head = response.status().is_server_error() || grpc_failed(response.headers());
+    }
+
+    pub(super) fn failed(self, error: &(dyn StdError + 'static)) {
+        self.end(Some(
+            Reason::of(error).map_or(Failure::Other, Failure::Reason),
+        ));
+    }
+
+    #[cfg_attr(not(feature = "metrics"), expect(clippy::needless_pass_by_value))]
+    fn end(self, failure: Option<Failure>) {
+        if let Some(failure) = failure {
+            self.span.failure(failure.as_str());
+        }
+        #[cfg(feature = "metrics")]
+        self.names.metrics.end(self.start, failure);
+        #[cfg(not(feature = "metrics"))]
+        let _ = (&self.names, self.start);
+    }
+}
+
+impl OnEnd for Record {
+    fn on_end(self, end: End<'_>) {
+        match end {
+            End::Complete(trailers) => {
+                let failed = self.failed_head || trailers.is_some_and(grpc_failed);
+                self.end(failed.then_some(Failure::Reason(Reason::Status)));
+            }
+            End::Error(error) => self.failed(error),
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        #[cfg(feature = "metrics")]
+        self.names.metrics.leave();
+    }
+}
+
+fn grpc_failed(headers: &HeaderMap) -> bool {
+    headers
+        .get("grpc-status")
+        .is_some_and(|status| status.as_bytes() != b"0")
+}
+
+#[cfg(feature = "metrics")]
+mod metrics_of {
+    use std::fmt;
+    use std::sync::OnceLock;
+
+    use metrics::{Counter, Gauge, Histogram, SharedString, counter, gauge, histogram};
+    use tokio::time::Instant;
+
+    use super::Failure;
+    use crate::Reason;
+
+    pub(super) struct Handles {
+        name: SharedString,
+        requests: Counter,
+        success: Counter,
+        failure: [OnceLock<Counter>; Reason::ALL.len() + 1],
+        duration: Histogram,
+        active: Gauge,
+    }
+
+    impl Handles {
+        pub(super) fn new(name: &str) -> Self {
+            let name: SharedString = name.to_owned().into();
+            Self {
+                requests: counter!("plugin_requests_total", "plugin_name" => name.clone()),
+                success: counter!("plugin_requests_success_total", "plugin_name" => name.clone()),
+                failure: [const { OnceLock::new() }; Reason::ALL.len() + 1],
+                duration: histogram!("plugin_request_duration_seconds", "plugin_name" => name.clone()),
+                active: gauge!("plugin_active_requests", "plugin_name" => name.clone()),
+                name,
+            }
+        }
+
+        pub(super) fn begin(&self) {
+            self.requests.increment(1);
+            self.active.increment(1.0);
+        }
+
+        pub(super) fn end(&self, start: Instant, failure: Option<Failure>) {
+            self.duration.record(start.elapsed());
+            let Some(failure) = failure else {
+                return self.success.increment(1);
+            };
+            let index = match failure {
+                Failure::Reason(reason) => reason as usize,
+                Failure::Other => Reason::ALL.len(),
+            };
+            // One handle a reason, made when the reason first occurs.
+            self.failure[index]
+                .get_or_init(|| {
+                    counter!(
+                        "plugin_requests_failure_total",
+                        "plugin_name" => self.name.clone(),
+                        "reason" => failure.as_str(),
+                    )
+                })
+                .increment(1);
+        }
+
+        pub(super) fn leave(&self) {
+            self.active.decrement(1.0);
+        }
+    }
+
+    impl fmt::Debug for Handles {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("Handles")
+                .field("name", &self.name)
+                .finish_non_exhaustive()
+        }
+    }
+}
+
+/// A call's span; nothing without the feature `tracing`.
+#[derive(Clone, Debug)]
+pub(crate) struct Span {
+    #[cfg(feature = "tracing")]
+    span: tracing::Span,
+}
+
+#[cfg(feature = "tracing")]
+impl Span {
+    pub(super) const fn none() -> Self {
+        Self {
+            span: tracing::Span::none(),
+        }
+    }
+
+    fn of<B>(names: &Names, request: &Request<B>) -> Self {
+        let span = tracing::info_span!(
+            "plugin.call",
+            plugin.name = %names.name,
+            http.request.method = %request.method(),
+            url.path = request.uri().path(),
+            http.response.status_code = tracing::field::Empty,
+            error.r#type = tracing::field::Empty,
+        );
+        Self { span }
+    }
+
+    fn status(&self, status: u16) {
+        self.span.record("http.response.status_code", status);
+    }
+
+    fn failure(&self, failure: &'static str) {
+        self.span.record("error.type", failure);
+    }
+
+    pub(super) fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
+        if self.span.is_none() {
+            return f();
+        }
+        self.span.in_scope(f)
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+#[expect(clippy::unused_self, reason = "the same interface as with the feature")]
+impl Span {
+    pub(super) const fn none() -> Self {
+        Self {}
+    }
+
+    const fn of<B>(_: &Names, _: &Request<B>) -> Self {
+        Self {}
+    }
+
+    const fn status(&self, _: u16) {}
+
+    const fn failure(&self, _: &'static str) {}
+
+    pub(super) fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
+        f()
+    }
+}
