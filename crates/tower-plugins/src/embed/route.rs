@@ -1,0 +1,68 @@
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tower_plugins_layers::BoxError;
+use tower_service::Service;
+
+use super::respond::Dialect;
+use crate::plugin::CallFuture;
+use crate::{Body, Plugin};
+
+/// A plugin as a service that never fails: errors become responses by the table of
+/// [`Error`](crate::Error), in HTTP or, to a gRPC request, in gRPC.
+///
+/// ```no_run
+/// # fn mount(plugins: tower_plugins::Plugins) {
+/// let app: axum::Router = axum::Router::new()
+///     .route_service("/auth/{*rest}", plugins.plugin("auth").into_route());
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Route {
+    plugin: Plugin,
+}
+
+impl Route {
+    pub(crate) const fn new(plugin: Plugin) -> Self {
+        Self { plugin }
+    }
+}
+
+impl<B> Service<Request<B>> for Route
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = RouteFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> RouteFuture {
+        RouteFuture { dialect: Dialect::of(&request), call: self.plugin.call(request) }
+    }
+}
+
+/// The future of [`Route`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct RouteFuture {
+    call: CallFuture,
+    dialect: Dialect,
+}
+
+impl Future for RouteFuture {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = ready!(Pin::new(&mut self.call).poll(cx));
+        Poll::Ready(Ok(result.unwrap_or_else(|error| self.dialect.respond(&error))))
+    }
+}

@@ -1,0 +1,363 @@
+//! The one public error, and the one table of what each kind means to the outside.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use tower_plugins_layers::{BoxError, Reason, Refused, Unsent};
+
+use crate::Body;
+use crate::config::ConfigError;
+
+/// What went wrong with a call to a plugin, with a config or with a reload.
+///
+/// What kind it is, is asked with the `is_*` methods; [`reason`](Self::reason) has the one word that
+/// also stands in metrics and spans. Causes are in the [`source`](StdError::source) chain, which is
+/// for people and not a promise. With the feature `grpc` a `tonic::Status` stands in that chain, so
+/// that a generated client sees the code of the table below.
+#[doc = include_str!("../../../docs/errors.md")]
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    plugin: Option<Arc<str>>,
+    source: Option<Source>,
+}
+
+#[cfg(feature = "grpc")]
+type Source = tonic::Status;
+#[cfg(not(feature = "grpc"))]
+type Source = BoxError;
+
+/// Who is to blame, as far as can be told from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Blame {
+    /// The caller, or the program's own config.
+    Caller,
+    /// This side: a limit, a drain, a panic in the program.
+    Here,
+    /// The plugin, or the way to it.
+    Plugin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    NotFound,
+    Shutdown,
+    Config,
+    Encode,
+    Decode,
+    /// The plugin answered a typed call with this status.
+    Status(StatusCode),
+    /// The plugin answered a typed call, and its answer is an error.
+    Plugin,
+    Refused(Reason),
+    Other,
+}
+
+/// A row of the table: kind, HTTP status, gRPC code, whether another try may help, blame.
+struct Row(u16, i32, bool, Blame);
+
+impl Kind {
+    const fn row(self) -> Row {
+        use Blame::{Caller, Here, Plugin};
+        match self {
+            Self::NotFound => Row(404, 12, false, Caller),
+            Self::Shutdown => Row(503, 14, false, Here),
+            Self::Config => Row(500, 9, false, Caller),
+            Self::Encode => Row(400, 3, false, Caller),
+            Self::Decode => Row(502, 13, false, Plugin),
+            Self::Status(_) | Self::Plugin => Row(502, 2, false, Plugin),
+            Self::Other => Row(502, 14, true, Plugin),
+            Self::Refused(reason) => match reason {
+                Reason::RateLimited => Row(429, 8, true, Here),
+                Reason::ConcurrencyLimited => Row(503, 8, true, Here),
+                Reason::BreakerOpen | Reason::NoEndpoint => Row(503, 14, true, Plugin),
+                Reason::DeadlineExceeded | Reason::AttemptTimeout | Reason::StreamIdle => {
+                    Row(504, 4, true, Plugin)
+                }
+                Reason::Draining => Row(503, 14, true, Here),
+                Reason::DrainCancelled => Row(503, 14, false, Here),
+                Reason::PoolExhausted => Row(503, 14, true, Here),
+                Reason::ResponseTooLarge => Row(502, 8, false, Plugin),
+                Reason::Panicked => Row(500, 13, false, Here),
+                // ConnectFailed, ConnectionLost, Status, and what the layers may add.
+                _ => Row(502, 14, true, Plugin),
+            },
+        }
+    }
+
+    /// What happened, and what to do about it.
+    fn message(self) -> std::borrow::Cow<'static, str> {
+        match self {
+            Self::NotFound => {
+                "no such plugin in the running config: check the name, or whether it is enabled"
+            }
+            Self::Shutdown => "the plugins are shut down",
+            Self::Config => "the config was refused",
+            Self::Encode => "the request could not be encoded",
+            Self::Decode => "the response could not be decoded",
+            Self::Status(status) => return format!("the plugin answered with status {status}").into(),
+            Self::Plugin => "the plugin answered with an error",
+            Self::Refused(reason) => return Refused::new(reason).to_string().into(),
+            Self::Other => "the call failed",
+        }
+        .into()
+    }
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self(Box::new(Inner { kind, plugin: None, source: None })).with_source(None)
+    }
+
+    pub(crate) fn caused_by(kind: Kind, source: impl Into<BoxError>) -> Self {
+        Self::new(kind).with_source(Some(source.into()))
+    }
+
+    #[cfg(feature = "grpc")]
+    fn with_source(mut self, source: Option<BoxError>) -> Self {
+        let Row(_, code, ..) = self.0.kind.row();
+        let message = match &source {
+            Some(source) => format!("{}: {source}", self.0.kind.message()),
+            None => self.0.kind.message().into_owned(),
+        };
+        let mut status = tonic::Status::new(tonic::Code::from_i32(code), message);
+        if let Some(source) = source {
+            status.set_source(Arc::from(source));
+        }
+        self.0.source = Some(status);
+        self
+    }
+
+    #[cfg(not(feature = "grpc"))]
+    fn with_source(mut self, source: Option<BoxError>) -> Self {
+        self.0.source = source;
+        self
+    }
+
+    /// The error of a call that went through the stack.
+    pub(crate) fn from_stack(error: BoxError) -> Self {
+        // What was not sent will not be: the request need not be carried along.
+        let error = match Unsent::<Body>::recover(error) {
+            Ok((_, cause)) => cause,
+            Err(error) => error,
+        };
+        match error.downcast::<Self>() {
+            Ok(error) => *error,
+            Err(error) => {
+                let kind = Reason::of(&*error).map_or(Kind::Other, Kind::Refused);
+                Self::caused_by(kind, error)
+            }
+        }
+    }
+
+    pub(crate) fn of_plugin(mut self, name: &Arc<str>) -> Self {
+        self.0.plugin.get_or_insert_with(|| Arc::clone(name));
+        self
+    }
+
+    /// The plugin that was called.
+    #[must_use]
+    pub fn plugin(&self) -> Option<&str> {
+        self.0.plugin.as_deref()
+    }
+
+    /// The one word for why the call was refused, cut or failed, if there is one.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self.0.kind {
+            Kind::Refused(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// How long to wait before another call has a chance, if that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        Refused::find(self).and_then(Refused::wait)
+    }
+
+    /// The HTTP status by which a server that called the plugin should answer.
+    #[must_use]
+    pub fn http_status(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.kind.row().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The gRPC status code by which a server that called the plugin should answer.
+    #[must_use]
+    pub fn grpc_code(&self) -> i32 {
+        self.0.kind.row().1
+    }
+
+    /// Whether the same call, made again later, may succeed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.0.kind.row().2
+    }
+
+    /// Who is to blame.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        self.0.kind.row().3
+    }
+
+    /// Whether there is no plugin of that name.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.0.kind == Kind::NotFound
+    }
+
+    /// Whether the plugins are shut down.
+    #[must_use]
+    pub fn is_shutdown(&self) -> bool {
+        self.0.kind == Kind::Shutdown
+    }
+
+    /// Whether a config was refused; [`config`](Self::config) has the problems.
+    #[must_use]
+    pub fn is_config(&self) -> bool {
+        self.0.kind == Kind::Config
+    }
+
+    /// Whether a time ran out: the call's, an attempt's or a stream's.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(
+            self.reason(),
+            Some(Reason::DeadlineExceeded | Reason::AttemptTimeout | Reason::StreamIdle)
+        )
+    }
+
+    /// Whether the call was refused here, without the plugin having been asked.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(
+            self.reason(),
+            Some(
+                Reason::RateLimited
+                    | Reason::ConcurrencyLimited
+                    | Reason::BreakerOpen
+                    | Reason::NoEndpoint
+                    | Reason::Draining
+                    | Reason::PoolExhausted
+            )
+        )
+    }
+
+    /// Whether the call outlived its node's drain and was cancelled.
+    #[must_use]
+    pub fn is_drain_cancelled(&self) -> bool {
+        self.reason() == Some(Reason::DrainCancelled)
+    }
+
+    /// Whether a request or response of a typed call could not be encoded or decoded.
+    #[must_use]
+    pub fn is_codec(&self) -> bool {
+        matches!(self.0.kind, Kind::Encode | Kind::Decode)
+    }
+
+    /// Whether the plugin answered a typed call with an error: a status that is no success, or an
+    /// error in the answer.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        matches!(self.0.kind, Kind::Status(_) | Kind::Plugin)
+    }
+
+    /// The status with which the plugin answered a typed call, when it was no success.
+    #[must_use]
+    pub fn answered_status(&self) -> Option<StatusCode> {
+        match self.0.kind {
+            Kind::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// The problems of the config that was refused.
+    #[must_use]
+    pub fn config(&self) -> Option<&ConfigError> {
+        let mut next = self.source();
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref() {
+                return Some(error);
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::caused_by(Kind::Config, error)
+    }
+}
+
+#[cfg(feature = "grpc")]
+impl From<Error> for tonic::Status {
+    fn from(error: Error) -> Self {
+        Self::new(tonic::Code::from_i32(error.grpc_code()), error.to_string())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(plugin) = self.plugin() {
+            write!(f, "plugin `{plugin}`: ")?;
+        }
+        f.write_str(&self.0.kind.message())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("plugin", &self.0.plugin)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    #[cfg(feature = "grpc")]
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|source| source as _)
+    }
+
+    #[cfg(not(feature = "grpc"))]
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// All kinds with a name, for the test that holds the table in the docs.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_in_the_docs_is_the_table_in_the_code() {
+        let kinds = [
+            ("not_found", Kind::NotFound),
+            ("shutdown", Kind::Shutdown),
+            ("config", Kind::Config),
+            ("encode", Kind::Encode),
+            ("decode", Kind::Decode),
+            ("answer", Kind::Plugin),
+            ("answer", Kind::Status(StatusCode::NOT_FOUND)),
+            ("other", Kind::Other),
+        ];
+        let reasons = Reason::ALL.map(|reason| (reason.as_str(), Kind::Refused(reason)));
+        let docs = include_str!("../../../docs/errors.md");
+        for (name, kind) in kinds.into_iter().chain(reasons) {
+            let Row(http, grpc, retryable, blame) = kind.row();
+            let retryable = if retryable { "yes" } else { "no" };
+            let row = format!("| `{name}` | {http} | {grpc} | {retryable} | {blame:?} |");
+            assert!(docs.contains(&row), "docs/errors.md lacks: {row}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The one place where the service graph is swapped.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::Graph;
+use crate::node::Node;
+
+/// Holds the graph that serves.
+#[derive(Debug)]
+pub(crate) struct GraphCell(ArcSwap<Graph>);
+
+/// What a name leads to.
+pub(crate) enum Found {
+    Node(Arc<Node>),
+    Nothing,
+    Shutdown,
+}
+
+impl GraphCell {
+    pub(crate) fn new(graph: Graph) -> Self {
+        Self(ArcSwap::from_pointee(graph))
+    }
+
+    /// The node of `name`, in one load. The clone is made while the snapshot is alive, and holds
+    /// the node: whoever retires it later waits for this clone.
+    pub(crate) fn find(&self, name: &str) -> Found {
+        let graph = self.0.load();
+        match graph.node(name) {
+            Some(node) => Found::Node(Arc::clone(node)),
+            None if graph.is_shutdown() => Found::Shutdown,
+            None => Found::Nothing,
+        }
+    }
+
+    pub(crate) fn load(&self) -> Arc<Graph> {
+        self.0.load_full()
+    }
+
+    /// Lets `graph` serve every later call, and gives back the one that served until now.
+    pub(crate) fn publish(&self, graph: Graph) -> Arc<Graph> {
+        self.0.swap(Arc::new(graph))
+    }
+}

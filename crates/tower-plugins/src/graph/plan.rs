@@ -1,0 +1,176 @@
+//! What a reload has to do, found without doing any of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::config::{Config, PluginName, PluginSpec, Policy};
+
+/// What becomes of each plugin between two configs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    changes: BTreeMap<PluginName, Change>,
+}
+
+/// What becomes of one plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// Its spec is equal: the node stays as it is.
+    Keep,
+    /// Only its policy differs: a new stack over the same connections and histories.
+    Restack {
+        /// The new spec.
+        spec: Box<PluginSpec>,
+        /// The keys that differ.
+        keys: Vec<&'static str>,
+    },
+    /// Its upstream differs: what of it is equal is kept, the rest is new.
+    Replace {
+        /// The new spec.
+        spec: Box<PluginSpec>,
+        /// The keys that differ.
+        keys: Vec<&'static str>,
+    },
+    /// It is new.
+    Add {
+        /// Its spec.
+        spec: Box<PluginSpec>,
+    },
+    /// It is gone.
+    Remove,
+}
+
+impl Plan {
+    /// What turns `old` into `new`. Every name of either is in exactly one class.
+    #[must_use]
+    pub fn between(old: &Config, new: &Config) -> Self {
+        let mut changes: BTreeMap<_, _> = new
+            .plugins
+            .iter()
+            .map(|(name, new)| {
+                let change = match old.plugins.get(name) {
+                    None => Change::Add { spec: Box::new(new.clone()) },
+                    Some(old) if old == new => Change::Keep,
+                    Some(old) => {
+                        let (spec, keys) = (Box::new(new.clone()), differing_keys(old, new));
+                        if old.upstream == new.upstream {
+                            Change::Restack { spec, keys }
+                        } else {
+                            Change::Replace { spec, keys }
+                        }
+                    }
+                };
+                (name.clone(), change)
+            })
+            .collect();
+        for name in old.plugins.keys() {
+            if !new.plugins.contains_key(name) {
+                changes.insert(name.clone(), Change::Remove);
+            }
+        }
+        Self { changes }
+    }
+
+    /// The changes by plugin, `Keep` among them.
+    #[must_use]
+    pub const fn changes(&self) -> &BTreeMap<PluginName, Change> {
+        &self.changes
+    }
+
+    /// Whether nothing is to be done.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.values().all(|change| *change == Change::Keep)
+    }
+
+    /// The config that this plan makes of `old`.
+    #[must_use]
+    pub fn apply(&self, old: &Config) -> Config {
+        let mut config = old.clone();
+        for (name, change) in &self.changes {
+            match change {
+                Change::Keep => {}
+                Change::Restack { spec, .. } | Change::Replace { spec, .. } | Change::Add { spec } => {
+                    config.plugins.insert(name.clone(), PluginSpec::clone(spec));
+                }
+                Change::Remove => {
+                    config.plugins.remove(name);
+                }
+            }
+        }
+        config
+    }
+}
+
+/// The keys by which two specs of one plugin differ, as they stand in a config file.
+fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
+    fn policy(
+        keys: &mut Vec<&'static str>,
+        old: &Policy,
+        new: &Policy,
+    ) {
+        let mut differ = |key, equal: bool| {
+            if !equal {
+                keys.push(key);
+            }
+        };
+        differ("drain_timeout", old.drain_timeout == new.drain_timeout);
+        differ("connection.request_timeout", old.deadline == new.deadline);
+        differ("connection.stream_idle_timeout", old.stream_idle_timeout == new.stream_idle_timeout);
+        differ("retry.attempt_timeout", old.attempt_timeout == new.attempt_timeout);
+        differ("rate_limit", old.rate_limit == new.rate_limit);
+        differ("concurrency", old.concurrency == new.concurrency);
+        differ("retry", old.retry == new.retry);
+        differ("circuit_breaker", old.breaker == new.breaker);
+        differ("load_balancing", old.balance == new.balance);
+        differ("auth", old.credentials == new.credentials);
+    }
+    let mut keys = Vec::new();
+    policy(&mut keys, &old.policy, &new.policy);
+    if old.upstream.endpoints != new.upstream.endpoints {
+        keys.push("endpoints");
+    }
+    if old.upstream.connection != new.upstream.connection {
+        keys.push("connection");
+    }
+    keys
+}
+
+impl Change {
+    /// The word for it: `keep`, `restack`, `replace`, `add` or `remove`.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Restack { .. } => "restack",
+            Self::Replace { .. } => "replace",
+            Self::Add { .. } => "add",
+            Self::Remove => "remove",
+        }
+    }
+
+    /// The keys by which the new spec differs from the old; none where one of them is missing.
+    #[must_use]
+    pub fn keys(&self) -> &[&'static str] {
+        match self {
+            Self::Restack { keys, .. } | Self::Replace { keys, .. } => keys,
+            Self::Keep | Self::Add { .. } | Self::Remove => &[],
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        for (name, change) in self.changes.iter().filter(|(_, change)| **change != Change::Keep) {
+            if !std::mem::take(&mut first) {
+                f.write_str(", ")?;
+            }
+            write!(f, "{} {name}", change.as_str())?;
+            if !change.keys().is_empty() {
+                write!(f, " ({})", change.keys().join(", "))?;
+            }
+        }
+        if first { f.write_str("nothing to do") } else { Ok(()) }
+    }
+}

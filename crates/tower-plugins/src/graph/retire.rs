@@ -1,0 +1,51 @@
+//! The end of a node that left the graph.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::config::PluginName;
+use crate::node::Node;
+
+/// How long calls that were cancelled may take to notice.
+const CANCEL_GRACE: Duration = Duration::from_secs(1);
+
+/// How a node that left the graph came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retired {
+    /// The plugin.
+    pub plugin: PluginName,
+    /// Calls that outlived the drain timeout and were cancelled.
+    pub cancelled: usize,
+    /// Calls that have not even noticed yet that they were cancelled: their callers hold a future or
+    /// a body and do not poll it. What they hold is freed when they let go of it.
+    pub remaining: usize,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Waits for the last call on `node`, for its drain timeout or until `limit` at the most, then
+/// cancels what is left.
+///
+/// The wait begins when the caller has let go of the graph, and ends by a notification from the
+/// last holder of the node.
+pub(crate) async fn retire(node: Arc<Node>, limit: Option<Instant>) -> Retired {
+    let start = Instant::now();
+    let plugin = node.spec().name.clone();
+    let drain = node.drain().clone();
+    let gone = node.gone();
+    let deadline = start + node.spec().policy.drain_timeout;
+    let deadline = limit.map_or(deadline, |limit| limit.min(deadline));
+    drop(node);
+    let mut retired = Retired { plugin, cancelled: 0, remaining: 0, elapsed: Duration::ZERO };
+    if timeout_at(deadline, gone.cancelled()).await.is_err() {
+        retired.cancelled = drain.cancel();
+        if timeout(CANCEL_GRACE, gone.cancelled()).await.is_err() {
+            retired.remaining = drain.active();
+        }
+    }
+    retired.elapsed = start.elapsed();
+    retired
+}

@@ -1,0 +1,212 @@
+//! The running set of plugins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::sync::watch;
+use tower_plugins_layers::BoxError;
+use tower_service::Service;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::graph::{Graph, GraphCell};
+use crate::node::Services;
+use crate::reload::{ReloadReport, ReloadStatus, Reloader, ShutdownReport};
+use crate::transport::InProcess;
+use crate::{Body, Plugin};
+
+/// The running set of plugins: made from a [`Config`], changed by [`reload`](Self::reload) or by its
+/// file, asked for a [`Plugin`] by name.
+///
+/// It is a handle: clones are the same set. When the last clone is dropped, the config is no longer
+/// watched; [`Plugin`]s taken before go on working on the graph as it is.
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{Service, ServiceExt, service_fn};
+/// use tower_plugins::{Body, Plugins, config::{Config, PluginSpec}};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let config = Config::default().with(PluginSpec::in_process("greeter", "hello")?);
+/// let plugins = Plugins::builder()
+///     .service("hello", service_fn(|_: Request<Body>| async {
+///         Ok::<_, std::convert::Infallible>(Response::new(Body::from("hello")))
+///     }))
+///     .start(config)
+///     .await?;
+/// let response = plugins.plugin("greeter").oneshot(Request::new(Body::empty())).await?;
+/// assert_eq!(response.status(), 200);
+/// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct Plugins {
+    cell: Arc<GraphCell>,
+    owner: Arc<Owner>,
+}
+
+/// The tasks, which end with the last handle.
+#[derive(Debug)]
+struct Owner {
+    reloader: Arc<Reloader>,
+    #[cfg(feature = "watch")]
+    watcher: Option<tokio::task::AbortHandle>,
+}
+
+#[cfg(feature = "watch")]
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Some(watcher) = &self.watcher {
+            watcher.abort();
+        }
+    }
+}
+
+impl Plugins {
+    /// Starts to describe a set.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The plugin `name`. Any name will do: whether there is such a plugin is found by each call, so
+    /// that a handle may be taken before its plugin is configured and outlives its reloads.
+    #[must_use]
+    pub fn plugin(&self, name: &str) -> Plugin {
+        Plugin::new(name.into(), Arc::clone(&self.cell))
+    }
+
+    /// The names of the plugins in the graph that serves, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let graph = self.cell.load();
+        let mut names: Vec<_> = graph.nodes().map(|(name, _)| name.to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Calls under way on the node that serves `name` now; zero when there is none.
+    #[must_use]
+    pub fn active_requests(&self, name: &str) -> usize {
+        self.cell.load().node(name).map_or(0, |node| node.drain().active())
+    }
+
+    /// Makes `config` what runs, in one step: every call that begins later sees all of it.
+    ///
+    /// What is equal is kept as it is, with its connections and histories; nodes that leave finish
+    /// their calls within their drain timeout.
+    ///
+    /// # Errors
+    /// When a plugin cannot be made. The running graph is untouched then.
+    ///
+    /// # Cancellation
+    /// A reload that has begun goes on when this future is dropped.
+    pub async fn reload(&self, config: Config) -> Result<ReloadReport, Error> {
+        self.owner.reloader.reload(config).await
+    }
+
+    /// How reloading stands.
+    #[must_use]
+    pub fn status(&self) -> ReloadStatus {
+        self.owner.reloader.status().borrow().clone()
+    }
+
+    /// How reloading stands, now and at every change.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<ReloadStatus> {
+        self.owner.reloader.status().clone()
+    }
+
+    /// Refuses new calls, lets those under way finish within `timeout` and their plugins' drain
+    /// timeouts, and cancels the rest.
+    ///
+    /// # Errors
+    /// When the set is shut down already.
+    pub async fn shutdown(&self, timeout: Duration) -> Result<ShutdownReport, Error> {
+        #[cfg(feature = "watch")]
+        if let Some(watcher) = &self.owner.watcher {
+            watcher.abort();
+        }
+        self.owner.reloader.shutdown(timeout).await
+    }
+}
+
+/// Describes a set of [`Plugins`].
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Builder {
+    services: Services,
+}
+
+impl Builder {
+    /// Registers `service` under `name`: plugins with `transport: in-process` and
+    /// `endpoint: name` are answered by clones of it.
+    pub fn service<S, B>(mut self, name: &str, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.services.insert(InProcess::new(name, service));
+        self
+    }
+
+    /// Starts the plugins of `config`.
+    ///
+    /// # Errors
+    /// When a plugin cannot be made.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn start(self, config: Config) -> Result<Plugins, Error> {
+        let (cell, reloader) = self.reloader();
+        reloader.reload(config).await?;
+        let owner = Owner {
+            reloader,
+            #[cfg(feature = "watch")]
+            watcher: None,
+        };
+        Ok(Plugins { cell, owner: Arc::new(owner) })
+    }
+
+    /// Starts the plugins of the config file at `path`, and reloads it whenever it changes. A change
+    /// that cannot be taken is logged and stands in [`Plugins::status`]; what runs goes on.
+    ///
+    /// # Errors
+    /// When the file cannot be read or watched, holds a bad config, or a plugin cannot be made.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[cfg(feature = "watch")]
+    pub async fn watch(self, path: impl AsRef<std::path::Path>) -> Result<Plugins, Error> {
+        let mut watch = crate::reload::Watch::new(path.as_ref()).map_err(Error::watch)?;
+        let first = watch.changed().await;
+        let config = first.config()?;
+        let (cell, reloader) = self.reloader();
+        reloader.reload(config).await?;
+        let for_watch = Arc::downgrade(&reloader);
+        let watcher = tokio::spawn(async move {
+            loop {
+                let snapshot = watch.changed().await;
+                let Some(reloader) = for_watch.upgrade() else { return };
+                let done = match snapshot.config() {
+                    Ok(config) => reloader.reload(config).await.map(drop),
+                    Err(error) => reloader.reject(error.into()).await,
+                };
+                if done.is_err_and(|error| error.is_shutdown()) {
+                    return;
+                }
+            }
+        });
+        let owner = Owner { reloader, watcher: Some(watcher.abort_handle()) };
+        Ok(Plugins { cell, owner: Arc::new(owner) })
+    }
+
+    fn reloader(self) -> (Arc<GraphCell>, Arc<Reloader>) {
+        let cell = Arc::new(GraphCell::new(Graph::default()));
+        let reloader = Reloader::start(Arc::clone(&cell), self.services);
+        (cell, Arc::new(reloader))
+    }
+}
