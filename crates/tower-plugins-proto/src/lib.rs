@@ -1,1 +1,40 @@
-//! proto
+//! What both ends of a plugin's wire agree on.
+//!
+//! * [`v1`]: the gRPC service `tower_plugins.v1.Plugin`, its messages, client and server. The code is
+//!   generated from `proto/` and checked in, so building this crate needs no `protoc`.
+//! * [`envelope`]: the JSON that a plugin behind plain HTTP is sent, and answers with.
+//! * [`duration`]: durations as text, as both of them write a timeout.
+//!
+//! A host and a plugin depend on this crate alone to understand each other; it holds no behaviour.
+
+#![forbid(unsafe_code)]
+
+pub mod duration;
+pub mod envelope;
+
+/// The gRPC service `tower_plugins.v1.Plugin`: named methods with opaque payloads.
+///
+/// ```
+/// use tower_plugins_proto::v1::ExecuteRequest;
+///
+/// let request = ExecuteRequest {
+///     method: "check".into(),
+///     payload: r#"{"token":"t"}"#.into(),
+///     content_type: "application/json".into(),
+///     ..Default::default()
+/// };
+/// assert_eq!(request.payload.len(), 13);
+/// ```
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::nursery,
+    clippy::restriction,
+    reason = "generated code answers to its generator"
+)]
+pub mod v1 {
+    include!("generated/tower_plugins.v1.rs");
+}

@@ -1,0 +1,5 @@
+//! The generated code: that it is current, and that its two ends understand each other.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod generated;
+mod service;
