@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,7 +65,7 @@ impl<Req: Serialize + ?Sized, Res: DeserializeOwned> Codec<Req, Res> for Json {
     fn decode(&self, response: Response<Bytes>) -> Result<Res, DecodeError> {
         let body = response.into_body();
         let body: &[u8] = if body.is_empty() { b"null" } else { &body };
-        serde_json::from_slice(body).map_err(|error| DecodeError::Invalid(error.into()))
+        serde_json::from_slice(body).map_err(invalid)
     }
 }
 
@@ -83,13 +82,9 @@ impl<Req: Serialize + ?Sized, Res: DeserializeOwned> Codec<Req, Res> for Envelop
         timeout: Option<Duration>,
     ) -> Result<(), BoxError> {
         let request_id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
-        let bytes = serde_json::to_vec(&envelope::Request {
-            data: value,
-            request_id: request_id.unwrap_or_default().into(),
-            timeout: timeout.unwrap_or(envelope::DEFAULT_TIMEOUT),
-            headers: BTreeMap::new(),
-            metadata: BTreeMap::new(),
-        })?;
+        let timeout = timeout.unwrap_or_default();
+        let envelope = envelope::Request::new(request_id.unwrap_or_default(), timeout, value);
+        let bytes = serde_json::to_vec(&envelope)?;
         set_json(request.headers_mut());
         *request.body_mut() = bytes.into();
         Ok(())
@@ -97,13 +92,20 @@ impl<Req: Serialize + ?Sized, Res: DeserializeOwned> Codec<Req, Res> for Envelop
 
     fn decode(&self, response: Response<Bytes>) -> Result<Res, DecodeError> {
         let answer: envelope::Response<serde_json::Value> =
-            serde_json::from_slice(response.body()).map_err(|error| DecodeError::Invalid(error.into()))?;
-        if let Some(error) = answer.error.filter(|error| !error.is_empty()) {
-            return Err(DecodeError::Plugin(error.into()));
+            serde_json::from_slice(response.body()).map_err(invalid)?;
+        match answer.into_result() {
+            Ok(data) => serde_json::from_value(data).map_err(invalid),
+            // An answer that is empty is the answer of a type that is nothing, or no answer at all.
+            Err(envelope::Failure::Empty) => {
+                serde_json::from_value(serde_json::Value::Null).map_err(invalid)
+            }
+            Err(error) => Err(DecodeError::Plugin(error.into())),
         }
-        serde_json::from_value(answer.data.unwrap_or_default())
-            .map_err(|error| DecodeError::Invalid(error.into()))
     }
+}
+
+fn invalid(error: serde_json::Error) -> DecodeError {
+    DecodeError::Invalid(error.into())
 }
 
 fn set_json(headers: &mut HeaderMap) {
