@@ -9,6 +9,9 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tower_plugins_layers::BoxError;
 
+#[cfg(feature = "http")]
+use crate::transport::http::ResponseBody;
+
 /// The body of every request and response that goes through a plugin.
 ///
 /// It is made from any [`http_body::Body`] of [`Bytes`] with [`Body::new`], or from text and bytes
@@ -28,6 +31,8 @@ enum Repr {
     Full(Bytes),
     #[cfg(feature = "http")]
     Incoming(hyper::body::Incoming),
+    #[cfg(feature = "http")]
+    Response(ResponseBody),
     Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>),
 }
 
@@ -91,6 +96,8 @@ impl http_body::Body for Body {
             }
             #[cfg(feature = "http")]
             Repr::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            #[cfg(feature = "http")]
+            Repr::Response(body) => Pin::new(body).poll_frame(cx),
             Repr::Boxed(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -101,6 +108,8 @@ impl http_body::Body for Body {
             Repr::Full(_) => false,
             #[cfg(feature = "http")]
             Repr::Incoming(body) => body.is_end_stream(),
+            #[cfg(feature = "http")]
+            Repr::Response(body) => body.is_end_stream(),
             Repr::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -111,6 +120,8 @@ impl http_body::Body for Body {
             Repr::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             #[cfg(feature = "http")]
             Repr::Incoming(body) => body.size_hint(),
+            #[cfg(feature = "http")]
+            Repr::Response(body) => body.size_hint(),
             Repr::Boxed(body) => body.size_hint(),
         }
     }
@@ -119,6 +130,13 @@ impl http_body::Body for Body {
 impl Default for Body {
     fn default() -> Self {
         Self::empty()
+    }
+}
+
+#[cfg(feature = "http")]
+impl From<ResponseBody> for Body {
+    fn from(body: ResponseBody) -> Self {
+        Self(Repr::Response(body))
     }
 }
 

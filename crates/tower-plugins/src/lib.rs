@@ -1,6 +1,7 @@
 //! A plugin system for Rust.
 
 pub mod config;
+pub mod transport;
 
 mod body;
 

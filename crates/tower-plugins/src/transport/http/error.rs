@@ -1,0 +1,68 @@
+//! What can go wrong at an endpoint, as errors that name it.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use tower_plugins_layers::{BoxError, Reason, Refused, Unsent};
+
+use crate::Body;
+
+/// What failed, and at which endpoint.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing} {endpoint}")]
+struct At {
+    doing: &'static str,
+    endpoint: Arc<str>,
+    source: BoxError,
+}
+
+/// `cause`, as what happened while `doing` something with `endpoint`.
+pub(super) fn at(endpoint: &Arc<str>, doing: &'static str, cause: impl Into<BoxError>) -> BoxError {
+    At {
+        doing,
+        endpoint: Arc::clone(endpoint),
+        source: cause.into(),
+    }
+    .into()
+}
+
+pub(super) fn connect_failed(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> Refused {
+    Refused::new(Reason::ConnectFailed).caused_by(at(endpoint, "connecting to", cause))
+}
+
+pub(super) fn too_large(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> BoxError {
+    let cause = at(endpoint, "reading the response of", cause);
+    Refused::new(Reason::ResponseTooLarge)
+        .caused_by(cause)
+        .into()
+}
+
+pub(super) fn lost(endpoint: &Arc<str>, error: hyper::Error) -> Refused {
+    Refused::new(Reason::ConnectionLost).caused_by(at(endpoint, "calling", error))
+}
+
+/// The error of a request that went out, wholly or in part, and has no response.
+pub(super) fn unanswered(endpoint: &Arc<str>, error: hyper::Error) -> BoxError {
+    let h2 = error
+        .source()
+        .and_then(|source| source.downcast_ref::<h2::Error>());
+    let reset = |by_peer: bool, reason| {
+        h2.is_some_and(|h2| {
+            h2.is_reset() && h2.is_remote() == by_peer && h2.reason() == Some(reason)
+        })
+    };
+    let turned_away = reset(true, h2::Reason::REFUSED_STREAM)
+        // Streams that the peer may have processed are not ended by its GOAWAY.
+        || h2.is_some_and(|h2| h2.is_go_away() && h2.is_remote());
+
+    if turned_away {
+        Unsent::<Body>::new(None, lost(endpoint, error)).into()
+    } else if error.is_parse_too_large() {
+        too_large(endpoint, error)
+    } else if error.is_user() {
+        // The caller's own body failed: nothing is wrong with the endpoint.
+        at(endpoint, "sending a request to", error)
+    } else {
+        lost(endpoint, error).into()
+    }
+}

@@ -1,0 +1,108 @@
+//! One request and its response, whatever the protocol.
+
+use std::sync::Arc;
+
+use ::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use tower_plugins_layers::{BoxError, Refused, Unsent};
+
+use super::body::{Hold, ResponseBody};
+use super::error::{at, lost, unanswered};
+use super::head::strip_response;
+use super::pool::{Endpoint, Lease, Pool};
+use crate::Body;
+use crate::transport::ResponseFuture;
+
+/// How often a request may come back unsent from a used connection before it gets a new one.
+const USED_TRIES: u32 = 3;
+
+enum Failed {
+    Unsent(Box<Request<Body>>, Refused),
+    Other(BoxError),
+}
+
+/// Sends at once if a connection is ready, which makes hyper's future all there is to box.
+pub(super) fn call<P: Pool>(pool: &Arc<P>, mut request: Request<Body>) -> ResponseFuture<'_> {
+    let endpoint = pool.endpoint();
+    if let Err(error) = endpoint.origin.address(&mut request) {
+        let error = at(&endpoint.name, "addressing a request to", error);
+        return Box::pin(std::future::ready(Err(error)));
+    }
+    let Some(mut lease) = pool.checkout() else {
+        return Box::pin(wherever_possible(pool, request, 0));
+    };
+    let sent = lease.send(request);
+    Box::pin(async move {
+        match conclude(pool.endpoint(), lease, sent.await) {
+            Ok(response) => Ok(response),
+            // Out of line: its state is larger than this one's, and seldom needed.
+            Err(Failed::Unsent(request, _)) => Box::pin(wherever_possible(pool, *request, 1)).await,
+            Err(Failed::Other(error)) => Err(error),
+        }
+    })
+}
+
+async fn wherever_possible<P: Pool>(
+    pool: &Arc<P>,
+    mut request: Request<Body>,
+    mut tries: u32,
+) -> Result<Response<Body>, BoxError> {
+    loop {
+        let fresh = tries >= USED_TRIES;
+        let mut lease = match pool.acquire(fresh).await {
+            Ok(lease) => lease,
+            Err(refused) => return Err(unsent(pool.endpoint(), request, refused)),
+        };
+        let outcome = lease.send(request).await;
+        match conclude(pool.endpoint(), lease, outcome) {
+            Ok(response) => return Ok(response),
+            Err(Failed::Unsent(back, lost)) if fresh => {
+                return Err(unsent(pool.endpoint(), *back, lost));
+            }
+            Err(Failed::Unsent(back, _)) => request = *back,
+            Err(Failed::Other(error)) => return Err(error),
+        }
+        tries += 1;
+    }
+}
+
+fn unsent(endpoint: &Endpoint, mut request: Request<Body>, cause: Refused) -> BoxError {
+    endpoint.origin.release(&mut request);
+    Unsent::new(Some(request), cause).into()
+}
+
+fn conclude<L: Lease>(
+    endpoint: &Endpoint,
+    lease: L,
+    outcome: Result<Response<Incoming>, TrySendError<Request<Body>>>,
+) -> Result<Response<Body>, Failed> {
+    let mut error = match outcome {
+        Ok(response) => return respond(endpoint, lease.into(), response).map_err(Failed::Other),
+        Err(error) => error,
+    };
+    match error.take_message() {
+        Some(request) => {
+            lease.release();
+            Err(Failed::Unsent(
+                Box::new(request),
+                lost(&endpoint.name, error.into_error()),
+            ))
+        }
+        None => Err(Failed::Other(unanswered(
+            &endpoint.name,
+            error.into_error(),
+        ))),
+    }
+}
+
+fn respond(
+    endpoint: &Endpoint,
+    hold: Hold,
+    mut response: Response<Incoming>,
+) -> Result<Response<Body>, BoxError> {
+    strip_response(response.headers_mut());
+    let (head, body) = response.into_parts();
+    let body = ResponseBody::new(endpoint, hold, body)?;
+    Ok(Response::from_parts(head, body))
+}

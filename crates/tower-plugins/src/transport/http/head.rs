@@ -1,0 +1,135 @@
+//! What a hop changes in the heads of requests and responses.
+
+use ::http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE};
+use ::http::uri::{Authority, PathAndQuery, Scheme};
+use ::http::{Request, Uri, Version};
+use bytes::Bytes;
+
+use crate::Body;
+use crate::config::Protocol;
+
+/// Where requests to an endpoint are addressed.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) authority: Authority,
+    /// The authority, as it stands in `host`.
+    pub(super) host: HeaderValue,
+    /// Empty, or a path without its last slash.
+    pub(super) prefix: String,
+    pub(super) protocol: Protocol,
+    pub(super) keep_alive: bool,
+}
+
+impl Origin {
+    /// Makes `request` one to this endpoint.
+    pub(super) fn address(&self, request: &mut Request<Body>) -> Result<(), ::http::Error> {
+        strip_request(request.headers_mut());
+        match self.protocol {
+            Protocol::Http1 => {
+                *request.version_mut() = Version::HTTP_11;
+                let headers = request.headers_mut();
+                headers.insert(HOST, self.host.clone());
+                if !self.keep_alive {
+                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                let uri = request.uri();
+                let origin_form = uri.authority().is_none() && uri.scheme().is_none();
+                if !origin_form || !self.prefix.is_empty() {
+                    *request.uri_mut() = Uri::from(self.path(uri)?);
+                }
+            }
+            Protocol::Http2 => {
+                *request.version_mut() = Version::HTTP_2;
+                request.headers_mut().remove(HOST);
+                let mut parts = ::http::uri::Parts::default();
+                parts.path_and_query = Some(self.path(request.uri())?);
+                parts.scheme = Some(Scheme::HTTP);
+                parts.authority = Some(self.authority.clone());
+                *request.uri_mut() = Uri::from_parts(parts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the prefix off a request that was not sent, so that it can be addressed again.
+    pub(super) fn release(&self, request: &mut Request<Body>) {
+        if self.prefix.is_empty() {
+            return;
+        }
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or("", PathAndQuery::as_str);
+        let path = path
+            .strip_prefix(&self.prefix)
+            .and_then(|path| path.parse().ok());
+        if let Some(path) = path {
+            *request.uri_mut() = path;
+        }
+    }
+
+    fn path(&self, uri: &Uri) -> Result<PathAndQuery, ::http::Error> {
+        let path = uri.path_and_query();
+        if self.prefix.is_empty() || uri.path() == "*" {
+            return Ok(path
+                .cloned()
+                .unwrap_or_else(|| PathAndQuery::from_static("/")));
+        }
+        let (path, query) = path.map_or(("/", None), |path| (path.path(), path.query()));
+        let length = self.prefix.len() + path.len() + query.map_or(0, |query| query.len() + 1);
+        let mut joined = String::with_capacity(length);
+        joined.push_str(&self.prefix);
+        joined.push_str(path);
+        if let Some(query) = query {
+            joined.push('?');
+            joined.push_str(query);
+        }
+        Ok(PathAndQuery::from_maybe_shared(Bytes::from(joined))?)
+    }
+}
+
+/// Whether a header is about one connection only (RFC 9110, section 7.6.1).
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
+    )
+}
+
+/// Headers that the caller's `connection` names stay: else a client of an embedding program could
+/// take away what the layers above have added, credentials among it.
+fn strip_request(headers: &mut HeaderMap) {
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
+    let trailers = headers
+        .get(TE)
+        .is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    remove_hop_by_hop(headers);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+pub(super) fn strip_response(headers: &mut HeaderMap) {
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    remove_hop_by_hop(headers);
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
+        headers.remove(name);
+    }
+}

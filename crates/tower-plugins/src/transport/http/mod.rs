@@ -1,0 +1,192 @@
+//! HTTP/1.1, and HTTP/2 with prior knowledge, over TCP and Unix sockets.
+
+mod body;
+mod connect;
+mod cut;
+mod error;
+mod exchange;
+mod h1;
+mod h2;
+mod head;
+mod pool;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use ::http::header::HeaderValue;
+use ::http::uri::{Authority, PathAndQuery};
+use ::http::{Request, Response};
+use tower_plugins_layers::BoxError;
+use tower_service::Service;
+
+use self::connect::Target;
+use self::head::Origin;
+use self::pool::Endpoint;
+use super::{ResponseFuture, Transport};
+use crate::Body;
+use crate::config::{Address, ConnectionSpec, Protocol};
+
+pub(crate) use self::body::ResponseBody;
+
+/// One endpoint over HTTP, with its connections.
+///
+/// Connections are opened when a call needs one, within a tokio runtime, and close when the
+/// endpoint is dropped and the last response body with it.
+///
+/// # Connections
+///
+/// Over HTTP/1.1 a call has a connection to itself, the one that came back last or a new one. At
+/// most [`max_connections`](ConnectionSpec::max_connections) are open, those being opened
+/// included; calls beyond wait their turn, first come, first served, for at most
+/// [`connection_timeout`](ConnectionSpec::connection_timeout). A connection comes back when the
+/// response's body has been read to its end. Dropping the call or the body before closes it.
+///
+/// Over HTTP/2 all calls share one connection, opened once however many calls wait for it, and
+/// replaced when it closes or the peer says that it is going away. Dropping the call or the
+/// response's body resets the stream, and ends a request body that is still being sent.
+///
+/// A connection without a call is closed after [`idle_timeout`](ConnectionSpec::idle_timeout), or
+/// at once without [`keep_alive`](ConnectionSpec::keep_alive) and beyond
+/// [`max_idle_connections`](ConnectionSpec::max_idle_connections).
+///
+/// # Requests and responses
+///
+/// The endpoint's authority takes the place of the request's, in the URI and in `host`; its prefix
+/// is put before the request's path. Headers that are about one connection are removed, from
+/// requests and from responses. No redirect is followed.
+///
+/// # Errors
+///
+/// - [`Unsent`](tower_plugins_layers::Unsent) with [`Reason::ConnectFailed`] if no connection
+///   could be opened, with [`Reason::PoolExhausted`] if none was free in time, and with
+///   [`Reason::ConnectionLost`] if every connection closed before the request was sent. The
+///   request is in it. It is not in it if an HTTP/2 peer had it and turned it away.
+/// - [`Reason::ConnectionLost`] if the connection or stream broke later, in the body too.
+/// - [`Reason::ResponseTooLarge`] if the head or body is larger than allowed, in the body too.
+///
+/// A request that could not be sent because an idle connection had just been closed is sent again
+/// on another, and in the end on a new one.
+///
+/// [`Reason::ConnectFailed`]: tower_plugins_layers::Reason::ConnectFailed
+/// [`Reason::PoolExhausted`]: tower_plugins_layers::Reason::PoolExhausted
+/// [`Reason::ConnectionLost`]: tower_plugins_layers::Reason::ConnectionLost
+/// [`Reason::ResponseTooLarge`]: tower_plugins_layers::Reason::ResponseTooLarge
+///
+/// ```no_run
+/// use http::Request;
+/// use tower_plugins::Body;
+/// use tower_plugins::config::{Address, ConnectionSpec};
+/// use tower_plugins::transport::{Http, Transport};
+///
+/// # async fn example() -> Result<(), tower_plugins_layers::BoxError> {
+/// let address = Address::Http { authority: "127.0.0.1:8080".parse()?, prefix: String::new() };
+/// let http = Http::new(&address, &ConnectionSpec::default())?;
+/// let response = http.call(Request::get("/status").body(Body::empty())?).await?;
+/// # Ok(()) }
+/// ```
+pub struct Http(Connections);
+
+enum Connections {
+    H1(Arc<h1::Connections>),
+    H2(Arc<h2::Connection>),
+}
+
+/// An address that HTTP cannot reach.
+#[derive(Debug, thiserror::Error)]
+#[error("{address} cannot be reached over HTTP: {problem}")]
+pub struct InvalidAddress {
+    address: String,
+    problem: &'static str,
+}
+
+impl Http {
+    /// The endpoint at `address`. No connection is opened yet.
+    ///
+    /// # Errors
+    /// [`InvalidAddress`] if `address` is in-process, or its prefix is not a path.
+    pub fn new(address: &Address, connection: &ConnectionSpec) -> Result<Self, InvalidAddress> {
+        let invalid = |problem| InvalidAddress {
+            address: address.to_string(),
+            problem,
+        };
+        let (target, authority, prefix) = match address {
+            Address::Http { authority, prefix } => {
+                (Target::tcp(authority), authority.clone(), prefix)
+            }
+            #[cfg(unix)]
+            Address::Unix { path, prefix } => {
+                let localhost = Authority::from_static("localhost");
+                (Target::Unix(path.clone()), localhost, prefix)
+            }
+            #[cfg(not(unix))]
+            Address::Unix { .. } => return Err(invalid("this system has no Unix sockets")),
+            Address::InProcess { .. } => return Err(invalid("it is a service of this program")),
+        };
+        let prefix = prefix.trim_end_matches('/');
+        let path = PathAndQuery::try_from(prefix);
+        if !prefix.is_empty() && !(prefix.starts_with('/') && path.is_ok_and(|p| p == *prefix)) {
+            return Err(invalid("its prefix is not a path, such as /v1"));
+        }
+        // Credentials in an authority are not part of `host` (RFC 9110, section 7.2).
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let host = HeaderValue::try_from(host).map_err(|_| invalid("its host is not a header"))?;
+
+        let endpoint = Endpoint {
+            name: address.to_string().into(),
+            target,
+            origin: Origin {
+                authority,
+                host,
+                prefix: prefix.to_owned(),
+                protocol: connection.protocol,
+                keep_alive: connection.keep_alive,
+            },
+            spec: connection.clone(),
+        };
+        Ok(Self(match connection.protocol {
+            Protocol::Http1 => Connections::H1(Arc::new(h1::Connections::new(endpoint))),
+            Protocol::Http2 => Connections::H2(Arc::new(h2::Connection::new(endpoint))),
+        }))
+    }
+
+    fn endpoint(&self) -> &Endpoint {
+        match &self.0 {
+            Connections::H1(pool) => pool::Pool::endpoint(&**pool),
+            Connections::H2(pool) => pool::Pool::endpoint(&**pool),
+        }
+    }
+}
+
+impl Transport for Http {
+    fn call(&self, request: Request<Body>) -> ResponseFuture<'_> {
+        match &self.0 {
+            Connections::H1(pool) => exchange::call(pool, request),
+            Connections::H2(pool) => exchange::call(pool, request),
+        }
+    }
+}
+
+impl<'a> Service<Request<Body>> for &'a Http {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = ResponseFuture<'a>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture<'a> {
+        Transport::call(*self, request)
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoint = self.endpoint();
+        f.debug_struct("Http")
+            .field("address", &endpoint.name)
+            .field("protocol", &endpoint.origin.protocol)
+            .finish_non_exhaustive()
+    }
+}

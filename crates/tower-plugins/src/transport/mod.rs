@@ -1,0 +1,67 @@
+//! How an endpoint is reached: HTTP over TCP and Unix sockets, and services of this program.
+//!
+//! A transport is a [`tower_service::Service`] of requests for a shared reference: it is never
+//! cloned for a call, is always ready, and boxes one future per call.
+//!
+#![cfg_attr(feature = "http", doc = "```")]
+#![cfg_attr(not(feature = "http"), doc = "```ignore")]
+//! use http::{Request, Response};
+//! use tower_plugins::Body;
+//! use tower_plugins::transport::{InProcess, Transport};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let hello = tower::service_fn(|_request: Request<Body>| async {
+//!     Ok::<_, std::io::Error>(Response::new(Body::from("hello")))
+//! });
+//! let transport = InProcess::new("hello", hello);
+//! let response = transport.call(Request::new(Body::empty())).await.unwrap();
+//! assert_eq!(response.status(), 200);
+//! # }
+//! ```
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use ::http::{Request, Response};
+use tower_plugins_layers::BoxError;
+use tower_service::Service;
+
+use crate::Body;
+
+#[cfg(feature = "http")]
+pub mod http;
+mod in_process;
+
+#[cfg(feature = "http")]
+pub use self::http::Http;
+pub use in_process::InProcess;
+
+/// The future of one call through a transport.
+///
+/// Dropping it cancels the call.
+pub type ResponseFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send + 'a>>;
+
+/// How an endpoint is reached.
+///
+/// A call that ends before the endpoint can have processed anything of it fails with
+/// [`Unsent`](tower_plugins_layers::Unsent), with the request in it where that is possible.
+/// A call that is cancelled, by dropping its future or its response's body, frees all it held.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends `request` and gives the head of its response, with a body that is still under way.
+    fn call(&self, request: Request<Body>) -> ResponseFuture<'_>;
+}
+
+impl<'a> Service<Request<Body>> for &'a dyn Transport {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = ResponseFuture<'a>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture<'a> {
+        Transport::call(*self, request)
+    }
+}
