@@ -35,7 +35,10 @@ impl<B: Send + 'static> Unsent<B> {
     /// A request that was not sent because of `cause`.
     #[must_use]
     pub fn new(request: Option<Request<B>>, cause: impl Into<BoxError>) -> Self {
-        Self { request: Mutex::new(request), cause: cause.into() }
+        Self {
+            request: Mutex::new(request),
+            cause: cause.into(),
+        }
     }
 
     /// The request and the cause, if `error` is an `Unsent<B>`.
@@ -44,14 +47,19 @@ impl<B: Send + 'static> Unsent<B> {
     /// `error` itself, if it is anything else.
     pub fn recover(error: BoxError) -> Result<(Option<Request<B>>, BoxError), BoxError> {
         let unsent = error.downcast::<Self>()?;
-        let request = unsent.request.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let request = unsent
+            .request
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         Ok((request, unsent.cause))
     }
 }
 
 impl<B> fmt::Debug for Unsent<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unsent").field("cause", &self.cause).finish_non_exhaustive()
+        f.debug_struct("Unsent")
+            .field("cause", &self.cause)
+            .finish_non_exhaustive()
     }
 }
 

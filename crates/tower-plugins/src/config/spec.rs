@@ -250,6 +250,9 @@ pub enum Protocol {
 }
 
 impl PluginName {
+    pub(super) const RULE: &'static str =
+        "up to 128 of A-Z a-z 0-9 . _ -, the first a letter or a digit";
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
