@@ -267,6 +267,9 @@ impl Default for ConnectionSpec {
 }
 
 impl PluginName {
+    pub(super) const RULE: &'static str =
+        "up to 128 of A-Z a-z 0-9 . _ -, the first a letter or a digit";
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -16,6 +16,12 @@ impl Number {
         value.is_finite().then_some(Self(value + 0.0))
     }
 
+    /// A constant, which is known to be finite.
+    pub(super) const fn finite(value: f64) -> Self {
+        assert!(value.is_finite());
+        Self(value)
+    }
+
     /// The number.
     #[must_use]
     pub const fn get(self) -> f64 {

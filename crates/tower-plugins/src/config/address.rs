@@ -1,0 +1,134 @@
+//! Text to [`Address`].
+
+use std::path::{Component, Path, PathBuf};
+
+use http::Uri;
+use http::uri::PathAndQuery;
+
+use super::error::{ConfigError, Problem};
+use super::{Address, PluginName};
+
+/// What the kernel takes as the path of a socket, less the closing zero.
+const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+impl Address {
+    /// The address of `url`, such as `http://127.0.0.1:8080` or `http://auth.internal:8080/v1`.
+    ///
+    /// Without a port it is port 80.
+    ///
+    /// # Errors
+    ///
+    /// If `url` is not an `http` URL, or has credentials, a query or a fragment.
+    pub fn http(url: &str) -> Result<Self, ConfigError> {
+        parse_http(url).map_err(|message| Problem::new("endpoint", message).into())
+    }
+
+    /// The Unix socket at `path`, which is absolute.
+    ///
+    /// # Errors
+    ///
+    /// If `path` is relative, or longer than the system takes (107 bytes on Linux).
+    pub fn unix(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        socket(path.into()).map_err(|message| Problem::new("endpoint", message).into())
+    }
+
+    /// The service that the program registers as `service`.
+    ///
+    /// # Errors
+    ///
+    /// If `service` is not formed like a [`PluginName`].
+    pub fn in_process(service: &str) -> Result<Self, ConfigError> {
+        parse_in_process(service).map_err(|message| Problem::new("endpoint", message).into())
+    }
+}
+
+pub(super) fn parse_http(url: &str) -> Result<Address, String> {
+    // Nothing of a URL with credentials is repeated.
+    if url.contains('@') {
+        return Err("credentials do not belong in a URL: write them under `auth`".into());
+    }
+    let wrong = |why: &str| format!("{url:?} {why}");
+    let form = "is not a URL such as \"http://127.0.0.1:8080\"";
+    // `Uri` drops a fragment without a word.
+    if url.contains('#') {
+        return Err(wrong("has a fragment, which is never sent: remove it"));
+    }
+    match url.split_once("://") {
+        Some(("http", _)) => {}
+        Some(("https", _)) => {
+            return Err(wrong("is not available in this version, only http:// is"));
+        }
+        Some(_) => return Err(wrong("has a scheme that is not available, only http:// is")),
+        None => return Err(wrong(form)),
+    }
+    let uri: Uri = url.parse().map_err(|_| wrong(form))?;
+    let authority = uri.authority().ok_or_else(|| wrong(form))?;
+    let host = authority.host();
+    if host.is_empty() {
+        return Err(wrong("has no host"));
+    }
+    let port = authority.as_str().get(host.len()..).unwrap_or_default();
+    if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
+        return Err(wrong("has a port out of range, 1 to 65535"));
+    }
+    if uri.query().is_some() {
+        return Err(wrong("has a query: only a path may follow the host"));
+    }
+    Ok(Address::Http {
+        authority: authority.clone(),
+        prefix: uri.path().trim_end_matches('/').to_owned(),
+    })
+}
+
+pub(super) fn parse_unix(text: &str) -> Result<Address, String> {
+    let path = text.strip_prefix("unix:").unwrap_or(text);
+    socket(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+}
+
+pub(super) fn parse_in_process(service: &str) -> Result<Address, String> {
+    if !PluginName::is_valid(service) {
+        return Err(format!(
+            "{service:?} cannot name a service: {}",
+            PluginName::RULE
+        ));
+    }
+    Ok(Address::InProcess {
+        service: service.to_owned(),
+    })
+}
+
+fn socket(path: PathBuf) -> Result<Address, String> {
+    if !is_plain(&path) {
+        return Err(format!(
+            "{path:?} is not the path of a socket: write an absolute one, without `..`"
+        ));
+    }
+    let length = path.as_os_str().len();
+    if length > MAX_SOCKET_PATH {
+        return Err(format!(
+            "a socket path of {length} bytes is too long, at most {MAX_SOCKET_PATH}"
+        ));
+    }
+    Ok(Address::Unix {
+        path,
+        prefix: String::new(),
+    })
+}
+
+/// Whether `path` is absolute, names a file, and means the same whoever reads it.
+fn is_plain(path: &Path) -> bool {
+    path.is_absolute()
+        && path.file_name().is_some()
+        && !path.components().any(|part| part == Component::ParentDir)
+        && !path.as_os_str().as_encoded_bytes().contains(&0)
+}
+
+/// The prefix that the endpoint's `path` stands for.
+pub(super) fn parse_prefix(path: &str) -> Result<String, String> {
+    let wrong = || format!("{path:?} is not a path such as \"/v1\"");
+    let parsed: PathAndQuery = path.parse().map_err(|_| wrong())?;
+    if !path.starts_with('/') || path.contains('#') || parsed.query().is_some() {
+        return Err(wrong());
+    }
+    Ok(path.trim_end_matches('/').to_owned())
+}

@@ -1,0 +1,101 @@
+//! A config made in code.
+
+use std::path::PathBuf;
+
+use super::{
+    Address, Config, ConfigError, ConnectionSpec, EndpointSpec, PluginName, PluginSpec, Policy,
+    Problem, Upstream,
+};
+
+impl Config {
+    /// A config without a plugin.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// This config with `plugin`, which takes the place of one of the same name.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_plugins::config::{Config, PluginSpec};
+    ///
+    /// let mut auth = PluginSpec::http("auth", "http://127.0.0.1:8080")?;
+    /// auth.policy.deadline = Some(Duration::from_secs(2));
+    /// let config = Config::new()
+    ///     .with(auth)
+    ///     .with(PluginSpec::unix("audit", "/run/audit.sock")?);
+    /// assert_eq!(config.plugins.len(), 2);
+    /// # Ok::<(), tower_plugins::config::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn with(mut self, plugin: PluginSpec) -> Self {
+        self.insert(plugin);
+        self
+    }
+
+    /// Adds `plugin`; returns the one of the same name that it takes the place of.
+    pub fn insert(&mut self, plugin: PluginSpec) -> Option<PluginSpec> {
+        self.plugins.insert(plugin.name.clone(), plugin)
+    }
+}
+
+impl PluginSpec {
+    /// The plugin `name` at `address`, all else being the default.
+    #[must_use]
+    pub fn new(name: PluginName, address: Address) -> Self {
+        Self {
+            name,
+            policy: Policy::default(),
+            upstream: Upstream {
+                endpoints: vec![EndpointSpec { address }],
+                connection: ConnectionSpec::default(),
+            },
+        }
+    }
+
+    /// The plugin `name` at `url`, such as `http://127.0.0.1:8080`.
+    ///
+    /// # Errors
+    ///
+    /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::http`].
+    pub fn http(name: &str, url: &str) -> Result<Self, ConfigError> {
+        Self::named(name, Address::http(url))
+    }
+
+    /// The plugin `name` behind the Unix socket at `path`.
+    ///
+    /// # Errors
+    ///
+    /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::unix`].
+    pub fn unix(name: &str, path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        Self::named(name, Address::unix(path))
+    }
+
+    /// The plugin `name` that is the service registered as `service`.
+    ///
+    /// # Errors
+    ///
+    /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::in_process`].
+    pub fn in_process(name: &str, service: &str) -> Result<Self, ConfigError> {
+        Self::named(name, Address::in_process(service))
+    }
+
+    fn named(name: &str, address: Result<Address, ConfigError>) -> Result<Self, ConfigError> {
+        let name = PluginName::new(name).ok_or_else(|| {
+            let message = format!("{name:?} cannot name a plugin: {}", PluginName::RULE);
+            ConfigError::from(Problem::new("name", message))
+        });
+        match (name, address) {
+            (Ok(name), Ok(address)) => Ok(Self::new(name, address)),
+            (Err(name), Err(address)) => Err(name.and(address)),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+}
+
+impl From<Address> for EndpointSpec {
+    fn from(address: Address) -> Self {
+        Self { address }
+    }
+}

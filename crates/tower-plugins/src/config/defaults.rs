@@ -1,0 +1,97 @@
+//! What is so when nothing is said; `docs/config.md` has the reasons.
+
+use std::time::Duration;
+
+use super::{
+    BalanceStrategy, BreakerSpec, ConcurrencySpec, ConnectionSpec, CredentialsSpec, Number, Policy,
+    Protocol, RateLimitSpec, RetrySpec,
+};
+
+impl Default for Policy {
+    /// Retries of what may be repeated, a breaker, and 30 seconds for a call.
+    fn default() -> Self {
+        Self {
+            drain_timeout: Duration::from_secs(30),
+            deadline: Some(Duration::from_secs(30)),
+            stream_idle_timeout: None,
+            attempt_timeout: None,
+            rate_limit: None,
+            concurrency: None,
+            retry: Some(RetrySpec::default()),
+            breaker: Some(BreakerSpec::default()),
+            balance: BalanceStrategy::default(),
+            credentials: CredentialsSpec::default(),
+        }
+    }
+}
+
+impl Default for RetrySpec {
+    fn default() -> Self {
+        Self {
+            max_retries: 3,
+            initial_interval: Duration::from_millis(100),
+            max_interval: Duration::from_secs(5),
+            multiplier: Number::finite(2.0),
+            random_jitter: true,
+            budget_ratio: Number::finite(0.2),
+            budget_min_per_second: 10,
+            idempotent: Vec::new(),
+            max_replay_bytes: 64 << 10,
+        }
+    }
+}
+
+impl Default for BreakerSpec {
+    fn default() -> Self {
+        Self {
+            failure_threshold: Some(5),
+            failure_rate: None,
+            window: Duration::from_secs(10),
+            min_request_threshold: 20,
+            recovery_timeout: Duration::from_secs(30),
+            success_threshold: 2,
+        }
+    }
+}
+
+impl Default for ConnectionSpec {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::Http1,
+            max_connections: 100,
+            max_idle_connections: 32,
+            idle_timeout: Duration::from_secs(30),
+            connection_timeout: Duration::from_secs(10),
+            keep_alive: true,
+            max_response_head: 64 << 10,
+            max_response_body: None,
+        }
+    }
+}
+
+impl RateLimitSpec {
+    /// A bucket that holds one second's tokens, at least one, and refuses at once.
+    #[must_use]
+    pub fn new(requests_per_second: Number) -> Self {
+        // The cast saturates, and a negative rate gives zero.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let burst_size = requests_per_second.get().ceil() as u32;
+        Self {
+            requests_per_second,
+            burst_size: burst_size.max(1),
+            max_wait: Duration::ZERO,
+        }
+    }
+}
+
+impl ConcurrencySpec {
+    /// `max_concurrent` calls at once; one more is refused at once.
+    #[must_use]
+    pub const fn new(max_concurrent: u32) -> Self {
+        Self {
+            max_concurrent,
+            max_queued: 0,
+            max_wait: Duration::ZERO,
+        }
+    }
+}

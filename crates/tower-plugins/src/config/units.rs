@@ -1,0 +1,174 @@
+//! Durations and sizes, written as text.
+
+use std::time::Duration;
+
+/// The longest duration a config may hold. A year is longer than any sensible timeout, and short
+/// enough for a deadline to be computed without overflow.
+pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+const UNITS: [(&str, u64); 8] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("\u{b5}s", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
+];
+
+const SIZES: [(&str, u64); 7] = [
+    ("B", 1),
+    ("kB", 1_000),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+];
+
+/// A duration such as `100ms`, `1.5s` or `1h30m`; `0` needs no unit.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration: write one such as \"100ms\" or \"1h30m\"");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if text.is_empty() || text.len() > 64 {
+        return Err(wrong());
+    }
+    let mut nanos: u128 = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (number, after) = split(rest, |c| c.is_ascii_digit() || c == '.');
+        let (unit, after) = split(after, |c| !c.is_ascii_digit() && c != '.');
+        let scale = UNITS.iter().find(|(name, _)| *name == unit);
+        let (_, scale) = scale.ok_or_else(wrong)?;
+        nanos = scaled(number, *scale)
+            .and_then(|part| nanos.checked_add(part))
+            .ok_or_else(wrong)?;
+        rest = after;
+    }
+    match u64::try_from(nanos).map(Duration::from_nanos) {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        _ => Err(format!("{text:?} is longer than 365d, the longest allowed")),
+    }
+}
+
+/// A size such as `64KiB`, `1MB` or `512`, in bytes.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text, |c| c.is_ascii_digit() || c == '.');
+    let scale = match unit {
+        "" => Some(1),
+        unit => SIZES.iter().find(|(name, _)| *name == unit).map(|s| s.1),
+    };
+    scale
+        .and_then(|scale| scaled(number, scale))
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .ok_or_else(|| {
+            format!("{text:?} is not a size: write bytes, or a text such as \"64KiB\" or \"1MB\"")
+        })
+}
+
+fn split(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
+}
+
+/// `number`, which may have decimals, times `scale`; `None` if the product is no whole number.
+fn scaled(number: &str, scale: u64) -> Option<u128> {
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
+    if decimals.is_empty() || decimals.len() > 9 {
+        return None;
+    }
+    let unit = 10_u128.pow(u32::try_from(decimals.len()).ok()?);
+    let parts = whole
+        .parse::<u64>()
+        .ok()
+        .map(u128::from)?
+        .checked_mul(unit)?
+        .checked_add(decimals.parse().ok()?)?
+        .checked_mul(u128::from(scale))?;
+    (parts % unit == 0).then_some(parts / unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_exact() {
+        for (text, nanos) in [
+            ("0", 0),
+            ("0s", 0),
+            ("1ns", 1),
+            ("7us", 7_000),
+            ("7\u{b5}s", 7_000),
+            ("100ms", 100_000_000),
+            ("1.5s", 1_500_000_000),
+            ("0.000000001s", 1),
+            ("1h30m", 5_400_000_000_000),
+            ("1m0.25s", 60_250_000_000),
+            ("365d", 31_536_000_000_000_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused_and_never_clamped() {
+        for text in [
+            "",
+            " ",
+            "30",
+            "-1s",
+            "+1s",
+            "s",
+            "1",
+            "1 s",
+            "1s ",
+            "10 parsecs",
+            "10parsecs",
+            "1e3s",
+            "NaN",
+            "inf",
+            "1.s",
+            ".5s",
+            "1..5s",
+            "1.5.5s",
+            "0.5ns",
+            "366d",
+            "365d1ns",
+            "1S",
+            "99999999999999999999999999d",
+            "18446744073709551615d",
+            "1.0000000001s",
+            "\u{661}s",
+        ] {
+            assert!(duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes() {
+        for (text, bytes) in [
+            ("512", 512),
+            ("512B", 512),
+            ("64KiB", 65_536),
+            ("1MB", 1_000_000),
+            ("1.5MiB", 1_572_864),
+            ("2GiB", 2 << 30),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "KiB",
+            "-1",
+            "1 KiB",
+            "1kib",
+            "1.1B",
+            "99999999999999999999GiB",
+        ] {
+            assert!(size(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What `tower_plugins` promises, seen from outside.
+
+mod config;
