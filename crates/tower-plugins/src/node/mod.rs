@@ -1,0 +1,112 @@
+//! One plugin as it runs: its spec, its stack of layers, and the parts under them.
+
+mod attempt;
+mod endpoint;
+mod parts;
+mod stack;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tower_plugins_layers::{Drain, EndOfStream, OnEnd};
+use tower_service::Service;
+
+use self::parts::Parts;
+use self::stack::Stack;
+use crate::Body;
+use crate::config::PluginSpec;
+use crate::error::Error;
+use crate::transport::InProcess;
+
+/// The services that the program registered, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Services(HashMap<String, InProcess>);
+
+impl Services {
+    pub(crate) fn insert(&mut self, service: InProcess) {
+        self.0.insert(service.name().to_owned(), service);
+    }
+
+    fn get(&self, name: &str) -> Option<&InProcess> {
+        self.0.get(name)
+    }
+}
+
+/// A plugin in the graph. Whoever has an `Arc` of it holds it: it is gone, and its retirement over,
+/// when the last call has let go.
+pub(crate) struct Node {
+    name: Arc<str>,
+    spec: PluginSpec,
+    stack: Stack,
+    parts: Parts,
+    drain: Drain,
+    gone: CancellationToken,
+    _gone: DropGuard,
+}
+
+/// The future of a call, which owns its node.
+pub(crate) type CallFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>;
+
+impl Node {
+    /// The node of `spec`. Parts of `old` whose slice of the spec is equal go on in it.
+    pub(crate) fn build(
+        spec: PluginSpec,
+        old: Option<&Parts>,
+        services: &Services,
+    ) -> Result<Self, Error> {
+        let name: Arc<str> = spec.name.as_str().into();
+        let parts = Parts::build(&spec, old, services).map_err(|error| error.of_plugin(&name))?;
+        let drain = Drain::new();
+        let stack = stack::build(&spec, &parts, &drain).map_err(|error| error.of_plugin(&name))?;
+        let gone = CancellationToken::new();
+        Ok(Self { name, spec, stack, parts, drain, _gone: gone.clone().drop_guard(), gone })
+    }
+
+    pub(crate) const fn spec(&self) -> &PluginSpec {
+        &self.spec
+    }
+
+    pub(crate) const fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    pub(crate) const fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// Is cancelled when the last holder of this node has let go of it.
+    pub(crate) fn gone(&self) -> CancellationToken {
+        self.gone.clone()
+    }
+
+    /// One boxed future, which owns the node and borrows the stack.
+    pub(crate) fn call(self: Arc<Self>, request: Request<Body>) -> CallFuture {
+        Box::pin(async move {
+            let response = (&self.stack).call(request).await;
+            match response {
+                Ok(response) => {
+                    Ok(response.map(|body| Body::new(EndOfStream::new(body, Hold { _node: self }))))
+                }
+                Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("name", &self.name).field("drain", &self.drain).finish_non_exhaustive()
+    }
+}
+
+/// Keeps a node until the response's body has ended.
+struct Hold {
+    _node: Arc<Node>,
+}
+
+impl OnEnd for Hold {}

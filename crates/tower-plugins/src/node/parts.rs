@@ -1,0 +1,144 @@
+//! State that outlives the stack above it.
+//!
+//! Each part is keyed by the slice of the spec that it depends on, and goes on in the next node of
+//! the plugin when that slice is equal. What only the old node holds ends with it.
+
+use std::sync::Arc;
+
+use tower_plugins_layers::{BreakerHistory, Budget, Bulkhead, EndpointLoad, RateLimiter};
+
+use super::Services;
+use crate::config::{
+    Address, ConcurrencySpec, ConnectionSpec, EndpointSpec, PluginSpec, RateLimitSpec, RetrySpec,
+};
+use crate::error::{Error, Kind};
+use crate::transport::Transport;
+
+/// The parts of one node.
+pub(crate) struct Parts {
+    pub(super) limiter: Option<(RateLimitSpec, Arc<RateLimiter>)>,
+    pub(super) bulkhead: Option<(ConcurrencySpec, Arc<Bulkhead>)>,
+    pub(super) budget: Option<(BudgetKey, Budget)>,
+    pub(super) endpoints: Vec<EndpointParts>,
+}
+
+type BudgetKey = (crate::config::Number, u32);
+
+/// The parts of one endpoint.
+#[derive(Clone)]
+pub(super) struct EndpointParts {
+    pub(super) address: Address,
+    connection: ConnectionSpec,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) history: Arc<BreakerHistory>,
+    pub(super) load: Arc<EndpointLoad>,
+}
+
+impl Parts {
+    pub(super) fn build(
+        spec: &PluginSpec,
+        old: Option<&Self>,
+        services: &Services,
+    ) -> Result<Self, Error> {
+        let endpoints = spec.upstream.endpoints.iter().map(|endpoint| {
+            let old = old.and_then(|old| old.endpoint(&endpoint.address));
+            EndpointParts::build(endpoint, &spec.upstream.connection, old, services)
+        });
+        let endpoints = endpoints.collect::<Result<_, _>>()?;
+        let policy = &spec.policy;
+        Ok(Self {
+            limiter: policy.rate_limit.as_ref().map(|new| limiter(new, old)),
+            bulkhead: policy.concurrency.as_ref().map(|new| bulkhead(new, old)),
+            budget: policy.retry.as_ref().map(|new| budget(new, old)),
+            endpoints,
+        })
+    }
+
+    fn endpoint(&self, address: &Address) -> Option<&EndpointParts> {
+        self.endpoints.iter().find(|parts| parts.address == *address)
+    }
+}
+
+/// A changed rate keeps the bucket's fill in proportion: a reload is no free burst.
+fn limiter(new: &RateLimitSpec, old: Option<&Parts>) -> (RateLimitSpec, Arc<RateLimiter>) {
+    let limiter = match old.and_then(|old| old.limiter.as_ref()) {
+        Some((spec, limiter)) if spec == new => Arc::clone(limiter),
+        Some((_, limiter)) => {
+            Arc::new(limiter.resized(new.requests_per_second.get(), new.burst_size))
+        }
+        None => Arc::new(RateLimiter::new(new.requests_per_second.get(), new.burst_size)),
+    };
+    (new.clone(), limiter)
+}
+
+fn bulkhead(new: &ConcurrencySpec, old: Option<&Parts>) -> (ConcurrencySpec, Arc<Bulkhead>) {
+    let bulkhead = match old.and_then(|old| old.bulkhead.as_ref()) {
+        Some((spec, bulkhead)) if spec == new => Arc::clone(bulkhead),
+        _ => {
+            let bulkhead = Bulkhead::new(new.max_concurrent as usize);
+            Arc::new(bulkhead.queue(new.max_queued as usize, new.max_wait))
+        }
+    };
+    (new.clone(), bulkhead)
+}
+
+fn budget(new: &RetrySpec, old: Option<&Parts>) -> (BudgetKey, Budget) {
+    let key = (new.budget_ratio, new.budget_min_per_second);
+    let budget = match old.and_then(|old| old.budget.as_ref()) {
+        Some((spec, budget)) if *spec == key => budget.clone(),
+        Some((_, budget)) => budget.with_limits(key.0.get(), key.1),
+        None => Budget::new(key.0.get(), key.1),
+    };
+    (key, budget)
+}
+
+impl EndpointParts {
+    fn build(
+        spec: &EndpointSpec,
+        connection: &ConnectionSpec,
+        old: Option<&Self>,
+        services: &Services,
+    ) -> Result<Self, Error> {
+        let transport = match old {
+            Some(old) if old.connection == *connection => Arc::clone(&old.transport),
+            _ => transport(&spec.address, connection, services)?,
+        };
+        Ok(Self {
+            address: spec.address.clone(),
+            connection: connection.clone(),
+            transport,
+            history: old.map_or_else(Arc::default, |old| Arc::clone(&old.history)),
+            load: old.map_or_else(Arc::default, |old| Arc::clone(&old.load)),
+        })
+    }
+}
+
+fn transport(
+    address: &Address,
+    connection: &ConnectionSpec,
+    services: &Services,
+) -> Result<Arc<dyn Transport>, Error> {
+    match address {
+        Address::InProcess { service } => match services.get(service) {
+            Some(service) => Ok(Arc::new(service.clone())),
+            None => Err(Error::caused_by(
+                Kind::Config,
+                format!("no service `{service}` is registered: register it with Plugins::builder().service(\"{service}\", …)"),
+            )),
+        },
+        #[cfg(feature = "http")]
+        Address::Http { .. } | Address::Unix { .. } => {
+            let http = crate::transport::Http::new(address, connection)
+                .map_err(|error| Error::caused_by(Kind::Config, error))?;
+            Ok(Arc::new(http))
+        }
+        #[cfg(not(feature = "http"))]
+        Address::Http { .. } | Address::Unix { .. } => {
+            let _ = connection;
+            Err(Error::caused_by(
+                Kind::Config,
+                format!("`{address}` needs the feature `http` of tower-plugins, which is off"),
+            ))
+        }
+    }
+}
