@@ -10,6 +10,7 @@ mod end_of_stream;
 mod gate;
 pub mod rate_limit;
 mod reason;
+pub mod retry;
 mod sharded;
 mod timer;
 pub mod trace;
@@ -27,6 +28,7 @@ pub use drain::{Drain, DrainLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};
+pub use retry::{ReplayBody, Retry, RetryLayer, RetryPolicy};
 pub use trace::{Trace, TraceLayer};
 pub use unsent::Unsent;
 

@@ -10,6 +10,7 @@ contract!(
     attempt_timeout,
     AttemptTimeoutLayer::new(Duration::from_secs(5))
 );
+contract!(retry, RetryLayer::new(RetryPolicy::new()));
 contract!(deadline, DeadlineLayer::new(Duration::from_secs(5)));
 contract!(rate_limit, RateLimitLayer::new(1000.0, 1000));
 contract!(

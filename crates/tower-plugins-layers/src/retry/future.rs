@@ -1,0 +1,317 @@
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version,
+};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use super::replay::{Lost, Replay};
+use super::verdict::judge_error;
+use super::{NotReplayable, ReplayBody, RetryPolicy};
+use crate::timer::Timer;
+use crate::{BoxError, CallContext, Unsent};
+
+pin_project! {
+    /// The future of [`Retry`](super::Retry).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, B, P>
+    where
+        S: Service<Request<ReplayBody<B>>>,
+    {
+        #[pin]
+        state: State<S::Future, B>,
+        // None: there is no other attempt.
+        call: Option<Call<S, B, P>>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F, B> {
+        Attempt {
+            #[pin]
+            future: F,
+        },
+        Backoff {
+            timer: Option<Timer>,
+            request: Option<Box<Request<ReplayBody<B>>>>,
+        },
+    }
+}
+
+impl<S, B, P> ResponseFuture<S, B, P>
+where
+    S: Service<Request<ReplayBody<B>>>,
+{
+    /// One attempt and no other.
+    pub(super) const fn once(attempt: S::Future) -> Self {
+        Self {
+            state: State::Attempt { future: attempt },
+            call: None,
+        }
+    }
+
+    /// Makes the first attempt of `call`, whose service must be ready.
+    pub(super) fn new(mut call: Call<S, B, P>, request: Request<ReplayBody<B>>) -> Self {
+        Self {
+            state: State::Attempt {
+                future: call.service.call(request),
+            },
+            call: Some(call),
+        }
+    }
+}
+
+impl<S, B, P, RB> Future for ResponseFuture<S, B, P>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<RB>>,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes> + Send + 'static,
+    P: Deref<Target = RetryPolicy>,
+{
+    type Output = Result<Response<RB>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProj::Attempt { future } => {
+                    let outcome = ready!(future.poll(cx)).map_err(Into::into);
+                    let Some(call) = this.call.as_mut() else {
+                        return Poll::Ready(outcome);
+                    };
+                    match call.next_attempt(outcome) {
+                        Ok((request, wait)) => {
+                            let at = Instant::now().checked_add(wait);
+                            this.state.set(State::Backoff {
+                                timer: (!wait.is_zero()).then(|| Timer::maybe_at(at)),
+                                request: Some(Box::new(request)),
+                            });
+                        }
+                        Err(outcome) => {
+                            *this.call = None;
+                            return Poll::Ready(outcome);
+                        }
+                    }
+                }
+                StateProj::Backoff { timer, request } => {
+                    if let Some(waiting) = timer {
+                        ready!(waiting.poll(cx));
+                        *timer = None;
+                    }
+                    #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
+                    let call = this.call.as_mut().expect("polled after its end");
+                    if let Err(error) = ready!(call.service.poll_ready(cx)) {
+                        *this.call = None;
+                        return Poll::Ready(Err(error.into()));
+                    }
+                    #[expect(clippy::expect_used, reason = "taken when this state is left")]
+                    let mut request = request.take().expect("a request to send");
+                    call.context
+                        .begin_attempt(call.context.attempt() + 1, Instant::now());
+                    request.extensions_mut().insert(call.context.clone());
+                    let future = call.service.call(*request);
+                    this.state.set(State::Attempt { future });
+                }
+            }
+        }
+    }
+}
+
+impl<S, B, P> fmt::Debug for ResponseFuture<S, B, P>
+where
+    S: Service<Request<ReplayBody<B>>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("retries", &self.call.as_ref().map(|call| call.retries))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A call under way, as far as its next attempt is concerned.
+pub(super) struct Call<S, B, P> {
+    service: S,
+    policy: P,
+    saved: Saved<B>,
+    context: CallContext,
+    retries: u32,
+}
+
+/// What there is of the request while an attempt has it.
+enum Saved<B> {
+    /// Nothing: the call may not be repeated, unless it was never processed.
+    Forbidden,
+    /// Nothing, for the body is too large.
+    TooLarge,
+    Kept {
+        head: Head,
+        body: Replay<B>,
+    },
+}
+
+impl<S, B, P> Call<S, B, P>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    P: Deref<Target = RetryPolicy>,
+{
+    /// A call with `request`, and the request of its first attempt.
+    pub(super) fn new(
+        service: S,
+        policy: P,
+        request: Request<B>,
+    ) -> (Self, Request<ReplayBody<B>>) {
+        let context = CallContext::of(&request).cloned().unwrap_or_default();
+        policy.budget.deposit(context.start());
+        let (request, saved) = if policy.may_repeat(&request) {
+            let (parts, body) = request.into_parts();
+            let (first, replay) = Replay::new(body, policy.max_replay);
+            let request = Request::from_parts(parts, first);
+            let saved = replay.map_or(Saved::TooLarge, |body| Saved::Kept {
+                head: Head::of(&request),
+                body,
+            });
+            (request, saved)
+        } else {
+            (request.map(ReplayBody::passthrough), Saved::Forbidden)
+        };
+        let call = Self {
+            service,
+            policy,
+            saved,
+            context,
+            retries: 0,
+        };
+        (call, request)
+    }
+
+    /// The next attempt's request and how long to wait before it, or the outcome as it is if there
+    /// is to be no other attempt.
+    fn next_attempt<RB>(
+        &mut self,
+        outcome: Outcome<RB>,
+    ) -> Result<(Request<ReplayBody<B>>, Duration), Outcome<RB>> {
+        if self.retries >= self.policy.max_retries {
+            return Err(outcome);
+        }
+        let (retryable, unsent) = match &outcome {
+            Ok(response) => (self.policy.judge_response(response), false),
+            Err(error) => (judge_error(&**error), error.is::<Unsent<ReplayBody<B>>>()),
+        };
+        let Some(retryable) = retryable else {
+            return Err(outcome);
+        };
+        if matches!(self.saved, Saved::Forbidden) && !unsent {
+            return Err(outcome);
+        }
+
+        let now = Instant::now();
+        if !self.policy.budget.withdraw(now) {
+            return Err(outcome);
+        }
+        let wait = retryable
+            .after
+            .unwrap_or_else(|| self.policy.backoff.wait(self.retries + 1));
+        let in_time = self
+            .context
+            .deadline()
+            .is_none_or(|deadline| deadline.saturating_duration_since(now) > wait);
+        let request = if in_time {
+            self.request_again(outcome)
+        } else {
+            Err(outcome)
+        };
+        match request {
+            Ok(request) => {
+                self.retries += 1;
+                Ok((request, wait))
+            }
+            Err(outcome) => {
+                self.policy.budget.give_back(now);
+                Err(outcome)
+            }
+        }
+    }
+
+    /// The request once more: the copy, or the request that came back unsent. The outcome of the
+    /// attempt before is dropped.
+    fn request_again<RB>(
+        &self,
+        outcome: Outcome<RB>,
+    ) -> Result<Request<ReplayBody<B>>, Outcome<RB>> {
+        let too_large = |outcome: Outcome<RB>| {
+            outcome.map_err(|error| NotReplayable::new(self.policy.max_replay, error).into())
+        };
+        if let Saved::Kept { head, body } = &self.saved {
+            return match body.again() {
+                Ok(body) => Ok(head.request(body)),
+                Err(Lost::TooLarge) => Err(too_large(outcome)),
+                Err(Lost::Failed) => Err(outcome),
+            };
+        }
+        match outcome.map_err(Unsent::<ReplayBody<B>>::recover) {
+            Err(Ok((Some(request), _))) => Ok(request),
+            Err(Ok((None, cause))) => Err(Err(Unsent::<ReplayBody<B>>::new(None, cause).into())),
+            Err(Err(error)) => Err(too_large(Err(error))),
+            Ok(response) => Err(Ok(response)),
+        }
+    }
+}
+
+type Outcome<RB> = Result<Response<RB>, BoxError>;
+
+/// A copy of a request's head that allocates once for the headers, where a `HeaderMap` allocates
+/// twice, and for extensions only if there are any but the call's context.
+struct Head {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    extensions: Extensions,
+}
+
+impl Head {
+    fn of<B>(request: &Request<B>) -> Self {
+        let extensions = request.extensions();
+        // The context is put into each attempt's extensions anyway.
+        let alone = extensions.len() == usize::from(CallContext::of(request).is_some());
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            headers: request
+                .headers()
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            extensions: if alone {
+                Extensions::new()
+            } else {
+                extensions.clone()
+            },
+        }
+    }
+
+    fn request<B>(&self, body: B) -> Request<B> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = self.version;
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        *request.headers_mut() = headers;
+        *request.extensions_mut() = self.extensions.clone();
+        request
+    }
+}

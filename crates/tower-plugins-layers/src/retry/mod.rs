@@ -1,0 +1,69 @@
+//! Calls that failed and may be repeated are made again.
+//!
+//! [`RetryLayer`] makes an attempt anew when it ended in a [retryable way](RetryPolicy#what-is-retried),
+//! after a [backoff](Backoff) with jitter, as long as a shared [budget](Budget) allows it. A call
+//! that is out of retries ends with its last response or error, as it came.
+//!
+//! # What may be repeated
+//! A call is *idempotent* when HTTP says so of its method (`GET`, `HEAD`, `OPTIONS`, `TRACE`, `QUERY`,
+//! `PUT`, `DELETE`), when it has an `Idempotency-Key` header, when its [`CallContext`](crate::CallContext) says so, or
+//! when [the policy](RetryPolicy::idempotent) names its path. Any other call is repeated only when
+//! the request was provably never processed and came back: an [`Unsent`](crate::Unsent) error of
+//! the service inside, which must be the outermost error.
+//!
+//! Then these decide, in this order: the budget; the deadline of the call's context, past which no
+//! backoff goes: such a call fails at once with what it has; and the request's body. As much of it
+//! as [`RetryPolicy::max_replay`] is kept while an attempt reads it, by handle and not by copy. A
+//! larger body is sent all the same, but not again.
+//!
+//! # When an attempt is over
+//! At its response's head, which is also when the call is committed. A failure in a body or in
+//! trailers comes to the caller, so that of gRPC only responses without a message (their status is
+//! in the head) are retried. The failed response is dropped before the backoff begins.
+//!
+//! Each attempt gets a copy of the request's extensions, and a context with its number. Dropping
+//! the future drops the attempt or the wait. An error of a service that does not become ready for
+//! another attempt ends the call.
+//!
+//! # Order
+//! Inside the deadline and the limits, outside the attempt timeout and what picks an endpoint.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU32, Ordering};
+//! use http::{Request, Response, StatusCode};
+//! use http_body_util::Empty;
+//! use bytes::Bytes;
+//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_plugins_layers::{BoxError, ReplayBody, RetryLayer, RetryPolicy};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
+//! static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
+//! let mut service = ServiceBuilder::new()
+//!     .layer(RetryLayer::new(RetryPolicy::new().max_retries(2)))
+//!     .service(service_fn(|_: Request<ReplayBody<Empty<Bytes>>>| async {
+//!         let mut response = Response::new(());
+//!         if ATTEMPTS.fetch_add(1, Ordering::Relaxed) == 0 {
+//!             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+//!         }
+//!         Ok::<_, BoxError>(response)
+//!     }));
+//! let response = service.ready().await.unwrap().call(Request::new(Empty::new())).await.unwrap();
+//! assert_eq!(response.status(), StatusCode::OK);
+//! assert_eq!(ATTEMPTS.load(Ordering::Relaxed), 2);
+//! # });
+//! ```
+
+mod backoff;
+mod budget;
+mod future;
+mod policy;
+mod replay;
+mod service;
+mod verdict;
+
+pub use backoff::Backoff;
+pub use budget::Budget;
+pub use future::ResponseFuture;
+pub use policy::RetryPolicy;
+pub use replay::{NotReplayable, ReplayBody};
+pub use service::{Retry, RetryLayer};
