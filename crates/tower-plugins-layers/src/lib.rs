@@ -1,6 +1,8 @@
 //! Resilience middleware for tower.
 
 pub mod attempt_timeout;
+pub mod breaker;
+pub mod classify;
 mod context;
 pub mod deadline;
 mod end_of_stream;
@@ -13,6 +15,8 @@ mod unsent;
 pub mod test_util;
 
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
+pub use breaker::{Breaker, BreakerLayer};
+pub use classify::{Classify, Outcome};
 pub use context::CallContext;
 pub use deadline::{Deadline, DeadlineLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::contract;
 use tower_plugins_layers::*;
 
@@ -10,4 +11,6 @@ contract!(
     attempt_timeout,
     AttemptTimeoutLayer::new(Duration::from_secs(5))
 );
+contract!(breaker, BreakerLayer::new(BreakerPolicy::new()));
+contract!(breaker_off, BreakerLayer::off());
 contract!(deadline, DeadlineLayer::new(Duration::from_secs(5)));

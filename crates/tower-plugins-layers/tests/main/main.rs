@@ -1,3 +1,4 @@
 //! What the layers promise, through their public API.
 
+mod breaker;
 mod contract;
