@@ -59,11 +59,17 @@ impl AttemptTimeoutLayer {
         Self { timeout: None }
     }
 
-    fn timer<B>(self, request: &Request<B>) -> Timer {
-        let Some(timeout) = self.timeout else {
+    fn timer<B>(self, request: &mut Request<B>) -> Timer {
+        let now = |timeout| CallContext::now(request.extensions()).checked_add(timeout);
+        let Some(at) = self.timeout.and_then(now) else {
             return Timer::never();
         };
-        Timer::maybe_at(CallContext::now(request.extensions()).checked_add(timeout))
+        // A breaker further in must tell an attempt that took too long from a caller that left.
+        request
+            .extensions_mut()
+            .get_or_insert_with(CallContext::new)
+            .set_attempt_deadline(at);
+        Timer::at(at)
     }
 }
 
@@ -98,9 +104,9 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         ResponseFuture {
-            timer: self.layer.timer(&request),
+            timer: self.layer.timer(&mut request),
             inner: self.inner.call(request),
         }
     }
@@ -119,9 +125,9 @@ where
         (&self.inner).poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         ResponseFuture {
-            timer: self.layer.timer(&request),
+            timer: self.layer.timer(&mut request),
             inner: (&self.inner).call(request),
         }
     }

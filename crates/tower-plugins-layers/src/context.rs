@@ -24,6 +24,7 @@ pub struct CallContext {
     now: Instant,
     deadline: Option<Instant>,
     own_deadline: bool,
+    attempt_deadline: Option<Instant>,
     attempt: u32,
     idempotent: bool,
     priority: u8,
@@ -39,6 +40,7 @@ impl CallContext {
             now,
             deadline: None,
             own_deadline: false,
+            attempt_deadline: None,
             attempt: 0,
             idempotent: false,
             priority: 0,
@@ -75,6 +77,12 @@ impl CallContext {
     #[must_use]
     pub const fn has_own_deadline(&self) -> bool {
         self.own_deadline
+    }
+
+    /// When this attempt must have its response's head.
+    #[must_use]
+    pub const fn attempt_deadline(&self) -> Option<Instant> {
+        self.attempt_deadline
     }
 
     /// Attempts made before this one.
@@ -120,7 +128,13 @@ impl CallContext {
     /// The same call's next attempt, which begins at `now`.
     pub(crate) const fn begin_attempt(&mut self, attempt: u32, now: Instant) {
         self.attempt = attempt;
+        self.attempt_deadline = None;
         self.now = now;
+    }
+
+    /// Tells the layers further in when this attempt must have its response's head.
+    pub(crate) const fn set_attempt_deadline(&mut self, at: Instant) {
+        self.attempt_deadline = Some(at);
     }
 
     /// Tells the layers further in when the call must be over.

@@ -267,7 +267,7 @@ where
 }
 
 /// Whether a response goes on for as long as it likes.
-fn is_stream<B>(response: &Response<B>) -> bool {
+pub(crate) fn is_stream<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
         || response
             .headers()

@@ -1,6 +1,8 @@
 //! Resilience middleware for tower.
 
 pub mod attempt_timeout;
+pub mod breaker;
+pub mod classify;
 pub mod concurrency;
 mod context;
 pub mod credentials;
@@ -20,6 +22,8 @@ mod unsent;
 pub mod test_util;
 
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
+pub use breaker::{Breaker, BreakerLayer};
+pub use classify::{Classify, Outcome};
 pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer};
 pub use context::CallContext;
 pub use credentials::{Credentials, CredentialsLayer};

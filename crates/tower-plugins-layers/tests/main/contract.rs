@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::contract;
 use tower_plugins_layers::*;
 
@@ -11,6 +12,8 @@ contract!(
     AttemptTimeoutLayer::new(Duration::from_secs(5))
 );
 contract!(retry, RetryLayer::new(RetryPolicy::new()));
+contract!(breaker, BreakerLayer::new(BreakerPolicy::new()));
+contract!(breaker_off, BreakerLayer::off());
 contract!(deadline, DeadlineLayer::new(Duration::from_secs(5)));
 contract!(rate_limit, RateLimitLayer::new(1000.0, 1000));
 contract!(

@@ -1,4 +1,5 @@
 //! What the layers promise, through their public API.
 
+mod breaker;
 mod contract;
 mod retry;

@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+/// When a breaker opens, for how long, and what it takes to close it.
+///
+/// The circuit opens at either of two things: so many failures without a success between them, or a
+/// share of failures among the calls of a time window. Values that make no sense are moved to the
+/// nearest that does.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`consecutive_failures`](Self::consecutive_failures) | 5 |
+/// | [`failure_rate`](Self::failure_rate) | 0.5 |
+/// | [`window`](Self::window) | 10 s |
+/// | [`min_requests`](Self::min_requests) | 20 |
+/// | [`recovery`](Self::recovery) | 1 s |
+/// | [`max_recovery`](Self::max_recovery) | 60 s |
+/// | [`jitter`](Self::jitter) | 0.5 |
+/// | [`success_threshold`](Self::success_threshold) | 3 |
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_plugins_layers::breaker::BreakerPolicy;
+///
+/// let policy = BreakerPolicy::new()
+///     .consecutive_failures(3)
+///     .failure_rate(None)
+///     .recovery(Duration::from_secs(5));
+/// # let _ = policy;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BreakerPolicy {
+    pub(super) consecutive_failures: Option<u32>,
+    pub(super) failure_rate: Option<f64>,
+    pub(super) window: Duration,
+    pub(super) min_requests: u32,
+    pub(super) recovery: Duration,
+    pub(super) max_recovery: Duration,
+    pub(super) jitter: f64,
+    pub(super) success_threshold: u16,
+}
+
+impl BreakerPolicy {
+    /// The default policy.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            consecutive_failures: Some(5),
+            failure_rate: Some(0.5),
+            window: Duration::from_secs(10),
+            min_requests: 20,
+            recovery: Duration::from_secs(1),
+            max_recovery: Duration::from_secs(60),
+            jitter: 0.5,
+            success_threshold: 3,
+        }
+    }
+
+    /// Opens at this many failures without a success between them; `None` for never.
+    #[must_use]
+    pub fn consecutive_failures(mut self, n: impl Into<Option<u32>>) -> Self {
+        self.consecutive_failures = n.into().map(|n| n.max(1));
+        self
+    }
+
+    /// Opens when this share, of 1, of the window's calls have failed; `None` for never, which also
+    /// saves each call the counting.
+    #[must_use]
+    pub fn failure_rate(mut self, share: impl Into<Option<f64>>) -> Self {
+        self.failure_rate = share
+            .into()
+            .filter(|share| *share > 0.0)
+            .map(|share| share.min(1.0));
+        self
+    }
+
+    /// The time over which failures are counted for the rate, to a tenth of it; at least 10 ms.
+    #[must_use]
+    pub fn window(mut self, window: Duration) -> Self {
+        self.window = window.max(Duration::from_millis(10));
+        self
+    }
+
+    /// The rate does not count before this many calls are in the window.
+    #[must_use]
+    pub const fn min_requests(mut self, n: u32) -> Self {
+        self.min_requests = n;
+        self
+    }
+
+    /// How long the circuit stays open the first time. It doubles each time a half-open circuit
+    /// opens again, up to [`max_recovery`](Self::max_recovery). At least 1 ms.
+    #[must_use]
+    pub fn recovery(mut self, time: Duration) -> Self {
+        self.recovery = time.max(Duration::from_millis(1));
+        self
+    }
+
+    /// The longest that the circuit stays open, jitter aside. Not below [`recovery`](Self::recovery),
+    /// so that zero stops it from growing.
+    #[must_use]
+    pub const fn max_recovery(mut self, time: Duration) -> Self {
+        self.max_recovery = time;
+        self
+    }
+
+    /// Up to this share of the open time is added to it at random, so that many clients do not come
+    /// back at one moment. Between 0 and 1.
+    #[must_use]
+    pub fn jitter(mut self, share: f64) -> Self {
+        self.jitter = if share.is_nan() {
+            0.0
+        } else {
+            share.clamp(0.0, 1.0)
+        };
+        self
+    }
+
+    /// A half-open circuit lets this many calls in, and closes when all have succeeded. At least 1.
+    #[must_use]
+    pub fn success_threshold(mut self, n: u16) -> Self {
+        self.success_threshold = n.max(1);
+        self
+    }
+
+    /// How long a circuit stays open that has opened `trips` times in a row; `draw`, of 1, is chance.
+    pub(super) fn open_time(&self, trips: u8, draw: f64) -> Duration {
+        let doubled = 2_u32.saturating_pow(u32::from(trips.saturating_sub(1)));
+        let time = self
+            .recovery
+            .saturating_mul(doubled)
+            .min(self.max_recovery.max(self.recovery));
+        time.saturating_add(
+            Duration::try_from_secs_f64(time.as_secs_f64() * self.jitter * draw)
+                .unwrap_or_default(),
+        )
+    }
+}
+
+impl Default for BreakerPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,189 @@
+//! What the end of a call says about the endpoint that answered it.
+//!
+//! [`Breaker`](crate::Breaker) and [`Load`](crate::Load) judge endpoints by an [`Outcome`], and a
+//! [`Classify`] says which. [`HttpGrpc`] is the one they use unless told otherwise.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
+use tokio::time::Instant;
+
+use crate::deadline::is_stream;
+use crate::{CallContext, End, Reason};
+
+/// What the end of a call says about the endpoint that answered it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The endpoint works, whatever the caller makes of the answer.
+    Success,
+    /// The endpoint works and asks for fewer calls. A breaker takes it for a success; a balancer
+    /// goes elsewhere.
+    Overloaded,
+    /// The endpoint does not work.
+    Failure,
+    /// Nothing: the call was refused on this side, or its caller went away.
+    Ignored,
+}
+
+/// Says what a call's [`Outcome`] is.
+///
+/// A classifier has no state, and is asked in the order in which a response comes in: the head, and
+/// if that does not decide, the end of the body.
+///
+/// ```
+/// use http::{HeaderMap, StatusCode};
+/// use tower_plugins_layers::{BoxError, End};
+/// use tower_plugins_layers::classify::{Classify, HttpGrpc, Outcome};
+///
+/// /// A missing page is the server's fault.
+/// #[derive(Clone, Copy)]
+/// struct Strict;
+///
+/// impl Classify for Strict {
+///     fn head(&self, status: StatusCode, headers: &HeaderMap) -> Option<Outcome> {
+///         if status == StatusCode::NOT_FOUND {
+///             return Some(Outcome::Failure);
+///         }
+///         HttpGrpc.head(status, headers)
+///     }
+///     fn end(&self, end: &End<'_>) -> Outcome {
+///         HttpGrpc.end(end)
+///     }
+///     fn error(&self, error: &(dyn std::error::Error + 'static)) -> Outcome {
+///         HttpGrpc.error(error)
+///     }
+/// }
+/// assert_eq!(Strict.head(StatusCode::NOT_FOUND, &HeaderMap::new()), Some(Outcome::Failure));
+/// ```
+pub trait Classify: Clone + Send + Sync + 'static {
+    /// What a response's head says; `None` to wait for the end of the body.
+    fn head(&self, status: StatusCode, headers: &HeaderMap) -> Option<Outcome>;
+
+    /// What the end of a body says whose head did not decide.
+    fn end(&self, end: &End<'_>) -> Outcome;
+
+    /// What an error in place of a response says.
+    fn error(&self, error: &(dyn StdError + 'static)) -> Outcome;
+}
+
+/// The usual reading of HTTP and gRPC.
+///
+/// | seen | outcome |
+/// | --- | --- |
+/// | 5xx but 501 and 505 | failure |
+/// | 429, `RESOURCE_EXHAUSTED` | overloaded |
+/// | any other status, 501 and 505 too: they are about the request | success |
+/// | `UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`, or a `grpc-status` that is no number, in head or trailers | failure |
+/// | `CANCELLED` | ignored |
+/// | any other gRPC code | success |
+/// | a body that breaks off | failure |
+/// | 101 and `text/event-stream` | success at the head: what follows may last for days |
+/// | an error whose [`Reason`] is a refusal on this side: a limit, a breaker, no endpoint, a drain, a full pool | ignored |
+/// | any other error, one for a deadline or timeout inside too | failure |
+///
+/// A call that is dropped is ignored, unless its deadline or its attempt's time was over: then the
+/// endpoint had its time and did not answer, which is a failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpGrpc;
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
+impl Classify for HttpGrpc {
+    fn head(&self, status: StatusCode, headers: &HeaderMap) -> Option<Outcome> {
+        match status {
+            StatusCode::TOO_MANY_REQUESTS => return Some(Outcome::Overloaded),
+            StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
+                return Some(Outcome::Success);
+            }
+            StatusCode::SWITCHING_PROTOCOLS => return Some(Outcome::Success),
+            _ if status.is_server_error() => return Some(Outcome::Failure),
+            _ => {}
+        }
+        grpc_status(headers).or_else(|| {
+            let kind = headers.get(header::CONTENT_TYPE)?.as_bytes();
+            kind.starts_with(b"text/event-stream")
+                .then_some(Outcome::Success)
+        })
+    }
+
+    fn end(&self, end: &End<'_>) -> Outcome {
+        match end {
+            End::Complete(trailers) => trailers.and_then(grpc_status).unwrap_or(Outcome::Success),
+            End::Error(error) => self.error(*error),
+        }
+    }
+
+    fn error(&self, error: &(dyn StdError + 'static)) -> Outcome {
+        match Reason::of(error) {
+            Some(
+                Reason::RateLimited
+                | Reason::ConcurrencyLimited
+                | Reason::BreakerOpen
+                | Reason::NoEndpoint
+                | Reason::Draining
+                | Reason::DrainCancelled
+                | Reason::PoolExhausted,
+            ) => Outcome::Ignored,
+            _ => Outcome::Failure,
+        }
+    }
+}
+
+/// The outcome of the `grpc-status` in a head or in trailers.
+fn grpc_status(headers: &HeaderMap) -> Option<Outcome> {
+    let code = headers.get(&GRPC_STATUS)?;
+    Some(match code.as_bytes() {
+        b"1" => Outcome::Ignored,
+        b"8" => Outcome::Overloaded,
+        b"" | b"2" | b"4" | b"13" | b"14" | b"15" => Outcome::Failure,
+        digits if digits.iter().all(u8::is_ascii_digit) => Outcome::Success,
+        _ => Outcome::Failure,
+    })
+}
+
+/// How long the endpoint asks to be left alone: `Retry-After` in seconds, or gRPC's pushback. A date
+/// is not read.
+pub(crate) fn pushback(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    number(&header::RETRY_AFTER)
+        .map(Duration::from_secs)
+        .or_else(|| number(&GRPC_PUSHBACK).map(Duration::from_millis))
+}
+
+/// When the layers outside will cut a call short, which they do by dropping it: the one way to tell
+/// an endpoint that took too long from a caller that went away.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cutoff {
+    attempt: Option<Instant>,
+    call: Option<Instant>,
+    binds_streams: bool,
+}
+
+impl Cutoff {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        CallContext::of(request).map_or_else(Self::default, |context| Self {
+            attempt: context.attempt_deadline(),
+            call: context.deadline(),
+            binds_streams: context.has_own_deadline(),
+        })
+    }
+
+    /// The response's head has come.
+    pub(crate) fn at_head<B>(&mut self, response: &Response<B>) {
+        self.attempt = None;
+        if !self.binds_streams && self.call.is_some() && is_stream(response) {
+            self.call = None;
+        }
+    }
+
+    /// What it says about the endpoint that the call is dropped now.
+    pub(crate) fn dropped(&self) -> Outcome {
+        let ends = [self.attempt, self.call].into_iter().flatten().min();
+        match ends {
+            Some(at) if at <= Instant::now() => Outcome::Failure,
+            _ => Outcome::Ignored,
+        }
+    }
+}
