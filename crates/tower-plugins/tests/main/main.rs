@@ -1,0 +1,9 @@
+//! What the crate does, through what it makes public.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed test may panic"
+)]
+
+mod transport;
