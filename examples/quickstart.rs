@@ -47,25 +47,56 @@ async fn main() -> Result {
 
     say("3. A typed call, and a raw one.");
     let text = plugins.plugin("text");
-    let answer = text.invoke(&SHOUT, &Shout { text: "hello".into() }).await?;
+    let answer = text
+        .invoke(
+            &SHOUT,
+            &Shout {
+                text: "hello".into(),
+            },
+        )
+        .await?;
     println!("   text.invoke(SHOUT, hello)  -> {}", answer.text);
     let greeter = plugins.plugin("greeter");
-    let response = greeter.oneshot(Request::get("/hello/tower").body(Body::empty())?).await?;
-    println!("   GET /hello/tower           -> {}", read(response.into_body()).await?);
+    let response = greeter
+        .oneshot(Request::get("/hello/tower").body(Body::empty())?)
+        .await?;
+    println!(
+        "   GET /hello/tower           -> {}",
+        read(response.into_body()).await?
+    );
     count.calls.fetch_add(2, Ordering::Relaxed);
 
-    say("4. Callers keep calling from now on, and the file is edited: `text` moves to a new server.");
-    let callers: Vec<_> = (0..4).map(|_| tokio::spawn(keep_calling(plugins.clone(), count.clone()))).collect();
+    say(
+        "4. Callers keep calling from now on, and the file is edited: `text` moves to a new server.",
+    );
+    let callers: Vec<_> = (0..4)
+        .map(|_| tokio::spawn(keep_calling(plugins.clone(), count.clone())))
+        .collect();
     // A long download begins on the old server, and is still under way when that server leaves.
     let mut slow = plugins.plugin("text");
-    let download = slow.call(Request::get("/slow").body(Body::empty())?).await?;
+    let download = slow
+        .call(Request::get("/slow").body(Body::empty())?)
+        .await?;
     let text_v2 = start_text_server("v2").await?;
     let before = count.calls.load(Ordering::Relaxed);
     let mut status = plugins.subscribe();
     write(&file, &config(&text_v2, &socket))?;
-    let generation = status.wait_for(|status| status.generation.get() == 2).await?.generation;
-    let answer = text.invoke(&SHOUT, &Shout { text: "hello".into() }).await?;
-    println!("   generation {generation} serves: text.invoke(SHOUT, hello) -> {}", answer.text);
+    let generation = status
+        .wait_for(|status| status.generation.get() == 2)
+        .await?
+        .generation;
+    let answer = text
+        .invoke(
+            &SHOUT,
+            &Shout {
+                text: "hello".into(),
+            },
+        )
+        .await?;
+    println!(
+        "   generation {generation} serves: text.invoke(SHOUT, hello) -> {}",
+        answer.text
+    );
     let downloaded = read(download.into_body()).await?;
     println!("   the download from the old server went on to its end: {downloaded}");
     count.calls.fetch_add(2, Ordering::Relaxed);
@@ -73,18 +104,37 @@ async fn main() -> Result {
     println!("   the old server's node has drained; no call was cancelled");
 
     say("5. A broken edit is refused, and what runs goes on.");
-    write(&file, &config(&text_v2, &socket).replace("max_retries", "max_retrys"))?;
-    let refused = status.wait_for(|status| status.rejected == 1).await?.last_error.clone();
+    write(
+        &file,
+        &config(&text_v2, &socket).replace("max_retries", "max_retrys"),
+    )?;
+    let refused = status
+        .wait_for(|status| status.rejected == 1)
+        .await?
+        .last_error
+        .clone();
     if let Some(problem) = refused.as_ref().and_then(|error| error.config()) {
         println!("{}", indent(&problem.to_string()));
     }
-    let answer = text.invoke(&SHOUT, &Shout { text: "still here".into() }).await?;
+    let answer = text
+        .invoke(
+            &SHOUT,
+            &Shout {
+                text: "still here".into(),
+            },
+        )
+        .await?;
     println!("   text.invoke(SHOUT, still here) -> {}", answer.text);
     count.calls.fetch_add(1, Ordering::Relaxed);
 
     say("6. The edit is mended: only the retry policy differs, so connections are kept.");
-    write(&file, &config(&text_v2, &socket).replace("max_retries: 2", "max_retries: 5"))?;
-    status.wait_for(|status| status.generation.get() == 3).await?;
+    write(
+        &file,
+        &config(&text_v2, &socket).replace("max_retries: 2", "max_retries: 5"),
+    )?;
+    status
+        .wait_for(|status| status.generation.get() == 3)
+        .await?;
     println!("   generation 3 serves");
 
     say("7. The program ends: callers stop, plugins drain.");
@@ -96,11 +146,21 @@ async fn main() -> Result {
     println!("   {under_load} calls were made while the config changed");
     let report = plugins.shutdown(Duration::from_secs(5)).await?;
     let cancelled: usize = report.retired.iter().map(|node| node.cancelled).sum();
-    println!("   shut down in {:?}, {cancelled} calls cancelled", report.elapsed);
+    println!(
+        "   shut down in {:?}, {cancelled} calls cancelled",
+        report.elapsed
+    );
 
-    let (calls, failed) = (count.calls.load(Ordering::Relaxed), count.failed.load(Ordering::Relaxed));
+    let (calls, failed) = (
+        count.calls.load(Ordering::Relaxed),
+        count.failed.load(Ordering::Relaxed),
+    );
     println!("\nquickstart: {calls} calls, {failed} failed, 2 reloads");
-    if failed == 0 { Ok(()) } else { Err("calls failed".into()) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err("calls failed".into())
+    }
 }
 
 /// The config file: what is called what, where it is, and how calls to it are treated.
@@ -134,14 +194,19 @@ struct Count {
 async fn keep_calling(plugins: Plugins, count: Arc<Count>) {
     let text = plugins.plugin("text");
     let mut greeter = plugins.plugin("greeter");
-    let words = Shout { text: "busy".into() };
+    let words = Shout {
+        text: "busy".into(),
+    };
     while !count.stop.load(Ordering::Relaxed) {
         let typed = text.invoke(&SHOUT, &words).await.map(drop);
         let raw = match greeter.call(Request::new(Body::empty())).await {
             Ok(response) => read(response.into_body()).await.map(drop),
             Err(error) => Err(error.into()),
         };
-        for failure in [typed.err().map(Into::into), raw.err()].into_iter().flatten() {
+        for failure in [typed.err().map(Into::into), raw.err()]
+            .into_iter()
+            .flatten()
+        {
             eprintln!("   a call failed: {failure}");
             count.failed.fetch_add(1, Ordering::Relaxed);
         }
@@ -152,7 +217,9 @@ async fn keep_calling(plugins: Plugins, count: Arc<Count>) {
 /// A plugin on a TCP port, as anybody would write it.
 async fn start_text_server(version: &'static str) -> Result<String> {
     let shout = move |Json(words): Json<Shout>| async move {
-        Json(Shout { text: format!("{}! (from {version})", words.text.to_uppercase()) })
+        Json(Shout {
+            text: format!("{}! (from {version})", words.text.to_uppercase()),
+        })
     };
     let slow = || async {
         let (sender, receiver) = tokio::sync::mpsc::channel::<&'static str>(1);
@@ -166,7 +233,9 @@ async fn start_text_server(version: &'static str) -> Result<String> {
         });
         axum::body::Body::new(http_body_util::StreamBody::new(Parts(receiver)))
     };
-    let app = Router::new().route("/shout", post(shout)).route("/slow", get(slow));
+    let app = Router::new()
+        .route("/shout", post(shout))
+        .route("/slow", get(slow));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -175,9 +244,10 @@ async fn start_text_server(version: &'static str) -> Result<String> {
 
 /// A plugin on a Unix socket.
 async fn start_greeter(dir: &Path) -> Result<PathBuf> {
-    let app = Router::new()
-        .route("/", get(|| async { "hello" }))
-        .route("/hello/{name}", get(|UrlPath(name): UrlPath<String>| async move { format!("hello, {name}") }));
+    let app = Router::new().route("/", get(|| async { "hello" })).route(
+        "/hello/{name}",
+        get(|UrlPath(name): UrlPath<String>| async move { format!("hello, {name}") }),
+    );
     let socket = dir.join("greeter.sock");
     let listener = tokio::net::UnixListener::bind(&socket)?;
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -194,7 +264,9 @@ impl futures_core::Stream for Parts {
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(cx).map(|part| part.map(|part| Ok(http_body::Frame::data(part.into()))))
+        self.0
+            .poll_recv(cx)
+            .map(|part| part.map(|part| Ok(http_body::Frame::data(part.into()))))
     }
 }
 
@@ -215,5 +287,8 @@ fn say(step: &str) {
 }
 
 fn indent(text: &str) -> String {
-    text.lines().map(|line| format!("   | {line}")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| format!("   | {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }

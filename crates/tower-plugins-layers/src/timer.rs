@@ -14,6 +14,13 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
+    pub(crate) const fn at(at: Instant) -> Self {
+        Self {
+            at: Some(at),
+            sleep: None,
+        }
+    }
+
     pub(crate) const fn maybe_at(at: Option<Instant>) -> Self {
         Self { at, sleep: None }
     }

@@ -1,3 +1,10 @@
-//! What `tower_plugins` promises, seen from outside.
+//! What `tower_plugins` promises, through what it makes public.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed test may panic"
+)]
 
 mod config;
+mod transport;

@@ -47,7 +47,8 @@ pub(crate) struct ResponseBody {
 }
 
 impl ResponseBody {
-    pub(super) fn new(endpoint: &Endpoint, hold: Hold, body: Incoming) -> Result<Body, BoxError> {
+    /// `body`, holding `hold` until it has ended; an error if it says that it is too large.
+    pub(super) fn wrap(endpoint: &Endpoint, hold: Hold, body: Incoming) -> Result<Body, BoxError> {
         if body.is_end_stream() {
             hold.complete();
             return Ok(Body::empty());

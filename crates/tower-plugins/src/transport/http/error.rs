@@ -45,15 +45,12 @@ pub(super) fn lost(endpoint: &Arc<str>, error: hyper::Error) -> Refused {
 pub(super) fn unanswered(endpoint: &Arc<str>, error: hyper::Error) -> BoxError {
     let h2 = error
         .source()
-        .and_then(|source| source.downcast_ref::<h2::Error>());
-    let reset = |by_peer: bool, reason| {
-        h2.is_some_and(|h2| {
-            h2.is_reset() && h2.is_remote() == by_peer && h2.reason() == Some(reason)
-        })
-    };
-    let turned_away = reset(true, h2::Reason::REFUSED_STREAM)
-        // Streams that the peer may have processed are not ended by its GOAWAY.
-        || h2.is_some_and(|h2| h2.is_go_away() && h2.is_remote());
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .filter(|h2| h2.is_remote());
+    // A GOAWAY ends only the streams that the peer did not and will not process.
+    let turned_away = h2.is_some_and(|h2| {
+        h2.is_go_away() || (h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM))
+    });
 
     if turned_away {
         Unsent::<Body>::new(None, lost(endpoint, error)).into()

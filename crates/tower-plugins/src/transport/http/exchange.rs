@@ -103,6 +103,6 @@ fn respond(
 ) -> Result<Response<Body>, BoxError> {
     strip_response(response.headers_mut());
     let (head, body) = response.into_parts();
-    let body = ResponseBody::new(endpoint, hold, body)?;
+    let body = ResponseBody::wrap(endpoint, hold, body)?;
     Ok(Response::from_parts(head, body))
 }

@@ -32,10 +32,13 @@ const BUFFER: usize = 400 * 1024;
 pub(super) struct Connections {
     endpoint: Endpoint,
     /// Ordered by the time they became idle.
-    idle: Mutex<Vec<Box<Conn>>>,
+    idle: Mutex<Idle>,
     slots: Semaphore,
     reaper: Mutex<Option<Task>>,
 }
+
+/// Boxed, because a response's body is moved about with its connection in it.
+type Idle = Vec<Box<Conn>>;
 
 struct Conn {
     sender: http1::SendRequest<Body>,
@@ -107,7 +110,7 @@ impl Connections {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Box<Conn>>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

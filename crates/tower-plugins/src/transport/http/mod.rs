@@ -63,7 +63,8 @@ pub(crate) use self::body::ResponseBody;
 ///   [`Reason::ConnectionLost`] if every connection closed before the request was sent. The
 ///   request is in it. It is not in it if an HTTP/2 peer had it and turned it away.
 /// - [`Reason::ConnectionLost`] if the connection or stream broke later, in the body too.
-/// - [`Reason::ResponseTooLarge`] if the head or body is larger than allowed, in the body too.
+/// - [`Reason::ResponseTooLarge`] if the head or body is larger than allowed, in the body too. A
+///   head that is too large over HTTP/2 is told as a broken stream, however.
 ///
 /// A request that could not be sent because an idle connection had just been closed is sent again
 /// on another, and in the end on a new one.
@@ -124,8 +125,8 @@ impl Http {
             Address::InProcess { .. } => return Err(invalid("it is a service of this program")),
         };
         let prefix = prefix.trim_end_matches('/');
-        let path = PathAndQuery::try_from(prefix);
-        if !prefix.is_empty() && !(prefix.starts_with('/') && path.is_ok_and(|p| p == *prefix)) {
+        let is_path = prefix.starts_with('/') && PathAndQuery::try_from(prefix).is_ok();
+        if !(prefix.is_empty() || is_path) || prefix.contains(['?', '#']) {
             return Err(invalid("its prefix is not a path, such as /v1"));
         }
         // Credentials in an authority are not part of `host` (RFC 9110, section 7.2).

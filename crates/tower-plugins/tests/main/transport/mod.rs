@@ -1,0 +1,7 @@
+//! The transports, against real servers on real sockets.
+
+mod connections;
+mod exchange;
+mod in_process;
+mod lifetime;
+mod server;
