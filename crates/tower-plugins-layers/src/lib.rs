@@ -1,6 +1,7 @@
 //! Resilience middleware for tower.
 
 pub mod attempt_timeout;
+pub mod balance;
 pub mod breaker;
 pub mod classify;
 pub mod concurrency;
@@ -22,6 +23,7 @@ mod unsent;
 pub mod test_util;
 
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
+pub use balance::Balance;
 pub use breaker::{Breaker, BreakerLayer};
 pub use classify::{Classify, Outcome};
 pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer};

@@ -100,7 +100,9 @@ impl Kind {
             Self::Config => "the config was refused",
             Self::Encode => "the request could not be encoded",
             Self::Decode => "the response could not be decoded",
-            Self::Status(status) => return format!("the plugin answered with status {status}").into(),
+            Self::Status(status) => {
+                return format!("the plugin answered with status {status}").into();
+            }
             Self::Plugin => "the plugin answered with an error",
             Self::Refused(reason) => return Refused::new(reason).to_string().into(),
             Self::Other => "the call failed",
@@ -111,7 +113,12 @@ impl Kind {
 
 impl Error {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self(Box::new(Inner { kind, plugin: None, source: None })).with_source(None)
+        Self(Box::new(Inner {
+            kind,
+            plugin: None,
+            source: None,
+        }))
+        .with_source(None)
     }
 
     pub(crate) fn caused_by(kind: Kind, source: impl Into<BoxError>) -> Self {
@@ -153,6 +160,28 @@ impl Error {
                 Self::caused_by(kind, error)
             }
         }
+    }
+
+    /// The error of a response's body.
+    pub(crate) fn from_body(error: BoxError) -> Self {
+        if error.is::<http_body_util::LengthLimitError>() {
+            let refused = Refused::new(Reason::ResponseTooLarge).caused_by(error);
+            return Self::caused_by(Kind::Refused(Reason::ResponseTooLarge), refused);
+        }
+        Self::from_stack(error)
+    }
+
+    /// The error of a config file that cannot be watched.
+    #[cfg(feature = "watch")]
+    pub(crate) fn watch(error: std::io::Error) -> Self {
+        Self::caused_by(Kind::Config, error)
+    }
+
+    /// Another owner of an error that stands in the status.
+    pub(crate) fn shared(error: &Arc<Self>) -> Self {
+        let mut shared = Self::caused_by(error.0.kind, Arc::clone(error));
+        shared.0.plugin.clone_from(&error.0.plugin);
+        shared
     }
 
     pub(crate) fn of_plugin(mut self, name: &Arc<str>) -> Self {

@@ -46,6 +46,10 @@ impl Plugin {
         &self.name
     }
 
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
     /// Makes a typed call: await it as it is, or set a timeout, headers and more before.
     pub fn invoke<'a, Req, Res, C>(
         &'a self,
@@ -65,13 +69,19 @@ impl Plugin {
     fn start(&self, mut request: Request<Body>) -> CallFuture {
         let kind = match self.cell.find(&self.name) {
             Found::Node(node) => {
-                request.extensions_mut().get_or_insert_with(CallContext::new);
-                return CallFuture { state: State::Calling(node.call(request)) };
+                request
+                    .extensions_mut()
+                    .get_or_insert_with(CallContext::new);
+                return CallFuture {
+                    state: State::Calling(node.call(request)),
+                };
             }
             Found::Nothing => Kind::NotFound,
             Found::Shutdown => Kind::Shutdown,
         };
-        CallFuture { state: State::Failed(Some(Error::new(kind).of_plugin(&self.name))) }
+        CallFuture {
+            state: State::Failed(Some(Error::new(kind).of_plugin(&self.name))),
+        }
     }
 }
 
@@ -113,7 +123,9 @@ where
 
 impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plugin").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Plugin")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 

@@ -88,7 +88,10 @@ impl Plugins {
     /// Calls under way on the node that serves `name` now; zero when there is none.
     #[must_use]
     pub fn active_requests(&self, name: &str) -> usize {
-        self.cell.load().node(name).map_or(0, |node| node.drain().active())
+        self.cell
+            .load()
+            .node(name)
+            .map_or(0, |node| node.drain().active())
     }
 
     /// Makes `config` what runs, in one step: every call that begins later sees all of it.
@@ -168,7 +171,10 @@ impl Builder {
             #[cfg(feature = "watch")]
             watcher: None,
         };
-        Ok(Plugins { cell, owner: Arc::new(owner) })
+        Ok(Plugins {
+            cell,
+            owner: Arc::new(owner),
+        })
     }
 
     /// Starts the plugins of the config file at `path`, and reloads it whenever it changes. A change
@@ -190,7 +196,9 @@ impl Builder {
         let watcher = tokio::spawn(async move {
             loop {
                 let snapshot = watch.changed().await;
-                let Some(reloader) = for_watch.upgrade() else { return };
+                let Some(reloader) = for_watch.upgrade() else {
+                    return;
+                };
                 let done = match snapshot.config() {
                     Ok(config) => reloader.reload(config).await.map(drop),
                     Err(error) => reloader.reject(error.into()).await,
@@ -200,8 +208,14 @@ impl Builder {
                 }
             }
         });
-        let owner = Owner { reloader, watcher: Some(watcher.abort_handle()) };
-        Ok(Plugins { cell, owner: Arc::new(owner) })
+        let owner = Owner {
+            reloader,
+            watcher: Some(watcher.abort_handle()),
+        };
+        Ok(Plugins {
+            cell,
+            owner: Arc::new(owner),
+        })
     }
 
     fn reloader(self) -> (Arc<GraphCell>, Arc<Reloader>) {

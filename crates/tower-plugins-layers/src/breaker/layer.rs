@@ -66,7 +66,7 @@ impl<C> BreakerLayer<C> {
     }
 
     /// Gives the request back with a refusal, as an [`Unsent`] error, so that
-    /// `Balance` can offer it to another endpoint.
+    /// [`Balance`](crate::Balance) can offer it to another endpoint.
     #[must_use]
     pub fn give_back(mut self) -> Self {
         self.give_back = true;

@@ -81,7 +81,10 @@ impl<Req: Serialize + ?Sized, Res: DeserializeOwned> Codec<Req, Res> for Envelop
         request: &mut Request<Body>,
         timeout: Option<Duration>,
     ) -> Result<(), BoxError> {
-        let request_id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
+        let request_id = request
+            .headers()
+            .get("x-request-id")
+            .and_then(|id| id.to_str().ok());
         let timeout = timeout.unwrap_or_default();
         let envelope = envelope::Request::new(request_id.unwrap_or_default(), timeout, value);
         let bytes = serde_json::to_vec(&envelope)?;
@@ -109,5 +112,8 @@ fn invalid(error: serde_json::Error) -> DecodeError {
 }
 
 fn set_json(headers: &mut HeaderMap) {
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
 }

@@ -35,7 +35,11 @@ pub struct Invoke<'a, Req: ?Sized, Res, C> {
 }
 
 impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
-    pub(crate) fn new(plugin: &'a Plugin, method: &'a Method<Req, Res, C>, request: &'a Req) -> Self {
+    pub(crate) fn new(
+        plugin: &'a Plugin,
+        method: &'a Method<Req, Res, C>,
+        request: &'a Req,
+    ) -> Self {
         Self {
             plugin,
             method,
@@ -105,11 +109,16 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
             .uri(http::Uri::try_from(self.method.path())?)
             .body(Body::empty())?;
         *request.headers_mut() = std::mem::take(&mut self.headers);
-        self.method.codec().encode(self.request, &mut request, self.timeout)?;
+        self.method
+            .codec()
+            .encode(self.request, &mut request, self.timeout)?;
         let mut context = CallContext::new()
             .idempotent(self.method.is_idempotent())
             .with_priority(self.priority);
-        if let Some(at) = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)) {
+        if let Some(at) = self
+            .timeout
+            .and_then(|timeout| Instant::now().checked_add(timeout))
+        {
             context = context.own_deadline(at);
         }
         request.extensions_mut().insert(context);
@@ -120,20 +129,28 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
     where
         C: Codec<Req, Res>,
     {
-        let request = self.encode().map_err(|error| Error::caused_by(Kind::Encode, error))?;
+        let request = self
+            .encode()
+            .map_err(|error| Error::caused_by(Kind::Encode, error))?;
         let mut plugin = self.plugin;
         let response = plugin.call(request).await?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, self.max_response).collect().await;
         let body = body.map_err(Error::from_body)?.to_bytes();
         if !head.status.is_success() {
-            return Err(Error::caused_by(Kind::Status(head.status), Answer::new(&body)));
+            return Err(Error::caused_by(
+                Kind::Status(head.status),
+                Answer::new(&body),
+            ));
         }
         let response = Response::from_parts(head, body);
-        self.method.codec().decode(response).map_err(|error| match error {
-            DecodeError::Invalid(error) => Error::caused_by(Kind::Decode, error),
-            DecodeError::Plugin(error) => Error::caused_by(Kind::Plugin, error),
-        })
+        self.method
+            .codec()
+            .decode(response)
+            .map_err(|error| match error {
+                DecodeError::Invalid(error) => Error::caused_by(Kind::Decode, error),
+                DecodeError::Plugin(error) => Error::caused_by(Kind::Plugin, error),
+            })
     }
 }
 
@@ -149,7 +166,9 @@ where
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let plugin = self.plugin;
-            self.run().await.map_err(|error| error.of_plugin(&plugin.shared_name()))
+            self.run()
+                .await
+                .map_err(|error| error.of_plugin(&plugin.shared_name()))
         })
     }
 }

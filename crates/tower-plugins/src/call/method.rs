@@ -49,7 +49,13 @@ impl<Req: ?Sized, Res, C: Codec<Req, Res>> Method<Req, Res, C> {
 
 impl<Req: ?Sized, Res, C> Method<Req, Res, C> {
     const fn new(method: http::Method, path: &'static str, codec: C) -> Self {
-        Self { method, path, idempotent: false, codec, types: PhantomData }
+        Self {
+            method,
+            path,
+            idempotent: false,
+            codec,
+            types: PhantomData,
+        }
     }
 
     /// Says that a call may be repeated, whatever its HTTP method.

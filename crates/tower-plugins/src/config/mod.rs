@@ -14,6 +14,7 @@ mod blocks;
 mod construct;
 mod defaults;
 mod error;
+mod limits;
 mod read;
 mod source;
 mod spec;
@@ -22,6 +23,8 @@ mod units;
 mod value;
 
 pub use error::{ConfigError, Problem};
+#[cfg(feature = "watch")]
+pub(crate) use source::read;
 pub use source::{Format, Source};
 pub use spec::{
     Address, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,

@@ -35,7 +35,10 @@ impl Dialect {
             Self::Grpc => {
                 let mut response = Response::new(Body::empty());
                 let headers = response.headers_mut();
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                headers.insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/grpc"),
+                );
                 headers.insert("grpc-status", HeaderValue::from(error.grpc_code()));
                 // Plugin names and our own messages are of characters that need no escape, bar `%`.
                 let message = error.to_string().replace('%', "%25");
@@ -48,7 +51,9 @@ impl Dialect {
         if let Some(after) = error.retry_after() {
             // Whole seconds, rounded up: a caller that comes back too early is refused again.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -46,7 +46,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> RouteFuture {
-        RouteFuture { dialect: Dialect::of(&request), call: self.plugin.call(request) }
+        RouteFuture {
+            dialect: Dialect::of(&request),
+            call: self.plugin.call(request),
+        }
     }
 }
 
@@ -63,6 +66,8 @@ impl Future for RouteFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = ready!(Pin::new(&mut self.call).poll(cx));
-        Poll::Ready(Ok(result.unwrap_or_else(|error| self.dialect.respond(&error))))
+        Poll::Ready(Ok(
+            result.unwrap_or_else(|error| self.dialect.respond(&error))
+        ))
     }
 }

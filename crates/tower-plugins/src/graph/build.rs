@@ -19,13 +19,19 @@ impl Graph {
                 Change::Remove => {
                     nodes.remove(name);
                 }
-                Change::Restack { spec, .. } | Change::Replace { spec, .. } | Change::Add { spec } => {
+                Change::Restack { spec, .. }
+                | Change::Replace { spec, .. }
+                | Change::Add { spec } => {
                     let old = self.nodes.get(name).map(|node| node.parts());
                     let node = Node::build((**spec).clone(), old, services)?;
                     nodes.insert(name.clone(), Arc::new(node));
                 }
             }
         }
-        Ok(Self { generation: self.generation.next(), nodes, shutdown: false })
+        Ok(Self {
+            generation: self.generation.next(),
+            nodes,
+            shutdown: false,
+        })
     }
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 pub(crate) use self::cell::{Found, GraphCell};
 pub use self::plan::{Change, Plan};
-pub(crate) use self::retire::{Retired, retire};
+pub use self::retire::Retired;
+pub(crate) use self::retire::retire;
 use crate::config::PluginName;
 use crate::node::Node;
 
@@ -65,6 +66,10 @@ impl Graph {
 
     /// The graph that comes after this one and refuses every call.
     pub(crate) fn shut_down(&self) -> Self {
-        Self { generation: self.generation.next(), nodes: Nodes::default(), shutdown: true }
+        Self {
+            generation: self.generation.next(),
+            nodes: Nodes::default(),
+            shutdown: true,
+        }
     }
 }

@@ -49,7 +49,9 @@ impl Plan {
             .iter()
             .map(|(name, new)| {
                 let change = match old.plugins.get(name) {
-                    None => Change::Add { spec: Box::new(new.clone()) },
+                    None => Change::Add {
+                        spec: Box::new(new.clone()),
+                    },
                     Some(old) if old == new => Change::Keep,
                     Some(old) => {
                         let (spec, keys) = (Box::new(new.clone()), differing_keys(old, new));
@@ -90,7 +92,9 @@ impl Plan {
         for (name, change) in &self.changes {
             match change {
                 Change::Keep => {}
-                Change::Restack { spec, .. } | Change::Replace { spec, .. } | Change::Add { spec } => {
+                Change::Restack { spec, .. }
+                | Change::Replace { spec, .. }
+                | Change::Add { spec } => {
                     config.plugins.insert(name.clone(), PluginSpec::clone(spec));
                 }
                 Change::Remove => {
@@ -104,11 +108,7 @@ impl Plan {
 
 /// The keys by which two specs of one plugin differ, as they stand in a config file.
 fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
-    fn policy(
-        keys: &mut Vec<&'static str>,
-        old: &Policy,
-        new: &Policy,
-    ) {
+    fn policy(keys: &mut Vec<&'static str>, old: &Policy, new: &Policy) {
         let mut differ = |key, equal: bool| {
             if !equal {
                 keys.push(key);
@@ -116,8 +116,14 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         };
         differ("drain_timeout", old.drain_timeout == new.drain_timeout);
         differ("connection.request_timeout", old.deadline == new.deadline);
-        differ("connection.stream_idle_timeout", old.stream_idle_timeout == new.stream_idle_timeout);
-        differ("retry.attempt_timeout", old.attempt_timeout == new.attempt_timeout);
+        differ(
+            "connection.stream_idle_timeout",
+            old.stream_idle_timeout == new.stream_idle_timeout,
+        );
+        differ(
+            "retry.attempt_timeout",
+            old.attempt_timeout == new.attempt_timeout,
+        );
         differ("rate_limit", old.rate_limit == new.rate_limit);
         differ("concurrency", old.concurrency == new.concurrency);
         differ("retry", old.retry == new.retry);
@@ -162,7 +168,11 @@ impl Change {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut first = true;
-        for (name, change) in self.changes.iter().filter(|(_, change)| **change != Change::Keep) {
+        for (name, change) in self
+            .changes
+            .iter()
+            .filter(|(_, change)| **change != Change::Keep)
+        {
             if !std::mem::take(&mut first) {
                 f.write_str(", ")?;
             }
@@ -171,6 +181,10 @@ impl fmt::Display for Plan {
                 write!(f, " ({})", change.keys().join(", "))?;
             }
         }
-        if first { f.write_str("nothing to do") } else { Ok(()) }
+        if first {
+            f.write_str("nothing to do")
+        } else {
+            Ok(())
+        }
     }
 }

@@ -39,7 +39,12 @@ pub(crate) async fn retire(node: Arc<Node>, limit: Option<Instant>) -> Retired {
     let deadline = start + node.spec().policy.drain_timeout;
     let deadline = limit.map_or(deadline, |limit| limit.min(deadline));
     drop(node);
-    let mut retired = Retired { plugin, cancelled: 0, remaining: 0, elapsed: Duration::ZERO };
+    let mut retired = Retired {
+        plugin,
+        cancelled: 0,
+        remaining: 0,
+        elapsed: Duration::ZERO,
+    };
     if timeout_at(deadline, gone.cancelled()).await.is_err() {
         retired.cancelled = drain.cancel();
         if timeout(CANCEL_GRACE, gone.cancelled()).await.is_err() {

@@ -30,7 +30,9 @@ where
 
     fn call(&mut self, request: Request<ReplayBody<Body>>) -> Self::Future {
         let request = request.map(|body| body.into_inner().unwrap_or_else(Body::new));
-        AttemptFuture { inner: (&self.0).call(request) }
+        AttemptFuture {
+            inner: (&self.0).call(request),
+        }
     }
 }
 
@@ -49,12 +51,14 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = ready!(self.project().inner.poll(cx));
-        Poll::Ready(result.map_err(|error| match Unsent::<Body>::recover(error) {
-            Ok((request, cause)) => {
-                let request = request.map(|request| request.map(ReplayBody::passthrough));
-                Unsent::new(request, cause).into()
-            }
-            Err(error) => error,
-        }))
+        Poll::Ready(
+            result.map_err(|error| match Unsent::<Body>::recover(error) {
+                Ok((request, cause)) => {
+                    let request = request.map(|request| request.map(ReplayBody::passthrough));
+                    Unsent::new(request, cause).into()
+                }
+                Err(error) => error,
+            }),
+        )
     }
 }

@@ -64,7 +64,15 @@ impl Node {
         let drain = Drain::new();
         let stack = stack::build(&spec, &parts, &drain).map_err(|error| error.of_plugin(&name))?;
         let gone = CancellationToken::new();
-        Ok(Self { name, spec, stack, parts, drain, _gone: gone.clone().drop_guard(), gone })
+        Ok(Self {
+            name,
+            spec,
+            stack,
+            parts,
+            drain,
+            _gone: gone.clone().drop_guard(),
+            gone,
+        })
     }
 
     pub(crate) const fn spec(&self) -> &PluginSpec {
@@ -89,9 +97,9 @@ impl Node {
         Box::pin(async move {
             let response = (&self.stack).call(request).await;
             match response {
-                Ok(response) => {
-                    Ok(response.map(|body| Body::new(EndOfStream::new(body, Hold { _node: self }))))
-                }
+                Ok(response) => Ok(
+                    response.map(|body| Body::new(EndOfStream::new(body, Hold { _node: self })))
+                ),
                 Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
             }
         })
@@ -100,7 +108,10 @@ impl Node {
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("name", &self.name).field("drain", &self.drain).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("name", &self.name)
+            .field("drain", &self.drain)
+            .finish_non_exhaustive()
     }
 }
 

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use tower_plugins_layers::{BreakerHistory, Budget, Bulkhead, EndpointLoad, RateLimiter};
+use tower_plugins_layers::balance::EndpointLoad;
+use tower_plugins_layers::breaker::BreakerHistory;
+use tower_plugins_layers::retry::Budget;
+use tower_plugins_layers::{Bulkhead, RateLimiter};
 
 use super::Services;
 use crate::config::{
@@ -55,7 +58,9 @@ impl Parts {
     }
 
     fn endpoint(&self, address: &Address) -> Option<&EndpointParts> {
-        self.endpoints.iter().find(|parts| parts.address == *address)
+        self.endpoints
+            .iter()
+            .find(|parts| parts.address == *address)
     }
 }
 
@@ -66,7 +71,10 @@ fn limiter(new: &RateLimitSpec, old: Option<&Parts>) -> (RateLimitSpec, Arc<Rate
         Some((_, limiter)) => {
             Arc::new(limiter.resized(new.requests_per_second.get(), new.burst_size))
         }
-        None => Arc::new(RateLimiter::new(new.requests_per_second.get(), new.burst_size)),
+        None => Arc::new(RateLimiter::new(
+            new.requests_per_second.get(),
+            new.burst_size,
+        )),
     };
     (new.clone(), limiter)
 }
@@ -123,7 +131,9 @@ fn transport(
             Some(service) => Ok(Arc::new(service.clone())),
             None => Err(Error::caused_by(
                 Kind::Config,
-                format!("no service `{service}` is registered: register it with Plugins::builder().service(\"{service}\", …)"),
+                format!(
+                    "no service `{service}` is registered: register it with Plugins::builder().service(\"{service}\", …)"
+                ),
             )),
         },
         #[cfg(feature = "http")]

@@ -13,10 +13,11 @@ use tokio::time::Instant;
 
 pub use self::report::{ReloadReport, ReloadStatus, Retirement, ShutdownReport};
 #[cfg(feature = "watch")]
-pub use self::watch::{Watch, WatchError};
+pub use self::watch::{Snapshot, Timing, Watch};
 use crate::config::Config;
 use crate::error::{Error, Kind};
-use crate::graph::{Graph, GraphCell, Plan, Retired, retire};
+pub use crate::graph::Retired;
+use crate::graph::{Graph, GraphCell, Plan, retire};
 use crate::node::{Node, Services};
 
 /// Reloads that may wait their turn.
@@ -31,9 +32,17 @@ pub(crate) struct Reloader {
 }
 
 enum Command {
-    Reload { config: Box<Config>, reply: oneshot::Sender<Result<ReloadReport, Error>> },
-    Reject { error: Arc<Error> },
-    Shutdown { timeout: Duration, reply: oneshot::Sender<ShutdownReport> },
+    Reload {
+        config: Box<Config>,
+        reply: oneshot::Sender<Result<ReloadReport, Error>>,
+    },
+    Reject {
+        error: Arc<Error>,
+    },
+    Shutdown {
+        timeout: Duration,
+        reply: oneshot::Sender<ShutdownReport>,
+    },
 }
 
 impl Reloader {
@@ -41,22 +50,39 @@ impl Reloader {
     pub(crate) fn start(cell: Arc<GraphCell>, services: Services) -> Self {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (status, watched) = status_channel::channel(ReloadStatus::default());
-        let task = Task { cell, services, config: Config::default(), status, retiring: JoinSet::new() };
+        let task = Task {
+            cell,
+            services,
+            config: Config::default(),
+            status,
+            retiring: JoinSet::new(),
+        };
         let task = tokio::spawn(task.run(inbox)).abort_handle();
-        Self { commands, status: watched, task }
+        Self {
+            commands,
+            status: watched,
+            task,
+        }
     }
 
     /// Makes `config` what runs. Once it is under way, it goes on even if the caller does not wait.
     pub(crate) async fn reload(&self, config: Config) -> Result<ReloadReport, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Reload { config: Box::new(config), reply }).await?;
+        self.send(Command::Reload {
+            config: Box::new(config),
+            reply,
+        })
+        .await?;
         answer.await.map_err(|_| Error::new(Kind::Shutdown))?
     }
 
     /// Puts on record that a config could not even be read.
     #[cfg_attr(not(feature = "watch"), expect(dead_code))]
     pub(crate) async fn reject(&self, error: Error) -> Result<(), Error> {
-        self.send(Command::Reject { error: Arc::new(error) }).await
+        self.send(Command::Reject {
+            error: Arc::new(error),
+        })
+        .await
     }
 
     pub(crate) async fn shutdown(&self, timeout: Duration) -> Result<ShutdownReport, Error> {
@@ -70,7 +96,10 @@ impl Reloader {
     }
 
     async fn send(&self, command: Command) -> Result<(), Error> {
-        self.commands.send(command).await.map_err(|_| Error::new(Kind::Shutdown))
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| Error::new(Kind::Shutdown))
     }
 }
 
@@ -118,7 +147,11 @@ impl Task {
         let old = self.cell.load();
         if plan.is_empty() && old.generation().get() > 0 {
             self.status.send_modify(ReloadStatus::unchanged);
-            return Ok(ReloadReport::new(old.generation(), plan, [begun, planned, planned, planned]));
+            return Ok(ReloadReport::new(
+                old.generation(),
+                plan,
+                [begun, planned, planned, planned],
+            ));
         }
         let graph = match old.rebuild(&plan, &self.services) {
             Ok(graph) => graph,
@@ -137,7 +170,8 @@ impl Task {
         let mut report = ReloadReport::new(generation, plan, [begun, planned, built, published]);
         report.retirement = self.retire(&old, None);
         let plugins = self.config.plugins.len();
-        self.status.send_modify(|status| status.applied(generation, plugins));
+        self.status
+            .send_modify(|status| status.applied(generation, plugins));
         tracing::info!(generation = generation.get(), plugins, "reloaded");
         Ok(report)
     }
@@ -150,7 +184,8 @@ impl Task {
     /// Lets every node that is in `old` and no longer in the graph come to its end.
     fn retire(&mut self, old: &Arc<Graph>, limit: Option<Instant>) -> Retirement {
         let new = self.cell.load();
-        let left = |name, node: &Arc<Node>| !new.node(name).is_some_and(|new| Arc::ptr_eq(new, node));
+        let left =
+            |name, node: &Arc<Node>| !new.node(name).is_some_and(|new| Arc::ptr_eq(new, node));
         let mut outcomes = Vec::new();
         for (_, node) in old.nodes().filter(|(name, node)| left(name.as_str(), node)) {
             let (sender, receiver) = oneshot::channel();
@@ -162,7 +197,8 @@ impl Task {
             });
             outcomes.push(receiver);
         }
-        self.status.send_modify(|status| status.retiring += outcomes.len());
+        self.status
+            .send_modify(|status| status.retiring += outcomes.len());
         Retirement::new(outcomes)
     }
 
@@ -192,7 +228,11 @@ impl Task {
         while let Some(retired) = self.retiring.join_next().await {
             self.retired(retired.ok());
         }
-        self.status.send_modify(|status| status.shut_down(self.cell.load().generation()));
-        ShutdownReport { retired, elapsed: begun.elapsed() }
+        self.status
+            .send_modify(|status| status.shut_down(self.cell.load().generation()));
+        ShutdownReport {
+            retired,
+            elapsed: begun.elapsed(),
+        }
     }
 }

@@ -1,0 +1,302 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{EndpointLoad, Member};
+use crate::classify::{Classify, HttpGrpc, Outcome, pushback};
+use crate::deadline::is_stream;
+use crate::{BoxError, CallContext, End, EndOfStream, OnEnd};
+
+/// What a failure counts for when it says nothing else, and the most it can ask for.
+const PENALTY: Duration = Duration::from_secs(5);
+const MAX_PENALTY: Duration = Duration::from_secs(300);
+
+/// Makes [`Load`] services, which share one [`EndpointLoad`].
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{Layer, Service, service_fn};
+/// use tower_plugins_layers::BoxError;
+/// use tower_plugins_layers::balance::LoadLayer;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let layer = LoadLayer::new();
+/// let load = layer.load();
+/// let mut service = layer.layer(service_fn(|_: Request<()>| async {
+///     Ok::<_, BoxError>(Response::new(String::from("body")))
+/// }));
+/// let response = service.call(Request::new(())).await.unwrap();
+/// assert_eq!(load.in_flight(), 1);
+/// drop(response);
+/// assert_eq!(load.in_flight(), 0);
+/// # });
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct LoadLayer<C = HttpGrpc> {
+    load: Arc<EndpointLoad>,
+    classify: C,
+}
+
+impl LoadLayer {
+    /// Measures an endpoint of which nothing is known.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Goes on measuring where others have begun.
+    #[must_use]
+    pub const fn with_load(load: Arc<EndpointLoad>) -> Self {
+        Self {
+            load,
+            classify: HttpGrpc,
+        }
+    }
+}
+
+impl<C> LoadLayer<C> {
+    /// Sets what a failure is; [`HttpGrpc`] by default.
+    #[must_use]
+    pub fn classify<D: Classify>(self, classify: D) -> LoadLayer<D> {
+        LoadLayer {
+            load: self.load,
+            classify,
+        }
+    }
+
+    /// What is measured.
+    #[must_use]
+    pub fn load(&self) -> Arc<EndpointLoad> {
+        Arc::clone(&self.load)
+    }
+}
+
+impl<C: Classify> LoadLayer<C> {
+    fn begin<B>(&self, request: &Request<B>) -> Pending<C> {
+        self.load.begin();
+        Pending {
+            load: Arc::clone(&self.load),
+            start: CallContext::now(request.extensions()),
+            told: Told::Nothing,
+            classify: self.classify.clone(),
+        }
+    }
+}
+
+impl<S, C: Clone> Layer<S> for LoadLayer<C> {
+    type Service = Load<S, C>;
+
+    fn layer(&self, inner: S) -> Load<S, C> {
+        Load {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// Measures the load of an endpoint, for [`Balance`](super::Balance).
+///
+/// A call is under way from when it is made until its response's body ends or it is dropped. Its time
+/// ends there too, but for streams (`text/event-stream`, gRPC, an upgrade), where it ends at the head:
+/// how long they go on is not the endpoint's doing. A call that was dropped counts for the time it had.
+#[derive(Clone, Debug)]
+pub struct Load<S, C = HttpGrpc> {
+    inner: S,
+    layer: LoadLayer<C>,
+}
+
+impl<S, C> Load<S, C> {
+    /// The service inside.
+    #[must_use]
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<S, C> Member for Load<S, C> {
+    fn load(&self, now: Instant) -> f64 {
+        self.layer.load.load(now)
+    }
+
+    /// Always: what is slow is not away.
+    fn is_available(&self, _: Instant) -> bool {
+        true
+    }
+}
+
+impl<S, B, RB, C> Service<Request<B>> for Load<S, C>
+where
+    S: Service<Request<B>, Response = Response<RB>>,
+    S::Error: Into<BoxError>,
+    RB: Body,
+    C: Classify,
+{
+    type Response = Response<LoadBody<RB, C>>;
+    type Error = BoxError;
+    type Future = LoadFuture<S::Future, C>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let pending = Some(self.layer.begin(&request));
+        let inner = self.inner.call(request);
+        LoadFuture { inner, pending }
+    }
+}
+
+impl<'a, S, B, RB, C> Service<Request<B>> for &'a Load<S, C>
+where
+    &'a S: Service<Request<B>, Response = Response<RB>>,
+    <&'a S as Service<Request<B>>>::Error: Into<BoxError>,
+    RB: Body,
+    C: Classify,
+{
+    type Response = Response<LoadBody<RB, C>>;
+    type Error = BoxError;
+    type Future = LoadFuture<<&'a S as Service<Request<B>>>::Future, C>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        (&self.inner).poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let pending = Some(self.layer.begin(&request));
+        let inner = (&self.inner).call(request);
+        LoadFuture { inner, pending }
+    }
+}
+
+/// The body of [`Load`]'s responses.
+pub type LoadBody<B, C = HttpGrpc> = EndOfStream<B, Pending<C>>;
+
+/// What a call has told of the endpoint so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    /// How long a stream's head took; it may still fail.
+    Time,
+    All,
+}
+
+/// A call under way.
+pub struct Pending<C> {
+    load: Arc<EndpointLoad>,
+    start: Instant,
+    told: Told,
+    classify: C,
+}
+
+impl<C> Pending<C> {
+    fn tell(&mut self, outcome: Outcome, headers: Option<&HeaderMap>) {
+        let told = std::mem::replace(&mut self.told, Told::All);
+        let now = Instant::now();
+        let time = now.saturating_duration_since(self.start);
+        match outcome {
+            Outcome::Success if told == Told::Nothing => self.load.took(time, now),
+            Outcome::Success | Outcome::Ignored => {}
+            Outcome::Overloaded | Outcome::Failure => {
+                let asked = headers.and_then(pushback).unwrap_or_default();
+                let penalty = asked.clamp(PENALTY, MAX_PENALTY);
+                self.load.took(time.max(penalty), now);
+            }
+        }
+    }
+}
+
+impl<C: Classify> Pending<C> {
+    /// The response's head has come, or an error in its place.
+    fn at_head<RB>(&mut self, result: &Result<Response<RB>, BoxError>) {
+        match result {
+            Ok(response) => {
+                let headers = response.headers();
+                if let Some(outcome) = self.classify.head(response.status(), headers) {
+                    self.tell(outcome, Some(headers));
+                } else if is_stream(response) {
+                    self.tell(Outcome::Success, None);
+                    self.told = Told::Time;
+                }
+            }
+            Err(error) => {
+                let outcome = self.classify.error(&**error);
+                self.tell(outcome, None);
+            }
+        }
+    }
+}
+
+impl<C: Classify> OnEnd for Pending<C> {
+    fn on_end(mut self, end: End<'_>) {
+        if self.told == Told::All {
+            return;
+        }
+        let outcome = self.classify.end(&end);
+        let trailers = match end {
+            End::Complete(trailers) => trailers,
+            End::Error(_) => None,
+        };
+        self.tell(outcome, trailers);
+    }
+}
+
+impl<C> Drop for Pending<C> {
+    fn drop(&mut self) {
+        self.load.end();
+        if self.told == Told::Nothing {
+            let now = Instant::now();
+            let time = now.saturating_duration_since(self.start);
+            self.load.took_more_than(time, now);
+        }
+    }
+}
+
+impl<C> fmt::Debug for Pending<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending")
+            .field("start", &self.start)
+            .field("told", &self.told)
+            .finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The future of [`Load`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct LoadFuture<F, C = HttpGrpc> {
+        #[pin]
+        inner: F,
+        pending: Option<Pending<C>>,
+    }
+}
+
+impl<F, RB, E, C> Future for LoadFuture<F, C>
+where
+    F: Future<Output = Result<Response<RB>, E>>,
+    E: Into<BoxError>,
+    RB: Body,
+    C: Classify,
+{
+    type Output = Result<Response<LoadBody<RB, C>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = ready!(this.inner.poll(cx)).map_err(Into::into);
+        let Some(mut pending) = this.pending.take() else {
+            return Poll::Pending;
+        };
+        pending.at_head(&result);
+        Poll::Ready(result.map(|response| response.map(|body| EndOfStream::new(body, pending))))
+    }
+}

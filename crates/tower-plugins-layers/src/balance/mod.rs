@@ -1,0 +1,111 @@
+//! A call goes to the endpoint that is likely to answer first, and never to one that would refuse it.
+//!
+//! [`Balance`] holds a set of [`Member`]s and picks one for each call, when the call is made: no
+//! endpoint is kept ready or held for a call that may never come. [`BalancePolicy`] says how.
+//! Members that are not available are skipped; when none is, the call ends with
+//! [`Reason::NoEndpoint`](crate::Reason) and the shortest time after which one may be.
+//!
+//! A member's breaker may have let in somebody else between the pick and the call. If it gives the
+//! request back ([`give_back`](crate::BreakerLayer::give_back)), the call is offered to the others,
+//! at most once to each; no endpoint has seen it, so that this is no retry. Every other error is the
+//! caller's. A balance of one member lets the member speak for itself.
+//!
+//! [`Load`] measures what a member costs, and [`Breaker`](crate::Breaker) over it adds whether it is
+//! available. A circuit that may be probed costs nothing, so that the endpoint is soon found to work
+//! again although its failures made it look slow.
+//!
+//! # Order
+//! Inside retry, hedge and the attempt's timeout, so that each attempt picks anew; breaker and load
+//! are each endpoint's own, inside.
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_plugins_layers::{Balance, BoxError, BreakerLayer};
+//! use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
+//! use tower_plugins_layers::breaker::BreakerPolicy;
+//!
+//! async fn answer(_: Request<String>) -> Result<Response<String>, BoxError> {
+//!     Ok(Response::new(String::from("here")))
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let endpoints = (0..3).map(|_| {
+//!     ServiceBuilder::new()
+//!         .layer(BreakerLayer::new(BreakerPolicy::new()).give_back())
+//!         .layer(LoadLayer::new())
+//!         .service(service_fn(answer))
+//! });
+//! let mut balance = Balance::new(BalancePolicy::PeakEwma, endpoints);
+//! balance.ready().await.unwrap().call(Request::new(String::new())).await.unwrap();
+//! # });
+//! ```
+
+mod ewma;
+mod future;
+mod load;
+mod pick;
+mod service;
+mod set;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use ewma::EndpointLoad;
+pub use future::ResponseFuture;
+pub use load::{Load, LoadBody, LoadFuture, LoadLayer, Pending};
+pub use pick::BalancePolicy;
+pub use service::Balance;
+
+use crate::Breaker;
+use crate::breaker::BreakerState;
+
+/// What a balancer asks of an endpoint. Both questions are asked on every call: they must be cheap.
+pub trait Member {
+    /// What a call costs here: of two members the one with less is picked. The unit is the same for
+    /// all members of a set; [`Load`]'s is seconds of waiting.
+    fn load(&self, now: Instant) -> f64;
+
+    /// Whether it would take a call at `now`.
+    fn is_available(&self, now: Instant) -> bool;
+
+    /// How long after `now` it may take a call again, if that is known.
+    fn retry_after(&self, _now: Instant) -> Option<Duration> {
+        None
+    }
+}
+
+impl<S: Member, C> Member for Breaker<S, C> {
+    fn load(&self, now: Instant) -> f64 {
+        match self.circuit().state() {
+            BreakerState::Closed => self.get_ref().load(now),
+            BreakerState::Open | BreakerState::HalfOpen => 0.0,
+        }
+    }
+
+    fn is_available(&self, now: Instant) -> bool {
+        self.circuit().is_available(now) && self.get_ref().is_available(now)
+    }
+
+    fn retry_after(&self, now: Instant) -> Option<Duration> {
+        self.circuit()
+            .retry_after(now)
+            .max(self.get_ref().retry_after(now))
+    }
+}
+
+impl<T: Member + ?Sized> Member for Arc<T> {
+    fn load(&self, now: Instant) -> f64 {
+        (**self).load(now)
+    }
+
+    fn is_available(&self, now: Instant) -> bool {
+        (**self).is_available(now)
+    }
+
+    fn retry_after(&self, now: Instant) -> Option<Duration> {
+        (**self).retry_after(now)
+    }
+}
