@@ -13,8 +13,8 @@ const SLOTS: u64 = 10;
 /// a quiet service can retry too.
 ///
 /// This is the budget of Finagle and Linkerd. It is a handle: clones share one history, and so do
-/// budgets made with [`with_limits`](Self::with_limits). Every operation takes constant time, and
-/// [`deposit`](Self::deposit), which each call pays, writes to no memory that other cores write to.
+/// budgets made with [`with_limits`](Self::with_limits). Every operation takes constant time;
+/// [`deposit`](Self::deposit), which each call pays, adds to its thread's part of a sharded count.
 ///
 /// ```
 /// use tokio::time::Instant;
