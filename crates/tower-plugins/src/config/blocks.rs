@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
+use super::limits::{Concurrency, RateLimit};
 use super::table::{Table, text};
 use super::{
-    BalanceStrategy, BreakerSpec, ConcurrencySpec, ConnectionSpec, CredentialsSpec, Number, Policy,
-    Protocol, RateLimitSpec, RetrySpec,
+    BalanceStrategy, BreakerSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, RetrySpec,
 };
 
 /// The blocks, as far as they are known.
@@ -124,7 +124,7 @@ impl Blocks {
     }
 }
 
-trait Block: Clone {
+pub(super) trait Block: Clone {
     /// This block, overlaid with `table`.
     fn read(&self, table: &mut Table<'_>) -> Self;
 
@@ -326,96 +326,6 @@ impl Block for Connection {
                 .timeout_or_off("stream_idle_timeout")
                 .unwrap_or(self.stream_idle_timeout),
         }
-    }
-}
-
-#[derive(Clone, Default)]
-struct RateLimit {
-    enabled: bool,
-    requests_per_second: Option<Number>,
-    burst_size: Option<u32>,
-    max_wait: Duration,
-}
-
-impl Block for RateLimit {
-    fn read(&self, table: &mut Table<'_>) -> Self {
-        let block = Self {
-            enabled: table.bool("enabled").unwrap_or(true),
-            requests_per_second: table
-                .number("requests_per_second", 0.000_001..=1e9)
-                .or(self.requests_per_second),
-            burst_size: table
-                .integer("burst_size", 1..=u32::MAX)
-                .or(self.burst_size),
-            max_wait: table.duration("max_wait").unwrap_or(self.max_wait),
-        };
-        if block.enabled && block.requests_per_second.is_none() {
-            table.require("requests_per_second");
-        }
-        block
-    }
-}
-
-impl RateLimit {
-    fn armed(&self) -> Option<RateLimitSpec> {
-        let rate = self.requests_per_second.filter(|_| self.enabled)?;
-        let spec = RateLimitSpec::new(rate);
-        Some(RateLimitSpec {
-            burst_size: self.burst_size.unwrap_or(spec.burst_size),
-            max_wait: self.max_wait,
-            ..spec
-        })
-    }
-}
-
-#[derive(Clone, Default)]
-struct Concurrency {
-    enabled: bool,
-    max_concurrent: Option<u32>,
-    max_queued: u32,
-    max_wait: Duration,
-}
-
-impl Block for Concurrency {
-    fn read(&self, table: &mut Table<'_>) -> Self {
-        let block = Self {
-            enabled: table.bool("enabled").unwrap_or(true),
-            max_concurrent: table
-                .integer("max_concurrent", 1..=1_000_000)
-                .or(self.max_concurrent),
-            max_queued: table
-                .integer("max_queued", 0..=1_000_000)
-                .unwrap_or(self.max_queued),
-            max_wait: table.duration("max_wait").unwrap_or(self.max_wait),
-        };
-        if !block.enabled {
-            return block;
-        }
-        if block.max_concurrent.is_none() {
-            table.require("max_concurrent");
-        }
-        if table.is_sound() && (block.max_queued > 0) == block.max_wait.is_zero() {
-            table.problem(
-                "max_wait",
-                format!(
-                    "{:?} with max_queued {} contradict each other: waiting takes both a queue \
-                     and a time, and neither means refused at once",
-                    block.max_wait, block.max_queued
-                ),
-            );
-        }
-        block
-    }
-}
-
-impl Concurrency {
-    fn armed(&self) -> Option<ConcurrencySpec> {
-        let max_concurrent = self.max_concurrent.filter(|_| self.enabled)?;
-        Some(ConcurrencySpec {
-            max_concurrent,
-            max_queued: self.max_queued,
-            max_wait: self.max_wait,
-        })
     }
 }
 

@@ -14,6 +14,7 @@ mod blocks;
 mod construct;
 mod defaults;
 mod error;
+mod limits;
 mod read;
 mod source;
 mod spec;

@@ -155,14 +155,8 @@ impl Reader<'_> {
         let credentials = table.table("auth").map(auth::read).unwrap_or_default();
         let transport = read_transport(&mut table);
         let endpoints = read_endpoints(&mut table, transport);
-        let spec = PluginSpecParts {
-            policy: blocks.policy(credentials),
-            upstream: Upstream {
-                endpoints,
-                connection: blocks.connection(),
-            },
-        };
-        spec.check_effect(&table, transport);
+        let policy = blocks.policy(credentials);
+        refuse_inert(&table, transport, &policy);
         if let Some(name) = name {
             if let Some(first) = self.declared.get(&name) {
                 let message = format!("{name} is the name of {first} already");
@@ -171,61 +165,54 @@ impl Reader<'_> {
                 self.declared.insert(name.clone(), table.path().to_owned());
             }
             if enabled {
-                self.plugins.insert(name.clone(), spec.named(name));
+                let connection = blocks.connection();
+                let upstream = Upstream {
+                    endpoints,
+                    connection,
+                };
+                let plugin = PluginSpec {
+                    name: name.clone(),
+                    policy,
+                    upstream,
+                };
+                self.plugins.insert(name, plugin);
             }
         }
         table.finish();
     }
 }
 
-struct PluginSpecParts {
-    policy: Policy,
-    upstream: Upstream,
-}
-
-impl PluginSpecParts {
-    fn named(self, name: PluginName) -> PluginSpec {
-        PluginSpec {
-            name,
-            policy: self.policy,
-            upstream: self.upstream,
+/// Refuses keys of the plugin `table` that would do nothing. One that is inherited may: it is not
+/// about this plugin.
+fn refuse_inert(table: &Table<'_>, transport: Option<Transport>, policy: &Policy) {
+    let refuse = |block: &str, key: &str, why: &str| {
+        let written = table.entries().get(block).and_then(Value::as_dict);
+        if let Some(value) = written.and_then(|written| written.get(key)) {
+            let path = format!("{}.{key}", table.path_of(block));
+            table.report().add(value.tag(), path, why);
+        }
+    };
+    let breaker = policy.breaker.as_ref();
+    if breaker.is_some_and(|breaker| breaker.failure_rate.is_none()) {
+        for key in ["window", "min_request_threshold"] {
+            refuse("circuit_breaker", key, "does nothing without failure_rate");
         }
     }
-
-    /// Refuses keys of the plugin `table` that would do nothing.
-    fn check_effect(&self, table: &Table<'_>, transport: Option<Transport>) {
-        let refuse = |block: &str, key: &str, why: &str| {
-            let written = table.entries().get(block).and_then(Value::as_dict);
-            if let Some(value) = written.and_then(|written| written.get(key)) {
-                let path = format!("{}.{key}", table.path_of(block));
-                table.report().add(value.tag(), path, why);
-            }
-        };
-        let breaker = self.policy.breaker.as_ref();
-        if breaker.is_some_and(|breaker| breaker.failure_rate.is_none()) {
-            for key in ["window", "min_request_threshold"] {
-                refuse("circuit_breaker", key, "does nothing without failure_rate");
-            }
+    if transport == Some(Transport::InProcess) {
+        for key in ON_THE_WIRE {
+            refuse("connection", key, "does nothing for an in-process plugin");
         }
-        if transport == Some(Transport::InProcess) {
-            for key in ON_THE_WIRE {
-                refuse("connection", key, "does nothing for an in-process plugin");
-            }
-        }
-        if let (Some(attempt), Some(whole)) = (self.policy.attempt_timeout, self.policy.deadline)
-            && attempt > whole
-        {
-            table.report().add(
-                table.tag(),
-                table.path_of("retry") + ".attempt_timeout",
-                format!("{attempt:?} is longer than connection.request_timeout, {whole:?}"),
-            );
-        }
+    }
+    if let (Some(attempt), Some(whole)) = (policy.attempt_timeout, policy.deadline)
+        && attempt > whole
+    {
+        let why = format!("{attempt:?} is longer than connection.request_timeout, {whole:?}");
+        refuse("retry", "attempt_timeout", &why);
     }
 }
 
 /// The keys of `connection` that are about a connection, rather than a call.
-const ON_THE_WIRE: [&str; 7] = [
+const ON_THE_WIRE: [&str; 8] = [
     "protocol",
     "max_connections",
     "max_idle_connections",
@@ -233,6 +220,7 @@ const ON_THE_WIRE: [&str; 7] = [
     "connection_timeout",
     "keep_alive",
     "max_response_head",
+    "max_response_body",
 ];
 
 fn parse_name(name: &str) -> Result<PluginName, String> {

@@ -249,23 +249,6 @@ pub enum Protocol {
     Http2,
 }
 
-impl Default for ConnectionSpec {
-    /// `http1`, kept alive: 100 connections, 32 of them idle for up to 90 s, opened within 10 s;
-    /// a response head of up to 64 KiB, and a body of any size.
-    fn default() -> Self {
-        Self {
-            protocol: Protocol::default(),
-            max_connections: 100,
-            max_idle_connections: 32,
-            idle_timeout: Duration::from_secs(90),
-            connection_timeout: Duration::from_secs(10),
-            keep_alive: true,
-            max_response_head: 64 * 1024,
-            max_response_body: None,
-        }
-    }
-}
-
 impl PluginName {
     pub(super) const RULE: &'static str =
         "up to 128 of A-Z a-z 0-9 . _ -, the first a letter or a digit";
