@@ -23,6 +23,8 @@ mod units;
 mod value;
 
 pub use error::{ConfigError, Problem};
+#[cfg(feature = "watch")]
+pub(crate) use source::read;
 pub use source::{Format, Source};
 pub use spec::{
     Address, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,

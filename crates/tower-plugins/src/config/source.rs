@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use figment::value::{Dict, Empty, Map, Tag, Value};
@@ -157,12 +157,16 @@ impl Source {
     /// is larger than 10 MiB or not UTF-8; and as [`Source::text`] does.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref();
-        Self::of_file(path, &read(path)?)
+        Self::of_file(path, read(path).as_deref())
     }
 
-    /// The source that the file at `path` is when it holds `bytes`.
-    pub(crate) fn of_file(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
+    /// The source that the file at `path` is when reading it gave `bytes`.
+    pub(crate) fn of_file(
+        path: &Path,
+        bytes: Result<&[u8], &io::Error>,
+    ) -> Result<Self, ConfigError> {
         let problem = |message: &str| Problem::new("", message).in_file(path);
+        let bytes = bytes.map_err(|error| problem(&format!("cannot be read: {error}")))?;
         let format = Format::of(path)
             .ok_or_else(|| problem("unknown kind of file: name it .yaml, .yml, .json or .toml"))?;
         let text = std::str::from_utf8(bytes).map_err(|_| problem("is not UTF-8 text"))?;
@@ -199,29 +203,23 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The bytes of the file at `path`. This blocks.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
-    let problem = |message: String| ConfigError::from(Problem::new("", message).in_file(path));
-    let failed = |error: std::io::Error| problem(format!("cannot be read: {error}"));
+/// The bytes of the regular file at `path`, at most 10 MiB. This blocks.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let regular = |metadata: fs::Metadata| {
         if metadata.is_file() {
             Ok(())
         } else {
-            Err(problem("is not a regular file".into()))
+            Err(io::Error::other("it is not a regular file"))
         }
     };
     // Opening a pipe would wait for its writer, so look before; look again at what was opened.
-    regular(fs::metadata(path).map_err(failed)?)?;
-    let file = File::open(path).map_err(failed)?;
-    regular(file.metadata().map_err(failed)?)?;
+    regular(fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    regular(file.metadata()?)?;
     let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(problem(
-            "is larger than 10 MiB, the most that is read".into(),
-        ));
+        return Err(io::Error::other("it is larger than 10 MiB"));
     }
     Ok(bytes)
 }

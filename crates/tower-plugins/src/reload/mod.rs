@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 pub use self::report::{ReloadReport, ReloadStatus, Retirement, ShutdownReport};
 #[cfg(feature = "watch")]
-pub use self::watch::{Watch, WatchError};
+pub use self::watch::{Snapshot, Timing, Watch};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::graph::{Graph, GraphCell, Plan, Retired, retire};
