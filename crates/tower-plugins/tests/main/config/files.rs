@@ -1,0 +1,182 @@
+use std::fs;
+use std::time::Duration;
+
+use tower_plugins::config::{Address, BalanceStrategy, Config, CredentialsSpec, Format, Protocol};
+
+use super::yaml;
+
+const ALL_YAML: &str = include_str!("../samples/all.yaml");
+const ALL_JSON: &str = include_str!("../samples/all.json");
+const ALL_TOML: &str = include_str!("../samples/all.toml");
+
+#[test]
+fn the_three_formats_say_the_same() {
+    let yaml = Config::parse(ALL_YAML, Format::Yaml).unwrap();
+    assert_eq!(yaml, Config::parse(ALL_JSON, Format::Json).unwrap());
+    assert_eq!(yaml, Config::parse(ALL_TOML, Format::Toml).unwrap());
+    assert_eq!(yaml.plugins.len(), 3);
+
+    let auth = &yaml.plugins["auth"];
+    assert_eq!(auth.policy.drain_timeout, Duration::from_secs(10));
+    assert_eq!(auth.policy.deadline, Some(Duration::from_millis(1500)));
+    assert_eq!(
+        auth.policy.attempt_timeout,
+        Some(Duration::from_millis(500))
+    );
+    assert_eq!(auth.policy.balance, BalanceStrategy::RoundRobin);
+    assert_eq!(auth.upstream.connection.protocol, Protocol::Http2);
+    assert_eq!(auth.upstream.connection.max_response_body, Some(1 << 20));
+    assert_eq!(
+        auth.upstream.endpoints[1].address.to_string(),
+        "http://10.0.0.2:8080/v1"
+    );
+    let retry = auth.policy.retry.as_ref().unwrap();
+    assert_eq!((retry.max_retries, retry.max_replay_bytes), (2, 1 << 20));
+    assert_eq!(retry.idempotent, ["/check", "/read/*"]);
+    let CredentialsSpec::Custom { headers } = &auth.policy.credentials else {
+        panic!("{:?}", auth.policy.credentials);
+    };
+    assert_eq!(headers[0].0.as_str(), "x-a");
+    assert_eq!(headers[1].1.expose(), "two");
+
+    let audit = &yaml.plugins["audit"];
+    assert_eq!(audit.policy.retry, None);
+    assert_eq!(
+        audit.upstream.endpoints[0].address,
+        Address::unix("/run/audit.sock").unwrap()
+    );
+    assert_eq!(audit.policy.rate_limit.as_ref().unwrap().burst_size, 3);
+}
+
+#[test]
+fn a_file_is_read_by_its_extension_and_named_in_its_problems() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for (name, text) in [
+        ("a.yaml", ALL_YAML),
+        ("a.yml", ALL_YAML),
+        ("a.json", ALL_JSON),
+        ("A.TOML", ALL_TOML),
+    ] {
+        fs::write(path(name), text).unwrap();
+        assert_eq!(Config::from_file(path(name)), yaml(ALL_YAML), "{name}");
+    }
+    fs::write(path("bad.yaml"), "plugins: []\nplugns: []").unwrap();
+    let error = Config::from_file(path("bad.yaml")).unwrap_err();
+    assert_eq!(error.problems().len(), 2);
+    assert!(
+        error
+            .problems()
+            .iter()
+            .all(|p| p.file.as_deref() == Some(&path("bad.yaml")))
+    );
+
+    fs::write(path("a.conf"), ALL_YAML).unwrap();
+    fs::write(path("latin.yaml"), b"a: \xe9").unwrap();
+    fs::write(path("empty.yaml"), "").unwrap();
+    fs::File::create(path("big.yaml"))
+        .unwrap()
+        .set_len(50 << 20)
+        .unwrap();
+    fs::create_dir(path("dir.yaml")).unwrap();
+    for (name, part) in [
+        ("a.conf", "unknown kind of file"),
+        ("latin.yaml", "not UTF-8"),
+        ("empty.yaml", "is empty"),
+        ("big.yaml", "larger than 10 MiB"),
+        ("dir.yaml", "cannot be read: it is not a regular file"),
+        ("missing.yaml", "cannot be read"),
+    ] {
+        let error = Config::from_file(path(name)).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains(name), "{error}");
+    }
+}
+
+#[test]
+fn a_parse_error_repeats_no_line_of_the_file() {
+    for (text, format) in [
+        ("token = \"hunter2\nx = 1", Format::Toml),
+        ("token: \"hunter2\nx: [", Format::Yaml),
+        ("{ \"token\": \"hunter2\n\" }", Format::Json),
+    ] {
+        let error = Config::parse(text, format).unwrap_err().to_string();
+        assert!(
+            error.contains("not valid") && error.contains("line"),
+            "{error}"
+        );
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn depth_and_aliases_are_bounded() {
+    let deep = "[".repeat(10_000);
+    for format in [Format::Json, Format::Yaml] {
+        assert!(Config::parse(&deep, format).is_err());
+    }
+    assert!(Config::parse(&format!("a = {deep}"), Format::Toml).is_err());
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for i in 1..12 {
+        let list = format!("*a{}, ", i - 1).repeat(10);
+        bomb.push_str(&format!("a{i}: &a{i} [{list}]\n"));
+    }
+    assert!(yaml(&bomb).is_err());
+    assert!(yaml("allow_empty: true\n---\nallow_empty: true").is_err());
+}
+
+#[test]
+fn the_samples_of_the_docs_are_accepted() {
+    let docs = include_str!("../../../../../docs/config.md");
+    let mut configs = Vec::new();
+    for (fence, format) in [
+        ("```yaml\n", Format::Yaml),
+        ("```json\n", Format::Json),
+        ("```toml\n", Format::Toml),
+    ] {
+        for sample in docs.split(fence).skip(1) {
+            let sample = sample.split("```").next().unwrap();
+            configs.push(Config::parse(sample, format).unwrap_or_else(|e| panic!("{e}\n{sample}")));
+        }
+    }
+    assert!(configs.len() >= 3);
+    // The first sample is given in each of the formats.
+    let first = &configs[0];
+    assert!(configs.iter().filter(|config| *config == first).count() >= 3);
+}
+
+/// A key that the docs do not name, or name and the parser does not know, is a lie.
+#[test]
+fn the_docs_name_every_key_that_is_known() {
+    let docs = include_str!("../../../../../docs/config.md");
+    let known_at = |text: &str| -> Vec<String> {
+        let error = yaml(text).unwrap_err();
+        let messages = error.problems().iter().map(|p| p.message.as_str());
+        let known = messages
+            .filter_map(|m| m.split_once("known here: "))
+            .next_back();
+        let known = known.unwrap_or_else(|| panic!("{error}")).1;
+        known.split(", ").map(str::to_owned).collect()
+    };
+    let plugin = |extra: &str| {
+        format!("plugins: [{{ name: a, transport: http, endpoint: 'http://h', {extra} }}]")
+    };
+    let mut keys = known_at("{ plugins: [], zzzzzzzzz: 1 }");
+    keys.extend(known_at(&plugin("zzzzzzzzz: 1")));
+    for block in [
+        "retry",
+        "circuit_breaker",
+        "connection",
+        "rate_limit",
+        "concurrency",
+        "load_balancing",
+        "auth",
+    ] {
+        keys.extend(known_at(&plugin(&format!("{block}: {{ zzzzzzzzz: 1 }}"))));
+    }
+    for key in keys {
+        assert!(
+            docs.contains(&format!("| `{key}` |")),
+            "docs/config.md does not name `{key}`"
+        );
+    }
+}

@@ -1,0 +1,279 @@
+use std::time::Duration;
+
+use tower_plugins::config::{Config, CredentialsSpec, Format};
+
+use super::{assert_problem, plugin, problem, spec, yaml};
+
+#[test]
+fn a_duration_is_text_and_an_integer_is_told_what_to_write() {
+    assert_eq!(
+        problem("drain_timeout: 30"),
+        "plugins[0].drain_timeout: a duration is text with its unit: write \"30s\"; at most 365d"
+    );
+    assert_problem("drain_timeout: 1.5", "drain_timeout", "write \"1.5s\"");
+    assert_problem("drain_timeout: -1", "drain_timeout", "write \"30s\"");
+    for wrong in ["10 parsecs", "-1s", "NaN", "30", "366d", "1e400s"] {
+        let error = problem(&format!("drain_timeout: '{wrong}'"));
+        assert!(error.contains(wrong), "{error}");
+    }
+    assert_problem(
+        "circuit_breaker: { recovery_timeout: 0s }",
+        "circuit_breaker.recovery_timeout",
+        "longer than zero",
+    );
+    let off = spec("connection: { request_timeout: off, stream_idle_timeout: 1m }");
+    assert_eq!(off.policy.deadline, None);
+    assert_eq!(
+        off.policy.stream_idle_timeout,
+        Some(Duration::from_secs(60))
+    );
+    assert_eq!(
+        spec("connection: { request_timeout: 0s }").policy.deadline,
+        None
+    );
+}
+
+#[test]
+fn yaml_does_not_guess_at_types() {
+    let config = yaml("plugins: { n: { transport: http, endpoint: 'http://h' } }").unwrap();
+    assert!(config.plugins.contains_key("n"));
+    let config = yaml("plugins: { 1.10: { transport: http, endpoint: 'http://h' } }").unwrap();
+    assert!(config.plugins.contains_key("1.10"));
+    assert_eq!(
+        spec("auth: { method: basic, username: no, password: n }")
+            .policy
+            .credentials,
+        spec("auth: { method: basic, username: 'no', password: 'n' }")
+            .policy
+            .credentials
+    );
+    assert_problem(
+        "enabled: yes",
+        "enabled",
+        "expected true or false, found text",
+    );
+    for secret in ["1.10", "true", "{ a: hunter2 }"] {
+        let error = problem(&format!("auth: {{ method: bearer, token: {secret} }}"));
+        assert!(
+            error.starts_with("plugins[0].auth.token: expected text, found"),
+            "{error}"
+        );
+        assert!(
+            !error.contains("1.1") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
+    assert_problem(
+        "retry: { max_retries: 3.0 }",
+        "retry.max_retries",
+        "whole number",
+    );
+    let CredentialsSpec::Bearer { token } = spec("auth: { method: bearer, token: 007 }")
+        .policy
+        .credentials
+    else {
+        panic!("not a bearer");
+    };
+    assert_eq!(token.expose(), "007");
+    assert_problem("retry: ", "retry", "has no value");
+    assert_problem(
+        "retry: { max_retries: !!float 3 }",
+        "retry.max_retries",
+        "whole number",
+    );
+    assert!(plugin("retry: !mine {}").is_err());
+}
+
+#[test]
+fn numbers_are_held_to_their_range() {
+    for (extra, key, part) in [
+        (
+            "retry: { max_retries: 101 }",
+            "retry.max_retries",
+            "101 is out of range, 0 to 100",
+        ),
+        (
+            "retry: { max_retries: 99999999999999999999 }",
+            "retry.max_retries",
+            "0 to 100",
+        ),
+        (
+            "retry: { budget_ratio: 150 }",
+            "retry.budget_ratio",
+            "150 is out of range, 0 to 1",
+        ),
+        (
+            "retry: { multiplier: 0.5 }",
+            "retry.multiplier",
+            "0.5 is out of range, 1 to 100",
+        ),
+        (
+            "retry: { initial_interval: 9s }",
+            "retry.initial_interval",
+            "longer than max_interval, 5s",
+        ),
+        (
+            "retry: { idempotent: ['/a/*/b'] }",
+            "retry.idempotent[0]",
+            "`*` is allowed at its end",
+        ),
+        (
+            "retry: { attempt_timeout: 31s }",
+            "retry.attempt_timeout",
+            "longer than connection.request_timeout, 30s",
+        ),
+        (
+            "retry: { max_replay_bytes: 2GiB }",
+            "retry.max_replay_bytes",
+            "0 to 1073741824 bytes",
+        ),
+        (
+            "retry: { max_replay_bytes: -1 }",
+            "retry.max_replay_bytes",
+            "-1 is not a size",
+        ),
+        (
+            "rate_limit: {}",
+            "rate_limit.requests_per_second",
+            "is missing",
+        ),
+        (
+            "rate_limit: { requests_per_second: 0 }",
+            "rate_limit.requests_per_second",
+            "out of range",
+        ),
+        (
+            "concurrency: { max_wait: 1s }",
+            "concurrency.max_concurrent",
+            "is missing",
+        ),
+        (
+            "concurrency: { max_concurrent: 1, max_queued: 1 }",
+            "concurrency.max_wait",
+            "contradict",
+        ),
+        (
+            "concurrency: { max_concurrent: 1, max_wait: 1s }",
+            "concurrency.max_wait",
+            "contradict",
+        ),
+        (
+            "circuit_breaker: { failure_threshold: 0 }",
+            "circuit_breaker.failure_threshold",
+            "set failure_rate",
+        ),
+        (
+            "circuit_breaker: { window: 5s }",
+            "circuit_breaker.window",
+            "nothing without failure_rate",
+        ),
+        (
+            "connection: { max_idle_connections: 101 }",
+            "connection.max_idle_connections",
+            "more than max_connections, 100",
+        ),
+        (
+            "connection: { max_response_head: 1KiB }",
+            "connection.max_response_head",
+            "8192 to 16777216 bytes",
+        ),
+        (
+            "connection: { protocol: http3 }",
+            "connection.protocol",
+            "did you mean \"http1\"?",
+        ),
+        (
+            "load_balancing: {}",
+            "load_balancing.strategy",
+            "is missing",
+        ),
+    ] {
+        assert_problem(extra, key, part);
+    }
+    for text in ["1e400", ".nan", ".inf"] {
+        assert!(
+            plugin(&format!("retry: {{ multiplier: {text} }}")).is_err(),
+            "{text}"
+        );
+    }
+    let toml = "plugins.a = { transport = 'http', endpoint = 'http://h', retry.multiplier = nan }";
+    let error = Config::parse(toml, Format::Toml).unwrap_err();
+    assert_eq!(error.problems()[0].key, "plugins.a.retry.multiplier");
+    assert_eq!(
+        spec("connection: { max_connections: 4 }")
+            .upstream
+            .connection
+            .max_idle_connections,
+        4
+    );
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_path_and_the_nearest_known_one() {
+    for (extra, key, part) in [
+        ("conection: {}", "conection", "did you mean `connection`?"),
+        (
+            "retry: { max_retrys: 1 }",
+            "retry.max_retrys",
+            "did you mean `max_retries`?",
+        ),
+        (
+            "connection: { request_tiemout: 1s }",
+            "connection.request_tiemout",
+            "`request_timeout`?",
+        ),
+        (
+            "auth: { method: none, x: 1 }",
+            "auth.x",
+            "known here: method",
+        ),
+        ("labels: {}", "labels", "known here: name"),
+        ("'a.b': 1", "[\"a.b\"]", "unknown key"),
+    ] {
+        let error = plugin(extra).unwrap_err();
+        let problem = &error.problems()[0];
+        let path = format!("plugins[0].{key}").replace("].[", "][");
+        assert_eq!(problem.key, path, "{error}");
+        assert!(problem.message.contains(part), "{error}");
+    }
+    let error = yaml("{ plugin: [], allow_empty: true }")
+        .unwrap_err()
+        .to_string();
+    assert_eq!(error, "plugin: unknown key, did you mean `plugins`?");
+    let error = yaml("{ plugins: { a.b: { transport: http, endpoint: 'http://h', x: 1 } } }");
+    assert_eq!(error.unwrap_err().problems()[0].key, "plugins[\"a.b\"].x");
+}
+
+#[test]
+fn all_problems_are_said_at_once() {
+    let error = yaml(
+        "
+        defualt_retry: {}
+        default_retry: { max_retries: -1 }
+        plugins:
+          - { name: a b, transport: grpc, endpoint: 'x' }
+          - { transport: http, endpoint: 'https://h', retry: { multiplier: no, window: 1s } }
+        ",
+    )
+    .unwrap_err();
+    let keys: Vec<&str> = error.problems().iter().map(|p| p.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "default_retry.max_retries",
+            "plugins[0].name",
+            "plugins[0].transport",
+            "plugins[1].name",
+            "plugins[1].retry.multiplier",
+            "plugins[1].retry.window",
+            "plugins[1].endpoint",
+            "defualt_retry",
+        ],
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .starts_with("8 problems in the config:\n  - default_retry.max_")
+    );
+}

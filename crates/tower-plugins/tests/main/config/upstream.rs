@@ -1,0 +1,168 @@
+use tower_plugins::config::Address;
+
+use super::{plugin, problem, spec, yaml};
+
+#[test]
+fn only_what_can_be_reached_is_an_endpoint() {
+    for (endpoint, part) in [
+        ("https://h", "is not available in this version"),
+        ("file:///etc/passwd", "only http:// is"),
+        ("127.0.0.1:8080", "is not a URL"),
+        ("http://", "is not a URL"),
+        ("http://:80", "has no host"),
+        ("http://h:0", "port out of range"),
+        ("http://h:70000", "port"),
+        ("http://h/p?q=1", "has a query"),
+        ("http://h/p#f", "has a fragment"),
+        ("http://b\u{fc}cher", "is not a URL"),
+        ("http://h:80/a b", "is not a URL"),
+    ] {
+        let text = format!("plugins: {{ a: {{ transport: http, endpoint: '{endpoint}' }} }}");
+        let error = yaml(&text).unwrap_err().to_string();
+        assert!(error.starts_with("plugins.a.endpoint: "), "{error}");
+        assert!(error.contains(part), "{error}");
+    }
+    let error = Address::http("http://user:hunter2@h")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("credentials") && !error.contains("hunter2"),
+        "{error}"
+    );
+    for (url, shown) in [
+        ("http://h", "http://h"),
+        ("http://h:65535/", "http://h:65535"),
+        ("http://h/v1/", "http://h/v1"),
+        ("http://[::1]:80", "http://[::1]:80"),
+        ("http://xn--bcher-kva:80", "http://xn--bcher-kva:80"),
+    ] {
+        assert_eq!(Address::http(url).unwrap().to_string(), shown);
+    }
+    for path in [
+        "",
+        "relative",
+        "/",
+        "/a/../b",
+        &format!("/{}", "x".repeat(120)),
+        "/a\0b",
+    ] {
+        assert!(Address::unix(path).is_err(), "{path:?}");
+    }
+}
+
+#[test]
+fn endpoints_are_one_or_many_and_differ() {
+    let with = |keys: &str| yaml(&format!("plugins: {{ a: {{ {keys} }} }}"));
+    for (keys, key) in [
+        ("transport: http", "endpoint"),
+        (
+            "transport: http, endpoint: 'http://h', endpoints: ['http://i']",
+            "endpoints",
+        ),
+        ("transport: http, endpoints: []", "endpoints"),
+        (
+            "transport: http, endpoints: ['http://h', 'http://H/']",
+            "endpoints[1]",
+        ),
+        (
+            "transport: http, endpoints: ['http://h', 7]",
+            "endpoints[1]",
+        ),
+        (
+            "transport: http, endpoints: [{ path: /v1 }]",
+            "endpoints[0].url",
+        ),
+        (
+            "transport: http, endpoint: { url: 'http://h/v1', path: /v1 }",
+            "endpoint.path",
+        ),
+        (
+            "transport: http, endpoint: { url: 'http://h', path: v1 }",
+            "endpoint.path",
+        ),
+        (
+            "transport: in-process, endpoint: { url: echo, path: /v1 }",
+            "endpoint.path",
+        ),
+        (
+            "transport: in-process, endpoint: echo, connection: { protocol: http2 }",
+            "connection.protocol",
+        ),
+        ("transport: subprocess, endpoint: /bin/x", "transport"),
+        ("endpoint: 'http://h'", "transport"),
+        ("transport: http, type: http, endpoint: 'http://h'", "type"),
+        ("transport: http, name: a, endpoint: 'http://h'", "name"),
+    ] {
+        let error = with(keys).unwrap_err();
+        assert_eq!(error.problems().len(), 1, "{error}");
+        assert_eq!(
+            error.problems()[0].key,
+            format!("plugins.a.{key}"),
+            "{error}"
+        );
+    }
+    let config = with(
+        "type: unix, endpoints: [/run/a, 'unix:/run/b', { url: 'unix:///run/c', path: /v1/ }]",
+    );
+    let endpoints = config.unwrap().plugins["a"].upstream.endpoints.clone();
+    let shown: Vec<String> = endpoints.iter().map(|e| e.address.to_string()).collect();
+    assert_eq!(shown, ["unix:/run/a", "unix:/run/b", "unix:/run/c/v1"]);
+}
+
+#[test]
+fn credentials_are_whole_and_can_be_sent() {
+    for (auth, key) in [
+        ("token: hunter2", "auth.method"),
+        ("method: mtls", "auth.method"),
+        ("method: digest, token: hunter2", "auth.method"),
+        ("method: bearer", "auth.token"),
+        ("method: bearer, token: ''", "auth.token"),
+        ("method: bearer, token: \"hunter2\\r\\nX: y\"", "auth.token"),
+        ("method: bearer, token: 'hunter2 '", "auth.token"),
+        (
+            "method: bearer, token: hunter2, api_key: hunter2",
+            "auth.api_key",
+        ),
+        ("method: none, token: hunter2", "auth.token"),
+        (
+            "method: basic, username: 'a:b', password: hunter2",
+            "auth.username",
+        ),
+        ("method: basic, username: a", "auth.password"),
+        (
+            "method: api-key, api_key: hunter2, header: 'a b'",
+            "auth.header",
+        ),
+        ("method: custom, headers: {}", "auth.headers"),
+        (
+            "method: custom, headers: { Content-Length: hunter2 }",
+            "auth.headers.Content-Length",
+        ),
+        (
+            "method: custom, headers: { a: hunter2, A: hunter2 }",
+            "auth.headers.a",
+        ),
+        (
+            "method: custom, headers: { a: \"hunter2\\n\" }",
+            "auth.headers.a",
+        ),
+    ] {
+        let error = plugin(&format!("auth: {{ {auth} }}")).unwrap_err();
+        assert_eq!(error.problems().len(), 1, "{error}");
+        assert_eq!(
+            error.problems()[0].key,
+            format!("plugins[0].{key}"),
+            "{error}"
+        );
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
+    let big = "x".repeat(1 << 20);
+    let error = problem(&format!("auth: {{ method: bearer, token: {big} }}"));
+    assert!(error.len() < 200, "{error}");
+    let seed = spec("auth: { method: api_key, api_key: hunter2 }");
+    assert_eq!(
+        seed,
+        spec("auth: { method: api-key, api_key: hunter2, header: X-API-Key }")
+    );
+    assert!(!format!("{seed:?}").contains("hunter2"));
+}
