@@ -111,13 +111,10 @@ impl DeadlineLayer {
                 own = by_caller;
             }
         }
-        if at != known {
-            if let Some(at) = at {
-                let extensions = request.extensions_mut();
-                extensions
-                    .get_or_insert_with(CallContext::new)
-                    .set_deadline(at);
-            }
+        if at != known
+            && let Some(at) = at
+        {
+            request.extensions_mut().get_or_insert_with(CallContext::new).set_deadline(at);
         }
         (at, own)
     }

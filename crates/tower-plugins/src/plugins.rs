@@ -64,7 +64,6 @@ impl Drop for Owner {
 
 impl Plugins {
     /// Starts to describe a set.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
     }

@@ -7,4 +7,4 @@
 pub mod contract;
 mod probe;
 
-pub use probe::{Answer, Journal, Probe, ScriptedBody};
+pub use probe::{Answer, Journal, Probe, ScriptedBody, Step};

@@ -235,9 +235,12 @@ impl<B> Future for ProbeFuture<B> {
     }
 }
 
+/// What a [`ScriptedBody`] does next: a frame or an error, or silence from there on.
+pub type Step = Option<Result<Frame<Bytes>, BoxError>>;
+
 /// A body that follows a script: a frame or an error each, or `None` for silence from there on.
 pub struct ScriptedBody {
-    script: Mutex<VecDeque<Option<Result<Frame<Bytes>, BoxError>>>>,
+    script: Mutex<VecDeque<Step>>,
     ended: AtomicBool,
     alive: Option<Alive>,
 }
@@ -245,7 +248,7 @@ pub struct ScriptedBody {
 impl ScriptedBody {
     /// A body that does what `script` says, and then ends.
     #[must_use]
-    pub fn new(script: impl IntoIterator<Item = Option<Result<Frame<Bytes>, BoxError>>>) -> Self {
+    pub fn new(script: impl IntoIterator<Item = Step>) -> Self {
         let script: VecDeque<_> = script.into_iter().collect();
         Self {
             ended: script.is_empty().into(),

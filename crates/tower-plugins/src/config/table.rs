@@ -94,10 +94,6 @@ impl<'a> Table<'a> {
         &self.path
     }
 
-    pub(super) fn tag(&self) -> Tag {
-        self.tag
-    }
-
     pub(super) fn report(&self) -> &'a Report<'a> {
         self.report
     }
