@@ -23,7 +23,7 @@ mod unsent;
 pub mod test_util;
 
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
-pub use balance::Balance;
+pub use balance::{Balance, Load, LoadLayer};
 pub use breaker::{Breaker, BreakerLayer};
 pub use classify::{Classify, Outcome};
 pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer};
