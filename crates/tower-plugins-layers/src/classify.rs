@@ -170,18 +170,20 @@ impl Cutoff {
         })
     }
 
-    /// The response's head has come.
-    pub(crate) fn at_head<B>(&mut self, response: &Response<B>) {
-        self.attempt = None;
-        if !self.binds_streams && self.call.is_some() && is_stream(response) {
-            self.call = None;
-        }
+    /// When the wait for the head is cut short.
+    pub(crate) fn of_head(&self) -> Option<Instant> {
+        [self.attempt, self.call].into_iter().flatten().min()
     }
 
-    /// What it says about the endpoint that the call is dropped now.
-    pub(crate) fn dropped(&self) -> Outcome {
-        let ends = [self.attempt, self.call].into_iter().flatten().min();
-        match ends {
+    /// When the body that comes with this head is.
+    pub(crate) fn of_body<B>(&self, response: &Response<B>) -> Option<Instant> {
+        self.call
+            .filter(|_| self.binds_streams || !is_stream(response))
+    }
+
+    /// What it says about the endpoint that a call is dropped now, which is cut short at `cut`.
+    pub(crate) fn dropped(cut: Option<Instant>) -> Outcome {
+        match cut {
             Some(at) if at <= Instant::now() => Outcome::Failure,
             _ => Outcome::Ignored,
         }

@@ -375,6 +375,25 @@ async fn any_other_request_that_was_not_sent_is_the_callers() {
     assert_eq!(made.load(Ordering::SeqCst), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_member_that_gave_a_call_back_is_not_asked_again_though_it_says_it_could_be() {
+    for policy in [BalancePolicy::PeakEwma, BalancePolicy::RoundRobin] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let members = (0..20).map(|_| {
+            let asked = Arc::clone(&asked);
+            LoadLayer::new().layer(tower::service_fn(move |request: Request<()>| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                let error = Unsent::new(Some(request), Refused::new(Reason::BreakerOpen));
+                std::future::ready(Err::<Response<ScriptedBody>, BoxError>(error.into()))
+            }))
+        });
+        let mut balance = Balance::new(policy, members);
+        let error = balance.call(Request::new(())).await.expect_err("refused");
+        assert_eq!(Reason::of(&*error), Some(Reason::NoEndpoint));
+        assert_eq!(asked.load(Ordering::SeqCst), 20);
+    }
+}
+
 /// A member that counts how often it is looked at.
 #[derive(Clone)]
 struct Looked {
