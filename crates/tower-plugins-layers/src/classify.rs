@@ -4,7 +4,6 @@
 //! [`Classify`] says which. [`HttpGrpc`] is the one they use unless told otherwise.
 
 use std::error::Error as StdError;
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
 use tokio::time::Instant;
@@ -88,7 +87,6 @@ pub trait Classify: Clone + Send + Sync + 'static {
 pub struct HttpGrpc;
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-static GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 impl Classify for HttpGrpc {
     fn head(&self, status: StatusCode, headers: &HeaderMap) -> Option<Outcome> {
@@ -141,15 +139,6 @@ fn grpc_status(headers: &HeaderMap) -> Option<Outcome> {
         digits if digits.iter().all(u8::is_ascii_digit) => Outcome::Success,
         _ => Outcome::Failure,
     })
-}
-
-/// How long the endpoint asks to be left alone: `Retry-After` in seconds, or gRPC's pushback. A date
-/// is not read.
-pub(crate) fn pushback(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
-    number(&header::RETRY_AFTER)
-        .map(Duration::from_secs)
-        .or_else(|| number(&GRPC_PUSHBACK).map(Duration::from_millis))
 }
 
 /// When the layers outside will cut a call short, which they do by dropping it: the one way to tell

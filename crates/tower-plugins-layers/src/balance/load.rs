@@ -15,13 +15,13 @@ use tower_service::Service;
 
 use super::ewma::Estimate;
 use super::{EndpointLoad, Member};
-use crate::classify::{Classify, HttpGrpc, Outcome, pushback};
+use crate::classify::{Classify, HttpGrpc, Outcome};
 use crate::deadline::is_stream;
+use crate::hint;
 use crate::{BoxError, CallContext, End, EndOfStream, OnEnd};
 
-/// What a failure counts for when it says nothing else, and the most it can ask for.
+/// The least that a failure counts for.
 const PENALTY: Duration = Duration::from_secs(5);
-const MAX_PENALTY: Duration = Duration::from_secs(300);
 
 /// Makes [`Load`] services, which share one [`EndpointLoad`].
 ///
@@ -208,12 +208,19 @@ impl<C> Pending<C> {
             Outcome::Success if told == Told::Nothing => self.estimate.took(time, now),
             Outcome::Success | Outcome::Ignored => {}
             Outcome::Overloaded | Outcome::Failure => {
-                let asked = headers.and_then(pushback).unwrap_or_default();
-                let penalty = asked.clamp(PENALTY, MAX_PENALTY);
-                self.estimate.took(time.max(penalty), now);
+                let asked = headers.and_then(asked).unwrap_or_default();
+                self.estimate.took(time.max(asked).max(PENALTY), now);
             }
         }
     }
+}
+
+/// How long the endpoint asks to be left alone.
+fn asked(headers: &HeaderMap) -> Option<Duration> {
+    let pushback = headers.get("grpc-retry-pushback-ms");
+    pushback
+        .and_then(|millis| hint::pushback(millis.as_bytes()))
+        .or_else(|| hint::retry_after(headers))
 }
 
 impl<C: Classify> Pending<C> {

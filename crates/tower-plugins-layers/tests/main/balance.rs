@@ -500,6 +500,7 @@ async fn a_failure_costs_at_least_five_seconds_or_what_the_endpoint_asks_for() {
         (500, "retry-after", "60", 60),
         (429, "retry-after", "1", 5),
         (503, "retry-after", "86400", 300),
+        (429, "grpc-retry-pushback-ms", "8000", 8),
         (200, "grpc-status", "14", 5),
         (200, "grpc-status", "8", 5),
     ] {
