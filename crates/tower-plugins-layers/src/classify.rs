@@ -4,7 +4,6 @@
 //! [`Classify`] says which. [`HttpGrpc`] is the one they use unless told otherwise.
 
 use std::error::Error as StdError;
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
 use tokio::time::Instant;
@@ -88,7 +87,6 @@ pub trait Classify: Clone + Send + Sync + 'static {
 pub struct HttpGrpc;
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-static GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 impl Classify for HttpGrpc {
     fn head(&self, status: StatusCode, headers: &HeaderMap) -> Option<Outcome> {
@@ -143,15 +141,6 @@ fn grpc_status(headers: &HeaderMap) -> Option<Outcome> {
     })
 }
 
-/// How long the endpoint asks to be left alone: `Retry-After` in seconds, or gRPC's pushback. A date
-/// is not read.
-pub(crate) fn pushback(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
-    number(&header::RETRY_AFTER)
-        .map(Duration::from_secs)
-        .or_else(|| number(&GRPC_PUSHBACK).map(Duration::from_millis))
-}
-
 /// When the layers outside will cut a call short, which they do by dropping it: the one way to tell
 /// an endpoint that took too long from a caller that went away.
 #[derive(Clone, Copy, Debug, Default)]
@@ -170,18 +159,20 @@ impl Cutoff {
         })
     }
 
-    /// The response's head has come.
-    pub(crate) fn at_head<B>(&mut self, response: &Response<B>) {
-        self.attempt = None;
-        if !self.binds_streams && self.call.is_some() && is_stream(response) {
-            self.call = None;
-        }
+    /// When the wait for the head is cut short.
+    pub(crate) fn of_head(&self) -> Option<Instant> {
+        [self.attempt, self.call].into_iter().flatten().min()
     }
 
-    /// What it says about the endpoint that the call is dropped now.
-    pub(crate) fn dropped(&self) -> Outcome {
-        let ends = [self.attempt, self.call].into_iter().flatten().min();
-        match ends {
+    /// When the body that comes with this head is.
+    pub(crate) fn of_body<B>(&self, response: &Response<B>) -> Option<Instant> {
+        self.call
+            .filter(|_| self.binds_streams || !is_stream(response))
+    }
+
+    /// What it says about the endpoint that a call is dropped now, which is cut short at `cut`.
+    pub(crate) fn dropped(cut: Option<Instant>) -> Outcome {
+        match cut {
             Some(at) if at <= Instant::now() => Outcome::Failure,
             _ => Outcome::Ignored,
         }

@@ -11,6 +11,7 @@ pub mod deadline;
 pub mod drain;
 mod end_of_stream;
 mod gate;
+mod hint;
 pub mod rate_limit;
 mod reason;
 pub mod retry;
@@ -23,7 +24,7 @@ mod unsent;
 pub mod test_util;
 
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
-pub use balance::Balance;
+pub use balance::{Balance, Load, LoadLayer};
 pub use breaker::{Breaker, BreakerLayer};
 pub use classify::{Classify, Outcome};
 pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer};

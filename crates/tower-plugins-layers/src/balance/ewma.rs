@@ -1,4 +1,5 @@
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -13,19 +14,8 @@ use tokio::time::Instant;
 /// attract calls otherwise.
 #[derive(Debug)]
 pub struct EndpointLoad {
-    /// On one cache line, which a call writes when it begins and when it ends. Updates that are lost
-    /// between the two halves of the estimate do no harm.
-    hot: CachePadded<Hot>,
-    epoch: Instant,
-    decay: f64,
-}
-
-#[derive(Debug)]
-struct Hot {
-    in_flight: AtomicUsize,
-    /// The estimate in seconds, an `f64`, and when it was made, in nanoseconds.
-    estimate: AtomicU64,
-    at: AtomicU64,
+    /// Each call under way has a clone, and nobody else: the count of these is that of the calls.
+    estimate: Arc<CachePadded<Estimate>>,
 }
 
 impl EndpointLoad {
@@ -33,80 +23,100 @@ impl EndpointLoad {
     /// `decay` (a factor of e). By default these are 30 ms and 10 s.
     #[must_use]
     pub fn new(rtt: Duration, decay: Duration) -> Self {
-        Self::with(rtt.as_secs_f64(), 0, Instant::now(), decay.as_secs_f64())
+        Self::of(Estimate {
+            seconds: rtt.as_secs_f64().to_bits().into(),
+            at: 0.into(),
+            epoch: Instant::now(),
+            decay: decay.as_secs_f64().max(1e-9),
+        })
     }
 
-    fn with(estimate: f64, at: u64, epoch: Instant, decay: f64) -> Self {
+    fn of(estimate: Estimate) -> Self {
         Self {
-            hot: CachePadded::new(Hot {
-                in_flight: AtomicUsize::new(0),
-                estimate: estimate.to_bits().into(),
-                at: at.into(),
-            }),
-            epoch,
-            decay,
+            estimate: Arc::new(CachePadded::new(estimate)),
         }
     }
 
     /// Another load that begins with this one's estimate, and no calls.
     #[must_use]
     pub fn copy(&self) -> Self {
-        let (estimate, at) = self.estimate();
-        Self::with(estimate, at, self.epoch, self.decay)
+        Self::of(self.estimate.copy())
     }
 
     /// Calls under way: those whose response body has not ended.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.hot.in_flight.load(Relaxed)
+        Arc::strong_count(&self.estimate).saturating_sub(1)
     }
 
     /// How long a call is thought to take.
     #[must_use]
     pub fn rtt(&self, now: Instant) -> Duration {
-        Duration::try_from_secs_f64(self.decayed(now)).unwrap_or(Duration::MAX)
+        Duration::try_from_secs_f64(self.estimate.at(now)).unwrap_or(Duration::MAX)
     }
 
     /// How long a call would wait, in seconds, if those under way went before it.
     #[must_use]
     pub fn load(&self, now: Instant) -> f64 {
         // Never nothing, or the calls under way would not count.
-        self.decayed(now).max(1e-9) * (self.in_flight() as f64 + 1.0)
+        self.estimate.at(now).max(1e-9) * (self.in_flight() as f64 + 1.0)
     }
 
-    pub(super) fn begin(&self) {
-        self.hot.in_flight.fetch_add(1, Relaxed);
+    /// A call is under way as long as what this returns is kept.
+    pub(super) fn begin(&self) -> Arc<CachePadded<Estimate>> {
+        Arc::clone(&self.estimate)
+    }
+}
+
+impl Default for EndpointLoad {
+    fn default() -> Self {
+        Self::new(Duration::from_millis(30), Duration::from_secs(10))
+    }
+}
+
+/// A peak EWMA. Updates that are lost between its two halves do no harm.
+#[derive(Debug)]
+pub(super) struct Estimate {
+    /// An `f64`.
+    seconds: AtomicU64,
+    /// When that was known, in nanoseconds since the epoch.
+    at: AtomicU64,
+    epoch: Instant,
+    decay: f64,
+}
+
+impl Estimate {
+    fn copy(&self) -> Self {
+        Self {
+            seconds: self.seconds.load(Relaxed).into(),
+            at: self.at.load(Relaxed).into(),
+            ..*self
+        }
     }
 
-    pub(super) fn end(&self) {
-        self.hot.in_flight.fetch_sub(1, Relaxed);
+    /// Seconds, as far as they have not decayed.
+    fn at(&self, now: Instant) -> f64 {
+        self.seconds() * self.weight(self.nanos(now))
     }
 
-    fn estimate(&self) -> (f64, u64) {
-        let estimate = f64::from_bits(self.hot.estimate.load(Relaxed));
-        (estimate, self.hot.at.load(Relaxed))
+    fn seconds(&self) -> f64 {
+        f64::from_bits(self.seconds.load(Relaxed))
     }
 
-    fn decayed(&self, now: Instant) -> f64 {
-        let (estimate, at) = self.estimate();
-        estimate * self.weight(at, self.nanos(now))
-    }
-
-    /// The weight of what was known at one time at a later one.
-    fn weight(&self, then: u64, now: u64) -> f64 {
-        let age = Duration::from_nanos(now.saturating_sub(then)).as_secs_f64();
-        (-age / self.decay.max(1e-9)).exp()
+    /// The weight at `now` of what is known.
+    fn weight(&self, now: u64) -> f64 {
+        let age = now.saturating_sub(self.at.load(Relaxed));
+        (-Duration::from_nanos(age).as_secs_f64() / self.decay).exp()
     }
 
     /// A call that ended `now` took `time`.
     pub(super) fn took(&self, time: Duration, now: Instant) {
-        let (estimate, at) = self.estimate();
-        let (time, now) = (time.as_secs_f64(), self.nanos(now));
-        let next = if time > estimate {
+        let (time, old) = (time.as_secs_f64(), self.seconds());
+        let next = if time > old {
             time
         } else {
-            let weight = self.weight(at, now);
-            estimate * weight + time * (1.0 - weight)
+            let weight = self.weight(self.nanos(now));
+            old * weight + time * (1.0 - weight)
         };
         self.set(next, now);
     }
@@ -115,23 +125,17 @@ impl EndpointLoad {
     /// thought to.
     pub(super) fn took_more_than(&self, time: Duration, now: Instant) {
         let time = time.as_secs_f64();
-        if time > self.decayed(now) {
-            self.set(time, self.nanos(now));
+        if time > self.at(now) {
+            self.set(time, now);
         }
     }
 
-    fn set(&self, estimate: f64, now: u64) {
-        self.hot.estimate.store(estimate.to_bits(), Relaxed);
-        self.hot.at.store(now, Relaxed);
+    fn set(&self, seconds: f64, now: Instant) {
+        self.seconds.store(seconds.to_bits(), Relaxed);
+        self.at.store(self.nanos(now), Relaxed);
     }
 
     fn nanos(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
-    }
-}
-
-impl Default for EndpointLoad {
-    fn default() -> Self {
-        Self::new(Duration::from_millis(30), Duration::from_secs(10))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
 use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -12,14 +13,15 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::ewma::Estimate;
 use super::{EndpointLoad, Member};
-use crate::classify::{Classify, HttpGrpc, Outcome, pushback};
+use crate::classify::{Classify, HttpGrpc, Outcome};
 use crate::deadline::is_stream;
+use crate::hint;
 use crate::{BoxError, CallContext, End, EndOfStream, OnEnd};
 
-/// What a failure counts for when it says nothing else, and the most it can ask for.
+/// The least that a failure counts for.
 const PENALTY: Duration = Duration::from_secs(5);
-const MAX_PENALTY: Duration = Duration::from_secs(300);
 
 /// Makes [`Load`] services, which share one [`EndpointLoad`].
 ///
@@ -83,9 +85,8 @@ impl<C> LoadLayer<C> {
 
 impl<C: Classify> LoadLayer<C> {
     fn begin<B>(&self, request: &Request<B>) -> Pending<C> {
-        self.load.begin();
         Pending {
-            load: Arc::clone(&self.load),
+            estimate: self.load.begin(),
             start: CallContext::now(request.extensions()),
             told: Told::Nothing,
             classify: self.classify.clone(),
@@ -192,7 +193,7 @@ enum Told {
 
 /// A call under way.
 pub struct Pending<C> {
-    load: Arc<EndpointLoad>,
+    estimate: Arc<CachePadded<Estimate>>,
     start: Instant,
     told: Told,
     classify: C,
@@ -204,15 +205,22 @@ impl<C> Pending<C> {
         let now = Instant::now();
         let time = now.saturating_duration_since(self.start);
         match outcome {
-            Outcome::Success if told == Told::Nothing => self.load.took(time, now),
+            Outcome::Success if told == Told::Nothing => self.estimate.took(time, now),
             Outcome::Success | Outcome::Ignored => {}
             Outcome::Overloaded | Outcome::Failure => {
-                let asked = headers.and_then(pushback).unwrap_or_default();
-                let penalty = asked.clamp(PENALTY, MAX_PENALTY);
-                self.load.took(time.max(penalty), now);
+                let asked = headers.and_then(asked).unwrap_or_default();
+                self.estimate.took(time.max(asked).max(PENALTY), now);
             }
         }
     }
+}
+
+/// How long the endpoint asks to be left alone.
+fn asked(headers: &HeaderMap) -> Option<Duration> {
+    let pushback = headers.get("grpc-retry-pushback-ms");
+    pushback
+        .and_then(|millis| hint::pushback(millis.as_bytes()))
+        .or_else(|| hint::retry_after(headers))
 }
 
 impl<C: Classify> Pending<C> {
@@ -252,11 +260,10 @@ impl<C: Classify> OnEnd for Pending<C> {
 
 impl<C> Drop for Pending<C> {
     fn drop(&mut self) {
-        self.load.end();
         if self.told == Told::Nothing {
             let now = Instant::now();
             let time = now.saturating_duration_since(self.start);
-            self.load.took_more_than(time, now);
+            self.estimate.took_more_than(time, now);
         }
     }
 }

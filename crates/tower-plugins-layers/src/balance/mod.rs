@@ -10,7 +10,7 @@
 //! at most once to each; no endpoint has seen it, so that this is no retry. Every other error is the
 //! caller's. A balance of one member lets the member speak for itself.
 //!
-//! [`Load`] measures what a member costs, and [`Breaker`](crate::Breaker) over it adds whether it is
+//! [`Load`] measures what a member costs, and [`Breaker`] over it adds whether it is
 //! available. A circuit that may be probed costs nothing, so that the endpoint is soon found to work
 //! again although its failures made it look slow.
 //!

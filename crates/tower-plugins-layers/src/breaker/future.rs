@@ -4,9 +4,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use crossbeam_utils::CachePadded;
 use http::Response;
 use http_body::Body;
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use super::layer::Circuit;
 use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome};
@@ -18,9 +20,10 @@ pub type ResponseBody<B, C = HttpGrpc> = EndOfStream<B, Option<Outstanding<C>>>;
 /// A call that was let in and has not ended. Dropped, it gives its permit back.
 pub struct Outstanding<C> {
     /// `None` once the end was told.
-    pub(super) circuit: Option<Arc<Circuit>>,
+    pub(super) circuit: Option<Arc<CachePadded<Circuit>>>,
     pub(super) generation: u32,
-    pub(super) cutoff: Cutoff,
+    /// When its time is over.
+    pub(super) cut: Option<Instant>,
     pub(super) classify: C,
 }
 
@@ -29,7 +32,7 @@ impl<C> Outstanding<C> {
         let Some(circuit) = self.circuit.take() else {
             return;
         };
-        let Circuit { policy, history } = &*circuit;
+        let Circuit { policy, history } = &**circuit;
         match outcome {
             Outcome::Success | Outcome::Overloaded => history.succeeded(policy, self.generation),
             Outcome::Failure => history.failed(policy, self.generation),
@@ -38,33 +41,19 @@ impl<C> Outstanding<C> {
     }
 }
 
-impl<C: Classify> Outstanding<C> {
-    /// The response's head has come, or an error in its place.
-    fn at_head<RB>(&mut self, result: &Result<Response<RB>, BoxError>) {
-        let outcome = match result {
-            Ok(response) => {
-                self.cutoff.at_head(response);
-                self.classify.head(response.status(), response.headers())
-            }
-            Err(error) => Some(self.classify.error(&**error)),
-        };
-        if let Some(outcome) = outcome {
-            self.tell(outcome);
-        }
-    }
-}
-
 impl<C: Classify> OnEnd for Outstanding<C> {
     fn on_end(mut self, end: End<'_>) {
-        let outcome = self.classify.end(&end);
-        self.tell(outcome);
+        if self.circuit.is_some() {
+            let outcome = self.classify.end(&end);
+            self.tell(outcome);
+        }
     }
 }
 
 impl<C> Drop for Outstanding<C> {
     fn drop(&mut self) {
         if self.circuit.is_some() {
-            let outcome = self.cutoff.dropped();
+            let outcome = Cutoff::dropped(self.cut);
             self.tell(outcome);
         }
     }
@@ -75,6 +64,32 @@ impl<C> fmt::Debug for Outstanding<C> {
         f.debug_struct("Outstanding")
             .field("generation", &self.generation)
             .finish_non_exhaustive()
+    }
+}
+
+/// A call that was let in, until its response's head comes.
+#[derive(Debug)]
+pub(super) struct Admitted<C> {
+    pub(super) outstanding: Outstanding<C>,
+    pub(super) cutoff: Cutoff,
+}
+
+impl<C: Classify> Admitted<C> {
+    /// The head has come, or an error in its place.
+    fn at_head<RB>(self, result: &Result<Response<RB>, BoxError>) -> Outstanding<C> {
+        let mut outstanding = self.outstanding;
+        let outcome = match result {
+            Ok(response) => {
+                outstanding.cut = self.cutoff.of_body(response);
+                let (status, headers) = (response.status(), response.headers());
+                outstanding.classify.head(status, headers)
+            }
+            Err(error) => Some(outstanding.classify.error(&**error)),
+        };
+        if let Some(outcome) = outcome {
+            outstanding.tell(outcome);
+        }
+        outstanding
     }
 }
 
@@ -92,15 +107,15 @@ pin_project! {
     #[project = StateProjection]
     #[derive(Debug)]
     enum State<F, C> {
-        Call { #[pin] inner: F, outstanding: Option<Outstanding<C>> },
+        Call { #[pin] inner: F, admitted: Option<Admitted<C>> },
         Refused { error: Option<BoxError> },
     }
 }
 
 impl<F, C> ResponseFuture<F, C> {
-    pub(super) const fn call(inner: F, outstanding: Option<Outstanding<C>>) -> Self {
+    pub(super) const fn call(inner: F, admitted: Option<Admitted<C>>) -> Self {
         Self {
-            state: State::Call { inner, outstanding },
+            state: State::Call { inner, admitted },
         }
     }
 
@@ -121,8 +136,8 @@ where
     type Output = Result<Response<ResponseBody<RB, C>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (inner, held) = match self.project().state.project() {
-            StateProjection::Call { inner, outstanding } => (inner, outstanding),
+        let (inner, admitted) = match self.project().state.project() {
+            StateProjection::Call { inner, admitted } => (inner, admitted),
             StateProjection::Refused { error } => {
                 // A future that is polled after its end has nothing to say.
                 return error
@@ -131,10 +146,7 @@ where
             }
         };
         let result = ready!(inner.poll(cx)).map_err(Into::into);
-        let mut held = held.take();
-        if let Some(outstanding) = &mut held {
-            outstanding.at_head(&result);
-        }
+        let held = admitted.take().map(|admitted| admitted.at_head(&result));
         Poll::Ready(result.map(|response| response.map(|body| EndOfStream::new(body, held))))
     }
 }

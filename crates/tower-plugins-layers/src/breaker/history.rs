@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
 use tokio::time::Instant;
 
 use super::policy::BreakerPolicy;
@@ -21,12 +22,13 @@ pub enum BreakerState {
 /// [`BreakerPolicy`]'s, so that a new policy may judge by an old history.
 #[derive(Debug)]
 pub struct BreakerHistory {
-    /// All that admission and judgement decide by, packed so that each decision is one exchange.
-    word: AtomicU64,
+    /// All that admission and judgement decide by, packed so that each decision is one exchange. Away
+    /// from the window, which every call may write.
+    word: CachePadded<AtomicU64>,
     /// When the circuit opened or half-opened. Written before the word, and only forwards: who finds
     /// a stamp that is too new for its word waits a moment too long, or loses its exchange.
     since: AtomicU64,
-    window: Window,
+    window: CachePadded<Window>,
     epoch: Instant,
     seed: u64,
 }
@@ -111,9 +113,9 @@ impl BreakerHistory {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            word: AtomicU64::new(0),
+            word: CachePadded::new(AtomicU64::new(0)),
             since: AtomicU64::new(0),
-            window: Window::new(),
+            window: CachePadded::new(Window::new()),
             epoch: Instant::now(),
             seed: fastrand::u64(..),
         }
@@ -128,9 +130,9 @@ impl BreakerHistory {
             word.circuit = Circuit::Open { trips };
         }
         Self {
-            word: word.pack().into(),
+            word: CachePadded::new(word.pack().into()),
             since: self.since.load(Ordering::Relaxed).into(),
-            window: self.window.copy(),
+            window: CachePadded::new(self.window.copy()),
             epoch: self.epoch,
             seed: self.seed,
         }

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
 use http::Request;
 use tokio::time::Instant;
 use tower_layer::Layer;
 
-use super::future::Outstanding;
+use super::future::{Admitted, Outstanding};
 use super::{Breaker, BreakerHistory, BreakerPolicy, BreakerState};
 use crate::classify::{Classify, Cutoff, HttpGrpc};
 use crate::{BoxError, Reason, Refused, Unsent};
@@ -18,7 +19,7 @@ pub struct BreakerLayer<C = HttpGrpc> {
     give_back: bool,
 }
 
-/// A policy over a history.
+/// A policy over a history. Padded where it is shared: each call changes the count of its owners.
 #[derive(Debug)]
 pub(super) struct Circuit {
     pub(super) policy: BreakerPolicy,
@@ -36,7 +37,10 @@ impl BreakerLayer {
     /// at the same time. The first call under another window length than before forgets the window.
     #[must_use]
     pub fn with_history(policy: BreakerPolicy, history: Arc<BreakerHistory>) -> Self {
-        Self::of(Some(Arc::new(Circuit { policy, history })))
+        Self::of(Some(Arc::new(CachePadded::new(Circuit {
+            policy,
+            history,
+        }))))
     }
 
     /// No circuit: every call goes through and nothing is counted.
@@ -45,7 +49,7 @@ impl BreakerLayer {
         Self::of(None)
     }
 
-    const fn of(circuit: Option<Arc<Circuit>>) -> Self {
+    const fn of(circuit: Option<Arc<CachePadded<Circuit>>>) -> Self {
         Self {
             handle: BreakerHandle { circuit },
             classify: HttpGrpc,
@@ -89,19 +93,26 @@ impl<C: Classify> BreakerLayer<C> {
     pub(super) fn admit<B: Send + 'static>(
         &self,
         request: Request<B>,
-    ) -> Result<(Request<B>, Option<Outstanding<C>>), BoxError> {
+    ) -> Result<(Request<B>, Option<Admitted<C>>), BoxError> {
         let Some(circuit) = &self.handle.circuit else {
             return Ok((request, None));
         };
         match circuit.history.admit(&circuit.policy) {
             Ok(generation) => {
+                let cutoff = Cutoff::of(&request);
                 let outstanding = Outstanding {
                     circuit: Some(Arc::clone(circuit)),
                     generation,
-                    cutoff: Cutoff::of(&request),
+                    cut: cutoff.of_head(),
                     classify: self.classify.clone(),
                 };
-                Ok((request, Some(outstanding)))
+                Ok((
+                    request,
+                    Some(Admitted {
+                        outstanding,
+                        cutoff,
+                    }),
+                ))
             }
             Err(wait) => {
                 let mut refused = Refused::new(Reason::BreakerOpen);
@@ -132,7 +143,7 @@ impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
 /// The view of a circuit from outside.
 #[derive(Clone, Debug)]
 pub struct BreakerHandle {
-    circuit: Option<Arc<Circuit>>,
+    circuit: Option<Arc<CachePadded<Circuit>>>,
 }
 
 impl BreakerHandle {

@@ -53,9 +53,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match self.layer.admit(request) {
-            Ok((request, outstanding)) => {
-                ResponseFuture::call(self.inner.call(request), outstanding)
-            }
+            Ok((request, admitted)) => ResponseFuture::call(self.inner.call(request), admitted),
             Err(refused) => ResponseFuture::refused(refused),
         }
     }
@@ -79,9 +77,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match self.layer.admit(request) {
-            Ok((request, outstanding)) => {
-                ResponseFuture::call((&self.inner).call(request), outstanding)
-            }
+            Ok((request, admitted)) => ResponseFuture::call((&self.inner).call(request), admitted),
             Err(refused) => ResponseFuture::refused(refused),
         }
     }

@@ -198,6 +198,37 @@ async fn of_a_thousand_callers_a_half_open_circuit_lets_in_as_many_as_must_succe
     assert_eq!(layer.handle().state(), BreakerState::Closed);
 }
 
+#[test]
+fn threads_that_race_do_not_wedge_it() {
+    let policy = BreakerPolicy::new().recovery(Duration::from_millis(1));
+    let layer = BreakerLayer::new(policy.max_recovery(Duration::ZERO).min_requests(5));
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            let layer = &layer;
+            scope.spawn(move || {
+                let mut chance = fastrand::Rng::with_seed(seed);
+                for _ in 0..10_000 {
+                    let Ok(call) = begin(layer) else {
+                        std::thread::yield_now();
+                        continue;
+                    };
+                    match chance.u8(..8) {
+                        0..4 => drop(call.end(ok())),
+                        4..7 => drop(call.end(unavailable())),
+                        _ => drop(call),
+                    }
+                }
+            });
+        }
+    });
+    assert!(layer.handle().changes() > 2);
+    let bound = Instant::now() + Duration::from_secs(30);
+    while layer.handle().state() != BreakerState::Closed {
+        assert!(Instant::now() < bound, "wedged: {layer:?}");
+        drop(begin(&layer).map(|call| call.end(ok())));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_failed_probe_opens_it_again_for_twice_as_long() {
     let layer = half_open(brittle().max_recovery(Duration::from_secs(3))).await;

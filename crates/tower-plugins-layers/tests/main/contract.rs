@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use tower_layer::Layer;
+use tower_plugins_layers::balance::{BalancePolicy, Load, LoadLayer};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::contract;
+use tower_plugins_layers::test_util::Probe;
 use tower_plugins_layers::*;
 
 contract!(identity, tower_layer::Identity::new());
@@ -12,8 +15,11 @@ contract!(
     AttemptTimeoutLayer::new(Duration::from_secs(5))
 );
 contract!(retry, RetryLayer::new(RetryPolicy::new()));
+contract!(balance, balanced(BalancePolicy::PeakEwma));
+contract!(balance_of_turns, balanced(BalancePolicy::RoundRobin));
 contract!(breaker, BreakerLayer::new(BreakerPolicy::new()));
 contract!(breaker_off, BreakerLayer::off());
+contract!(load, LoadLayer::new());
 contract!(deadline, DeadlineLayer::new(Duration::from_secs(5)));
 contract!(rate_limit, RateLimitLayer::new(1000.0, 1000));
 contract!(
@@ -24,3 +30,14 @@ contract!(concurrency, ConcurrencyLayer::new(2));
 contract!(credentials, CredentialsLayer::bearer("token").unwrap());
 contract!(drain, DrainLayer::new(Drain::new()));
 contract!(trace, TraceLayer::new("plugin"));
+
+/// Three endpoints, all of them the same service.
+fn balanced(policy: BalancePolicy) -> impl Layer<Probe, Service = Balance<Breaker<Load<Probe>>>> {
+    tower_layer::layer_fn(move |probe: Probe| {
+        let endpoint = |_| {
+            let breaker = BreakerLayer::new(BreakerPolicy::new()).give_back();
+            breaker.layer(LoadLayer::new().layer(probe.clone()))
+        };
+        Balance::new(policy, (0..3).map(endpoint))
+    })
+}
