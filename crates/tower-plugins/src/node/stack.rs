@@ -152,3 +152,52 @@ fn credentials(spec: &CredentialsSpec) -> Result<CredentialsLayer, Error> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Body;
+    use http::{Request, Response};
+    use tower_plugins_layers::ReplayBody;
+    use tower_service::Service;
+
+    fn sizes<'a, S, B>(name: &str)
+    where
+        S: 'a,
+        &'a S: Service<Request<B>>,
+    {
+        println!(
+            "{name}: service {} future {} response {}",
+            size_of::<S>(),
+            size_of::<<&'a S as Service<Request<B>>>::Future>(),
+            size_of::<<&'a S as Service<Request<B>>>::Response>()
+        );
+    }
+
+    #[test]
+    fn sizes_of_the_stack() {
+        println!("request {} body {} response {}", size_of::<Request<Body>>(), size_of::<Body>(), size_of::<Response<Body>>());
+        println!("replay {}", size_of::<ReplayBody<Body>>());
+        type L = tower_plugins_layers::balance::Load<tower_plugins_layers::Credentials<Wire>>;
+        sizes::<Wire, Body>("wire");
+        sizes::<L, Body>("load");
+        sizes::<Endpoint, Body>("breaker");
+        type Ba = Balance<Endpoint>;
+        sizes::<Ba, Body>("balance");
+        type At = AttemptTimeout<Ba>;
+        sizes::<At, Body>("attempt_timeout");
+        type Atm = Attempt<At>;
+        sizes::<Atm, ReplayBody<Body>>("attempt");
+        type Re = Retry<Atm>;
+        sizes::<Re, Body>("retry");
+        type Co = Concurrency<Re>;
+        sizes::<Co, Body>("concurrency");
+        type Ra = RateLimit<Co>;
+        sizes::<Ra, Body>("rate_limit");
+        type De = Deadline<Ra>;
+        sizes::<De, Body>("deadline");
+        type Dr = Draining<De>;
+        sizes::<Dr, Body>("drain");
+        sizes::<Stack, Body>("trace");
+    }
+}
