@@ -5,7 +5,7 @@
 //! last and cancels what is left. The end of a drain is a notification from the last call.
 //!
 //! A call that is cancelled ends with
-//! [`Reason::DrainCancelled`](crate::Reason::DrainCancelled): before its head as the call's error,
+//! [`Reason::DrainCancelled`]: before its head as the call's error,
 //! after it as its body's.
 //!
 //! # Order
