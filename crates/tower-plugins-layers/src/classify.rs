@@ -147,7 +147,8 @@ fn grpc_status(headers: &HeaderMap) -> Option<Outcome> {
 pub(crate) struct Cutoff {
     attempt: Option<Instant>,
     call: Option<Instant>,
-    binds_streams: bool,
+    /// The caller's own, which binds streams too.
+    own: Option<Instant>,
 }
 
 impl Cutoff {
@@ -155,7 +156,7 @@ impl Cutoff {
         CallContext::of(request).map_or_else(Self::default, |context| Self {
             attempt: context.attempt_deadline(),
             call: context.deadline(),
-            binds_streams: context.has_own_deadline(),
+            own: context.callers_deadline(),
         })
     }
 
@@ -166,8 +167,11 @@ impl Cutoff {
 
     /// When the body that comes with this head is.
     pub(crate) fn of_body<B>(&self, response: &Response<B>) -> Option<Instant> {
-        self.call
-            .filter(|_| self.binds_streams || !is_stream(response))
+        if is_stream(response) {
+            self.own
+        } else {
+            self.call
+        }
     }
 
     /// What it says about the endpoint that a call is dropped now, which is cut short at `cut`.

@@ -23,7 +23,7 @@ pub struct CallContext {
     start: Instant,
     now: Instant,
     deadline: Option<Instant>,
-    own_deadline: bool,
+    own_deadline: Option<Instant>,
     attempt_deadline: Option<Instant>,
     attempt: u32,
     idempotent: bool,
@@ -39,7 +39,7 @@ impl CallContext {
             start: now,
             now,
             deadline: None,
-            own_deadline: false,
+            own_deadline: None,
             attempt_deadline: None,
             attempt: 0,
             idempotent: false,
@@ -73,10 +73,10 @@ impl CallContext {
         self.deadline
     }
 
-    /// Whether the deadline is the caller's own, not one from a policy.
+    /// Whether the caller has set a deadline of its own. A policy's may be earlier all the same.
     #[must_use]
     pub const fn has_own_deadline(&self) -> bool {
-        self.own_deadline
+        self.own_deadline.is_some()
     }
 
     /// When this attempt must have its response's head.
@@ -107,7 +107,7 @@ impl CallContext {
     #[must_use]
     pub const fn own_deadline(mut self, at: Instant) -> Self {
         self.deadline = Some(at);
-        self.own_deadline = true;
+        self.own_deadline = Some(at);
         self
     }
 
@@ -137,9 +137,22 @@ impl CallContext {
         self.attempt_deadline = Some(at);
     }
 
-    /// Tells the layers further in when the call must be over.
-    pub(crate) const fn set_deadline(&mut self, at: Instant) {
+    /// The deadline that the caller has set.
+    pub(crate) const fn callers_deadline(&self) -> Option<Instant> {
+        self.own_deadline
+    }
+
+    /// Tells the layers further in when the call must be over, and which deadline is the caller's.
+    pub(crate) const fn set_deadline(&mut self, at: Instant, own: Option<Instant>) {
         self.deadline = Some(at);
+        self.own_deadline = own;
+    }
+
+    /// Takes the time anew for the layers further in, after the call had to wait.
+    pub(crate) fn waited(extensions: &mut Extensions) {
+        if let Some(context) = extensions.get_mut::<Self>() {
+            context.now = Instant::now();
+        }
     }
 }
 

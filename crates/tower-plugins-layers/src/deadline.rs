@@ -84,40 +84,42 @@ impl DeadlineLayer {
         self
     }
 
-    /// When a call with `request` must be over, and whether that is the caller's own wish.
-    fn deadline<B>(&self, request: &mut Request<B>) -> (Option<Instant>, bool) {
+    /// When a call with `request` must be over; tells the layers further in.
+    fn bounds<B>(&self, request: &mut Request<B>) -> Bounds {
         let context = request.extensions().get::<CallContext>();
-        let (start, mut at, mut own) = context.map_or_else(
-            || (Instant::now(), None, false),
+        let (start, known) = context.map_or_else(
+            || (Instant::now(), Bounds::default()),
             |context| {
-                (
-                    context.start(),
-                    context.deadline(),
-                    context.has_own_deadline(),
-                )
+                let (all, own) = (context.deadline(), context.callers_deadline());
+                (context.start(), Bounds { all, own })
             },
         );
-        let known = at;
-        for (timeout, by_caller) in [
-            (self.timeout, false),
-            (grpc_timeout(request.headers()), true),
-        ] {
-            // A time too far for the clock is no deadline.
-            let Some(new) = timeout.and_then(|timeout| start.checked_add(timeout)) else {
-                continue;
-            };
-            if at.is_none_or(|at| new < at) {
-                at = Some(new);
-                own = by_caller;
-            }
+        // A time too far for the clock is no deadline.
+        let after = |timeout: Option<Duration>| timeout.and_then(|t| start.checked_add(t));
+        let own = earliest([known.own, after(grpc_timeout(request.headers()))]);
+        let all = earliest([known.all, own, after(self.timeout)]);
+        let bounds = Bounds { all, own };
+        if let Some(at) = all.filter(|_| bounds != known) {
+            let extensions = request.extensions_mut();
+            extensions
+                .get_or_insert_with(CallContext::new)
+                .set_deadline(at, own);
         }
-        if at != known
-            && let Some(at) = at
-        {
-            request.extensions_mut().get_or_insert_with(CallContext::new).set_deadline(at);
-        }
-        (at, own)
+        bounds
     }
+}
+
+/// The deadlines of one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Bounds {
+    /// The earliest of all.
+    all: Option<Instant>,
+    /// The earliest of the caller's own, which bind streams too.
+    own: Option<Instant>,
+}
+
+fn earliest<const N: usize>(deadlines: [Option<Instant>; N]) -> Option<Instant> {
+    deadlines.into_iter().flatten().min()
 }
 
 /// The value of `grpc-timeout`: at most eight digits and a unit. Anything else is no deadline.
@@ -171,8 +173,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let deadline = self.layer.deadline(&mut request);
-        ResponseFuture::new(self.inner.call(request), deadline, self.layer.stream_idle)
+        let bounds = self.layer.bounds(&mut request);
+        ResponseFuture::new(self.inner.call(request), bounds, self.layer.stream_idle)
     }
 }
 
@@ -190,12 +192,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let deadline = self.layer.deadline(&mut request);
-        ResponseFuture::new(
-            (&self.inner).call(request),
-            deadline,
-            self.layer.stream_idle,
-        )
+        let bounds = self.layer.bounds(&mut request);
+        ResponseFuture::new((&self.inner).call(request), bounds, self.layer.stream_idle)
     }
 }
 
@@ -207,23 +205,17 @@ pin_project! {
         #[pin]
         inner: F,
         timer: Timer,
-        at: Option<Instant>,
-        own: bool,
+        own: Option<Instant>,
         stream_idle: Option<Duration>,
     }
 }
 
 impl<F> ResponseFuture<F> {
-    const fn new(
-        inner: F,
-        (at, own): (Option<Instant>, bool),
-        stream_idle: Option<Duration>,
-    ) -> Self {
+    const fn new(inner: F, bounds: Bounds, stream_idle: Option<Duration>) -> Self {
         Self {
             inner,
-            timer: Timer::maybe_at(at),
-            at,
-            own,
+            timer: Timer::maybe_at(bounds.all),
+            own: bounds.own,
             stream_idle,
         }
     }
@@ -241,13 +233,12 @@ where
         if let Poll::Ready(result) = this.inner.poll(cx) {
             let response = result.map_err(Into::into)?;
             let streams = is_stream(&response);
-            let at = this.at.filter(|_| *this.own || !streams);
             let idle = this.stream_idle.filter(|_| streams);
             // The timer moves on to the body, so that it is set at most once a call.
-            let timer = if at.is_some() {
-                std::mem::take(this.timer)
+            let timer = if streams && *this.own != this.timer.fires_at() {
+                Timer::maybe_at(*this.own)
             } else {
-                Timer::never()
+                std::mem::take(this.timer)
             };
             return Poll::Ready(Ok(response.map(|inner| ResponseBody {
                 inner,
@@ -270,9 +261,17 @@ pub(crate) fn is_stream<B>(response: &Response<B>) -> bool {
             .headers()
             .get(header::CONTENT_TYPE)
             .is_some_and(|value| {
-                let value = value.as_bytes();
-                value.starts_with(b"text/event-stream") || value.starts_with(b"application/grpc")
+                ["text/event-stream", "application/grpc"]
+                    .iter()
+                    .any(|stream| is_of_type(value.as_bytes(), stream.as_bytes()))
             })
+}
+
+/// Whether a content type begins like `stream`; its case says nothing.
+fn is_of_type(value: &[u8], stream: &[u8]) -> bool {
+    value
+        .get(..stream.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(stream))
 }
 
 pin_project! {
@@ -301,19 +300,21 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        let this = self.project();
+        let mut this = self.project();
         if *this.over {
             return Poll::Ready(None);
         }
-        // The deadline goes before the frame, or a body that always has one would outrun it. A
-        // body of one frame never sets the timer.
-        let reason = if *this.started && this.timer.poll(cx).is_ready() {
+        // The deadline goes before the frame, or a body that always has one would outrun it. The
+        // clock and not the timer is asked, which only fires when the task lets go.
+        let late = *this.started && this.timer.has_passed() && !this.inner.is_end_stream();
+        let reason = if late {
             Reason::DeadlineExceeded
-        } else if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
+        } else if let Poll::Ready(frame) = this.inner.as_mut().poll_frame(cx) {
             *this.started = true;
+            *this.over = frame.is_none();
             *this.silence = Timer::never();
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        } else if !*this.started && this.timer.poll(cx).is_ready() {
+        } else if this.timer.poll(cx).is_ready() {
             Reason::DeadlineExceeded
         } else {
             let Some(idle) = *this.idle else {

@@ -87,6 +87,13 @@ impl<B: Body, G: OnEnd> EndOfStream<B, G> {
     }
 }
 
+impl<B, G> EndOfStream<B, G> {
+    /// Whether the end is still to come.
+    pub(crate) const fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+}
+
 impl<B, G> Body for EndOfStream<B, G>
 where
     B: Body,

@@ -9,7 +9,7 @@ use http::Request;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::{BoxError, Refused};
+use crate::{BoxError, CallContext, Refused};
 
 /// Waits for what a call needs. Boxed: only a call that has to wait has one.
 pub(crate) type Wait<P> = Pin<Box<dyn Future<Output = Result<P, Refused>> + Send>>;
@@ -76,15 +76,17 @@ where
         loop {
             let next = match self.as_mut().project() {
                 Projected::Calling { inner, permit } => {
-                    let response = ready!(inner.poll(cx)).map_err(Into::into)?;
+                    let result = ready!(inner.poll(cx)).map_err(Into::into);
+                    // Taken whatever the result, so that a call that failed holds nothing.
                     #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
                     let permit = permit.take().expect("polled after its end");
-                    return Poll::Ready(Ok((permit, response)));
+                    return Poll::Ready(result.map(|response| (permit, response)));
                 }
                 Projected::Waiting { wait, parts } => {
                     let permit = ready!(wait.as_mut().poll(cx))?;
                     #[expect(clippy::expect_used, reason = "taken when this state is left")]
-                    let (mut service, request) = parts.take().expect("polled after its end");
+                    let (mut service, mut request) = parts.take().expect("polled after its end");
+                    CallContext::waited(request.extensions_mut());
                     Self::Calling {
                         inner: service.call(request),
                         permit: Some(permit),

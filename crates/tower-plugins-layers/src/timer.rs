@@ -38,13 +38,27 @@ impl Timer {
         self.at.is_some()
     }
 
+    /// When it fires.
+    pub(crate) const fn fires_at(&self) -> Option<Instant> {
+        self.at
+    }
+
+    /// Asks the clock, and sets nothing.
+    pub(crate) fn has_passed(&self) -> bool {
+        self.at.is_some_and(|at| at <= Instant::now())
+    }
+
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else {
             return Poll::Pending;
         };
-        self.sleep
-            .get_or_insert_with(|| Box::pin(sleep_until(at)))
-            .as_mut()
-            .poll(cx)
+        let was_set = self.sleep.is_some();
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        // A task that has used up its turn hears nothing from a timer, and one that does so in
+        // every turn would never hear from it: whoever asks again asks the clock too.
+        if sleep.as_mut().poll(cx).is_ready() || was_set && self.has_passed() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
     }
 }

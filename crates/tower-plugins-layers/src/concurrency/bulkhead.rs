@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst, fence};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -69,13 +69,35 @@ impl Bulkhead {
 
     fn release(&self) {
         if self.queued.load(SeqCst) > 0 {
-            self.handed_over.add_permits(1);
-            return;
+            return self.hand_over();
         }
         self.taken.fetch_sub(1, SeqCst);
         // Somebody may have queued after the look above and found no place before the line above.
         if self.queued.load(SeqCst) > 0 && self.take() {
-            self.handed_over.add_permits(1);
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&self) {
+        self.handed_over.add_permits(1);
+        self.reclaim();
+    }
+
+    /// Takes back what was handed over to a queue that was left meanwhile.
+    ///
+    /// Called after each change that may leave a place with nobody to take it, by him who hands over
+    /// and by him who leaves: with the fence the later of the two sees what the other did.
+    fn reclaim(&self) {
+        fence(SeqCst);
+        while self.queued.load(SeqCst) == 0
+            && let Ok(place) = self.handed_over.try_acquire()
+        {
+            place.forget();
+            self.taken.fetch_sub(1, SeqCst);
+            if self.queued.load(SeqCst) > 0 && self.take() {
+                self.handed_over.add_permits(1);
+                fence(SeqCst);
+            }
         }
     }
 
@@ -118,6 +140,7 @@ impl Turn {
         #[expect(clippy::expect_used, reason = "taken here or in drop, never in both")]
         let bulkhead = self.0.take().expect("a turn that was not taken");
         bulkhead.queued.fetch_sub(1, SeqCst);
+        bulkhead.reclaim();
         Permit(bulkhead)
     }
 
@@ -135,14 +158,9 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let Some(bulkhead) = self.0.take() else {
-            return;
-        };
-        bulkhead.queued.fetch_sub(1, SeqCst);
-        // A place that was handed over to this turn and not taken belongs to the next, or to nobody.
-        if let Ok(place) = bulkhead.handed_over.try_acquire() {
-            place.forget();
-            bulkhead.release();
+        if let Some(bulkhead) = self.0.take() {
+            bulkhead.queued.fetch_sub(1, SeqCst);
+            bulkhead.reclaim();
         }
     }
 }

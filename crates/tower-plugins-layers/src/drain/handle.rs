@@ -20,6 +20,7 @@ pub struct Drain(Arc<Shared>);
 struct Shared {
     count: ShardedCount,
     closed: AtomicBool,
+    cancelled: AtomicBool,
     /// Told when the count falls while closed.
     fell: Notify,
     cancel: CancellationToken,
@@ -32,6 +33,7 @@ impl Drain {
         Self(Arc::new(Shared {
             count: ShardedCount::new(),
             closed: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
             fell: Notify::new(),
             cancel: CancellationToken::new(),
         }))
@@ -61,6 +63,7 @@ impl Drain {
     #[allow(clippy::must_use_candidate)] // the count is a by-product
     pub fn cancel(&self) -> usize {
         let active = self.active();
+        self.0.cancelled.store(true, SeqCst);
         self.0.cancel.cancel();
         active
     }
@@ -133,7 +136,15 @@ pub(super) struct Cancelled {
 }
 
 impl Cancelled {
+    /// Looks, and does not listen.
+    pub(super) fn is_now(&self) -> bool {
+        self.drain.0.cancelled.load(SeqCst)
+    }
+
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_now() {
+            return Poll::Ready(());
+        }
         let token = &self.drain.0.cancel;
         self.wait
             .get_or_insert_with(|| Box::pin(token.clone().cancelled_owned()))

@@ -5,7 +5,7 @@
 //! last and cancels what is left. The end of a drain is a notification from the last call.
 //!
 //! A call that is cancelled ends with
-//! [`Reason::DrainCancelled`](crate::Reason::DrainCancelled): before its head as the call's error,
+//! [`Reason::DrainCancelled`]: before its head as the call's error,
 //! after it as its body's.
 //!
 //! # Order
@@ -171,7 +171,7 @@ where
             response.map(|body| {
                 let (hold, cancelled) = call.unzip();
                 ResponseBody {
-                    inner: EndOfStream::new(body, hold),
+                    inner: Some(EndOfStream::new(body, hold)),
                     cancelled,
                 }
             })
@@ -183,9 +183,9 @@ pin_project! {
     /// The body of [`Draining`]'s responses.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
-        #[pin]
-        inner: EndOfStream<B, Option<Hold>>,
         // `None` once the call was cancelled.
+        #[pin]
+        inner: Option<EndOfStream<B, Option<Hold>>>,
         cancelled: Option<Cancelled>,
     }
 }
@@ -202,23 +202,32 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        let this = self.project();
-        let Some(cancelled) = this.cancelled else {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
-            return Poll::Ready(frame);
+        let Some(cancelled) = this.cancelled.as_mut().filter(|_| inner.is_held()) else {
+            return inner.poll_frame(cx);
+        };
+        // Looked at before the frame, or a body that always has one would outrun its end.
+        if !cancelled.is_now() {
+            if let Poll::Ready(frame) = inner.poll_frame(cx) {
+                return Poll::Ready(frame);
+            }
+            ready!(cancelled.poll(cx));
         }
-        ready!(cancelled.poll(cx));
-        *this.cancelled = None;
+        // With the body goes the call, even if the reader keeps the rest.
+        this.inner.set(None);
         Poll::Ready(Some(Err(Refused::new(Reason::DrainCancelled).into())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.cancelled.is_none() || self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

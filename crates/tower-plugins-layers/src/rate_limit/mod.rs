@@ -3,7 +3,7 @@
 //! [`RateLimitLayer`] takes a token out of a [`RateLimiter`] for each call. Without a token a call
 //! is refused at once with [`Reason::RateLimited`](crate::Reason::RateLimited) and the time after
 //! which there is one, or, where [`max_wait`](RateLimitLayer::max_wait) allows it, waits its turn:
-//! turns come in the order of the calls, and a caller that goes away gives its token back.
+//! turns come in the order of the calls, and when a caller goes away those behind it move up.
 //!
 //! All services made by one layer and its clones draw from one bucket.
 //!

@@ -158,12 +158,15 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let span = this
-            .record
+        let poll = match this.record {
+            Some(record) => record.span.enter(|| this.inner.poll(cx)),
+            None => this.inner.poll(cx),
+        };
+        let result = ready!(poll).map_err(Into::into);
+        let mut record = this.record.take();
+        let span = record
             .as_ref()
             .map_or_else(Span::none, |record| record.span.clone());
-        let result = ready!(span.enter(|| this.inner.poll(cx))).map_err(Into::into);
-        let mut record = this.record.take();
         Poll::Ready(match result {
             Ok(response) => {
                 if let Some(record) = &mut record {

@@ -78,7 +78,6 @@ impl Record {
         ));
     }
 
-    #[cfg_attr(not(feature = "metrics"), expect(clippy::needless_pass_by_value))]
     fn end(self, failure: Option<Failure>) {
         if let Some(failure) = failure {
             self.span.failure(failure.as_str());

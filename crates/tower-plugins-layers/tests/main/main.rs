@@ -1,6 +1,19 @@
 //! What the layers promise, through their public API.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that fails panics
+
+mod attempt_timeout;
 mod balance;
 mod breaker;
+mod concurrency;
 mod contract;
+mod credentials;
+mod deadline;
+mod drain;
+mod end_of_stream;
+mod order;
+mod rate_limit;
 mod retry;
+mod sizes;
+mod support;
+mod trace;

@@ -1,0 +1,174 @@
+//! Layers whose order matters, each with what goes wrong the other way round.
+
+use http::Request;
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_plugins_layers::test_util::{Answer, Probe};
+use tower_plugins_layers::{
+    AttemptTimeoutLayer, BoxError, Bulkhead, ConcurrencyLayer, DeadlineLayer, Drain, DrainLayer,
+    RateLimitLayer, Reason,
+};
+
+use crate::support::{reason, request, secs, timed};
+
+fn one_a_minute() -> RateLimitLayer {
+    RateLimitLayer::new(1.0 / 60.0, 1).max_wait(secs(600))
+}
+
+fn one_at_a_time() -> ConcurrencyLayer {
+    ConcurrencyLayer::with_bulkhead(Bulkhead::new(1).queue(8, secs(600)).into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_outside_a_rate_limit_bounds_the_wait_and_one_inside_does_not() {
+    let outside = ServiceBuilder::new()
+        .layer(DeadlineLayer::new(secs(3)))
+        .layer(one_a_minute())
+        .service(Probe::new(Answer::Frames));
+    outside.clone().oneshot(request()).await.unwrap();
+    let (result, took) = timed(outside.oneshot(request())).await;
+    assert_eq!(
+        (reason(result), took),
+        (Some(Reason::DeadlineExceeded), secs(3))
+    );
+
+    let inside = ServiceBuilder::new()
+        .layer(one_a_minute())
+        .layer(DeadlineLayer::new(secs(3)))
+        .service(Probe::new(Answer::Frames));
+    inside.clone().oneshot(request()).await.unwrap();
+    let (result, took) = timed(inside.oneshot(request())).await;
+    result.unwrap();
+    assert_eq!(took, secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_outside_a_concurrency_limit_bounds_the_wait_and_one_inside_does_not() {
+    let outside = ServiceBuilder::new()
+        .layer(DeadlineLayer::new(secs(3)))
+        .layer(one_at_a_time())
+        .service(Probe::new(Answer::Silence));
+    let _held = outside.clone().oneshot(request()).await.unwrap();
+    let (result, took) = timed(outside.oneshot(request())).await;
+    assert_eq!(
+        (reason(result), took),
+        (Some(Reason::DeadlineExceeded), secs(3))
+    );
+
+    let inside = ServiceBuilder::new()
+        .layer(one_at_a_time())
+        .layer(DeadlineLayer::new(secs(3)))
+        .service(Probe::new(Answer::Silence));
+    let _held = inside.clone().oneshot(request()).await.unwrap();
+    let (result, took) = timed(inside.oneshot(request())).await;
+    assert_eq!(
+        (reason(result), took),
+        (Some(Reason::ConcurrencyLimited), secs(600))
+    );
+}
+
+/// Two attempts, one after the other, whatever the first one's error.
+async fn twice<S>(service: S) -> Result<S::Response, BoxError>
+where
+    S: tower::Service<Request<()>, Error = BoxError> + Clone,
+{
+    match service.clone().oneshot(request()).await {
+        Ok(response) => Ok(response),
+        Err(_) => service.oneshot(request()).await,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_timeout_bounds_an_attempt_and_not_the_call() {
+    let attempt = ServiceBuilder::new()
+        .layer(AttemptTimeoutLayer::new(secs(2)))
+        .service(Probe::new(Answer::Never));
+    let retried = service_fn({
+        let attempt = attempt.clone();
+        move |_: Request<()>| twice(attempt.clone())
+    });
+
+    let (result, took) = timed(retried.clone().oneshot(request())).await;
+    assert_eq!(
+        (reason(result), took),
+        (Some(Reason::AttemptTimeout), secs(4))
+    );
+
+    let bounded = ServiceBuilder::new()
+        .layer(DeadlineLayer::new(secs(3)))
+        .service(retried);
+    let (result, took) = timed(bounded.oneshot(request())).await;
+    assert_eq!(
+        (reason(result), took),
+        (Some(Reason::DeadlineExceeded), secs(3))
+    );
+
+    // Outside of what repeats it would be a deadline, and end the call with its first attempt.
+    let outside = ServiceBuilder::new()
+        .layer(AttemptTimeoutLayer::new(secs(2)))
+        .service_fn(|_: Request<()>| twice(Probe::new(Answer::Never)));
+    let (result, took) = timed(outside.oneshot(request())).await;
+    assert_eq!(
+        (reason(result), took),
+        (Some(Reason::AttemptTimeout), secs(2))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_outside_counts_calls_that_wait_and_one_inside_loses_them() {
+    let drain = Drain::new();
+    let service = ServiceBuilder::new()
+        .layer(DrainLayer::new(drain.clone()))
+        .layer(one_a_minute())
+        .service(Probe::new(Answer::Frames));
+    drop(service.clone().oneshot(request()).await.unwrap());
+    let waiting = tokio::spawn(service.oneshot(request()));
+    tokio::task::yield_now().await;
+    assert_eq!(drain.active(), 1);
+    drain.close();
+    waiting.await.unwrap().unwrap();
+
+    let drain = Drain::new();
+    let service = ServiceBuilder::new()
+        .layer(one_a_minute())
+        .layer(DrainLayer::new(drain.clone()))
+        .service(Probe::new(Answer::Frames));
+    drop(service.clone().oneshot(request()).await.unwrap());
+    let waiting = tokio::spawn(service.oneshot(request()));
+    tokio::task::yield_now().await;
+    assert_eq!(drain.active(), 0);
+    drain.close();
+    drain.drained().await;
+    assert_eq!(reason(waiting.await.unwrap()), Some(Reason::Draining));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_outside_a_concurrency_limit_counts_what_that_refuses() {
+    let tokens = || RateLimitLayer::new(1.0 / 60.0, 2);
+    let places = || ConcurrencyLayer::new(1);
+    let outside = ServiceBuilder::new()
+        .layer(tokens())
+        .layer(places())
+        .service(Probe::new(Answer::Silence));
+    let held = outside.clone().oneshot(request()).await.unwrap();
+    let refused = outside.clone().oneshot(request()).await;
+    assert_eq!(reason(refused), Some(Reason::ConcurrencyLimited));
+    drop(held);
+    assert_eq!(
+        reason(outside.oneshot(request()).await),
+        Some(Reason::RateLimited)
+    );
+
+    // The other way round a call that waits for its token would hold a place meanwhile.
+    let inside = ServiceBuilder::new()
+        .layer(places())
+        .layer(tokens().max_wait(secs(600)))
+        .service(Probe::new(Answer::Frames));
+    for _ in 0..2 {
+        inside.clone().oneshot(request()).await.unwrap();
+    }
+    let waiting = tokio::spawn(inside.clone().oneshot(request()));
+    tokio::task::yield_now().await;
+    let refused = inside.oneshot(request()).await;
+    assert_eq!(reason(refused), Some(Reason::ConcurrencyLimited));
+    waiting.await.unwrap().unwrap();
+}

@@ -1,0 +1,88 @@
+//! What each layer adds to a call: a box that grows is noticed here before it is in a profile.
+
+use std::future::{Pending, pending};
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower::{Layer, Service};
+use tower_plugins_layers::{
+    AttemptTimeoutLayer, BoxError, ConcurrencyLayer, CredentialsLayer, DeadlineLayer, Drain,
+    DrainLayer, RateLimitLayer, TraceLayer,
+};
+
+/// A service whose future has no size.
+#[derive(Clone)]
+struct Nothing;
+
+impl Service<Request<String>> for Nothing {
+    type Response = Response<String>;
+    type Error = BoxError;
+    type Future = Pending<Result<Response<String>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<String>) -> Self::Future {
+        pending()
+    }
+}
+
+fn future_and_body<L, S, B>(_: &L) -> (usize, usize)
+where
+    L: Layer<Nothing, Service = S>,
+    S: Service<Request<String>, Response = Response<B>>,
+{
+    let own = size_of::<B>() - size_of::<String>();
+    (size_of::<S::Future>(), own)
+}
+
+#[test]
+fn no_layer_adds_much_to_a_call() {
+    // Bytes of the future and of the body, over those of the service inside.
+    let layers = [
+        (
+            "attempt_timeout",
+            future_and_body(&AttemptTimeoutLayer::off()),
+            (32, 0),
+        ),
+        (
+            "concurrency",
+            future_and_body(&ConcurrencyLayer::off()),
+            (48, 16),
+        ),
+        (
+            "credentials",
+            future_and_body(&CredentialsLayer::none()),
+            (0, 0),
+        ),
+        (
+            "deadline",
+            future_and_body(&DeadlineLayer::of_callers()),
+            (64, 72),
+        ),
+        (
+            "drain",
+            future_and_body(&DrainLayer::new(Drain::new())),
+            (40, 40),
+        ),
+        (
+            "rate_limit",
+            future_and_body(&RateLimitLayer::off()),
+            (48, 0),
+        ),
+        (
+            "trace",
+            future_and_body(&TraceLayer::new("plugin")),
+            (80, 128),
+        ),
+    ];
+    let grown: Vec<_> = layers
+        .into_iter()
+        .inspect(|(name, (future, body), _)| println!("{name}: future {future}, body {body}"))
+        .filter(|(_, (future, body), (most_future, most_body))| {
+            future > most_future || body > most_body
+        })
+        .collect();
+    assert!(grown.is_empty(), "(layer, now, at most): {grown:?}");
+}
