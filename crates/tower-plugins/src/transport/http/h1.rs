@@ -95,8 +95,6 @@ impl pool::Lease for Lease {
     {
         self.conn.sender.try_send_request(request)
     }
-
-    fn release(self) {}
 }
 
 impl Connections {

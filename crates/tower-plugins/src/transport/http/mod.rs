@@ -9,6 +9,7 @@ mod h1;
 mod h2;
 mod head;
 mod pool;
+mod upload;
 
 use std::fmt;
 use std::sync::Arc;
