@@ -178,8 +178,9 @@ fn settle(pool: &Weak<Connection>, connected: &Connected) {
         Ok(conn) => State::Open(Arc::clone(conn)),
         Err(_) => State::Closed,
     };
-    let last = std::mem::replace(&mut *pool.state(), next);
-    drop(last);
+    let connecting = std::mem::replace(&mut *pool.state(), next);
+    // This ends the task that is running this, at its next await: there is none.
+    drop(connecting);
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<Arc<Conn>, BoxError> {

@@ -183,6 +183,44 @@ async fn no_more_connections_are_kept_idle_than_allowed() {
     server.until_open(2).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_place_is_lost_however_calls_are_cancelled() {
+    for (socket, protocol) in EVERY {
+        let server = Server::start(socket, protocol, echo).await;
+        let http = server.http_with(|spec| spec.max_connections = 3);
+        let calls = (0..300).map(|i| {
+            let http = &http;
+            async move {
+                let mut call = Box::pin(async {
+                    let mut body = http.call(post("/", "hello")).await.unwrap().into_body();
+                    while let Some(frame) = body.frame().await {
+                        frame.unwrap();
+                    }
+                });
+                for _ in 0..i % 9 {
+                    if poll_once(&mut call).await.is_ready() {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        within(join_all(calls)).await;
+
+        // All three places are there, at the same time.
+        let mut busy = Vec::new();
+        for _ in 0..3 {
+            let (sender, body) = channel();
+            sender.send(data("busy")).unwrap();
+            busy.push((within(http.call(post("/", body))).await.unwrap(), sender));
+        }
+        if protocol == Protocol::Http1 {
+            assert!(poll_once(&mut http.call(get("/"))).await.is_pending());
+            server.until_open(3).await;
+        }
+    }
+}
+
 /// Serves one request on each connection, says that it is kept alive, and closes it.
 async fn serve_and_close(listener: &TcpListener) {
     let (mut stream, _) = listener.accept().await.unwrap();
