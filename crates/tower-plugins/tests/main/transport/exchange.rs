@@ -247,6 +247,8 @@ async fn a_connection_that_breaks_within_the_body_fails_the_body() {
     let http = Http::new(&address, &spec(Protocol::Http1)).unwrap();
     let server = async {
         let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 1024];
+        assert!(stream.read(&mut head).await.unwrap() > 0);
         let response = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
         stream.write_all(response).await.unwrap();
     };
