@@ -73,7 +73,8 @@ impl Lease {
 
     /// The response is complete: the connection may serve another call.
     pub(super) fn complete(self) {
-        let Self { mut conn, slot } = self;
+        // In this order, so that a connection that is not kept closes before its slot is free.
+        let Self { slot, mut conn } = self;
         let pool = &slot.0;
         if pool.endpoint.keeps_idle() && !conn.sender.is_closed() {
             let mut idle = pool.idle();
