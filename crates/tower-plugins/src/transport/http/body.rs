@@ -9,8 +9,9 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tower_plugins_layers::BoxError;
 
-use super::error::{lost, too_large};
+use super::error::{at, lost, too_large};
 use super::pool::Endpoint;
+use super::upload::Upload;
 use super::{h1, h2};
 use crate::Body;
 
@@ -42,13 +43,19 @@ impl Hold {
 pub(crate) struct ResponseBody {
     incoming: Option<Incoming>,
     hold: Option<Hold>,
+    upload: Upload,
     /// Bytes that may still come.
     allowed: u64,
 }
 
 impl ResponseBody {
     /// `body`, holding `hold` until it has ended; an error if it says that it is too large.
-    pub(super) fn wrap(endpoint: &Endpoint, hold: Hold, body: Incoming) -> Result<Body, BoxError> {
+    pub(super) fn wrap(
+        endpoint: &Endpoint,
+        hold: Hold,
+        upload: Upload,
+        body: Incoming,
+    ) -> Result<Body, BoxError> {
         if body.is_end_stream() {
             hold.complete();
             return Ok(Body::empty());
@@ -60,6 +67,7 @@ impl ResponseBody {
         Ok(Body::from(Self {
             incoming: Some(body),
             hold: Some(hold),
+            upload,
             allowed,
         }))
     }
@@ -94,7 +102,10 @@ impl http_body::Body for ResponseBody {
         let frame = match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
             Some(Ok(frame)) => Some(frame),
             Some(Err(error)) => {
-                let error = self.fail(|name, _| lost(name, error).into());
+                let error = match self.upload.failure() {
+                    Some(failure) => self.fail(|name, _| at(name, "sending a request to", failure)),
+                    None => self.fail(|name, _| lost(name, error).into()),
+                };
                 return Poll::Ready(Some(Err(error)));
             }
             None => None,
@@ -109,6 +120,8 @@ impl http_body::Body for ResponseBody {
             }
         }
         if ended && let Some(hold) = self.hold.take() {
+            // What is left of the request is not wanted any more.
+            drop(std::mem::take(&mut self.upload));
             hold.complete();
         }
         Poll::Ready(frame.map(Ok))

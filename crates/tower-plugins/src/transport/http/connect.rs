@@ -1,13 +1,16 @@
 //! Opening a connection.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::http::uri::Authority;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -70,12 +73,12 @@ impl Target {
             Self::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(TokioIo::new(stream)))
+                Ok(Stream::new(Socket::Tcp(TokioIo::new(stream))))
             }
             #[cfg(unix)]
             Self::Unix(path) => {
                 let stream = tokio::net::UnixStream::connect(path).await?;
-                Ok(Stream::Unix(TokioIo::new(stream)))
+                Ok(Stream::new(Socket::Unix(TokioIo::new(stream))))
             }
         }
     }
@@ -83,29 +86,73 @@ impl Target {
 
 /// An open connection.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) struct Stream {
+    socket: Socket,
+    /// Set when a request is about to be sent: the next read is to ask the socket itself.
+    ///
+    /// The runtime learns that a peer has closed only when it next looks at all its sockets. Until
+    /// then a request would be written to a closed connection, and nobody could say whether it was
+    /// processed. hyper reads before it takes a request, and gives it back at an end.
+    pub(super) ask: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+enum Socket {
     Tcp(TokioIo<TcpStream>),
     #[cfg(unix)]
     Unix(TokioIo<tokio::net::UnixStream>),
 }
 
 macro_rules! each {
-    ($stream:expr, $io:ident => $do:expr) => {
-        match $stream {
-            Stream::Tcp($io) => $do,
+    ($socket:expr, $io:ident => $do:expr) => {
+        match $socket {
+            Socket::Tcp($io) => $do,
             #[cfg(unix)]
-            Stream::Unix($io) => $do,
+            Socket::Unix($io) => $do,
         }
     };
+}
+
+impl Stream {
+    fn new(socket: Socket) -> Self {
+        Self {
+            socket,
+            ask: Arc::default(),
+        }
+    }
+
+    /// What the socket has, whatever the runtime knows of it.
+    fn read_now(&self, buf: &mut ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; 64];
+        let length = bytes.len().min(buf.remaining());
+        let read = each!(&self.socket, io => {
+            (&*SockRef::from(io.inner())).read(&mut bytes[..length])
+        });
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+            Ok(read) => {
+                buf.put_slice(&bytes[..read]);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
 }
 
 impl Read for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_read(cx, buf))
+        let this = self.get_mut();
+        if this.ask.load(Ordering::Relaxed) && this.ask.swap(false, Ordering::Relaxed) {
+            let read = this.read_now(&mut buf);
+            if read.is_ready() {
+                return read;
+            }
+        }
+        each!(&mut this.socket, io => Pin::new(io).poll_read(cx, buf))
     }
 }
 
@@ -115,19 +162,19 @@ impl Write for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_write(cx, buf))
+        each!(&mut self.get_mut().socket, io => Pin::new(io).poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_flush(cx))
+        each!(&mut self.get_mut().socket, io => Pin::new(io).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_shutdown(cx))
+        each!(&mut self.get_mut().socket, io => Pin::new(io).poll_shutdown(cx))
     }
 
     fn is_write_vectored(&self) -> bool {
-        each!(self, io => io.is_write_vectored())
+        each!(&self.socket, io => io.is_write_vectored())
     }
 
     fn poll_write_vectored(
@@ -135,6 +182,6 @@ impl Write for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_write_vectored(cx, bufs))
+        each!(&mut self.get_mut().socket, io => Pin::new(io).poll_write_vectored(cx, bufs))
     }
 }

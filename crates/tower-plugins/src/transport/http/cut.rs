@@ -6,14 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use http_body::{Frame, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tower_plugins_layers::BoxError;
 
 use super::connect::Stream;
-use crate::Body;
 
 /// A signal to one task, given once.
 #[derive(Default)]
@@ -29,39 +25,9 @@ impl Cut {
     }
 
     /// Whether it was made; if not, `cx` is woken when it is.
-    fn is_made(&self, cx: &Context<'_>) -> bool {
+    pub(super) fn is_made(&self, cx: &Context<'_>) -> bool {
         self.waker.register(cx.waker());
         self.made.load(Ordering::Acquire)
-    }
-}
-
-/// A request's body that ends, with an error, when it is cut.
-pub(super) struct CutBody {
-    pub(super) body: Body,
-    pub(super) cut: Arc<Cut>,
-}
-
-impl http_body::Body for CutBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.cut.is_made(cx) {
-            // The code that hyper resets the stream with.
-            return Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into())));
-        }
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

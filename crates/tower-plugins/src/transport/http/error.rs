@@ -56,8 +56,8 @@ pub(super) fn unanswered(endpoint: &Arc<str>, error: hyper::Error) -> BoxError {
         Unsent::<Body>::new(None, lost(endpoint, error)).into()
     } else if error.is_parse_too_large() {
         too_large(endpoint, error)
-    } else if error.is_user() {
-        // The caller's own body failed: nothing is wrong with the endpoint.
+    } else if error.is_body_write_aborted() {
+        // The caller's body was shorter than its content-length.
         at(endpoint, "sending a request to", error)
     } else {
         lost(endpoint, error).into()

@@ -11,6 +11,7 @@ use super::body::{Hold, ResponseBody};
 use super::error::{at, lost, unanswered};
 use super::head::strip_response;
 use super::pool::{Endpoint, Lease, Pool};
+use super::upload::Upload;
 use crate::Body;
 use crate::transport::ResponseFuture;
 
@@ -29,15 +30,18 @@ pub(super) fn call<P: Pool>(pool: &Arc<P>, mut request: Request<Body>) -> Respon
         let error = at(&endpoint.name, "addressing a request to", error);
         return Box::pin(std::future::ready(Err(error)));
     }
+    let mut upload = Upload::of(&mut request);
     let Some(mut lease) = pool.checkout() else {
-        return Box::pin(wherever_possible(pool, request, 0));
+        return Box::pin(wherever_possible(pool, request, upload, 0));
     };
     let sent = lease.send(request);
     Box::pin(async move {
-        match conclude(pool.endpoint(), lease, sent.await) {
+        match conclude(pool.endpoint(), lease, &mut upload, sent.await) {
             Ok(response) => Ok(response),
             // Out of line: its state is larger than this one's, and seldom needed.
-            Err(Failed::Unsent(request, _)) => Box::pin(wherever_possible(pool, *request, 1)).await,
+            Err(Failed::Unsent(request, _)) => {
+                Box::pin(wherever_possible(pool, *request, upload, 1)).await
+            }
             Err(Failed::Other(error)) => Err(error),
         }
     })
@@ -46,19 +50,20 @@ pub(super) fn call<P: Pool>(pool: &Arc<P>, mut request: Request<Body>) -> Respon
 async fn wherever_possible<P: Pool>(
     pool: &Arc<P>,
     mut request: Request<Body>,
+    mut upload: Upload,
     mut tries: u32,
 ) -> Result<Response<Body>, BoxError> {
     loop {
         let fresh = tries >= USED_TRIES;
         let mut lease = match pool.acquire(fresh).await {
             Ok(lease) => lease,
-            Err(refused) => return Err(unsent(pool.endpoint(), request, refused)),
+            Err(refused) => return Err(unsent(pool.endpoint(), request, upload, refused)),
         };
         let outcome = lease.send(request).await;
-        match conclude(pool.endpoint(), lease, outcome) {
+        match conclude(pool.endpoint(), lease, &mut upload, outcome) {
             Ok(response) => return Ok(response),
             Err(Failed::Unsent(back, lost)) if fresh => {
-                return Err(unsent(pool.endpoint(), *back, lost));
+                return Err(unsent(pool.endpoint(), *back, upload, lost));
             }
             Err(Failed::Unsent(back, _)) => request = *back,
             Err(Failed::Other(error)) => return Err(error),
@@ -67,7 +72,13 @@ async fn wherever_possible<P: Pool>(
     }
 }
 
-fn unsent(endpoint: &Endpoint, mut request: Request<Body>, cause: Refused) -> BoxError {
+fn unsent(
+    endpoint: &Endpoint,
+    mut request: Request<Body>,
+    mut upload: Upload,
+    cause: Refused,
+) -> BoxError {
+    upload.release();
     endpoint.origin.release(&mut request);
     Unsent::new(Some(request), cause).into()
 }
@@ -75,34 +86,35 @@ fn unsent(endpoint: &Endpoint, mut request: Request<Body>, cause: Refused) -> Bo
 fn conclude<L: Lease>(
     endpoint: &Endpoint,
     lease: L,
+    upload: &mut Upload,
     outcome: Result<Response<Incoming>, TrySendError<Request<Body>>>,
 ) -> Result<Response<Body>, Failed> {
     let mut error = match outcome {
-        Ok(response) => return respond(endpoint, lease.into(), response).map_err(Failed::Other),
+        Ok(response) => {
+            let upload = std::mem::take(upload);
+            return respond(endpoint, lease.into(), upload, response).map_err(Failed::Other);
+        }
         Err(error) => error,
     };
-    match error.take_message() {
-        Some(request) => {
-            lease.release();
-            Err(Failed::Unsent(
-                Box::new(request),
-                lost(&endpoint.name, error.into_error()),
-            ))
-        }
-        None => Err(Failed::Other(unanswered(
-            &endpoint.name,
-            error.into_error(),
-        ))),
+    if let Some(request) = error.take_message() {
+        let lost = lost(&endpoint.name, error.into_error());
+        return Err(Failed::Unsent(Box::new(request), lost));
     }
+    // Where the caller's own body failed, nothing is wrong with the endpoint.
+    Err(Failed::Other(match upload.failure() {
+        Some(failure) => at(&endpoint.name, "sending a request to", failure),
+        None => unanswered(&endpoint.name, error.into_error()),
+    }))
 }
 
 fn respond(
     endpoint: &Endpoint,
     hold: Hold,
+    upload: Upload,
     mut response: Response<Incoming>,
 ) -> Result<Response<Body>, BoxError> {
     strip_response(response.headers_mut());
     let (head, body) = response.into_parts();
-    let body = ResponseBody::wrap(endpoint, hold, body)?;
+    let body = ResponseBody::wrap(endpoint, hold, upload, body)?;
     Ok(Response::from_parts(head, body))
 }

@@ -1,5 +1,6 @@
 //! HTTP/1.1: a connection serves one call at a time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,9 @@ type Idle = Vec<Box<Conn>>;
 struct Conn {
     sender: http1::SendRequest<Body>,
     idle_since: Instant,
+    /// Has a used connection see whether the peer has closed it, before it takes a request.
+    ask: Arc<AtomicBool>,
+    used: bool,
     _driver: Task,
 }
 
@@ -69,12 +73,14 @@ impl Lease {
 
     /// The response is complete: the connection may serve another call.
     pub(super) fn complete(self) {
-        let Self { mut conn, slot } = self;
+        // In this order, so that a connection that is not kept closes before its slot is free.
+        let Self { slot, mut conn } = self;
         let pool = &slot.0;
         if pool.endpoint.keeps_idle() && !conn.sender.is_closed() {
             let mut idle = pool.idle();
             if idle.len() < pool.endpoint.spec.max_idle_connections as usize {
                 conn.idle_since = Instant::now();
+                conn.used = true;
                 idle.push(conn);
             }
         }
@@ -93,10 +99,9 @@ impl pool::Lease for Lease {
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<>
     {
+        self.conn.ask.store(self.conn.used, Ordering::Relaxed);
         self.conn.sender.try_send_request(request)
     }
-
-    fn release(self) {}
 }
 
 impl Connections {
@@ -159,6 +164,7 @@ impl Connections {
             .connect(endpoint.spec.connection_timeout)
             .await
             .map_err(failed)?;
+        let ask = Arc::clone(&stream.ask);
         let head = endpoint.spec.max_response_head as usize;
         let (sender, connection) = http1::Builder::new()
             .max_header_size(head)
@@ -176,6 +182,8 @@ impl Connections {
         Ok(Box::new(Conn {
             sender,
             idle_since: Instant::now(),
+            ask,
+            used: false,
             _driver: driver,
         }))
     }

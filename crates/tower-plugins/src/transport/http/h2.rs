@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ::http::{Request, Response};
-use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -15,7 +14,7 @@ use tower_plugins_layers::{BoxError, Refused};
 
 use super::body::Hold;
 use super::connect::Task;
-use super::cut::{Cut, CutBody, CutStream};
+use super::cut::{Cut, CutStream};
 use super::error::connect_failed;
 use super::pool::{self, Endpoint, Pool};
 use crate::Body;
@@ -61,8 +60,6 @@ struct Usage {
 
 /// A connection for one call. Dropping it ends the call's request.
 pub(super) struct Lease {
-    /// Ends a streamed request's body: HTTP/2 would go on sending it when the response is over.
-    upload: Option<Arc<Cut>>,
     conn: Arc<Conn>,
     pool: Arc<Connection>,
 }
@@ -71,7 +68,6 @@ impl Lease {
     fn new(pool: &Arc<Connection>, conn: &Arc<Conn>) -> Self {
         conn.usage().calls += 1;
         Self {
-            upload: None,
             conn: Arc::clone(conn),
             pool: Arc::clone(pool),
         }
@@ -84,9 +80,6 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(upload) = &self.upload {
-            upload.make();
-        }
         let last = {
             let mut usage = self.conn.usage();
             usage.calls -= 1;
@@ -113,19 +106,7 @@ impl pool::Lease for Lease {
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<>
     {
-        let mut sender = self.conn.sender.clone();
-        let request = if request.body().as_full().is_some() || request.body().is_end_stream() {
-            request
-        } else {
-            let cut = Arc::<Cut>::default();
-            self.upload = Some(Arc::clone(&cut));
-            request.map(|body| Body::new(CutBody { body, cut }))
-        };
-        sender.try_send_request(request)
-    }
-
-    fn release(mut self) {
-        self.upload = None;
+        self.conn.sender.clone().try_send_request(request)
     }
 }
 
@@ -197,8 +178,9 @@ fn settle(pool: &Weak<Connection>, connected: &Connected) {
         Ok(conn) => State::Open(Arc::clone(conn)),
         Err(_) => State::Closed,
     };
-    let last = std::mem::replace(&mut *pool.state(), next);
-    drop(last);
+    let connecting = std::mem::replace(&mut *pool.state(), next);
+    // This ends the task that is running this, at its next await: there is none.
+    drop(connecting);
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<Arc<Conn>, BoxError> {

@@ -9,6 +9,7 @@ mod h1;
 mod h2;
 mod head;
 mod pool;
+mod upload;
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ pub(crate) use self::body::ResponseBody;
 /// response's body has been read to its end. Dropping the call or the body before closes it.
 ///
 /// Over HTTP/2 all calls share one connection, opened once however many calls wait for it, and
-/// replaced when it closes or the peer says that it is going away. Dropping the call or the
+/// replaced when it closes or the peer says that it is going away; `max_connections` has no say. Dropping the call or the
 /// response's body resets the stream, and ends a request body that is still being sent.
 ///
 /// A connection without a call is closed after [`idle_timeout`](ConnectionSpec::idle_timeout), or
@@ -52,8 +53,8 @@ pub(crate) use self::body::ResponseBody;
 ///
 /// # Requests and responses
 ///
-/// The endpoint's authority takes the place of the request's, in the URI and in `host`; its prefix
-/// is put before the request's path. Headers that are about one connection are removed, from
+/// The endpoint's authority, `localhost` for a Unix socket, takes the place of the request's, in
+/// the URI and in `host`; its prefix is put before the request's path. Headers that are about one connection are removed, from
 /// requests and from responses. No redirect is followed.
 ///
 /// # Errors

@@ -66,9 +66,6 @@ pub(super) trait Lease: Into<Hold> + Send {
         &mut self,
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<Self>;
-
-    /// The request came back unsent: the connection lets go of its body.
-    fn release(self);
 }
 
 /// A task that closes idle connections for as long as the pool lives.

@@ -1,15 +1,16 @@
 //! How connections are opened, shared, waited for, kept and closed.
 
 use std::future::poll_fn;
+use std::io::{Read, Write};
+use std::sync::mpsc::{Receiver, Sender};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Response;
 use http_body_util::BodyExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tower_plugins::Body;
 use tower_plugins::config::Protocol;
 use tower_plugins::transport::{Http, Transport};
@@ -183,27 +184,75 @@ async fn no_more_connections_are_kept_idle_than_allowed() {
     server.until_open(2).await;
 }
 
-/// Serves one request on each connection, says that it is kept alive, and closes it.
-async fn serve_and_close(listener: &TcpListener) {
-    let (mut stream, _) = listener.accept().await.unwrap();
-    let mut head = [0; 1024];
-    assert!(stream.read(&mut head).await.unwrap() > 0);
-    let response = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok";
-    stream.write_all(response).await.unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn no_place_is_lost_however_calls_are_cancelled() {
+    for socket in [Socket::Tcp, Socket::Unix] {
+        let server = Server::start(socket, Protocol::Http1, echo).await;
+        let http = server.http_with(|spec| spec.max_connections = 3);
+        let calls = (0..300).map(|i| {
+            let http = &http;
+            async move {
+                let mut call = Box::pin(async {
+                    let mut body = http.call(post("/", "hello")).await.unwrap().into_body();
+                    while let Some(frame) = body.frame().await {
+                        frame.unwrap();
+                    }
+                });
+                for _ in 0..i % 9 {
+                    if poll_once(&mut call).await.is_ready() {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        within(join_all(calls)).await;
+
+        // All three places are there, at the same time.
+        let mut busy = Vec::new();
+        for _ in 0..3 {
+            let (sender, body) = channel();
+            sender.send(data("busy")).unwrap();
+            busy.push((within(http.call(post("/", body))).await.unwrap(), sender));
+        }
+        assert!(poll_once(&mut http.call(get("/"))).await.is_pending());
+        server.until_open(3).await;
+    }
+}
+
+/// Serves one request on each connection, says that it is kept alive, and closes it when told.
+fn serve_and_close(listener: &std::net::TcpListener, close: &Receiver<Sender<()>>) {
+    while let Ok((mut stream, _)) = listener.accept() {
+        let mut head = [0; 1024];
+        assert!(stream.read(&mut head).unwrap() > 0);
+        let response = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok";
+        stream.write_all(response).unwrap();
+        let Ok(closed) = close.recv() else { return };
+        drop(stream);
+        closed.send(()).unwrap();
+    }
 }
 
 #[tokio::test]
 async fn a_connection_that_the_server_closed_just_now_costs_no_call() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp(listener.local_addr().unwrap());
     let http = Http::new(&address, &spec(Protocol::Http1)).unwrap();
+    let (close, closing) = std::sync::mpsc::channel();
+    let server = std::thread::spawn(move || serve_and_close(&listener, &closing));
     for round in 0..200 {
-        // The server has closed before this call has its response, and the next call is made
-        // before the connection's task has seen the end.
-        let call = async { read(http.call(post("/", "not idempotent")).await.unwrap()).await };
-        let (body, ()) = within(async { tokio::join!(call, serve_and_close(&listener)) }).await;
-        assert_eq!(body, "ok", "round {round}");
+        let response = within(http.call(post("/", "not idempotent"))).await;
+        let response = response.unwrap_or_else(|error| panic!("round {round}: {}", chain(&error)));
+        assert_eq!(read(response).await, "ok");
+        // The thread is held up until the server has closed: the runtime cannot have seen it.
+        let (closed, has_closed) = std::sync::mpsc::channel();
+        close.send(closed).unwrap();
+        has_closed.recv().unwrap();
     }
+    // It waits for one more connection, which is its last.
+    drop(close);
+    within(http.call(get("/"))).await.unwrap();
+    server.join().unwrap();
 }
 
 #[tokio::test]
@@ -277,7 +326,7 @@ async fn a_dropped_body_resets_its_stream_alone_over_http2() {
 #[tokio::test]
 async fn a_dropped_call_closes_or_resets_what_it_had() {
     for (socket, protocol) in EVERY {
-        let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+        let (arrived, mut arrivals) = mpsc::unbounded_channel();
         let server = Server::start(socket, protocol, move |_| {
             let (held, dropped) = oneshot::channel::<()>();
             arrived.send(dropped).unwrap();

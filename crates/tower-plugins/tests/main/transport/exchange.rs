@@ -247,6 +247,8 @@ async fn a_connection_that_breaks_within_the_body_fails_the_body() {
     let http = Http::new(&address, &spec(Protocol::Http1)).unwrap();
     let server = async {
         let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 1024];
+        assert!(stream.read(&mut head).await.unwrap() > 0);
         let response = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
         stream.write_all(response).await.unwrap();
     };
@@ -358,21 +360,26 @@ async fn a_head_that_is_too_large_is_refused() {
 
 #[tokio::test]
 async fn a_request_body_that_fails_is_no_failure_of_the_endpoint() {
-    let server = Server::start(Socket::Tcp, Protocol::Http1, echo).await;
-    let failing = http_body_util::StreamBody::new(futures_util::stream::iter([
-        Ok(data("some")),
-        Err(std::io::Error::other("out of paper")),
-    ]));
-    let http = server.http();
-    let outcome = within(http.call(post("/", Body::new(failing)))).await;
-    let error = match outcome {
-        Ok(response) => within(response.into_body().collect()).await.unwrap_err(),
-        Err(error) => {
-            assert_eq!(Reason::of(&*error), None);
-            error
-        }
-    };
-    assert!(!chain(&error).is_empty());
+    for (socket, protocol) in EVERY {
+        let server = Server::start(socket, protocol, echo).await;
+        let http = server.http();
+        let (sender, body) = channel();
+        sender.send(data("some")).unwrap();
+        let failing = body.map_frame(|frame| frame).map_err(|_| "unused");
+        let failing = failing.with_trailers(async { Some(Err::<HeaderMap, _>("out of paper")) });
+        drop(sender);
+        let error = match within(http.call(post("/", Body::new(failing)))).await {
+            Ok(response) => within(response.into_body().collect()).await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(
+            Reason::of(&*error),
+            None,
+            "{socket:?} {protocol:?}: {}",
+            chain(&error)
+        );
+        assert!(chain(&error).contains("out of paper"), "{}", chain(&error));
+    }
 }
 
 #[test]
