@@ -62,14 +62,14 @@ impl AttemptTimeoutLayer {
     fn timer<B>(self, request: &mut Request<B>) -> Timer {
         let now = |timeout| CallContext::now(request.extensions()).checked_add(timeout);
         let Some(at) = self.timeout.and_then(now) else {
-            return Timer::never();
+            return Timer::Never;
         };
         // A breaker further in must tell an attempt that took too long from a caller that left.
         request
             .extensions_mut()
             .get_or_insert_with(CallContext::new)
             .set_attempt_deadline(at);
-        Timer::at(at)
+        Timer::At(at)
     }
 }
 

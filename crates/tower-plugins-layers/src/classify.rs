@@ -5,7 +5,7 @@
 
 use std::error::Error as StdError;
 
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use tokio::time::Instant;
 
 use crate::deadline::is_stream;
@@ -86,8 +86,6 @@ pub trait Classify: Clone + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpGrpc;
 
-static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-
 impl Classify for HttpGrpc {
     fn head(&self, status: StatusCode, headers: &HeaderMap) -> Option<Outcome> {
         match status {
@@ -131,7 +129,7 @@ impl Classify for HttpGrpc {
 
 /// The outcome of the `grpc-status` in a head or in trailers.
 fn grpc_status(headers: &HeaderMap) -> Option<Outcome> {
-    let code = headers.get(&GRPC_STATUS)?;
+    let code = headers.get(&crate::header::GRPC_STATUS)?;
     Some(match code.as_bytes() {
         b"1" => Outcome::Ignored,
         b"8" => Outcome::Overloaded,

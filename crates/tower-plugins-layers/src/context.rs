@@ -1,7 +1,17 @@
 //! What the layers of one call tell one another.
 
+use std::cell::RefCell;
+
 use http::Extensions;
 use tokio::time::Instant;
+
+/// Extensions that are kept for other calls on a thread; each is some 200 bytes.
+const MAX_SPARE: usize = 64;
+
+thread_local! {
+    /// Extensions with a context of an old call and nothing else.
+    static SPARE: RefCell<Vec<Extensions>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What is known about a call, in its request's extensions.
 ///
@@ -51,6 +61,42 @@ impl CallContext {
     #[must_use]
     pub fn of<B>(request: &http::Request<B>) -> Option<&Self> {
         request.extensions().get()
+    }
+
+    /// Puts this context into `request`'s extensions.
+    ///
+    /// Extensions that have nothing else are taken from those that were [detached](Self::detach) on
+    /// this thread, so that a context costs no allocation.
+    pub fn attach<B>(self, request: &mut http::Request<B>) {
+        let extensions = request.extensions_mut();
+        if extensions.is_empty()
+            && let Some(mut spare) = SPARE.with_borrow_mut(Vec::pop)
+        {
+            if let Some(context) = spare.get_mut::<Self>() {
+                *context = self;
+                *extensions = spare;
+                return;
+            }
+        }
+        extensions.insert(self);
+    }
+
+    /// Takes the context out of `request`, where nobody further in looks for it.
+    pub fn detach<B>(request: &mut http::Request<B>) {
+        let extensions = request.extensions_mut();
+        if extensions.get::<Self>().is_none() {
+            return;
+        }
+        if extensions.len() > 1 {
+            extensions.remove::<Self>();
+            return;
+        }
+        let extensions = std::mem::take(extensions);
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < MAX_SPARE {
+                spare.push(extensions);
+            }
+        });
     }
 
     /// When this attempt of the call began as far as `extensions` tell; else the clock.

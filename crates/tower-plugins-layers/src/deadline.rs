@@ -124,7 +124,7 @@ fn earliest<const N: usize>(deadlines: [Option<Instant>; N]) -> Option<Instant> 
 
 /// The value of `grpc-timeout`: at most eight digits and a unit. Anything else is no deadline.
 fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let text = headers.get(&crate::header::GRPC_TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -211,7 +211,7 @@ pin_project! {
 }
 
 impl<F> ResponseFuture<F> {
-    const fn new(inner: F, bounds: Bounds, stream_idle: Option<Duration>) -> Self {
+    fn new(inner: F, bounds: Bounds, stream_idle: Option<Duration>) -> Self {
         Self {
             inner,
             timer: Timer::maybe_at(bounds.all),
@@ -233,7 +233,12 @@ where
         if let Poll::Ready(result) = this.inner.poll(cx) {
             let response = result.map_err(Into::into)?;
             let streams = is_stream(&response);
-            let idle = this.stream_idle.filter(|_| streams);
+            let silence = this.stream_idle.filter(|_| streams).map(|bound| {
+                Box::new(Silence {
+                    bound,
+                    timer: Timer::Never,
+                })
+            });
             // The timer moves on to the body, so that it is set at most once a call.
             let timer = if streams && *this.own != this.timer.fires_at() {
                 Timer::maybe_at(*this.own)
@@ -243,8 +248,7 @@ where
             return Poll::Ready(Ok(response.map(|inner| ResponseBody {
                 inner,
                 timer,
-                idle,
-                silence: Timer::never(),
+                silence,
                 started: false,
                 over: false,
             })));
@@ -281,10 +285,26 @@ pin_project! {
         #[pin]
         inner: B,
         timer: Timer,
-        idle: Option<Duration>,
-        silence: Timer,
+        // Of a stream that may not be silent for too long.
+        silence: Option<Box<Silence>>,
         started: bool,
         over: bool,
+    }
+}
+
+#[derive(Debug)]
+struct Silence {
+    bound: Duration,
+    timer: Timer,
+}
+
+impl Silence {
+    /// Nothing has come: is it too long now?
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timer.fires_at().is_none() {
+            self.timer = Timer::maybe_at(Instant::now().checked_add(self.bound));
+        }
+        self.timer.poll(cx)
     }
 }
 
@@ -312,18 +332,17 @@ where
         } else if let Poll::Ready(frame) = this.inner.as_mut().poll_frame(cx) {
             *this.started = true;
             *this.over = frame.is_none();
-            *this.silence = Timer::never();
+            if let Some(silence) = this.silence {
+                silence.timer = Timer::Never;
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         } else if this.timer.poll(cx).is_ready() {
             Reason::DeadlineExceeded
         } else {
-            let Some(idle) = *this.idle else {
+            let Some(silence) = this.silence else {
                 return Poll::Pending;
             };
-            if !this.silence.is_set() {
-                *this.silence = Timer::maybe_at(Instant::now().checked_add(idle));
-            }
-            ready!(this.silence.poll(cx));
+            ready!(silence.poll(cx));
             Reason::StreamIdle
         };
         *this.over = true;

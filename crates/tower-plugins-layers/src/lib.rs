@@ -11,6 +11,7 @@ pub mod deadline;
 pub mod drain;
 mod end_of_stream;
 mod gate;
+mod header;
 mod hint;
 pub mod rate_limit;
 mod reason;

@@ -69,9 +69,9 @@ impl Plugin {
     fn start(&self, mut request: Request<Body>) -> CallFuture {
         let kind = match self.cell.find(&self.name) {
             Found::Node(node) => {
-                request
-                    .extensions_mut()
-                    .get_or_insert_with(CallContext::new);
+                if CallContext::of(&request).is_none() {
+                    CallContext::new().attach(&mut request);
+                }
                 return CallFuture {
                     state: State::Calling(node.call(request)),
                 };

@@ -61,9 +61,18 @@ pin_project! {
 pin_project! {
     #[project = StageProjection]
     enum Stage<M, F, B> {
-        Wait { member: M, request: Option<Request<B>> },
+        // Boxed: a reference is always ready, and waits only after a lost race.
+        Wait { parts: Box<(M, Option<Request<B>>)> },
         Call { #[pin] future: F },
         Refused { error: Option<BoxError> },
+    }
+}
+
+impl<M, F, B> Stage<M, F, B> {
+    fn waiting(member: M, request: Request<B>) -> Self {
+        Self::Wait {
+            parts: Box::new((member, Some(request))),
+        }
     }
 }
 
@@ -77,9 +86,8 @@ impl<P, M, F, B> ResponseFuture<P, M, F, B> {
         }
     }
 
-    pub(super) const fn wait(pool: P, index: usize, member: M, request: Request<B>) -> Self {
-        let request = Some(request);
-        Self::new(pool, index, Stage::Wait { member, request })
+    pub(super) fn wait(pool: P, index: usize, member: M, request: Request<B>) -> Self {
+        Self::new(pool, index, Stage::waiting(member, request))
     }
 
     pub(super) const fn call(pool: P, index: usize, future: F) -> Self {
@@ -105,7 +113,8 @@ where
         let mut this = self.project();
         loop {
             match this.stage.as_mut().project() {
-                StageProjection::Wait { member, request } => {
+                StageProjection::Wait { parts } => {
+                    let (member, request) = &mut **parts;
                     ready!(member.poll_ready(cx)).map_err(Into::into)?;
                     // A future that is polled after its end has nothing to say.
                     let Some(request) = request.take() else {
@@ -132,10 +141,8 @@ where
                         return Poll::Ready(Err(set.refusal(Some(cause))));
                     };
                     *this.index = next;
-                    this.stage.set(Stage::Wait {
-                        member: this.pool.hold(next),
-                        request: Some(request),
-                    });
+                    let member = this.pool.hold(next);
+                    this.stage.set(Stage::waiting(member, request));
                 }
             }
         }

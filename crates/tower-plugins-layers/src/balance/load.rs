@@ -17,8 +17,8 @@ use super::ewma::Estimate;
 use super::{EndpointLoad, Member};
 use crate::classify::{Classify, HttpGrpc, Outcome};
 use crate::deadline::is_stream;
-use crate::hint;
 use crate::{BoxError, CallContext, End, EndOfStream, OnEnd};
+use crate::{header, hint};
 
 /// The least that a failure counts for.
 const PENALTY: Duration = Duration::from_secs(5);
@@ -217,7 +217,7 @@ impl<C> Pending<C> {
 
 /// How long the endpoint asks to be left alone.
 fn asked(headers: &HeaderMap) -> Option<Duration> {
-    let pushback = headers.get("grpc-retry-pushback-ms");
+    let pushback = headers.get(&header::GRPC_PUSHBACK);
     pushback
         .and_then(|millis| hint::pushback(millis.as_bytes()))
         .or_else(|| hint::retry_after(headers))

@@ -11,6 +11,7 @@ use http::{
 };
 use http_body::Body;
 use pin_project_lite::pin_project;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -116,9 +117,10 @@ where
                     }
                     #[expect(clippy::expect_used, reason = "taken when this state is left")]
                     let mut request = request.take().expect("a request to send");
-                    call.context
-                        .begin_attempt(call.context.attempt() + 1, Instant::now());
-                    request.extensions_mut().insert(call.context.clone());
+                    let context = request
+                        .extensions_mut()
+                        .get_or_insert_with(CallContext::new);
+                    context.begin_attempt(call.retries, Instant::now());
                     let future = call.service.call(*request);
                     this.state.set(State::Attempt { future });
                 }
@@ -143,7 +145,7 @@ pub(super) struct Call<S, B, P> {
     service: S,
     policy: P,
     saved: Saved<B>,
-    context: CallContext,
+    deadline: Option<Instant>,
     retries: u32,
 }
 
@@ -153,10 +155,13 @@ enum Saved<B> {
     Forbidden,
     /// Nothing, for the body is too large.
     TooLarge,
-    Kept {
-        head: Head,
-        body: Replay<B>,
-    },
+    Kept(Box<Kept<B>>),
+}
+
+/// What another attempt is made of: all in one allocation, unless there are many headers.
+struct Kept<B> {
+    head: Head,
+    body: Replay<B>,
 }
 
 impl<S, B, P> Call<S, B, P>
@@ -170,15 +175,17 @@ where
         policy: P,
         request: Request<B>,
     ) -> (Self, Request<ReplayBody<B>>) {
-        let context = CallContext::of(&request).cloned().unwrap_or_default();
-        policy.budget.deposit(context.start());
+        let context = CallContext::of(&request);
+        let start = context.map_or_else(Instant::now, CallContext::start);
+        let deadline = context.and_then(CallContext::deadline);
+        policy.budget.deposit(start);
         let (request, saved) = if policy.may_repeat(&request) {
             let (parts, body) = request.into_parts();
             let (first, replay) = Replay::new(body, policy.max_replay);
             let request = Request::from_parts(parts, first);
-            let saved = replay.map_or(Saved::TooLarge, |body| Saved::Kept {
-                head: Head::of(&request),
-                body,
+            let saved = replay.map_or(Saved::TooLarge, |body| {
+                let head = Head::of(&request);
+                Saved::Kept(Box::new(Kept { head, body }))
             });
             (request, saved)
         } else {
@@ -188,7 +195,7 @@ where
             service,
             policy,
             saved,
-            context,
+            deadline,
             retries: 0,
         };
         (call, request)
@@ -222,8 +229,7 @@ where
             .after
             .unwrap_or_else(|| self.policy.backoff.wait(self.retries + 1));
         let in_time = self
-            .context
-            .deadline()
+            .deadline
             .is_none_or(|deadline| deadline.saturating_duration_since(now) > wait);
         let request = if in_time {
             self.request_again(outcome)
@@ -251,9 +257,9 @@ where
         let too_large = |outcome: Outcome<RB>| {
             outcome.map_err(|error| NotReplayable::new(self.policy.max_replay, error).into())
         };
-        if let Saved::Kept { head, body } = &self.saved {
-            return match body.again() {
-                Ok(body) => Ok(head.request(body)),
+        if let Saved::Kept(kept) = &self.saved {
+            return match kept.body.again() {
+                Ok(body) => Ok(kept.head.request(body)),
                 Err(Lost::TooLarge) => Err(too_large(outcome)),
                 Err(Lost::Failed) => Err(outcome),
             };
@@ -269,21 +275,25 @@ where
 
 type Outcome<RB> = Result<Response<RB>, BoxError>;
 
-/// A copy of a request's head that allocates once for the headers, where a `HeaderMap` allocates
-/// twice, and for extensions only if there are any but the call's context.
+/// A copy of a request's head that allocates for headers only if there are many, where a `HeaderMap`
+/// allocates twice, and for extensions only if there are any but the call's context.
 struct Head {
     method: Method,
     uri: Uri,
     version: Version,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: SmallVec<[(HeaderName, HeaderValue); INLINE_HEADERS]>,
+    context: Option<CallContext>,
     extensions: Extensions,
 }
+
+/// Headers that are kept without an allocation of their own.
+const INLINE_HEADERS: usize = 4;
 
 impl Head {
     fn of<B>(request: &Request<B>) -> Self {
         let extensions = request.extensions();
-        // The context is put into each attempt's extensions anyway.
-        let alone = extensions.len() == usize::from(CallContext::of(request).is_some());
+        let context = CallContext::of(request);
+        let alone = extensions.len() == usize::from(context.is_some());
         Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -293,6 +303,7 @@ impl Head {
                 .iter()
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
+            context: context.cloned(),
             extensions: if alone {
                 Extensions::new()
             } else {
@@ -312,6 +323,9 @@ impl Head {
         }
         *request.headers_mut() = headers;
         *request.extensions_mut() = self.extensions.clone();
+        if let Some(context) = &self.context {
+            request.extensions_mut().insert(context.clone());
+        }
         request
     }
 }

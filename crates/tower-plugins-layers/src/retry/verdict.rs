@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 
 use super::RetryPolicy;
 use crate::hint::{MAX_HINT, pushback, retry_after};
-use crate::{Reason, Refused};
+use crate::{Reason, Refused, header as names};
 
 /// The gRPC status `UNAVAILABLE`.
 const UNAVAILABLE: &str = "14";
@@ -27,12 +27,12 @@ impl RetryPolicy {
         let retryable = self.retries_status(status)
             || status == StatusCode::TOO_MANY_REQUESTS && retry_after.is_some()
             || headers
-                .get("grpc-status")
+                .get(&names::GRPC_STATUS)
                 .is_some_and(|code| code == UNAVAILABLE);
         if !retryable {
             return None;
         }
-        let after = match headers.get("grpc-retry-pushback-ms") {
+        let after = match headers.get(&names::GRPC_PUSHBACK) {
             Some(millis) => Some(pushback(millis.as_bytes())?),
             None => retry_after,
         };

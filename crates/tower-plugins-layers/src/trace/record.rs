@@ -4,7 +4,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Request, Response};
 use tokio::time::Instant;
 
-use crate::{CallContext, End, OnEnd, Reason};
+use crate::{CallContext, End, OnEnd, Reason, header};
 
 /// The name of what is called, and the handles of its metrics.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl Drop for Record {
 
 fn grpc_failed(headers: &HeaderMap) -> bool {
     headers
-        .get("grpc-status")
+        .get(&header::GRPC_STATUS)
         .is_some_and(|status| status.as_bytes() != b"0")
 }
 
@@ -191,15 +191,14 @@ mod metrics_of {
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
     #[cfg(feature = "tracing")]
-    span: tracing::Span,
+    // Shared with the body, and small where nobody listens.
+    span: Option<Arc<tracing::Span>>,
 }
 
 #[cfg(feature = "tracing")]
 impl Span {
     pub(super) const fn none() -> Self {
-        Self {
-            span: tracing::Span::none(),
-        }
+        Self { span: None }
     }
 
     fn of<B>(names: &Names, request: &Request<B>) -> Self {
@@ -211,22 +210,28 @@ impl Span {
             http.response.status_code = tracing::field::Empty,
             error.r#type = tracing::field::Empty,
         );
-        Self { span }
+        Self {
+            span: (!span.is_none()).then(|| Arc::new(span)),
+        }
     }
 
     fn status(&self, status: u16) {
-        self.span.record("http.response.status_code", status);
+        if let Some(span) = &self.span {
+            span.record("http.response.status_code", status);
+        }
     }
 
     fn failure(&self, failure: &'static str) {
-        self.span.record("error.type", failure);
+        if let Some(span) = &self.span {
+            span.record("error.type", failure);
+        }
     }
 
     pub(super) fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
-        if self.span.is_none() {
-            return f();
+        match &self.span {
+            Some(span) => span.in_scope(f),
+            None => f(),
         }
-        self.span.in_scope(f)
     }
 }
 

@@ -121,7 +121,7 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
         {
             context = context.own_deadline(at);
         }
-        request.extensions_mut().insert(context);
+        context.attach(&mut request);
         Ok(request)
     }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use tower_plugins_layers::balance::Load;
-use tower_plugins_layers::{BoxError, Breaker, Credentials};
+use tower_plugins_layers::{BoxError, Breaker, CallContext, Credentials};
 use tower_service::Service;
 
 use crate::Body;
@@ -28,7 +28,9 @@ impl<'a> Service<Request<Body>> for &'a Wire {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> ResponseFuture<'a> {
+    fn call(&mut self, mut request: Request<Body>) -> ResponseFuture<'a> {
+        // The context is of this stack's layers; what the plugin should know goes in headers.
+        CallContext::detach(&mut request);
         self.0.call(request)
     }
 }

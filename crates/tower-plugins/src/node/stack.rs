@@ -176,7 +176,12 @@ mod tests {
 
     #[test]
     fn sizes_of_the_stack() {
-        println!("request {} body {} response {}", size_of::<Request<Body>>(), size_of::<Body>(), size_of::<Response<Body>>());
+        println!(
+            "request {} body {} response {}",
+            size_of::<Request<Body>>(),
+            size_of::<Body>(),
+            size_of::<Response<Body>>()
+        );
         println!("replay {}", size_of::<ReplayBody<Body>>());
         type L = tower_plugins_layers::balance::Load<tower_plugins_layers::Credentials<Wire>>;
         sizes::<Wire, Body>("wire");
