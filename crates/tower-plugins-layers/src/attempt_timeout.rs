@@ -154,7 +154,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Poll::Ready(result) = this.inner.poll(cx) {
-            return Poll::Ready(result.map_err(Into::into));
+            return Poll::Ready(match result {
+                Ok(response) => Ok(response),
+                Err(error) => Err(error.into()),
+            });
         }
         ready!(this.timer.poll(cx));
         Poll::Ready(Err(Refused::new(Reason::AttemptTimeout).into()))

@@ -231,7 +231,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Poll::Ready(result) = this.inner.poll(cx) {
-            let response = result.map_err(Into::into)?;
+            let response = match result {
+                Ok(response) => response,
+                Err(error) => return Poll::Ready(Err(error.into())),
+            };
             let streams = is_stream(&response);
             let silence = this.stream_idle.filter(|_| streams).map(|bound| {
                 Box::new(Silence {

@@ -88,9 +88,9 @@ impl<B: Body, G: OnEnd> EndOfStream<B, G> {
 }
 
 impl<B, G> EndOfStream<B, G> {
-    /// Whether the end is still to come.
-    pub(crate) const fn is_held(&self) -> bool {
-        self.held.is_some()
+    /// What is held, while the end is still to come.
+    pub(crate) const fn held(&self) -> Option<&G> {
+        self.held.as_ref()
     }
 }
 

@@ -76,11 +76,14 @@ where
         loop {
             let next = match self.as_mut().project() {
                 Projected::Calling { inner, permit } => {
-                    let result = ready!(inner.poll(cx)).map_err(Into::into);
+                    let result = ready!(inner.poll(cx));
                     // Taken whatever the result, so that a call that failed holds nothing.
                     #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
                     let permit = permit.take().expect("polled after its end");
-                    return Poll::Ready(result.map(|response| (permit, response)));
+                    return Poll::Ready(match result {
+                        Ok(response) => Ok((permit, response)),
+                        Err(error) => Err(error.into()),
+                    });
                 }
                 Projected::Waiting { wait, parts } => {
                     let permit = ready!(wait.as_mut().poll(cx))?;

@@ -9,9 +9,6 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tower_plugins_layers::BoxError;
 
-#[cfg(feature = "http")]
-use crate::transport::http::ResponseBody;
-
 /// The body of every request and response that goes through a plugin.
 ///
 /// It is made from any [`http_body::Body`] of [`Bytes`] with [`Body::new`], or from text and bytes
@@ -29,10 +26,6 @@ pub struct Body(Repr);
 enum Repr {
     Empty,
     Full(Bytes),
-    #[cfg(feature = "http")]
-    Incoming(hyper::body::Incoming),
-    #[cfg(feature = "http")]
-    Response(ResponseBody),
     Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>),
 }
 
@@ -54,13 +47,6 @@ impl Body {
         if let Some(body) = any.downcast_mut::<Option<Self>>().and_then(Option::take) {
             return body;
         }
-        #[cfg(feature = "http")]
-        if let Some(body) = any
-            .downcast_mut::<Option<hyper::body::Incoming>>()
-            .and_then(Option::take)
-        {
-            return Self(Repr::Incoming(body));
-        }
         match body {
             Some(body) if !body.is_end_stream() => {
                 use http_body_util::BodyExt;
@@ -70,12 +56,20 @@ impl Body {
         }
     }
 
-    /// The bytes of this body, if they are all here.
-    pub(crate) fn as_full(&self) -> Option<&Bytes> {
-        match &self.0 {
-            Repr::Full(bytes) => Some(bytes),
-            _ => None,
+    /// Whether all its bytes are here.
+    pub(crate) const fn is_full(&self) -> bool {
+        matches!(self.0, Repr::Full(_))
+    }
+
+    /// The body `body`, boxed unless it has ended.
+    pub(crate) fn boxed<B>(body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
+    {
+        if body.is_end_stream() {
+            return Self::empty();
         }
+        Self(Repr::Boxed(Box::pin(body)))
     }
 }
 
@@ -94,10 +88,6 @@ impl http_body::Body for Body {
                 self.0 = Repr::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            #[cfg(feature = "http")]
-            Repr::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            #[cfg(feature = "http")]
-            Repr::Response(body) => Pin::new(body).poll_frame(cx),
             Repr::Boxed(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -106,10 +96,6 @@ impl http_body::Body for Body {
         match &self.0 {
             Repr::Empty => true,
             Repr::Full(_) => false,
-            #[cfg(feature = "http")]
-            Repr::Incoming(body) => body.is_end_stream(),
-            #[cfg(feature = "http")]
-            Repr::Response(body) => body.is_end_stream(),
             Repr::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -118,10 +104,6 @@ impl http_body::Body for Body {
         match &self.0 {
             Repr::Empty => SizeHint::with_exact(0),
             Repr::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            #[cfg(feature = "http")]
-            Repr::Incoming(body) => body.size_hint(),
-            #[cfg(feature = "http")]
-            Repr::Response(body) => body.size_hint(),
             Repr::Boxed(body) => body.size_hint(),
         }
     }
@@ -130,13 +112,6 @@ impl http_body::Body for Body {
 impl Default for Body {
     fn default() -> Self {
         Self::empty()
-    }
-}
-
-#[cfg(feature = "http")]
-impl From<ResponseBody> for Body {
-    fn from(body: ResponseBody) -> Self {
-        Self(Repr::Response(body))
     }
 }
 

@@ -224,22 +224,14 @@ fn asked(headers: &HeaderMap) -> Option<Duration> {
 }
 
 impl<C: Classify> Pending<C> {
-    /// The response's head has come, or an error in its place.
-    fn at_head<RB>(&mut self, result: &Result<Response<RB>, BoxError>) {
-        match result {
-            Ok(response) => {
-                let headers = response.headers();
-                if let Some(outcome) = self.classify.head(response.status(), headers) {
-                    self.tell(outcome, Some(headers));
-                } else if is_stream(response) {
-                    self.tell(Outcome::Success, None);
-                    self.told = Told::Time;
-                }
-            }
-            Err(error) => {
-                let outcome = self.classify.error(&**error);
-                self.tell(outcome, None);
-            }
+    /// The response's head has come.
+    fn at_head<RB>(&mut self, response: &Response<RB>) {
+        let headers = response.headers();
+        if let Some(outcome) = self.classify.head(response.status(), headers) {
+            self.tell(outcome, Some(headers));
+        } else if is_stream(response) {
+            self.tell(Outcome::Success, None);
+            self.told = Told::Time;
         }
     }
 }
@@ -299,11 +291,21 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = ready!(this.inner.poll(cx)).map_err(Into::into);
+        let result = ready!(this.inner.poll(cx));
         let Some(mut pending) = this.pending.take() else {
             return Poll::Pending;
         };
-        pending.at_head(&result);
-        Poll::Ready(result.map(|response| response.map(|body| EndOfStream::new(body, pending))))
+        match result {
+            Ok(response) => {
+                pending.at_head(&response);
+                Poll::Ready(Ok(response.map(|body| EndOfStream::new(body, pending))))
+            }
+            Err(error) => {
+                let error = error.into();
+                let outcome = pending.classify.error(&*error);
+                pending.tell(outcome, None);
+                Poll::Ready(Err(error))
+            }
+        }
     }
 }

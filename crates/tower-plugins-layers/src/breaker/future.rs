@@ -75,21 +75,23 @@ pub(super) struct Admitted<C> {
 }
 
 impl<C: Classify> Admitted<C> {
-    /// The head has come, or an error in its place.
-    fn at_head<RB>(self, result: &Result<Response<RB>, BoxError>) -> Outstanding<C> {
+    /// The head has come.
+    fn at_head<RB>(self, response: &Response<RB>) -> Outstanding<C> {
         let mut outstanding = self.outstanding;
-        let outcome = match result {
-            Ok(response) => {
-                outstanding.cut = self.cutoff.of_body(response);
-                let (status, headers) = (response.status(), response.headers());
-                outstanding.classify.head(status, headers)
-            }
-            Err(error) => Some(outstanding.classify.error(&**error)),
-        };
-        if let Some(outcome) = outcome {
+        outstanding.cut = self.cutoff.of_body(response);
+        let head = outstanding
+            .classify
+            .head(response.status(), response.headers());
+        if let Some(outcome) = head {
             outstanding.tell(outcome);
         }
         outstanding
+    }
+
+    /// An error has come in its place.
+    fn failed(mut self, error: &(dyn std::error::Error + 'static)) {
+        let outcome = self.outstanding.classify.error(error);
+        self.outstanding.tell(outcome);
     }
 }
 
@@ -145,8 +147,18 @@ where
                     .map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
             }
         };
-        let result = ready!(inner.poll(cx)).map_err(Into::into);
-        let held = admitted.take().map(|admitted| admitted.at_head(&result));
-        Poll::Ready(result.map(|response| response.map(|body| EndOfStream::new(body, held))))
+        match ready!(inner.poll(cx)) {
+            Ok(response) => {
+                let held = admitted.take().map(|admitted| admitted.at_head(&response));
+                Poll::Ready(Ok(response.map(|body| EndOfStream::new(body, held))))
+            }
+            Err(error) => {
+                let error = error.into();
+                if let Some(admitted) = admitted.take() {
+                    admitted.failed(&*error);
+                }
+                Poll::Ready(Err(error))
+            }
+        }
     }
 }

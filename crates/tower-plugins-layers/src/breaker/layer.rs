@@ -89,42 +89,45 @@ impl<C> BreakerLayer<C> {
 }
 
 impl<C: Classify> BreakerLayer<C> {
-    /// Whether `request` may go through, and what must be told of its end.
-    pub(super) fn admit<B: Send + 'static>(
-        &self,
-        request: Request<B>,
-    ) -> Result<(Request<B>, Option<Admitted<C>>), BoxError> {
+    /// What must be told of the end of a call with `request`, if it may go through.
+    pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<Option<Admitted<C>>, Refused> {
         let Some(circuit) = &self.handle.circuit else {
-            return Ok((request, None));
+            return Ok(None);
         };
         match circuit.history.admit(&circuit.policy) {
             Ok(generation) => {
-                let cutoff = Cutoff::of(&request);
+                let cutoff = Cutoff::of(request);
                 let outstanding = Outstanding {
                     circuit: Some(Arc::clone(circuit)),
                     generation,
                     cut: cutoff.of_head(),
                     classify: self.classify.clone(),
                 };
-                Ok((
-                    request,
-                    Some(Admitted {
-                        outstanding,
-                        cutoff,
-                    }),
-                ))
+                Ok(Some(Admitted {
+                    outstanding,
+                    cutoff,
+                }))
             }
             Err(wait) => {
-                let mut refused = Refused::new(Reason::BreakerOpen);
-                if let Some(wait) = wait {
-                    refused = refused.retry_after(wait);
-                }
-                Err(if self.give_back {
-                    Unsent::new(Some(request), refused).into()
-                } else {
-                    refused.into()
+                let refused = Refused::new(Reason::BreakerOpen);
+                Err(match wait {
+                    Some(wait) => refused.retry_after(wait),
+                    None => refused,
                 })
             }
+        }
+    }
+
+    /// The error of a call that may not, with its request if that is wished.
+    pub(super) fn refuse<B: Send + 'static>(
+        &self,
+        request: Request<B>,
+        refused: Refused,
+    ) -> BoxError {
+        if self.give_back {
+            Unsent::new(Some(request), refused).into()
+        } else {
+            refused.into()
         }
     }
 }

@@ -52,9 +52,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match self.layer.admit(request) {
-            Ok((request, admitted)) => ResponseFuture::call(self.inner.call(request), admitted),
-            Err(refused) => ResponseFuture::refused(refused),
+        match self.layer.admit(&request) {
+            Ok(admitted) => ResponseFuture::call(self.inner.call(request), admitted),
+            Err(refused) => ResponseFuture::refused(self.layer.refuse(request, refused)),
         }
     }
 }
@@ -76,9 +76,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match self.layer.admit(request) {
-            Ok((request, admitted)) => ResponseFuture::call((&self.inner).call(request), admitted),
-            Err(refused) => ResponseFuture::refused(refused),
+        match self.layer.admit(&request) {
+            Ok(admitted) => ResponseFuture::call((&self.inner).call(request), admitted),
+            Err(refused) => ResponseFuture::refused(self.layer.refuse(request, refused)),
         }
     }
 }

@@ -88,13 +88,6 @@ impl Drain {
         // Counted first, then looked: whoever closes and then sums sees this call, or is seen here.
         (!self.is_closed()).then_some(hold)
     }
-
-    pub(super) fn cancelled(&self) -> Cancelled {
-        Cancelled {
-            drain: self.clone(),
-            wait: None,
-        }
-    }
 }
 
 impl Default for Drain {
@@ -128,25 +121,24 @@ impl Drop for Hold {
     }
 }
 
-/// Waits to be cancelled; only a call that has to wait for something listens.
-#[derive(Debug)]
-pub(super) struct Cancelled {
-    drain: Drain,
-    wait: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+impl Hold {
+    /// Whether calls are to end: looks, and does not listen.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.0.0.cancelled.load(SeqCst)
+    }
 }
 
-impl Cancelled {
-    /// Looks, and does not listen.
-    pub(super) fn is_now(&self) -> bool {
-        self.drain.0.cancelled.load(SeqCst)
-    }
+/// Waits to be cancelled; only a call that has to wait for something listens.
+#[derive(Debug, Default)]
+pub(super) struct Cancelled(Option<Pin<Box<WaitForCancellationFutureOwned>>>);
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_now() {
+impl Cancelled {
+    pub(super) fn poll(&mut self, hold: &Hold, cx: &mut Context<'_>) -> Poll<()> {
+        if hold.is_cancelled() {
             return Poll::Ready(());
         }
-        let token = &self.drain.0.cancel;
-        self.wait
+        let token = &hold.0.0.cancel;
+        self.0
             .get_or_insert_with(|| Box::pin(token.clone().cancelled_owned()))
             .as_mut()
             .poll(cx)

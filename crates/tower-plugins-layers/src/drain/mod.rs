@@ -94,7 +94,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        ResponseFuture::new(&self.drain, || self.inner.call(request))
+        match self.drain.hold() {
+            Some(hold) => ResponseFuture::calling(self.inner.call(request), hold),
+            None => ResponseFuture::refused(),
+        }
     }
 }
 
@@ -113,7 +116,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        ResponseFuture::new(&self.drain, || (&self.inner).call(request))
+        match self.drain.hold() {
+            Some(hold) => ResponseFuture::calling((&self.inner).call(request), hold),
+            None => ResponseFuture::refused(),
+        }
     }
 }
 
@@ -125,21 +131,25 @@ pin_project! {
         // `None` when the call was refused.
         #[pin]
         inner: Option<F>,
-        call: Option<(Hold, Cancelled)>,
+        hold: Option<Hold>,
+        cancelled: Cancelled,
     }
 }
 
 impl<F> ResponseFuture<F> {
-    fn new(drain: &Drain, call: impl FnOnce() -> F) -> Self {
-        match drain.hold() {
-            Some(hold) => Self {
-                inner: Some(call()),
-                call: Some((hold, drain.cancelled())),
-            },
-            None => Self {
-                inner: None,
-                call: None,
-            },
+    fn calling(inner: F, hold: Hold) -> Self {
+        Self {
+            inner: Some(inner),
+            hold: Some(hold),
+            cancelled: Cancelled::default(),
+        }
+    }
+
+    fn refused() -> Self {
+        Self {
+            inner: None,
+            hold: None,
+            cancelled: Cancelled::default(),
         }
     }
 }
@@ -154,28 +164,27 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let (Some(inner), Some((_, cancelled))) =
-            (this.inner.as_mut().as_pin_mut(), &mut this.call)
-        else {
+        let (Some(inner), Some(hold)) = (this.inner.as_mut().as_pin_mut(), &*this.hold) else {
             return Poll::Ready(Err(Refused::new(Reason::Draining).into()));
         };
-        let result = if let Poll::Ready(result) = inner.poll(cx) {
-            result.map_err(Into::into)
-        } else {
-            ready!(cancelled.poll(cx));
-            Err(Refused::new(Reason::DrainCancelled).into())
+        let Poll::Ready(result) = inner.poll(cx) else {
+            ready!(this.cancelled.poll(hold, cx));
+            this.inner.set(None);
+            *this.hold = None;
+            return Poll::Ready(Err(Refused::new(Reason::DrainCancelled).into()));
         };
         this.inner.set(None);
-        let call = this.call.take();
-        Poll::Ready(result.map(|response| {
-            response.map(|body| {
-                let (hold, cancelled) = call.unzip();
-                ResponseBody {
+        let hold = this.hold.take();
+        match result {
+            Ok(response) => {
+                let cancelled = std::mem::take(this.cancelled);
+                Poll::Ready(Ok(response.map(|body| ResponseBody {
                     inner: Some(EndOfStream::new(body, hold)),
                     cancelled,
-                }
-            })
-        }))
+                })))
+            }
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
     }
 }
 
@@ -186,7 +195,7 @@ pin_project! {
         // `None` once the call was cancelled.
         #[pin]
         inner: Option<EndOfStream<B, Option<Hold>>>,
-        cancelled: Option<Cancelled>,
+        cancelled: Cancelled,
     }
 }
 
@@ -206,15 +215,19 @@ where
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let Some(cancelled) = this.cancelled.as_mut().filter(|_| inner.is_held()) else {
-            return inner.poll_frame(cx);
-        };
         // Looked at before the frame, or a body that always has one would outrun its end.
-        if !cancelled.is_now() {
-            if let Poll::Ready(frame) = inner.poll_frame(cx) {
+        let is_over = inner
+            .held()
+            .is_some_and(|hold| hold.as_ref().is_some_and(Hold::is_cancelled));
+        if !is_over {
+            let mut inner = inner;
+            if let Poll::Ready(frame) = inner.as_mut().poll_frame(cx) {
                 return Poll::Ready(frame);
             }
-            ready!(cancelled.poll(cx));
+            let Some(Some(hold)) = inner.held() else {
+                return Poll::Pending;
+            };
+            ready!(this.cancelled.poll(hold, cx));
         }
         // With the body goes the call, even if the reader keeps the rest.
         this.inner.set(None);

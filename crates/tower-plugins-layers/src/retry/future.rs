@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version,
+    request,
 };
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::replay::{Lost, Replay};
-use super::verdict::judge_error;
+use super::verdict::{Retryable, judge_error};
 use super::{NotReplayable, ReplayBody, RetryPolicy};
 use crate::timer::Timer;
 use crate::{BoxError, CallContext, Unsent};
@@ -86,11 +87,18 @@ where
         loop {
             match this.state.as_mut().project() {
                 StateProj::Attempt { future } => {
-                    let outcome = ready!(future.poll(cx)).map_err(Into::into);
+                    let outcome = match ready!(future.poll(cx)) {
+                        Ok(response) => Ok(response),
+                        Err(error) => Err(error.into()),
+                    };
                     let Some(call) = this.call.as_mut() else {
                         return Poll::Ready(outcome);
                     };
-                    match call.next_attempt(outcome) {
+                    let Some(retryable) = call.judge(&outcome) else {
+                        *this.call = None;
+                        return Poll::Ready(outcome);
+                    };
+                    match call.next_attempt(outcome, &retryable) {
                         Ok((request, wait)) => {
                             let at = Instant::now().checked_add(wait);
                             this.state.set(State::Backoff {
@@ -179,18 +187,19 @@ where
         let start = context.map_or_else(Instant::now, CallContext::start);
         let deadline = context.and_then(CallContext::deadline);
         policy.budget.deposit(start);
-        let (request, saved) = if policy.may_repeat(&request) {
-            let (parts, body) = request.into_parts();
+        let may_repeat = policy.may_repeat(&request);
+        let (parts, body) = request.into_parts();
+        let (body, saved) = if may_repeat {
             let (first, replay) = Replay::new(body, policy.max_replay);
-            let request = Request::from_parts(parts, first);
             let saved = replay.map_or(Saved::TooLarge, |body| {
-                let head = Head::of(&request);
+                let head = Head::of(&parts);
                 Saved::Kept(Box::new(Kept { head, body }))
             });
-            (request, saved)
+            (first, saved)
         } else {
-            (request.map(ReplayBody::passthrough), Saved::Forbidden)
+            (ReplayBody::passthrough(body), Saved::Forbidden)
         };
+        let request = Request::from_parts(parts, body);
         let call = Self {
             service,
             policy,
@@ -201,26 +210,25 @@ where
         (call, request)
     }
 
-    /// The next attempt's request and how long to wait before it, or the outcome as it is if there
-    /// is to be no other attempt.
-    fn next_attempt<RB>(
-        &mut self,
-        outcome: Outcome<RB>,
-    ) -> Result<(Request<ReplayBody<B>>, Duration), Outcome<RB>> {
+    /// Whether the rules allow another attempt after `outcome`.
+    fn judge<RB>(&self, outcome: &Outcome<RB>) -> Option<Retryable> {
         if self.retries >= self.policy.max_retries {
-            return Err(outcome);
+            return None;
         }
-        let (retryable, unsent) = match &outcome {
+        let (retryable, unsent) = match outcome {
             Ok(response) => (self.policy.judge_response(response), false),
             Err(error) => (judge_error(&**error), error.is::<Unsent<ReplayBody<B>>>()),
         };
-        let Some(retryable) = retryable else {
-            return Err(outcome);
-        };
-        if matches!(self.saved, Saved::Forbidden) && !unsent {
-            return Err(outcome);
-        }
+        retryable.filter(|_| unsent || !matches!(self.saved, Saved::Forbidden))
+    }
 
+    /// The next attempt's request and how long to wait before it, or the outcome as it is if budget,
+    /// deadline or replay size say no.
+    fn next_attempt<RB>(
+        &mut self,
+        outcome: Outcome<RB>,
+        retryable: &Retryable,
+    ) -> Result<(Request<ReplayBody<B>>, Duration), Outcome<RB>> {
         let now = Instant::now();
         if !self.policy.budget.withdraw(now) {
             return Err(outcome);
@@ -290,24 +298,22 @@ struct Head {
 const INLINE_HEADERS: usize = 4;
 
 impl Head {
-    fn of<B>(request: &Request<B>) -> Self {
-        let extensions = request.extensions();
-        let context = CallContext::of(request);
-        let alone = extensions.len() == usize::from(context.is_some());
+    fn of(parts: &request::Parts) -> Self {
+        let context = parts.extensions.get::<CallContext>();
+        let alone = parts.extensions.len() == usize::from(context.is_some());
+        let headers = parts.headers.iter();
         Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            headers: request
-                .headers()
-                .iter()
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            version: parts.version,
+            headers: headers
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
             context: context.cloned(),
             extensions: if alone {
                 Extensions::new()
             } else {
-                extensions.clone()
+                parts.extensions.clone()
             },
         }
     }

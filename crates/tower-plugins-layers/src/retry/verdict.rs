@@ -23,9 +23,8 @@ impl RetryPolicy {
     pub(super) fn judge_response<B>(&self, response: &Response<B>) -> Option<Retryable> {
         let headers = response.headers();
         let status = response.status();
-        let retry_after = retry_after(headers);
         let retryable = self.retries_status(status)
-            || status == StatusCode::TOO_MANY_REQUESTS && retry_after.is_some()
+            || status == StatusCode::TOO_MANY_REQUESTS && retry_after(headers).is_some()
             || headers
                 .get(&names::GRPC_STATUS)
                 .is_some_and(|code| code == UNAVAILABLE);
@@ -34,7 +33,7 @@ impl RetryPolicy {
         }
         let after = match headers.get(&names::GRPC_PUSHBACK) {
             Some(millis) => Some(pushback(millis.as_bytes())?),
-            None => retry_after,
+            None => retry_after(headers),
         };
         Some(Retryable { after })
     }

@@ -105,7 +105,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let record = Record::begin(&self.names, &request);
-        let inner = record.span.enter(|| self.inner.call(request));
+        let entered = record.span.entered();
+        let inner = self.inner.call(request);
+        drop(entered);
         ResponseFuture {
             inner,
             record: Some(record),
@@ -129,7 +131,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let record = Record::begin(&self.names, &request);
-        let inner = record.span.enter(|| (&self.inner).call(request));
+        let entered = record.span.entered();
+        let inner = (&self.inner).call(request);
+        drop(entered);
         ResponseFuture {
             inner,
             record: Some(record),
@@ -158,11 +162,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let poll = match this.record {
-            Some(record) => record.span.enter(|| this.inner.poll(cx)),
-            None => this.inner.poll(cx),
-        };
-        let result = ready!(poll).map_err(Into::into);
+        let entered = this.record.as_ref().map(|record| record.span.entered());
+        let result = ready!(this.inner.poll(cx));
+        drop(entered);
         let mut record = this.record.take();
         let span = record
             .as_ref()
@@ -178,6 +180,7 @@ where
                 }))
             }
             Err(error) => {
+                let error = error.into();
                 if let Some(record) = record {
                     record.failed(&*error);
                 }
@@ -210,7 +213,8 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let this = self.project();
-        this.span.enter(|| this.inner.poll_frame(cx))
+        let _entered = this.span.entered();
+        this.inner.poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

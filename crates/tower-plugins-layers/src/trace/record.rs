@@ -227,11 +227,9 @@ impl Span {
         }
     }
 
-    pub(super) fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
-        match &self.span {
-            Some(span) => span.in_scope(f),
-            None => f(),
-        }
+    /// In the span until the guard is dropped, before any `await`.
+    pub(super) fn entered(&self) -> Option<tracing::span::Entered<'_>> {
+        self.span.as_ref().map(|span| span.enter())
     }
 }
 
@@ -250,7 +248,7 @@ impl Span {
 
     const fn failure(&self, _: &'static str) {}
 
-    pub(super) fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
-        f()
+    pub(super) const fn entered(&self) -> Option<()> {
+        None
     }
 }

@@ -1,42 +1,66 @@
 //! One endpoint: the layers of an attempt, from the balancer to the wire.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
 use tower_plugins_layers::balance::Load;
-use tower_plugins_layers::{BoxError, Breaker, CallContext, Credentials};
+use tower_plugins_layers::{BoxError, Breaker, CallContext, Credentials, ReplayBody, Unsent};
 use tower_service::Service;
 
 use crate::Body;
-use crate::transport::{ResponseFuture, Transport};
+use crate::transport::{self, Transport};
 
 /// An attempt goes through these from left to right, and its response back.
 pub(super) type Endpoint = Breaker<Load<Credentials<Wire>>>;
 
-/// The way to the plugin.
+/// The way to the plugin: where what retry may send again becomes a plain request.
 #[derive(Clone)]
 pub(super) struct Wire(pub(super) Arc<dyn Transport>);
 
-impl<'a> Service<Request<Body>> for &'a Wire {
+impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
     type Response = Response<Body>;
     type Error = BoxError;
-    type Future = ResponseFuture<'a>;
+    type Future = WireFuture<'a>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> ResponseFuture<'a> {
+    fn call(&mut self, mut request: Request<ReplayBody<Body>>) -> WireFuture<'a> {
         // The context is of this stack's layers; what the plugin should know goes in headers.
         CallContext::detach(&mut request);
-        self.0.call(request)
+        let request = request.map(|body| body.into_inner().unwrap_or_else(Body::boxed));
+        WireFuture(self.0.call(request))
     }
 }
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Wire")
+    }
+}
+
+/// Gives a request that was not sent back as one that retry knows.
+pub(super) struct WireFuture<'a>(transport::ResponseFuture<'a>);
+
+impl Future for WireFuture<'_> {
+    type Output = Result<Response<Body>, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let error = match ready!(self.0.as_mut().poll(cx)) {
+            Ok(response) => return Poll::Ready(Ok(response)),
+            Err(error) => error,
+        };
+        Poll::Ready(Err(match Unsent::<Body>::recover(error) {
+            Ok((request, cause)) => {
+                let request = request.map(|request| request.map(ReplayBody::passthrough));
+                Unsent::new(request, cause).into()
+            }
+            Err(error) => error,
+        }))
     }
 }

@@ -1,6 +1,5 @@
 //! One plugin as it runs: its spec, its stack of layers, and the parts under them.
 
-mod attempt;
 mod endpoint;
 mod parts;
 mod stack;
@@ -97,9 +96,10 @@ impl Node {
         Box::pin(async move {
             let response = (&self.stack).call(request).await;
             match response {
-                Ok(response) => Ok(
-                    response.map(|body| Body::new(EndOfStream::new(body, Hold { _node: self })))
-                ),
+                Ok(response) => {
+                    Ok(response
+                        .map(|body| Body::boxed(EndOfStream::new(body, Hold { _node: self }))))
+                }
                 Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
             }
         })

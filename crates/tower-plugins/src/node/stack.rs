@@ -5,7 +5,6 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tower::ServiceBuilder;
-use tower_layer::layer_fn;
 use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::drain::Draining;
@@ -16,16 +15,14 @@ use tower_plugins_layers::{
     RetryLayer, RetryPolicy, Trace, TraceLayer,
 };
 
-use super::attempt::Attempt;
 use super::endpoint::{Endpoint, Wire};
 use super::parts::{EndpointParts, Parts};
 use crate::config::{BalanceStrategy, CredentialsSpec, PluginSpec, Policy, Secret};
 use crate::error::{Error, Kind};
 
 /// A call goes through these from left to right, and its response back.
-pub(super) type Stack = Trace<
-    Draining<Deadline<RateLimit<Concurrency<Retry<Attempt<AttemptTimeout<Balance<Endpoint>>>>>>>>,
->;
+pub(super) type Stack =
+    Trace<Draining<Deadline<RateLimit<Concurrency<Retry<AttemptTimeout<Balance<Endpoint>>>>>>>>;
 
 /// The stack of `spec` over `parts`. What the spec does not arm costs a branch.
 pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &Drain) -> Result<Stack, Error> {
@@ -39,7 +36,6 @@ pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &Drain) -> Result<S
         .layer(rate_limit(policy, parts))
         .layer(concurrency(parts))
         .layer(retry(policy, parts))
-        .layer(layer_fn(Attempt))
         .layer(
             policy
                 .attempt_timeout
@@ -151,58 +147,4 @@ fn credentials(spec: &CredentialsSpec) -> Result<CredentialsLayer, Error> {
             format!("auth: {error}: a secret must be printable ASCII"),
         )
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Body;
-    use http::{Request, Response};
-    use tower_plugins_layers::ReplayBody;
-    use tower_service::Service;
-
-    fn sizes<'a, S, B>(name: &str)
-    where
-        S: 'a,
-        &'a S: Service<Request<B>>,
-    {
-        println!(
-            "{name}: service {} future {} response {}",
-            size_of::<S>(),
-            size_of::<<&'a S as Service<Request<B>>>::Future>(),
-            size_of::<<&'a S as Service<Request<B>>>::Response>()
-        );
-    }
-
-    #[test]
-    fn sizes_of_the_stack() {
-        println!(
-            "request {} body {} response {}",
-            size_of::<Request<Body>>(),
-            size_of::<Body>(),
-            size_of::<Response<Body>>()
-        );
-        println!("replay {}", size_of::<ReplayBody<Body>>());
-        type L = tower_plugins_layers::balance::Load<tower_plugins_layers::Credentials<Wire>>;
-        sizes::<Wire, Body>("wire");
-        sizes::<L, Body>("load");
-        sizes::<Endpoint, Body>("breaker");
-        type Ba = Balance<Endpoint>;
-        sizes::<Ba, Body>("balance");
-        type At = AttemptTimeout<Ba>;
-        sizes::<At, Body>("attempt_timeout");
-        type Atm = Attempt<At>;
-        sizes::<Atm, ReplayBody<Body>>("attempt");
-        type Re = Retry<Atm>;
-        sizes::<Re, Body>("retry");
-        type Co = Concurrency<Re>;
-        sizes::<Co, Body>("concurrency");
-        type Ra = RateLimit<Co>;
-        sizes::<Ra, Body>("rate_limit");
-        type De = Deadline<Ra>;
-        sizes::<De, Body>("deadline");
-        type Dr = Draining<De>;
-        sizes::<Dr, Body>("drain");
-        sizes::<Stack, Body>("trace");
-    }
 }

@@ -64,7 +64,7 @@ impl ResponseBody {
         if body.size_hint().lower() > allowed {
             return Err(body_too_large(endpoint));
         }
-        Ok(Body::from(Self {
+        Ok(Body::boxed(Self {
             incoming: Some(body),
             hold: Some(hold),
             upload,

@@ -28,8 +28,6 @@ use super::{ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{Address, ConnectionSpec, Protocol};
 
-pub(crate) use self::body::ResponseBody;
-
 /// One endpoint over HTTP, with its connections.
 ///
 /// Connections are opened when a call needs one, within a tokio runtime, and close when the

@@ -26,7 +26,7 @@ struct State {
 impl Upload {
     pub(super) fn of(request: &mut Request<Body>) -> Self {
         let body = request.body_mut();
-        if body.as_full().is_some() || body.is_end_stream() {
+        if body.is_full() || body.is_end_stream() {
             return Self(None);
         }
         let state = Arc::<State>::default();
