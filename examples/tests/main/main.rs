@@ -9,6 +9,7 @@
 
 mod markdown;
 mod source;
+mod tree;
 
 use std::collections::BTreeSet;
 use std::fs;
