@@ -12,7 +12,7 @@
 //! | [`AttemptTimeoutLayer`] | bounds the time of one attempt |
 //! | [`Balance`] | picks an endpoint for each call, by load or in turn |
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
-//! | [`LoadLayer`](balance::LoadLayer) | measures an endpoint for [`Balance`] |
+//! | [`LoadLayer`] | measures an endpoint for [`Balance`] |
 //! | [`CredentialsLayer`] | puts headers on each request that are not printed |
 //!
 //! They stand here in the order in which they are put around a client, the first outermost; each module says

@@ -68,11 +68,11 @@
 //! use tower_plugins::call::Method;
 //!
 //! #[derive(Serialize)]
-//! struct Check<'a> { token: &'a str }
+//! struct Check { token: String }
 //! #[derive(Deserialize)]
 //! struct Verdict { allowed: bool }
 //!
-//! const CHECK: Method<Check<'_>, Verdict> = Method::post("/v1/check").idempotent();
+//! static CHECK: Method<Check, Verdict> = Method::post("/v1/check").idempotent();
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! # let yes = tower::service_fn(|_: Request<Body>| async {
@@ -81,7 +81,7 @@
 //! # let config = Config::new().with(PluginSpec::in_process("auth", "yes")?);
 //! # let plugins = Plugins::builder().service("yes", yes).start(config).await?;
 //! let auth = plugins.plugin("auth");
-//! let verdict = auth.invoke(&CHECK, &Check { token: "t" }).timeout(Duration::from_secs(1)).await?;
+//! let verdict = auth.invoke(&CHECK, &Check { token: "t".into() }).timeout(Duration::from_secs(1)).await?;
 //! assert!(verdict.allowed);
 //! # Ok::<_, tower_plugins::Error>(()) }).unwrap();
 //! ```
