@@ -1,1 +1,25 @@
 //! The examples of `tower-plugins`: run one with `cargo run --example NAME`.
+//!
+//! The Rust in README.md and docs/ is compiled here, as doctests: this crate is not published, so that
+//! no package lacks these files.
+
+/// Each page's Rust is a doctest of the module of its name.
+macro_rules! pages {
+    ($($module:ident: $page:literal)*) => { $(
+        #[cfg(doctest)]
+        #[doc = include_str!($page)]
+        mod $module {}
+    )* };
+}
+
+pages! {
+    readme: "../README.md"
+    architecture: "../docs/architecture.md"
+    config: "../docs/config.md"
+    errors: "../docs/errors.md"
+    layers: "../docs/layers.md"
+    observability: "../docs/observability.md"
+    porting: "../docs/porting.md"
+    reload: "../docs/reload.md"
+    transports: "../docs/transports.md"
+}

@@ -1,4 +1,118 @@
-//! Resilience middleware for tower.
+//! Resilience middleware for tower services over HTTP: any `http::Request` and `http::Response`, in a client
+//! or in a server.
+//!
+//! | layer | what it does |
+//! | --- | --- |
+//! | [`TraceLayer`] | metrics and a span for each call |
+//! | [`DrainLayer`] | counts calls, waits for the last, ends what is left |
+//! | [`DeadlineLayer`] | bounds the time of a whole call, waits, retries and body included |
+//! | [`RateLimitLayer`] | so many calls a second |
+//! | [`ConcurrencyLayer`] | so many calls at once, with a bounded queue |
+//! | [`RetryLayer`] | makes attempts anew, within a budget, of what may be repeated |
+//! | [`AttemptTimeoutLayer`] | bounds the time of one attempt |
+//! | [`Balance`] | picks an endpoint for each call, by load or in turn |
+//! | [`BreakerLayer`] | leaves an endpoint alone that fails |
+//! | [`LoadLayer`] | measures an endpoint for [`Balance`] |
+//! | [`CredentialsLayer`] | puts headers on each request that are not printed |
+//!
+//! They stand here in the order in which they are put around a client, the first outermost; each module says
+//! why. A server takes those that it needs, in the same order.
+//!
+//! ```
+//! use std::time::Duration;
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_plugins_layers::{
+//!     BoxError, ConcurrencyLayer, DeadlineLayer, Drain, DrainLayer, RateLimitLayer, TraceLayer,
+//! };
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let drain = Drain::new();
+//! let mut server = ServiceBuilder::new()
+//!     .layer(TraceLayer::new("greeter"))
+//!     .layer(DrainLayer::new(drain.clone()))
+//!     .layer(DeadlineLayer::new(Duration::from_secs(10)))
+//!     .layer(RateLimitLayer::new(500.0, 50))
+//!     .layer(ConcurrencyLayer::new(100))
+//!     .service(service_fn(|_: Request<Full<Bytes>>| async {
+//!         Ok::<_, BoxError>(Response::new(Full::new(Bytes::from("hello"))))
+//!     }));
+//! let response = server.ready().await?.call(Request::new(Full::default())).await?;
+//! assert_eq!(response.status(), 200);
+//!
+//! drop(response);
+//! drain.close(); // new calls are refused with `Reason::Draining`
+//! drain.drained().await;
+//! # Ok::<_, BoxError>(()) }).unwrap();
+//! ```
+//!
+//! # What all of them keep to
+//!
+//! - Readiness is that of the service inside. What is refused is refused by the call's future, never by
+//!   `poll_ready`, so that nothing is held for a call that may never come.
+//! - State is in the layer value: what one value makes, and clones of it, share one bucket, one bulkhead,
+//!   one circuit. Making the service anew for each request, as axum may, changes nothing.
+//! - A call ends when its response's body ends ([`EndOfStream`]): at the trailers, the end, an error or the
+//!   drop, once. Dropping a call's future gives back all that it held.
+//! - An error is a [`BoxError`]; [`Reason::of`] has the one word for what happened, and [`Refused::wait`] the
+//!   time after which another call has a chance. [`Unsent`] is the error of a request that was provably
+//!   never processed.
+//! - A [`CallContext`] in the request's extensions tells layers further in of the deadline and the attempt. Each
+//!   layer works without it.
+//!
+//! # Two call forms
+//!
+//! Each layer's service `X<S>` is a [`Service`](tower_service::Service) twice, as `File` and `&File` both are
+//! [`Read`](std::io::Read):
+//!
+//! - `X<S>` where `S: Service` is what `ServiceBuilder`, axum and tonic compose. Layers that may have to wait before
+//!   they call, or call more than once, ask for `S: Clone`.
+//! - `&X<S>` where `&S: Service` is for whoever holds a stack and shares it: a call clones no service, and its
+//!   future borrows the stack. It takes an innermost service that can be called by reference.
+//!
+//! ```
+//! use std::future::{Ready, ready};
+//! use std::task::{Context, Poll};
+//! use http::{Request, Response};
+//! use tower::Layer;
+//! use tower_plugins_layers::{BoxError, ConcurrencyLayer};
+//! use tower_service::Service;
+//!
+//! /// Not even `Clone`.
+//! struct Hello;
+//!
+//! impl Service<Request<String>> for &Hello {
+//!     type Response = Response<String>;
+//!     type Error = BoxError;
+//!     type Future = Ready<Result<Response<String>, BoxError>>;
+//!
+//!     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+//!         Poll::Ready(Ok(()))
+//!     }
+//!
+//!     fn call(&mut self, request: Request<String>) -> Self::Future {
+//!         ready(Ok(Response::new(format!("hello, {}", request.body()))))
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let stack = ConcurrencyLayer::new(2).layer(Hello);
+//! let response = (&stack).call(Request::new("tower".to_owned())).await?;
+//! assert_eq!(response.status(), 200);
+//! # Ok::<_, BoxError>(()) }).unwrap();
+//! ```
+//!
+//! # Features
+//!
+//! All are off by default.
+//!
+//! | feature | |
+//! | --- | --- |
+//! | `metrics` | [`TraceLayer`] records metrics through the `metrics` facade |
+//! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens |
+//! | `test-util` | the contract that every layer keeps, as tests for layers of your own: `contract!(name, layer)` |
 
 pub mod attempt_timeout;
 pub mod balance;

@@ -17,7 +17,7 @@ use crate::config::ConfigError;
 /// also stands in metrics and spans. Causes are in the [`source`](StdError::source) chain, which is
 /// for people and not a promise. With the feature `grpc` a `tonic::Status` stands in that chain, so
 /// that a generated client sees the code of the table below.
-#[doc = include_str!("../../../docs/errors.md")]
+#[doc = include_str!("error.md")]
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -381,7 +381,12 @@ mod tests {
             ("other", Kind::Other),
         ];
         let reasons = Reason::ALL.map(|reason| (reason.as_str(), Kind::Refused(reason)));
-        let docs = include_str!("../../../docs/errors.md");
+        let docs = include_str!("error.md");
+        // A package has no docs/: the page is here once more, for docs.rs.
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+        if let Ok(page) = std::fs::read_to_string(page) {
+            assert_eq!(docs, page, "src/error.md is to be a copy of docs/errors.md");
+        }
         for (name, kind) in kinds.into_iter().chain(reasons) {
             let Row(http, grpc, retryable, blame) = kind.row();
             let retryable = if retryable { "yes" } else { "no" };

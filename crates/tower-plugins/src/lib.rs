@@ -1,4 +1,124 @@
-//! A plugin system for Rust: each plugin a `tower::Service`, the whole graph swapped in place.
+//! Plugins as tower services: read from a config, and replaced as one graph when it changes.
+//!
+//! A plugin is something that answers HTTP requests: a service on a TCP port or behind a Unix socket, or
+//! a tower service of this program. [`Plugins`] is the running set of them, and [`Plugin`] the handle to one:
+//! a [`Service`](tower_service::Service) that is cheap to clone, always ready, and good for every later
+//! config.
+//!
+//! ```text
+//!   plugin.invoke(&CHECK, &req)     plugin.call(request)     axum: route_service("/x", plugin.into_route())
+//!                └────────────────────────┬───────────────────────────────┘
+//!                                         ▼        one lookup in the graph that serves now
+//!   trace ▸ drain ▸ deadline ▸ rate_limit ▸ concurrency ▸ retry ▸ attempt_timeout ▸ balance
+//!                                                                                      │ each attempt picks anew
+//!                                         ┌────────────────────────────────────────────┘
+//!                                         ▼
+//!                     breaker ▸ load ▸ credentials ▸ transport ─► http/1.1 · http/2 · unix · in-process
+//! ```
+//!
+//! A call ends when its response's body ends: until then it keeps what it found, and a drain waits for it.
+//!
+//! ```text
+//!   file changed, or Plugins::reload(config)
+//!     plan      keep · restack · replace · add · remove     ┐ any error: the old graph serves on,
+//!     build     only what is new                            ┘ and Plugins::status says why
+//!     publish   one store: every later call sees all of it, and no call sees a mix
+//!     retire    what left: its last call ends, or drain_timeout ─► cancel
+//! ```
+//!
+//! # A config in code, and a call
+//!
+//! From a file it is [`Builder::watch`], which reloads it whenever it changes, or
+//! [`Config::from_file`](config::Config::from_file).
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::{ServiceExt, service_fn};
+//! use tower_plugins::config::{Config, PluginSpec};
+//! use tower_plugins::{Body, Plugins};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let hello = service_fn(|_: Request<Body>| async {
+//!     Ok::<_, std::io::Error>(Response::new(Body::from("hello")))
+//! });
+//! let mut config = Config::new().with(PluginSpec::in_process("greeter", "hello")?);
+//! let plugins = Plugins::builder().service("hello", hello).start(config.clone()).await?;
+//!
+//! let greeter = plugins.plugin("greeter");
+//! let response = greeter.clone().oneshot(Request::new(Body::empty())).await?;
+//! assert_eq!(response.status(), 200);
+//!
+//! config.plugins.clear();
+//! println!("{}", plugins.reload(config).await?); // generation 2: remove greeter
+//! let error = greeter.oneshot(Request::new(Body::empty())).await.unwrap_err();
+//! assert!(error.is_not_found());
+//! # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
+//!
+//! # A typed call
+//!
+//! A [`Method`](call::Method) says once what is called and how it is encoded; [`Plugin::invoke`] calls it.
+//!
+//! ```
+//! # use http::{Request, Response};
+//! # use tower_plugins::{Body, config::{Config, PluginSpec}};
+//! use std::time::Duration;
+//! use serde::{Deserialize, Serialize};
+//! use tower_plugins::Plugins;
+//! use tower_plugins::call::Method;
+//!
+//! #[derive(Serialize)]
+//! struct Check { token: String }
+//! #[derive(Deserialize)]
+//! struct Verdict { allowed: bool }
+//!
+//! static CHECK: Method<Check, Verdict> = Method::post("/v1/check").idempotent();
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! # let yes = tower::service_fn(|_: Request<Body>| async {
+//! #     Ok::<_, std::io::Error>(Response::new(Body::from(r#"{ "allowed": true }"#)))
+//! # });
+//! # let config = Config::new().with(PluginSpec::in_process("auth", "yes")?);
+//! # let plugins = Plugins::builder().service("yes", yes).start(config).await?;
+//! let auth = plugins.plugin("auth");
+//! let verdict = auth.invoke(&CHECK, &Check { token: "t".into() }).timeout(Duration::from_secs(1)).await?;
+//! assert!(verdict.allowed);
+//! # Ok::<_, tower_plugins::Error>(()) }).unwrap();
+//! ```
+//!
+//! # Inside an axum program
+//!
+//! [`Plugin::into_route`] answers an [`Error`] with the status that its table has for it.
+//!
+//! ```
+//! # use http::{Request, Response};
+//! # use tower_plugins::{Body, Plugins, config::{Config, PluginSpec}};
+//! use tower::ServiceExt;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! # let plugins = Plugins::builder().start(Config::default()).await?;
+//! let app: axum::Router = axum::Router::new()
+//!     .route_service("/auth/{*rest}", plugins.plugin("auth").into_route());
+//!
+//! // `auth` is not in the config.
+//! let response = app.oneshot(Request::get("/auth/check").body(axum::body::Body::empty())?).await?;
+//! assert_eq!(response.status(), 404);
+//! # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | |
+//! | --- | --- | --- |
+//! | `http` | yes | HTTP/1.1 and HTTP/2 over TCP and Unix sockets; without it there are in-process services only |
+//! | `watch` | yes | watches the config file and reloads it in place |
+//! | `grpc` | | a `tonic::Status` stands in the source chain of each [`Error`], so that generated clients see the right code |
+//!
+//! # More
+//!
+//! The repository's `docs/` has a page for each question: the architecture, every key of the config, what a
+//! reload guarantees, layers, transports, errors, metrics and spans. The layers are a crate of their own,
+//! `tower-plugins-layers`, for other tower stacks.
 
 pub mod call;
 pub mod config;

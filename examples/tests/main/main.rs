@@ -9,10 +9,13 @@
 
 mod markdown;
 mod source;
+mod tree;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use tower_plugins::config::{Config, Format};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -91,6 +94,32 @@ fn every_example_is_documented() {
         })
         .collect();
     assert_none(&complaints);
+}
+
+#[test]
+fn every_config_in_the_docs_is_accepted() {
+    let formats = [
+        ("yaml", Format::Yaml),
+        ("json", Format::Json),
+        ("toml", Format::Toml),
+    ];
+    let mut complaints = Vec::new();
+    let mut samples = 0;
+    for (page, text) in pages() {
+        for block in text.split("\n```").skip(1) {
+            let Some((language, sample)) = block.split_once('\n') else {
+                continue;
+            };
+            for (_, format) in formats.iter().filter(|(name, _)| *name == language) {
+                samples += 1;
+                if let Err(error) = Config::parse(sample, *format) {
+                    complaints.push(format!("{}: {error}\n{sample}", page.display()));
+                }
+            }
+        }
+    }
+    assert_none(&complaints);
+    assert!(samples > 3);
 }
 
 #[test]
