@@ -53,14 +53,15 @@ pub(crate) fn instructions(
 }
 
 /// What callgrind runs.
-pub(crate) fn run_counted(variants: &[Variant], name: &str) -> Result {
+pub(crate) fn run_counted(variants: &[Variant], name: &str, calls: Option<u64>) -> Result {
     let mut variants = variants.iter();
     let variant = variants
         .find(|variant| variant.name == name)
         .ok_or_else(|| format!("there is no variant {name}"))?;
-    let Calls::Counted(calls) = variant.calls else {
+    let Calls::Counted(usual) = variant.calls else {
         return Err(format!("{name} is not counted").into());
     };
+    let calls = calls.unwrap_or(usual);
     let mut run = (variant.make)()?;
     crate::harness::uncounted(|| {
         // The first calls connect, register and calibrate.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Runtime};
 
@@ -287,4 +288,12 @@ fn median(sorted: &[f64]) -> Option<f64> {
 #[expect(clippy::cast_precision_loss, reason = "counts of calls are small")]
 pub(crate) const fn as_float(count: u64) -> f64 {
     count as f64
+}
+
+/// Keeps this thread, and those that it starts, on one CPU, if the machine has it.
+pub(crate) fn pin(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    // On a machine with one CPU there is nothing to choose.
+    let _ = sched_setaffinity(None, &set);
 }

@@ -69,7 +69,12 @@ fn run(options: &Options) -> Result {
         // What the bench starts of itself: the server of `loopback`, and the loop that is counted.
         [server::COMMAND, wire] => return server::serve(wire),
         [callgrind::COMMAND, group, variant] => {
-            return callgrind::run_counted(&find(group)?.variants(), variant);
+            return callgrind::run_counted(&find(group)?.variants(), variant, None);
+        }
+        // By hand, under a sampling profiler, which needs more calls.
+        [callgrind::COMMAND, group, variant, calls] => {
+            let calls = Some(calls.parse()?);
+            return callgrind::run_counted(&find(group)?.variants(), variant, calls);
         }
         [name] => std::slice::from_ref(find(name)?),
         _ => return Err(USAGE.into()),

@@ -4,6 +4,7 @@ mod contention;
 mod forms;
 mod full;
 mod inproc;
+mod loopback;
 
 use crate::harness::Variant;
 
@@ -23,4 +24,4 @@ impl Group {
     }
 }
 
-pub(crate) const GROUPS: &[Group] = &[inproc::GROUP, contention::GROUP];
+pub(crate) const GROUPS: &[Group] = &[inproc::GROUP, contention::GROUP, loopback::GROUP];
