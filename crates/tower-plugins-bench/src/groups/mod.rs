@@ -5,6 +5,7 @@ mod forms;
 mod full;
 mod inproc;
 mod loopback;
+mod reload;
 
 use crate::harness::Variant;
 
@@ -24,4 +25,9 @@ impl Group {
     }
 }
 
-pub(crate) const GROUPS: &[Group] = &[inproc::GROUP, contention::GROUP, loopback::GROUP];
+pub(crate) const GROUPS: &[Group] = &[
+    inproc::GROUP,
+    contention::GROUP,
+    loopback::GROUP,
+    reload::GROUP,
+];
