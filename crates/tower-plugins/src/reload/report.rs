@@ -90,7 +90,7 @@ impl Retirement {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// How each node ended.
+    /// How each node ended, those that were on their way out already among them.
     pub retired: Vec<Retired>,
     /// How long it took.
     pub elapsed: Duration,
