@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::{Drain, EndOfStream, OnEnd};
 use tower_service::Service;
@@ -97,9 +98,11 @@ impl Node {
         Box::pin(async move {
             let response = (&self.stack).call(request).await;
             match response {
-                Ok(response) => Ok(
-                    response.map(|body| Body::new(EndOfStream::new(body, Hold { _node: self })))
-                ),
+                Ok(response) => Ok(response.map(|body| {
+                    let name = Arc::clone(&self.name);
+                    let body = EndOfStream::new(body, Hold { _node: self });
+                    Body::new(body.map_err(move |error| Error::from_body(error).of_plugin(&name)))
+                })),
                 Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
             }
         })
