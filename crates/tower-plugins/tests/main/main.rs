@@ -7,4 +7,6 @@
 )]
 
 mod config;
+mod reload;
+mod support;
 mod transport;
