@@ -4,6 +4,6 @@ mod codec;
 mod invoke;
 mod method;
 
-pub use self::codec::{Codec, Envelope, Json};
+pub use self::codec::{Codec, DecodeError, Envelope, Json};
 pub use self::invoke::Invoke;
 pub use self::method::Method;
