@@ -6,7 +6,9 @@
     reason = "a failed test may panic"
 )]
 
+mod call;
 mod config;
+mod panic;
 mod reload;
 mod support;
 mod transport;
