@@ -8,6 +8,7 @@
 
 mod call;
 mod config;
+mod embed;
 mod panic;
 mod reload;
 mod support;

@@ -12,7 +12,9 @@ use tower_plugins::config::{Config, Format};
 use tower_plugins::{Body, Error, Plugin, Plugins};
 use tower_service::Service;
 
-pub(crate) use crate::transport::server::{Server, Socket, channel, data, echo, get, read, within};
+pub(crate) use crate::transport::server::{
+    Server, Socket, channel, data, echo, get, post, read, within,
+};
 
 /// The config that `yaml` says.
 pub(crate) fn config(yaml: &str) -> Config {
