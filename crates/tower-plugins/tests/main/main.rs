@@ -10,6 +10,7 @@ mod call;
 mod config;
 mod embed;
 mod panic;
+mod plan;
 mod reload;
 mod support;
 mod transport;

@@ -66,7 +66,7 @@ async fn a_file_that_is_broken_is_refused_and_the_plugins_serve_on() {
         (nobody, &["`two`", "nobody", "Plugins::builder()"]),
     ] {
         tokio::join!(watched.refuses(words), async {
-            replace(&watched.path, text)
+            replace(&watched.path, text);
         });
         assert_eq!(watched.plugins.names(), ["one"]);
     }
@@ -80,7 +80,7 @@ async fn a_file_that_is_broken_is_refused_and_the_plugins_serve_on() {
 async fn a_file_that_is_put_back_as_it_was_clears_the_error() {
     let watched = Watched::start().await;
     tokio::join!(watched.refuses(&["is empty"]), async {
-        replace(&watched.path, "")
+        replace(&watched.path, "");
     });
     replace(&watched.path, ONE);
     let status = watched.until(|status| status.last_error.is_none()).await;
