@@ -128,10 +128,16 @@ impl Error {
     #[cfg(feature = "grpc")]
     fn with_source(mut self, source: Option<BoxError>) -> Self {
         let Row(_, code, ..) = self.0.kind.row();
-        let message = match &source {
-            Some(source) => format!("{}: {source}", self.0.kind.message()),
-            None => self.0.kind.message().into_owned(),
-        };
+        let mut message = self.0.kind.message().into_owned();
+        if let Some(source) = &source {
+            let cause = source.to_string();
+            // A refusal says what its kind says, and more.
+            message = if cause.starts_with(&message) {
+                cause
+            } else {
+                format!("{message}: {cause}")
+            };
+        }
         let mut status = tonic::Status::new(tonic::Code::from_i32(code), message);
         if let Some(source) = source {
             status.set_source(Arc::from(source));
