@@ -473,31 +473,6 @@ async fn a_plugin_that_cannot_be_reached_says_where_it_should_be() {
     );
 }
 
-#[tokio::test]
-async fn priority_reaches_the_service() {
-    let seen = Arc::new(Mutex::new(None));
-    let for_service = Arc::clone(&seen);
-    let service = tower::service_fn(move |request: http::Request<Body>| {
-        let context = tower_plugins_layers::CallContext::of(&request).unwrap();
-        *for_service.lock().unwrap() = Some(context.priority());
-        async { Ok::<_, std::convert::Infallible>(Response::new(Body::empty())) }
-    });
-    let plugins = Plugins::builder()
-        .service("s", service)
-        .start(config(
-            "plugins: { p: { transport: in-process, endpoint: s } }",
-        ))
-        .await
-        .unwrap();
-    plugins
-        .plugin("p")
-        .invoke(&PING, &())
-        .priority(7)
-        .await
-        .unwrap();
-    assert_eq!(*seen.lock().unwrap(), Some(7));
-}
-
 /// A codec of a user's own.
 #[derive(Clone, Copy, Debug)]
 struct Upper;

@@ -198,3 +198,48 @@ async fn a_drain_timeout_longer_than_the_clock_is_none() {
     assert_eq!(retired.len(), 1);
     assert_eq!(retired[0].cancelled, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_open_bodies_end_whole_on_the_node_they_began_on() {
+    let (shelf, plugins) = start("1h").await;
+    let p = plugins.plugin("p");
+    let mut open = Vec::new();
+    for _ in 0..1_000 {
+        let (frames, body) = channel();
+        shelf.put(body);
+        open.push((frames, call(&p, get("/")).await.unwrap()));
+    }
+    let report = plugins.reload(config(&with("1h", 2))).await.unwrap();
+    let retirement = tokio::spawn(report.retirement.wait());
+    let last = open.pop().unwrap();
+    for (frames, response) in open {
+        for word in ["to ", "the ", "end"] {
+            frames.send(data(word)).unwrap();
+        }
+        drop(frames);
+        assert_eq!(read(response).await, "to the end");
+    }
+    advance(SECOND).await;
+    assert!(!retirement.is_finished(), "one is left");
+    drop(last.0);
+    assert_eq!(read(last.1).await, "");
+    let retired = retirement.await.unwrap();
+    assert_eq!((retired[0].cancelled, retired[0].elapsed), (0, SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_lets_go_of_everything_at_once() {
+    let (shelf, plugins) = start("1h").await;
+    let p = plugins.plugin("p");
+    let (frames, body) = channel();
+    shelf.put(body);
+    let response = call(&p, get("/")).await.unwrap();
+    let report = plugins.reload(config(&with("1h", 2))).await.unwrap();
+    drop(response);
+    assert!(frames.is_closed());
+    let retired = report.retirement.wait().await;
+    assert_eq!(
+        (retired[0].cancelled, retired[0].elapsed),
+        (0, Duration::ZERO)
+    );
+}

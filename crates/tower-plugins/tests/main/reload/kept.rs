@@ -228,3 +228,50 @@ async fn a_breaker_stays_open_by_its_address() {
     plugins.reload(at(&[one_url], breaker)).await.unwrap();
     assert_eq!(call(&p, get("/")).await.unwrap().status(), 200);
 }
+
+#[tokio::test]
+async fn a_body_that_breaks_is_the_plugins_failure_and_one_that_is_dropped_is_not() {
+    let shelf = Shelf::default();
+    let plugins = shelf
+        .start("plugins: { p: { transport: in-process, endpoint: shelf, circuit_breaker: { failure_threshold: 1 } } }")
+        .await;
+    let p = plugins.plugin("p");
+    for _ in 0..5 {
+        let (_frames, body) = channel();
+        shelf.put(body);
+        drop(call(&p, get("/")).await.unwrap());
+    }
+    assert_eq!(text(&p, get("/")).await.unwrap(), "hello");
+    let broken = futures_util::stream::iter([Err::<http_body::Frame<bytes::Bytes>, _>(
+        std::io::Error::other("gone"),
+    )]);
+    shelf.put(Body::new(http_body_util::StreamBody::new(broken)));
+    let response = call(&p, get("/")).await.unwrap();
+    assert!(
+        http_body_util::BodyExt::collect(response.into_body())
+            .await
+            .is_err()
+    );
+    let error = text(&p, get("/")).await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::BreakerOpen));
+}
+
+#[tokio::test]
+async fn a_failure_in_the_trailers_counts() {
+    let shelf = Shelf::default();
+    let plugins = shelf
+        .start("plugins: { p: { transport: in-process, endpoint: shelf, circuit_breaker: { failure_threshold: 1 } } }")
+        .await;
+    let p = plugins.plugin("p");
+    let (frames, body) = channel();
+    shelf.put(body);
+    let trailers = http::HeaderMap::from_iter([(
+        http::HeaderName::from_static("grpc-status"),
+        http::HeaderValue::from_static("14"),
+    )]);
+    frames.send(http_body::Frame::trailers(trailers)).unwrap();
+    drop(frames);
+    read(call(&p, get("/")).await.unwrap()).await;
+    let error = text(&p, get("/")).await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::BreakerOpen));
+}
