@@ -71,12 +71,11 @@ impl CallContext {
         let extensions = request.extensions_mut();
         if extensions.is_empty()
             && let Some(mut spare) = SPARE.with_borrow_mut(Vec::pop)
+            && let Some(context) = spare.get_mut::<Self>()
         {
-            if let Some(context) = spare.get_mut::<Self>() {
-                *context = self;
-                *extensions = spare;
-                return;
-            }
+            *context = self;
+            *extensions = spare;
+            return;
         }
         extensions.insert(self);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tower_plugins_layers::{BoxError, Reason, Refused, Unsent};
+use tower_plugins_layers::{BoxError, Reason, Refused, ReplayBody, Unsent};
 
 use crate::Body;
 use crate::config::ConfigError;
@@ -128,10 +128,16 @@ impl Error {
     #[cfg(feature = "grpc")]
     fn with_source(mut self, source: Option<BoxError>) -> Self {
         let Row(_, code, ..) = self.0.kind.row();
-        let message = match &source {
-            Some(source) => format!("{}: {source}", self.0.kind.message()),
-            None => self.0.kind.message().into_owned(),
-        };
+        let mut message = self.0.kind.message().into_owned();
+        if let Some(source) = &source {
+            let cause = source.to_string();
+            // A refusal says what its kind says, and more.
+            message = if cause.starts_with(&message) {
+                cause
+            } else {
+                format!("{message}: {cause}")
+            };
+        }
         let mut status = tonic::Status::new(tonic::Code::from_i32(code), message);
         if let Some(source) = source {
             status.set_source(Arc::from(source));
@@ -149,7 +155,7 @@ impl Error {
     /// The error of a call that went through the stack.
     pub(crate) fn from_stack(error: BoxError) -> Self {
         // What was not sent will not be: the request need not be carried along.
-        let error = match Unsent::<Body>::recover(error) {
+        let error = match Unsent::<ReplayBody<Body>>::recover(error) {
             Ok((_, cause)) => cause,
             Err(error) => error,
         };

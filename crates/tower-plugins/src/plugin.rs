@@ -51,7 +51,7 @@ impl Plugin {
     }
 
     /// Makes a typed call: await it as it is, or set a timeout, headers and more before.
-    pub fn invoke<'a, Req, Res, C>(
+    pub fn invoke<'a, Req: ?Sized, Res, C>(
         &'a self,
         method: &'a Method<Req, Res, C>,
         request: &'a Req,

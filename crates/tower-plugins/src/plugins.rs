@@ -120,7 +120,7 @@ impl Plugins {
     }
 
     /// Refuses new calls, lets those under way finish within `timeout` and their plugins' drain
-    /// timeouts, and cancels the rest.
+    /// timeouts, and cancels the rest. So ends what earlier reloads took out of the graph.
     ///
     /// # Errors
     /// When the set is shut down already.

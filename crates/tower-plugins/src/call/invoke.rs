@@ -76,12 +76,14 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
     }
 
     /// Names the request, in the header `x-request-id`.
-    pub fn request_id(self, id: &str) -> Self {
+    pub fn request_id(mut self, id: &str) -> Self {
+        self.headers.remove("x-request-id");
         self.header("x-request-id", id)
     }
 
     /// Sets the header `idempotency-key`, and with it says that the call may be repeated.
-    pub fn idempotency_key(self, key: &str) -> Self {
+    pub fn idempotency_key(mut self, key: &str) -> Self {
+        self.headers.remove("idempotency-key");
         self.header("idempotency-key", key)
     }
 
@@ -104,9 +106,14 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
         if let Some(error) = self.invalid.take() {
             return Err(error);
         }
+        let path = self.method.path();
+        // Without the slash it would be a host.
+        if !path.starts_with('/') {
+            return Err(format!("the method's path must begin with /, and is {path:?}").into());
+        }
         let mut request = Request::builder()
             .method(self.method.http_method().clone())
-            .uri(http::Uri::try_from(self.method.path())?)
+            .uri(http::Uri::try_from(path)?)
             .body(Body::empty())?;
         *request.headers_mut() = std::mem::take(&mut self.headers);
         self.method

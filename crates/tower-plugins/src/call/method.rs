@@ -14,7 +14,7 @@ use super::{Codec, Json};
 /// #[derive(Deserialize)]
 /// struct Verdict { allowed: bool }
 ///
-/// const CHECK: Method<Check, Verdict> = Method::post("/v1/check").idempotent();
+/// static CHECK: Method<Check, Verdict> = Method::post("/v1/check").idempotent();
 /// # assert_eq!(CHECK.path(), "/v1/check");
 /// ```
 pub struct Method<Req: ?Sized, Res, C = Json> {

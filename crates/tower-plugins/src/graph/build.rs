@@ -35,3 +35,82 @@ impl Graph {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use http::{Request, Response};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Body;
+    use crate::config::{Config, PluginSpec};
+    use crate::transport::InProcess;
+
+    /// Plugins `0` to `3`, each absent or of one of three policies over one of two upstreams.
+    fn any_config() -> impl Strategy<Value = Config> {
+        let spec = proptest::option::of((0..3_u64, prop::sample::select(vec!["x", "y"])));
+        proptest::collection::vec(spec, 4).prop_map(|specs| {
+            let mut config = Config::new();
+            for (name, spec) in specs.into_iter().enumerate() {
+                let Some((drain, service)) = spec else {
+                    continue;
+                };
+                let mut spec = PluginSpec::in_process(&name.to_string(), service).unwrap();
+                spec.policy.drain_timeout = Duration::from_secs(drain);
+                config.insert(spec);
+            }
+            config
+        })
+    }
+
+    fn services() -> Services {
+        let mut services = Services::default();
+        for name in ["x", "y"] {
+            let service = tower::service_fn(|_: Request<Body>| async {
+                Ok::<_, Infallible>(Response::new(Body::empty()))
+            });
+            services.insert(InProcess::new(name, service));
+        }
+        services
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_equal_is_the_same_object_and_what_is_not_is_another(
+            configs in proptest::collection::vec(any_config(), 2..6),
+        ) {
+            let services = services();
+            let (mut config, mut graph) = (Config::new(), Graph::default());
+            for next in configs {
+                let plan = Plan::between(&config, &next);
+                let new = graph.rebuild(&plan, &services).unwrap();
+                prop_assert_eq!(new.nodes().count(), next.plugins.len());
+                prop_assert_eq!(new.generation(), graph.generation().next());
+                for (name, node) in new.nodes() {
+                    prop_assert_eq!(node.spec(), &next.plugins[name]);
+                    let old = graph.node(name.as_str());
+                    let same = old.is_some_and(|old| Arc::ptr_eq(old, node));
+                    prop_assert_eq!(same, plan.changes()[name] == Change::Keep);
+                }
+                (config, graph) = (next, new);
+            }
+        }
+
+        #[test]
+        fn a_build_that_fails_changes_nothing(a in any_config(), b in any_config()) {
+            let services = services();
+            let old = Graph::default();
+            let old = old.rebuild(&Plan::between(&Config::new(), &a), &services).unwrap();
+            let before: Vec<_> = old.nodes().map(|(_, node)| Arc::clone(node)).collect();
+            let bad = b.with(PluginSpec::in_process("9", "nobody").unwrap());
+            prop_assert!(old.rebuild(&Plan::between(&a, &bad), &services).is_err());
+            for node in &before {
+                // The graph and this test: what was built is dropped.
+                prop_assert_eq!(Arc::strong_count(node), 2);
+            }
+        }
+    }
+}

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::PluginName;
 use crate::node::Node;
@@ -26,18 +27,17 @@ pub struct Retired {
     pub elapsed: Duration,
 }
 
-/// Waits for the last call on `node`, for its drain timeout or until `limit` at the most, then
-/// cancels what is left.
+/// Waits for the last call on `node`, for its drain timeout or until the set's `limit`, which may be
+/// set later, at the most; then cancels what is left.
 ///
 /// The wait begins when the caller has let go of the graph, and ends by a notification from the
 /// last holder of the node.
-pub(crate) async fn retire(node: Arc<Node>, limit: Option<Instant>) -> Retired {
+pub(crate) async fn retire(node: Arc<Node>, limit: watch::Receiver<Option<Instant>>) -> Retired {
     let start = Instant::now();
     let plugin = node.spec().name.clone();
     let drain = node.drain().clone();
     let gone = node.gone();
-    let deadline = start + node.spec().policy.drain_timeout;
-    let deadline = limit.map_or(deadline, |limit| limit.min(deadline));
+    let deadline = start.checked_add(node.spec().policy.drain_timeout);
     drop(node);
     let mut retired = Retired {
         plugin,
@@ -45,7 +45,13 @@ pub(crate) async fn retire(node: Arc<Node>, limit: Option<Instant>) -> Retired {
         remaining: 0,
         elapsed: Duration::ZERO,
     };
-    if timeout_at(deadline, gone.cancelled()).await.is_err() {
+    let drained = tokio::select! {
+        biased;
+        () = gone.cancelled() => true,
+        () = until(deadline) => false,
+        () = set(limit) => false,
+    };
+    if !drained {
         retired.cancelled = drain.cancel();
         if timeout(CANCEL_GRACE, gone.cancelled()).await.is_err() {
             retired.remaining = drain.active();
@@ -53,4 +59,21 @@ pub(crate) async fn retire(node: Arc<Node>, limit: Option<Instant>) -> Retired {
     }
     retired.elapsed = start.elapsed();
     retired
+}
+
+/// A time too far for the clock never comes.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until there is a limit, and then for it.
+async fn set(mut limit: watch::Receiver<Option<Instant>>) {
+    let time = limit
+        .wait_for(Option::is_some)
+        .await
+        .map_or(None, |time| *time);
+    until(time).await;
 }

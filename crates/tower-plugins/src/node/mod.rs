@@ -1,5 +1,6 @@
 //! One plugin as it runs: its spec, its stack of layers, and the parts under them.
 
+mod body;
 mod endpoint;
 mod parts;
 mod stack;
@@ -12,9 +13,10 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tower_plugins_layers::{Drain, EndOfStream, OnEnd};
+use tower_plugins_layers::Drain;
 use tower_service::Service;
 
+use self::body::CallBody;
 use self::parts::Parts;
 use self::stack::Stack;
 use crate::Body;
@@ -96,10 +98,7 @@ impl Node {
         Box::pin(async move {
             let response = (&self.stack).call(request).await;
             match response {
-                Ok(response) => {
-                    Ok(response
-                        .map(|body| Body::boxed(EndOfStream::new(body, Hold { _node: self }))))
-                }
+                Ok(response) => Ok(response.map(|body| Body::boxed(CallBody::new(body, self)))),
                 Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
             }
         })
@@ -114,10 +113,3 @@ impl fmt::Debug for Node {
             .finish_non_exhaustive()
     }
 }
-
-/// Keeps a node until the response's body has ended.
-struct Hold {
-    _node: Arc<Node>,
-}
-
-impl OnEnd for Hold {}

@@ -56,6 +56,7 @@ impl Reloader {
             config: Config::default(),
             status,
             retiring: JoinSet::new(),
+            limit: status_channel::Sender::new(None),
         };
         let task = tokio::spawn(task.run(inbox)).abort_handle();
         Self {
@@ -116,6 +117,8 @@ struct Task {
     config: Config,
     status: status_channel::Sender<ReloadStatus>,
     retiring: JoinSet<Retired>,
+    /// When every drain is over, whatever its own timeout: known once the set shuts down.
+    limit: status_channel::Sender<Option<Instant>>,
 }
 
 impl Task {
@@ -133,9 +136,11 @@ impl Task {
                     Some(Command::Shutdown { timeout, reply }) => {
                         inbox.close();
                         let _ = reply.send(self.shut_down(timeout).await);
+                        // What is still in the queue finds the set shut down.
+                        return;
                     }
                 },
-                Some(retired) = self.retiring.join_next() => self.retired(retired.ok()),
+                Some(retired) = self.retiring.join_next() => self.retired(retired.ok().as_ref()),
             }
         }
     }
@@ -168,7 +173,7 @@ impl Task {
         let published = Instant::now();
         self.config = config;
         let mut report = ReloadReport::new(generation, plan, [begun, planned, built, published]);
-        report.retirement = self.retire(&old, None);
+        report.retirement = self.retire(&old);
         let plugins = self.config.plugins.len();
         self.status
             .send_modify(|status| status.applied(generation, plugins));
@@ -182,14 +187,14 @@ impl Task {
     }
 
     /// Lets every node that is in `old` and no longer in the graph come to its end.
-    fn retire(&mut self, old: &Arc<Graph>, limit: Option<Instant>) -> Retirement {
+    fn retire(&mut self, old: &Arc<Graph>) -> Retirement {
         let new = self.cell.load();
         let left =
             |name, node: &Arc<Node>| !new.node(name).is_some_and(|new| Arc::ptr_eq(new, node));
         let mut outcomes = Vec::new();
         for (_, node) in old.nodes().filter(|(name, node)| left(name.as_str(), node)) {
             let (sender, receiver) = oneshot::channel();
-            let retired = retire(Arc::clone(node), limit);
+            let retired = retire(Arc::clone(node), self.limit.subscribe());
             self.retiring.spawn(async move {
                 let retired = retired.await;
                 let _ = sender.send(retired.clone());
@@ -202,8 +207,8 @@ impl Task {
         Retirement::new(outcomes)
     }
 
-    fn retired(&self, retired: Option<Retired>) {
-        if let Some(retired) = retired.as_ref().filter(|retired| retired.cancelled > 0) {
+    fn retired(&self, retired: Option<&Retired>) {
+        if let Some(retired) = retired.filter(|retired| retired.cancelled > 0) {
             tracing::warn!(
                 plugin.name = %retired.plugin,
                 cancelled = retired.cancelled,
@@ -219,14 +224,17 @@ impl Task {
 
     async fn shut_down(&mut self, timeout: Duration) -> ShutdownReport {
         let begun = Instant::now();
-        let limit = begun.checked_add(timeout);
+        self.limit.send_replace(begun.checked_add(timeout));
         let old = self.cell.publish(self.cell.load().shut_down());
-        let retirement = self.retire(&old, limit);
+        // Their ends come with those of the nodes that left before.
+        drop(self.retire(&old));
         drop(old);
         self.config = Config::default();
-        let retired = retirement.wait().await;
-        while let Some(retired) = self.retiring.join_next().await {
-            self.retired(retired.ok());
+        let mut retired = Vec::with_capacity(self.retiring.len());
+        while let Some(ended) = self.retiring.join_next().await {
+            let ended = ended.ok();
+            self.retired(ended.as_ref());
+            retired.extend(ended);
         }
         self.status
             .send_modify(|status| status.shut_down(self.cell.load().generation()));

@@ -90,7 +90,7 @@ impl Retirement {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// How each node ended.
+    /// How each node ended, those that were on their way out already among them.
     pub retired: Vec<Retired>,
     /// How long it took.
     pub elapsed: Duration,
@@ -144,8 +144,36 @@ pub(super) fn with_causes(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        if !is_status(cause) {
+            text = format!("{text}: {cause}");
+        }
         source = cause.source();
     }
     text
+}
+
+/// Whether `cause` stands in the chain for gRPC clients only, and says what its neighbours say.
+fn is_status(cause: &(dyn StdError + 'static)) -> bool {
+    #[cfg(feature = "grpc")]
+    return cause.is::<tonic::Status>();
+    #[cfg(not(feature = "grpc"))]
+    return {
+        let _ = cause;
+        false
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn what_is_logged_says_each_thing_once() {
+        let error = Error::caused_by(Kind::Config, "no service `s`").of_plugin(&"p".into());
+        assert_eq!(
+            with_causes(&error),
+            "plugin `p`: the config was refused: no service `s`"
+        );
+    }
 }

@@ -241,15 +241,17 @@ where
         }
     }
 
+    // A panic here leaves it unknown; the next frame tells.
     fn is_end_stream(&self) -> bool {
         self.body
             .as_ref()
-            .is_none_or(http_body::Body::is_end_stream)
+            .is_none_or(|body| unpanicked(&self.name, || body.is_end_stream()).unwrap_or_default())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
+        self.body.as_ref().map_or_else(
+            || SizeHint::with_exact(0),
+            |body| unpanicked(&self.name, || body.size_hint()).unwrap_or_default(),
+        )
     }
 }

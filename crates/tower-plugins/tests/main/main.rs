@@ -6,5 +6,13 @@
     reason = "a failed test may panic"
 )]
 
+mod alone;
+mod call;
 mod config;
+mod embed;
+mod panic;
+mod plan;
+mod reload;
+mod stress;
+mod support;
 mod transport;

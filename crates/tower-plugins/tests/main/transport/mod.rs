@@ -4,4 +4,4 @@ mod connections;
 mod exchange;
 mod in_process;
 mod lifetime;
-mod server;
+pub(crate) mod server;

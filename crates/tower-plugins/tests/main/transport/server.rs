@@ -92,9 +92,15 @@ impl Server {
                 let task = tokio::spawn(async move {
                     let mut tasks = tokio::task::JoinSet::new();
                     loop {
-                        let (stream, _) = listener.accept().await.unwrap();
-                        stream.set_nodelay(true).unwrap();
-                        tasks.spawn(Arc::clone(&serving).serve(stream));
+                        tokio::select! {
+                            accepted = listener.accept() => {
+                                let (stream, _) = accepted.unwrap();
+                                stream.set_nodelay(true).unwrap();
+                                tasks.spawn(Arc::clone(&serving).serve(stream));
+                            }
+                            // What has ended is not kept.
+                            Some(_) = tasks.join_next() => {}
+                        }
                     }
                 });
                 (address, task)
@@ -105,8 +111,12 @@ impl Server {
                 let task = tokio::spawn(async move {
                     let mut tasks = tokio::task::JoinSet::new();
                     loop {
-                        let (stream, _) = listener.accept().await.unwrap();
-                        tasks.spawn(Arc::clone(&serving).serve(stream));
+                        tokio::select! {
+                            accepted = listener.accept() => {
+                                tasks.spawn(Arc::clone(&serving).serve(accepted.unwrap().0));
+                            }
+                            Some(_) = tasks.join_next() => {}
+                        }
                     }
                 });
                 (unix(path), task)

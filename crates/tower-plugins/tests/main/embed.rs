@@ -1,0 +1,4 @@
+//! Plugins inside other people's servers and clients.
+
+mod route;
+mod tonic;

@@ -1,0 +1,7 @@
+//! What a reload changes, what it keeps, and how nodes that leave come to their end.
+
+mod drain;
+mod kept;
+mod refused;
+mod shutdown;
+mod watched;
