@@ -21,7 +21,8 @@ pub struct Retired {
     /// Calls that outlived the drain timeout and were cancelled.
     pub cancelled: usize,
     /// Calls that have not even noticed yet that they were cancelled: their callers hold a future or
-    /// a body and do not poll it. What they hold is freed when they let go of it.
+    /// a body and do not poll it. What they hold is freed when they let go of it. Calls that were
+    /// never polled at all are one here; they end as refused, with the reason `draining`.
     pub remaining: usize,
     /// How long it took.
     pub elapsed: Duration,
@@ -52,9 +53,11 @@ pub(crate) async fn retire(node: Arc<Node>, limit: watch::Receiver<Option<Instan
         () = set(limit) => false,
     };
     if !drained {
+        // A call that was made and not yet polled is not counted, and must not begin either.
+        drain.close();
         retired.cancelled = drain.cancel();
         if timeout(CANCEL_GRACE, gone.cancelled()).await.is_err() {
-            retired.remaining = drain.active();
+            retired.remaining = drain.active().max(1);
         }
     }
     retired.elapsed = start.elapsed();

@@ -243,3 +243,19 @@ async fn a_caller_that_goes_away_lets_go_of_everything_at_once() {
         (0, Duration::ZERO)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_polled_only_after_its_node_has_closed_is_not_begun() {
+    let (_shelf, plugins) = start("5s").await;
+    let mut p = plugins.plugin("p");
+    let call = p.call(get("/"));
+    let report = plugins.reload(config(&with("5s", 2))).await.unwrap();
+    let retired = report.retirement.wait().await;
+    assert_eq!((retired[0].cancelled, retired[0].remaining), (0, 1));
+    let error = call.await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::Draining));
+    assert!(
+        error.is_refused() && error.is_retryable(),
+        "the plugin was not asked"
+    );
+}
