@@ -96,8 +96,12 @@ impl Node {
     /// One boxed future, which owns the node and borrows the stack.
     pub(crate) fn call(self: Arc<Self>, request: Request<Body>) -> CallFuture {
         Box::pin(async move {
-            let response = (&self.stack).call(request).await;
-            match response {
+            // Pinned where it is made: `await` would move it once more.
+            let result = {
+                let call = std::pin::pin!((&self.stack).call(request));
+                call.await
+            };
+            match result {
                 Ok(response) => Ok(response.map(|body| Body::boxed(CallBody::new(body, self)))),
                 Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
             }
