@@ -25,11 +25,11 @@
 //! use http_body_util::Full;
 //! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 //! use tower_plugins_layers::{
-//!     BoxError, ConcurrencyLayer, DeadlineLayer, Drain, DrainLayer, RateLimitLayer, TraceLayer,
+//!     BoxError, ConcurrencyLayer, DeadlineLayer, DrainHandle, DrainLayer, RateLimitLayer, TraceLayer,
 //! };
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-//! let drain = Drain::new();
+//! let drain = DrainHandle::new();
 //! let mut server = ServiceBuilder::new()
 //!     .layer(TraceLayer::new("greeter"))
 //!     .layer(DrainLayer::new(drain.clone()))
@@ -146,7 +146,7 @@ pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer};
 pub use context::CallContext;
 pub use credentials::{Credentials, CredentialsLayer};
 pub use deadline::{Deadline, DeadlineLayer};
-pub use drain::{Drain, DrainLayer};
+pub use drain::{Drain, DrainHandle, DrainLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};

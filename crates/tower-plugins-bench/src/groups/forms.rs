@@ -12,11 +12,11 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_plugins::Body;
 use tower_plugins_layers::balance::{BalancePolicy, Load, LoadLayer};
 use tower_plugins_layers::breaker::BreakerPolicy;
-use tower_plugins_layers::drain::Draining;
+use tower_plugins_layers::drain::Drain;
 use tower_plugins_layers::{
     AttemptTimeout, AttemptTimeoutLayer, Balance, Breaker, BreakerLayer, Concurrency,
-    ConcurrencyLayer, Credentials, CredentialsLayer, Deadline, DeadlineLayer, Drain, DrainLayer,
-    RateLimit, RateLimitLayer, Retry, RetryLayer, RetryPolicy, Trace, TraceLayer,
+    ConcurrencyLayer, Credentials, CredentialsLayer, Deadline, DeadlineLayer, DrainHandle,
+    DrainLayer, RateLimit, RateLimitLayer, Retry, RetryLayer, RetryPolicy, Trace, TraceLayer,
 };
 use tower_service::Service;
 
@@ -94,8 +94,7 @@ fn two() -> Two {
 }
 
 type Endpoint = Breaker<Load<Credentials<Null>>>;
-type All =
-    Trace<Draining<Deadline<RateLimit<Concurrency<Retry<AttemptTimeout<Balance<Endpoint>>>>>>>>;
+type All = Trace<Drain<Deadline<RateLimit<Concurrency<Retry<AttemptTimeout<Balance<Endpoint>>>>>>>>;
 
 fn all() -> Result<All> {
     let key = HeaderName::from_static("x-api-key");
@@ -110,7 +109,7 @@ fn all() -> Result<All> {
     });
     Ok(ServiceBuilder::new()
         .layer(TraceLayer::new("full"))
-        .layer(DrainLayer::new(Drain::new()))
+        .layer(DrainLayer::new(DrainHandle::new()))
         .layer(DeadlineLayer::new(Duration::from_secs(10)))
         .layer(RateLimitLayer::new(1e8, 100_000_000))
         .layer(ConcurrencyLayer::new(100_000))

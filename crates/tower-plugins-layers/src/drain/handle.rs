@@ -15,7 +15,7 @@ use crate::sharded::ShardedCount;
 ///
 /// Clones are handles to the same count.
 #[derive(Clone)]
-pub struct Drain(Arc<Shared>);
+pub struct DrainHandle(Arc<Shared>);
 
 struct Shared {
     count: ShardedCount,
@@ -26,7 +26,7 @@ struct Shared {
     cancel: CancellationToken,
 }
 
-impl Drain {
+impl DrainHandle {
     /// A count of nothing.
     #[must_use]
     pub fn new() -> Self {
@@ -90,15 +90,15 @@ impl Drain {
     }
 }
 
-impl Default for Drain {
+impl Default for DrainHandle {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for Drain {
+impl fmt::Debug for DrainHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Drain")
+        f.debug_struct("DrainHandle")
             .field("active", &self.active())
             .field("closed", &self.is_closed())
             .finish()
@@ -107,7 +107,7 @@ impl fmt::Debug for Drain {
 
 /// One call in the count.
 #[derive(Debug)]
-pub struct Hold(Drain);
+pub struct Hold(DrainHandle);
 
 impl OnEnd for Hold {}
 

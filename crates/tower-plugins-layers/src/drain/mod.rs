@@ -1,7 +1,7 @@
 //! Calls that are counted until they end, and can be ended.
 //!
 //! [`DrainLayer`] counts each call from its beginning until its response's body has ended or been
-//! dropped, in a [`Drain`]: a handle that says how many there are, refuses new ones, waits for the
+//! dropped, in a [`DrainHandle`]: a handle that says how many there are, refuses new ones, waits for the
 //! last and cancels what is left. The end of a drain is a notification from the last call.
 //!
 //! A call that is cancelled ends with
@@ -14,10 +14,10 @@
 //! ```
 //! use http::{Request, Response};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
-//! use tower_plugins_layers::{BoxError, Drain, DrainLayer};
+//! use tower_plugins_layers::{BoxError, DrainHandle, DrainLayer};
 //!
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-//! let drain = Drain::new();
+//! let drain = DrainHandle::new();
 //! let service = ServiceBuilder::new()
 //!     .layer(DrainLayer::new(drain.clone()))
 //!     .service(service_fn(|_: Request<()>| async {
@@ -44,28 +44,28 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::handle::Cancelled;
-pub use self::handle::{Drain, Hold};
+pub use self::handle::{DrainHandle, Hold};
 use crate::{BoxError, EndOfStream, Reason, Refused};
 
-/// Makes services that count their calls in a [`Drain`].
+/// Makes services that count their calls in a [`DrainHandle`].
 #[derive(Clone, Debug)]
 pub struct DrainLayer {
-    drain: Drain,
+    drain: DrainHandle,
 }
 
 impl DrainLayer {
     /// Counts calls in `drain`.
     #[must_use]
-    pub const fn new(drain: Drain) -> Self {
+    pub const fn new(drain: DrainHandle) -> Self {
         Self { drain }
     }
 }
 
 impl<S> Layer<S> for DrainLayer {
-    type Service = Draining<S>;
+    type Service = Drain<S>;
 
-    fn layer(&self, inner: S) -> Draining<S> {
-        Draining {
+    fn layer(&self, inner: S) -> Drain<S> {
+        Drain {
             inner,
             drain: self.drain.clone(),
         }
@@ -74,12 +74,12 @@ impl<S> Layer<S> for DrainLayer {
 
 /// Counts its calls. See the [module](self).
 #[derive(Clone, Debug)]
-pub struct Draining<S> {
+pub struct Drain<S> {
     inner: S,
-    drain: Drain,
+    drain: DrainHandle,
 }
 
-impl<S, B, RB> Service<Request<B>> for Draining<S>
+impl<S, B, RB> Service<Request<B>> for Drain<S>
 where
     S: Service<Request<B>, Response = Response<RB>>,
     S::Error: Into<BoxError>,
@@ -101,7 +101,7 @@ where
     }
 }
 
-impl<'a, S, B, RB> Service<Request<B>> for &'a Draining<S>
+impl<'a, S, B, RB> Service<Request<B>> for &'a Drain<S>
 where
     &'a S: Service<Request<B>, Response = Response<RB>>,
     <&'a S as Service<Request<B>>>::Error: Into<BoxError>,
@@ -124,7 +124,7 @@ where
 }
 
 pin_project! {
-    /// The future of [`Draining`].
+    /// The future of [`Drain`].
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
@@ -189,7 +189,7 @@ where
 }
 
 pin_project! {
-    /// The body of [`Draining`]'s responses.
+    /// The body of [`Drain`]'s responses.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         // `None` once the call was cancelled.

@@ -28,7 +28,7 @@ contract!(
 );
 contract!(concurrency, ConcurrencyLayer::new(2));
 contract!(credentials, CredentialsLayer::bearer("token").unwrap());
-contract!(drain, DrainLayer::new(Drain::new()));
+contract!(drain, DrainLayer::new(DrainHandle::new()));
 contract!(trace, TraceLayer::new("plugin"));
 
 /// Three endpoints, all of them the same service.

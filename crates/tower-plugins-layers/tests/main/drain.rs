@@ -7,19 +7,19 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_plugins_layers::drain::Draining;
+use tower_plugins_layers::drain::Drain;
 use tower_plugins_layers::test_util::{Answer, Probe};
-use tower_plugins_layers::{BoxError, Drain, DrainLayer, Reason};
+use tower_plugins_layers::{BoxError, DrainHandle, DrainLayer, Reason};
 
 use crate::support::{Census, Endless, counting, is_pending, reason, request, secs, timed};
 
-fn over(drain: &Drain, answer: Answer) -> Draining<Probe> {
+fn over(drain: &DrainHandle, answer: Answer) -> Drain<Probe> {
     DrainLayer::new(drain.clone()).layer(Probe::new(answer))
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_drain_is_over_at_once_and_an_open_one_never() {
-    let drain = Drain::new();
+    let drain = DrainHandle::new();
     let mut drained = Box::pin(drain.drained());
     assert!(is_pending(&mut drained).await);
     drain.close();
@@ -31,7 +31,7 @@ async fn an_idle_drain_is_over_at_once_and_an_open_one_never() {
 
 #[tokio::test(start_paused = true)]
 async fn it_is_over_when_the_last_body_ends_and_no_timer_is_needed() {
-    let drain = Drain::new();
+    let drain = DrainHandle::new();
     let first = over(&drain, Answer::Silence)
         .oneshot(request())
         .await
@@ -64,7 +64,7 @@ async fn it_is_over_when_the_last_body_ends_and_no_timer_is_needed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_closed_drain_takes_no_new_calls_and_leaves_the_others_alone() {
-    let drain = Drain::new();
+    let drain = DrainHandle::new();
     let before = over(&drain, Answer::Frames)
         .oneshot(request())
         .await
@@ -85,7 +85,7 @@ async fn a_closed_drain_takes_no_new_calls_and_leaves_the_others_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_are_counted_until_they_end() {
-    let drain = Drain::new();
+    let drain = DrainHandle::new();
     let mut body = over(&drain, Answer::Frames)
         .oneshot(request())
         .await
@@ -112,7 +112,7 @@ async fn calls_are_counted_until_they_end() {
 
 #[tokio::test(start_paused = true)]
 async fn cancel_wakes_and_ends_a_call_without_an_answer() {
-    let drain = Drain::new();
+    let drain = DrainHandle::new();
     let probe = Probe::new(Answer::Never);
     let journal = probe.journal();
     let call = tokio::spawn(
@@ -130,7 +130,7 @@ async fn cancel_wakes_and_ends_a_call_without_an_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn cancel_wakes_and_ends_a_silent_body() {
-    let drain = Drain::new();
+    let drain = DrainHandle::new();
     let probe = Probe::new(Answer::Silence);
     let journal = probe.journal();
     let response = DrainLayer::new(drain.clone())
@@ -157,7 +157,7 @@ async fn cancel_wakes_and_ends_a_silent_body() {
 
 #[tokio::test(start_paused = true)]
 async fn cancel_ends_a_body_that_always_has_frames() {
-    let drain = Drain::new();
+    let drain = DrainHandle::new();
     let service = DrainLayer::new(drain.clone()).layer(service_fn(async |_| {
         Ok::<_, BoxError>(Response::new(Endless))
     }));
@@ -172,7 +172,7 @@ async fn cancel_ends_a_body_that_always_has_frames() {
 
 #[tokio::test(start_paused = true)]
 async fn cancel_leaves_alone_what_has_ended() {
-    let drain = Drain::new();
+    let drain = DrainHandle::new();
     let mut read = over(&drain, Answer::Frames)
         .oneshot(request())
         .await
@@ -193,7 +193,7 @@ async fn cancel_leaves_alone_what_has_ended() {
 
 #[tokio::test(start_paused = true)]
 async fn what_begins_after_a_cancel_ends_so_too() {
-    let drain = Drain::new();
+    let drain = DrainHandle::new();
     drain.cancel();
     let call = over(&drain, Answer::Never).oneshot(request());
     assert_eq!(reason(call.await), Some(Reason::DrainCancelled));
@@ -203,7 +203,7 @@ async fn what_begins_after_a_cancel_ends_so_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_drain_is_never_over_while_a_call_is_alive() {
     for _ in 0..300 {
-        let drain = Drain::new();
+        let drain = DrainHandle::new();
         let census = Arc::new(Census::default());
         let tasks: Vec<_> = (0..6)
             .map(|_| tokio::spawn(calls(drain.clone(), census.clone())))
@@ -223,7 +223,7 @@ async fn a_drain_is_never_over_while_a_call_is_alive() {
 }
 
 /// Calls until one is refused; some end on another task than they began.
-async fn calls(drain: Drain, census: Arc<Census>) {
+async fn calls(drain: DrainHandle, census: Arc<Census>) {
     let service = DrainLayer::new(drain).layer(counting(&census));
     loop {
         match service.clone().oneshot(request()).await {
@@ -238,7 +238,7 @@ async fn calls(drain: Drain, census: Arc<Census>) {
 
 #[tokio::test]
 async fn a_body_of_one_frame_is_passed_through_whole() {
-    let service = DrainLayer::new(Drain::new()).layer(service_fn(async |_| {
+    let service = DrainLayer::new(DrainHandle::new()).layer(service_fn(async |_| {
         Ok::<_, BoxError>(Response::new(Full::new(Bytes::from_static(b"all"))))
     }));
     let body = service.oneshot(request()).await.unwrap().into_body();

@@ -4,8 +4,8 @@ use http::Request;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_plugins_layers::test_util::{Answer, Probe};
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, BoxError, Bulkhead, ConcurrencyLayer, DeadlineLayer, Drain, DrainLayer,
-    RateLimitLayer, Reason,
+    AttemptTimeoutLayer, BoxError, Bulkhead, ConcurrencyLayer, DeadlineLayer, DrainHandle,
+    DrainLayer, RateLimitLayer, Reason,
 };
 
 use crate::support::{reason, request, secs, timed};
@@ -115,7 +115,7 @@ async fn an_attempt_timeout_bounds_an_attempt_and_not_the_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_outside_counts_calls_that_wait_and_one_inside_loses_them() {
-    let drain = Drain::new();
+    let drain = DrainHandle::new();
     let service = ServiceBuilder::new()
         .layer(DrainLayer::new(drain.clone()))
         .layer(one_a_minute())
@@ -127,7 +127,7 @@ async fn a_drain_outside_counts_calls_that_wait_and_one_inside_loses_them() {
     drain.close();
     waiting.await.unwrap().unwrap();
 
-    let drain = Drain::new();
+    let drain = DrainHandle::new();
     let service = ServiceBuilder::new()
         .layer(one_a_minute())
         .layer(DrainLayer::new(drain.clone()))

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower::{Layer, Service};
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, BoxError, ConcurrencyLayer, CredentialsLayer, DeadlineLayer, Drain,
+    AttemptTimeoutLayer, BoxError, ConcurrencyLayer, CredentialsLayer, DeadlineLayer, DrainHandle,
     DrainLayer, RateLimitLayer, TraceLayer,
 };
 
@@ -63,7 +63,7 @@ fn no_layer_adds_much_to_a_call() {
         ),
         (
             "drain",
-            future_and_body(&DrainLayer::new(Drain::new())),
+            future_and_body(&DrainLayer::new(DrainHandle::new())),
             (40, 40),
         ),
         (

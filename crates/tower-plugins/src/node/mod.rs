@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tower_plugins_layers::Drain;
+use tower_plugins_layers::DrainHandle;
 use tower_service::Service;
 
 use self::body::CallBody;
@@ -45,7 +45,7 @@ pub(crate) struct Node {
     spec: PluginSpec,
     stack: Stack,
     parts: Parts,
-    drain: Drain,
+    drain: DrainHandle,
     gone: CancellationToken,
     _gone: DropGuard,
 }
@@ -62,7 +62,7 @@ impl Node {
     ) -> Result<Self, Error> {
         let name: Arc<str> = spec.name.as_str().into();
         let parts = Parts::build(&spec, old, services).map_err(|error| error.of_plugin(&name))?;
-        let drain = Drain::new();
+        let drain = DrainHandle::new();
         let stack = stack::build(&spec, &parts, &drain).map_err(|error| error.of_plugin(&name))?;
         let gone = CancellationToken::new();
         Ok(Self {
@@ -84,7 +84,7 @@ impl Node {
         &self.parts
     }
 
-    pub(crate) const fn drain(&self) -> &Drain {
+    pub(crate) const fn drain(&self) -> &DrainHandle {
         &self.drain
     }
 

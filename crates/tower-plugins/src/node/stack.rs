@@ -7,12 +7,12 @@ use base64::prelude::BASE64_STANDARD;
 use tower::ServiceBuilder;
 use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
 use tower_plugins_layers::breaker::BreakerPolicy;
-use tower_plugins_layers::drain::Draining;
+use tower_plugins_layers::drain::Drain;
 use tower_plugins_layers::retry::Backoff;
 use tower_plugins_layers::{
     AttemptTimeout, AttemptTimeoutLayer, Balance, BreakerLayer, Concurrency, ConcurrencyLayer,
-    CredentialsLayer, Deadline, DeadlineLayer, Drain, DrainLayer, RateLimit, RateLimitLayer, Retry,
-    RetryLayer, RetryPolicy, Trace, TraceLayer,
+    CredentialsLayer, Deadline, DeadlineLayer, DrainHandle, DrainLayer, RateLimit, RateLimitLayer,
+    Retry, RetryLayer, RetryPolicy, Trace, TraceLayer,
 };
 
 use super::endpoint::{Endpoint, Wire};
@@ -22,10 +22,10 @@ use crate::error::{Error, Kind};
 
 /// A call goes through these from left to right, and its response back.
 pub(super) type Stack =
-    Trace<Draining<Deadline<RateLimit<Concurrency<Retry<AttemptTimeout<Balance<Endpoint>>>>>>>>;
+    Trace<Drain<Deadline<RateLimit<Concurrency<Retry<AttemptTimeout<Balance<Endpoint>>>>>>>>;
 
 /// The stack of `spec` over `parts`. What the spec does not arm costs a branch.
-pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &Drain) -> Result<Stack, Error> {
+pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Result<Stack, Error> {
     let policy = &spec.policy;
     let endpoints = parts.endpoints.iter().map(|parts| endpoint(policy, parts));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
