@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::Instant;
 
 use crate::groups::Group;
 use crate::report::Row;
@@ -61,9 +62,9 @@ impl Effort {
         count_instructions: false,
     };
 
-    /// Rounds that may be tried: on a busy machine many say nothing.
-    const fn tries(self) -> usize {
-        self.rounds * 10
+    /// How long to wait for rounds that say something: on a busy machine many do not.
+    const fn patience(self) -> Duration {
+        self.round.saturating_mul(1000)
     }
 }
 
@@ -150,12 +151,13 @@ fn measure_here(group: &Group, effort: Effort, profile: Option<&Path>) -> Result
         one.calibrate(effort.round)?;
         measured.push(one);
     }
-    for turn in 0..effort.tries() {
+    let begun = Instant::now();
+    for turn in 0.. {
         let mut open: Vec<_> = measured
             .iter_mut()
             .filter(|one| one.whole().len() < effort.rounds)
             .collect();
-        if open.is_empty() {
+        if open.is_empty() || (turn >= effort.rounds && begun.elapsed() > effort.patience()) {
             break;
         }
         // Nobody is always the one after somebody else.
@@ -209,9 +211,12 @@ impl<'a> Measured<'a> {
 
     /// Warms up, and finds how many calls fill a round.
     fn calibrate(&mut self, round: Duration) -> Result {
-        if let Calls::Few(_) = self.variant.calls {
-            return Ok(());
-        }
+        let round = match self.variant.calls {
+            Calls::Few(_) => return Ok(()),
+            // The shorter a round, the less likely that somebody else gets a turn in it.
+            Calls::Shared => round / 4,
+            Calls::Counted(_) => round,
+        };
         for _ in 0..100 {
             match uncounted(|| (self.run)(self.calls))?? {
                 Some(sample) if sample.time * 2 >= round => break,
