@@ -37,7 +37,6 @@ pub struct CallContext {
     attempt_deadline: Option<Instant>,
     attempt: u32,
     idempotent: bool,
-    priority: u8,
 }
 
 impl CallContext {
@@ -53,7 +52,6 @@ impl CallContext {
             attempt_deadline: None,
             attempt: 0,
             idempotent: false,
-            priority: 0,
         }
     }
 
@@ -142,12 +140,6 @@ impl CallContext {
         self.idempotent
     }
 
-    /// How important the call is; 0 is the default, and what matters most is largest.
-    #[must_use]
-    pub const fn priority(&self) -> u8 {
-        self.priority
-    }
-
     /// Sets the caller's own deadline.
     #[must_use]
     pub const fn own_deadline(mut self, at: Instant) -> Self {
@@ -160,13 +152,6 @@ impl CallContext {
     #[must_use]
     pub const fn idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;
-        self
-    }
-
-    /// Sets the priority.
-    #[must_use]
-    pub const fn with_priority(mut self, priority: u8) -> Self {
-        self.priority = priority;
         self
     }
 

@@ -29,7 +29,6 @@ pub struct Invoke<'a, Req: ?Sized, Res, C> {
     request: &'a Req,
     headers: HeaderMap,
     timeout: Option<Duration>,
-    priority: u8,
     max_response: usize,
     invalid: Option<BoxError>,
 }
@@ -46,7 +45,6 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
             request,
             headers: HeaderMap::new(),
             timeout: None,
-            priority: 0,
             max_response: MAX_RESPONSE,
             invalid: None,
         }
@@ -87,12 +85,6 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
         self.header("idempotency-key", key)
     }
 
-    /// How important the call is; 0 is the default, and what matters most is largest.
-    pub const fn priority(mut self, priority: u8) -> Self {
-        self.priority = priority;
-        self
-    }
-
     /// The largest response that is read, in bytes; 16 MiB by default.
     pub const fn max_response(mut self, bytes: usize) -> Self {
         self.max_response = bytes;
@@ -119,9 +111,7 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
         self.method
             .codec()
             .encode(self.request, &mut request, self.timeout)?;
-        let mut context = CallContext::new()
-            .idempotent(self.method.is_idempotent())
-            .with_priority(self.priority);
+        let mut context = CallContext::new().idempotent(self.method.is_idempotent());
         if let Some(at) = self
             .timeout
             .and_then(|timeout| Instant::now().checked_add(timeout))

@@ -12,7 +12,7 @@ use super::blocks::{AT_ROOT, Blocks, IN_PLUGIN};
 use super::error::{ConfigError, Problem};
 use super::source::{Format, Source};
 use super::table::{Report, Table, expected, text};
-use super::{Address, Config, EndpointSpec, PluginName, PluginSpec, Policy, Upstream};
+use super::{Address, Config, EndpointSpec, PluginName, PluginSpec, Policy, Protocol, Upstream};
 
 impl Config {
     /// The config in the file at `path`: JSON, YAML or TOML, by its extension.
@@ -156,7 +156,8 @@ impl Reader<'_> {
         let transport = read_transport(&mut table);
         let endpoints = read_endpoints(&mut table, transport);
         let policy = blocks.policy(credentials);
-        refuse_inert(&table, transport, &policy);
+        let protocol = blocks.connection().protocol;
+        refuse_inert(&table, transport, protocol, &policy);
         if let Some(name) = name {
             if let Some(first) = self.declared.get(&name) {
                 let message = format!("{name} is the name of {first} already");
@@ -184,7 +185,12 @@ impl Reader<'_> {
 
 /// Refuses keys of the plugin `table` that would do nothing. One that is inherited may: it is not
 /// about this plugin.
-fn refuse_inert(table: &Table<'_>, transport: Option<Transport>, policy: &Policy) {
+fn refuse_inert(
+    table: &Table<'_>,
+    transport: Option<Transport>,
+    protocol: Protocol,
+    policy: &Policy,
+) {
     let refuse = |block: &str, key: &str, why: &str| {
         let written = table.entries().get(block).and_then(Value::as_dict);
         if let Some(value) = written.and_then(|written| written.get(key)) {
@@ -201,6 +207,11 @@ fn refuse_inert(table: &Table<'_>, transport: Option<Transport>, policy: &Policy
     if transport == Some(Transport::InProcess) {
         for key in ON_THE_WIRE {
             refuse("connection", key, "does nothing for an in-process plugin");
+        }
+    } else if protocol == Protocol::Http2 {
+        for key in ["max_connections", "max_idle_connections"] {
+            let why = "does nothing with protocol: http2, which keeps one connection per endpoint";
+            refuse("connection", key, why);
         }
     }
     if let (Some(attempt), Some(whole)) = (policy.attempt_timeout, policy.deadline)

@@ -298,14 +298,23 @@ impl<'a> Table<'a> {
 }
 
 /// The text of `value`. The message does not repeat the value, which may be a secret.
+///
+/// What looks like a variable is refused: taken as it stands, it would go to the plugin as a secret
+/// that it is not.
 pub(super) fn text(value: &Value) -> Result<&str, String> {
-    value.as_str().ok_or_else(|| {
+    let text = value.as_str().ok_or_else(|| {
         let message = expected("text", value);
         match value {
             Value::Num(..) | Value::Bool(..) => format!("{message}; put it in quotes"),
             _ => message,
         }
-    })
+    })?;
+    if text.contains("${") {
+        return Err(
+            "holds `${`, and variables are not expanded yet: write the value itself".into(),
+        );
+    }
+    Ok(text)
 }
 
 /// Says that `what` was expected where `value` is, without repeating the value.

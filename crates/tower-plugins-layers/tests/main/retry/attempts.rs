@@ -56,9 +56,8 @@ async fn every_attempt_gets_the_same_request_with_its_number() {
     for had_context in [false, true] {
         let mut request = request(Method::DELETE);
         request.extensions_mut().insert(Mark("mine"));
-        let priority = if had_context { 7 } else { 0 };
         if had_context {
-            let context = CallContext::new().with_priority(priority);
+            let context = CallContext::new().idempotent(had_context);
             request.extensions_mut().insert(context);
         }
         let run = run(policy(), request, move |n, request| async move {
@@ -73,7 +72,7 @@ async fn every_attempt_gets_the_same_request_with_its_number() {
             let context = CallContext::of(&request);
             assert_eq!(context.is_some(), had_context || n > 0);
             assert_eq!(context.map_or(0, CallContext::attempt), n as u32);
-            assert_eq!(context.map_or(priority, CallContext::priority), priority);
+            assert_eq!(context.is_some_and(CallContext::is_idempotent), had_context);
             assert_eq!(request.into_body().collect().await?.to_bytes(), "hello");
             refused(Reason::ConnectionLost)
         })

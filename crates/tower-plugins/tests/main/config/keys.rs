@@ -34,6 +34,26 @@ fn a_duration_is_text_and_an_integer_is_told_what_to_write() {
 }
 
 #[test]
+fn a_variable_is_refused_and_not_taken_for_a_secret() {
+    let error = problem("auth: { method: bearer, token: '${TOKEN}' }");
+    assert_eq!(
+        error,
+        "plugins[0].auth.token: holds `${`, and variables are not expanded yet: write the value itself"
+    );
+}
+
+#[test]
+fn a_pool_of_one_http2_connection_takes_no_sizes() {
+    for key in ["max_connections", "max_idle_connections"] {
+        assert_problem(
+            &format!("connection: {{ protocol: http2, {key}: 5 }}"),
+            &format!("connection.{key}"),
+            "does nothing with protocol: http2",
+        );
+    }
+}
+
+#[test]
 fn yaml_does_not_guess_at_types() {
     let config = yaml("plugins: { n: { transport: http, endpoint: 'http://h' } }").unwrap();
     assert!(config.plugins.contains_key("n"));
