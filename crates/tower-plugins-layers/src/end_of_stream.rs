@@ -135,7 +135,8 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        // What was let go of has ended: asking further in would cost a call for each layer.
+        self.held.is_none() || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -69,7 +69,9 @@ impl Body {
         if body.is_end_stream() {
             return Self::empty();
         }
-        Self(Repr::Boxed(Box::pin(body)))
+        // Made in its place: `Box::pin` would move it there.
+        let body: Box<B> = Box::write(Box::new_uninit(), body);
+        Self(Repr::Boxed(Box::into_pin(body)))
     }
 }
 

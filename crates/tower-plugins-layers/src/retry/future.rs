@@ -192,8 +192,10 @@ where
         let (body, saved) = if may_repeat {
             let (first, replay) = Replay::new(body, policy.max_replay);
             let saved = replay.map_or(Saved::TooLarge, |body| {
+                // Made in its place: it is large, and `Box::new` would move it there.
+                let place = Box::new_uninit();
                 let head = Head::of(&parts);
-                Saved::Kept(Box::new(Kept { head, body }))
+                Saved::Kept(Box::write(place, Kept { head, body }))
             });
             (first, saved)
         } else {
@@ -298,6 +300,7 @@ struct Head {
 const INLINE_HEADERS: usize = 4;
 
 impl Head {
+    #[inline]
     fn of(parts: &request::Parts) -> Self {
         let context = parts.extensions.get::<CallContext>();
         let alone = parts.extensions.len() == usize::from(context.is_some());

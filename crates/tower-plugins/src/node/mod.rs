@@ -95,7 +95,7 @@ impl Node {
 
     /// One boxed future, which owns the node and borrows the stack.
     pub(crate) fn call(self: Arc<Self>, request: Request<Body>) -> CallFuture {
-        Box::pin(async move {
+        let call = async move {
             // Pinned where it is made: `await` would move it once more.
             let result = {
                 let call = std::pin::pin!((&self.stack).call(request));
@@ -105,7 +105,10 @@ impl Node {
                 Ok(response) => Ok(response.map(|body| Body::boxed(CallBody::new(body, self)))),
                 Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
             }
-        })
+        };
+        // Made in its place: `Box::pin` would move it there.
+        let call: Box<_> = Box::write(Box::new_uninit(), call);
+        Box::into_pin(call)
     }
 }
 
