@@ -58,10 +58,10 @@ pub(crate) fn run_counted(variants: &[Variant], name: &str, calls: Option<u64>) 
     let variant = variants
         .find(|variant| variant.name == name)
         .ok_or_else(|| format!("there is no variant {name}"))?;
-    let Calls::Counted(usual) = variant.calls else {
-        return Err(format!("{name} is not counted").into());
+    let calls = match variant.calls {
+        Calls::Counted(usual) => calls.unwrap_or(usual),
+        _ => calls.ok_or_else(|| format!("{name} is not counted"))?,
     };
-    let calls = calls.unwrap_or(usual);
     let mut run = (variant.make)()?;
     crate::harness::uncounted(|| {
         // The first calls connect, register and calibrate.

@@ -27,8 +27,9 @@ pub(crate) struct Variant {
 pub(crate) enum Calls {
     /// As many as fill a round; this many under callgrind.
     Counted(u64),
-    /// As many as fill a round; more than the calling thread works on them.
-    Shared,
+    /// This many by each of several threads: short rounds are not calls at once, but threads that
+    /// start one after another.
+    Shared(u64),
     /// This many, each of them long.
     Few(u64),
 }
@@ -194,8 +195,8 @@ struct Measured<'a> {
 impl<'a> Measured<'a> {
     fn new(variant: &'a Variant) -> Result<Self> {
         let calls = match variant.calls {
-            Calls::Counted(_) | Calls::Shared => 1,
-            Calls::Few(calls) => calls,
+            Calls::Counted(_) => 1,
+            Calls::Shared(calls) | Calls::Few(calls) => calls,
         };
         Ok(Self {
             variant,
@@ -211,11 +212,8 @@ impl<'a> Measured<'a> {
 
     /// Warms up, and finds how many calls fill a round.
     fn calibrate(&mut self, round: Duration) -> Result {
-        let round = match self.variant.calls {
-            Calls::Few(_) => return Ok(()),
-            // The shorter a round, the less likely that somebody else gets a turn in it.
-            Calls::Shared => round / 4,
-            Calls::Counted(_) => round,
+        let Calls::Counted(_) = self.variant.calls else {
+            return Ok(());
         };
         for _ in 0..100 {
             match uncounted(|| (self.run)(self.calls))?? {
