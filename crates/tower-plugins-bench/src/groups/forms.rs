@@ -102,7 +102,7 @@ fn all() -> Result<All> {
     let breaker = BreakerPolicy::new().failure_rate(0.5);
     let endpoints = [(); 3].map(|()| {
         ServiceBuilder::new()
-            .layer(BreakerLayer::new(breaker.clone()))
+            .layer(BreakerLayer::new(breaker))
             .layer(LoadLayer::new())
             .layer(credentials.clone())
             .service(Null)

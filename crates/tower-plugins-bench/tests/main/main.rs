@@ -1,5 +1,10 @@
 //! The bench runs, and says what it is to say.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which fail by panicking"
+)]
+
 use std::collections::BTreeMap;
 use std::process::Command;
 
