@@ -8,7 +8,7 @@ use std::error::Error as StdError;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use tokio::time::Instant;
 
-use crate::deadline::is_stream;
+use crate::deadline::{is_of_type, is_stream};
 use crate::{CallContext, End, Reason};
 
 /// What the end of a call says about the endpoint that answered it.
@@ -97,11 +97,15 @@ impl Classify for HttpGrpc {
             _ if status.is_server_error() => return Some(Outcome::Failure),
             _ => {}
         }
-        grpc_status(headers).or_else(|| {
-            let kind = headers.get(header::CONTENT_TYPE)?.as_bytes();
-            kind.starts_with(b"text/event-stream")
-                .then_some(Outcome::Success)
-        })
+        let Some(kind) = headers.get(header::CONTENT_TYPE) else {
+            return grpc_status(headers);
+        };
+        if is_of_type(kind.as_bytes(), b"text/event-stream") {
+            return Some(Outcome::Success);
+        }
+        is_of_type(kind.as_bytes(), b"application/grpc")
+            .then(|| grpc_status(headers))
+            .flatten()
     }
 
     fn end(&self, end: &End<'_>) -> Outcome {
@@ -165,7 +169,7 @@ impl Cutoff {
 
     /// When the body that comes with this head is.
     pub(crate) fn of_body<B>(&self, response: &Response<B>) -> Option<Instant> {
-        if is_stream(response) {
+        if self.call == self.own || is_stream(response) {
             self.own
         } else {
             self.call

@@ -235,7 +235,9 @@ where
                 Ok(response) => response,
                 Err(error) => return Poll::Ready(Err(error.into())),
             };
-            let streams = is_stream(&response);
+            // Only a policy's own bounds make a difference between the two.
+            let differs = *this.own != this.timer.fires_at() || this.stream_idle.is_some();
+            let streams = differs && is_stream(&response);
             let silence = this.stream_idle.filter(|_| streams).map(|bound| {
                 Box::new(Silence {
                     bound,
@@ -275,7 +277,7 @@ pub(crate) fn is_stream<B>(response: &Response<B>) -> bool {
 }
 
 /// Whether a content type begins like `stream`; its case says nothing.
-fn is_of_type(value: &[u8], stream: &[u8]) -> bool {
+pub(crate) fn is_of_type(value: &[u8], stream: &[u8]) -> bool {
     value
         .get(..stream.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(stream))

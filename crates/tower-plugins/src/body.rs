@@ -24,7 +24,7 @@ use tower_plugins_layers::BoxError;
 pub struct Body(Repr);
 
 enum Repr {
-    Empty,
+    /// All of it; often nothing.
     Full(Bytes),
     Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>),
 }
@@ -32,7 +32,7 @@ enum Repr {
 impl Body {
     /// A body without a byte.
     pub const fn empty() -> Self {
-        Self(Repr::Empty)
+        Self(Repr::Full(Bytes::new()))
     }
 
     /// The body `body`. A `Body` is taken as it is, a body that has ended is dropped at once, any
@@ -84,27 +84,21 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.0 {
-            Repr::Empty => Poll::Ready(None),
-            Repr::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                self.0 = Repr::Empty;
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
+            Repr::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Repr::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Repr::Boxed(body) => body.as_mut().poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Repr::Empty => true,
-            Repr::Full(_) => false,
+            Repr::Full(bytes) => bytes.is_empty(),
             Repr::Boxed(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Repr::Empty => SizeHint::with_exact(0),
             Repr::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Repr::Boxed(body) => body.size_hint(),
         }
@@ -119,11 +113,7 @@ impl Default for Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        if bytes.is_empty() {
-            Self::empty()
-        } else {
-            Self(Repr::Full(bytes))
-        }
+        Self(Repr::Full(bytes))
     }
 }
 

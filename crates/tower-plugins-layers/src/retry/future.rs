@@ -77,7 +77,7 @@ impl<S, B, P, RB> Future for ResponseFuture<S, B, P>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<RB>>,
     S::Error: Into<BoxError>,
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     P: Deref<Target = RetryPolicy>,
 {
     type Output = Result<Response<RB>, BoxError>;
@@ -174,7 +174,7 @@ struct Kept<B> {
 
 impl<S, B, P> Call<S, B, P>
 where
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     P: Deref<Target = RetryPolicy>,
 {
     /// A call with `request`, and the request of its first attempt.

@@ -2,7 +2,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -24,8 +24,10 @@ pub struct ReplayBody<B>(Repr<B>);
 
 enum Repr<B> {
     Passthrough(B),
-    Empty,
-    Reader(Reader<B>),
+    /// All of it, in one piece; often nothing.
+    Whole(Bytes),
+    // Boxed: most bodies are whole, and every layer moves this.
+    Reader(Box<Reader<B>>),
 }
 
 impl<B> ReplayBody<B> {
@@ -45,11 +47,22 @@ impl<B> ReplayBody<B> {
             repr => Err(Self(repr)),
         }
     }
+
+    /// The body's bytes, where they are all here in one piece.
+    ///
+    /// # Errors
+    /// The body itself, if they are not.
+    pub fn into_whole(self) -> Result<Bytes, Self> {
+        match self.0 {
+            Repr::Whole(bytes) => Ok(bytes),
+            repr => Err(Self(repr)),
+        }
+    }
 }
 
 /// What the next attempt's body is made of.
 pub(super) enum Replay<B> {
-    Empty,
+    Whole(Bytes),
     Kept(Arc<Mutex<Shared<B>>>),
 }
 
@@ -61,39 +74,62 @@ pub(super) enum Lost {
     Failed,
 }
 
-impl<B: Body<Data = Bytes>> Replay<B> {
+impl<B> Replay<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
     /// The first attempt's `body`, and the means to repeat it unless it is known to be larger than
     /// `max`.
-    pub(super) fn new(body: B, max: usize) -> (ReplayBody<B>, Option<Self>) {
+    pub(super) fn new(mut body: B, max: usize) -> (ReplayBody<B>, Option<Self>) {
         if body.is_end_stream() {
-            return (ReplayBody::passthrough(body), Some(Self::Empty));
+            return (
+                ReplayBody::passthrough(body),
+                Some(Self::Whole(Bytes::new())),
+            );
         }
-        if body.size_hint().lower() > max as u64 {
+        let size = body.size_hint();
+        if size.lower() > max as u64 {
             return (ReplayBody::passthrough(body), None);
         }
-        let shared = Arc::new(Mutex::new(Shared {
+        let mut first = None;
+        if size.exact().is_some() {
+            // Looked at without a waker: whoever reads it later leaves its own.
+            let mut look = Context::from_waker(Waker::noop());
+            if let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(&mut look) {
+                let frame = frame.map(|frame| frame.map_err(Into::into));
+                match frame.map(|frame| frame.map(Frame::into_data)) {
+                    Some(Ok(Ok(bytes))) if body.is_end_stream() => {
+                        let whole = ReplayBody(Repr::Whole(bytes.clone()));
+                        return (whole, Some(Self::Whole(bytes)));
+                    }
+                    frame => first = Some(frame),
+                }
+            }
+        }
+        let mut shared = Shared {
             rest: Some(body),
+            error: None,
             frames: Vec::new(),
             bytes: 0,
             trailers: None,
             max,
             lost: None,
             attempt: 0,
-        }));
-        let reader = Reader {
-            shared: Arc::clone(&shared),
-            attempt: 0,
-            frames: 0,
-            bytes: 0,
-            trailers: false,
         };
+        if let Some(first) = first {
+            shared.begin(first);
+        }
+        let shared = Arc::new(Mutex::new(shared));
+        let reader = Reader::new(Arc::clone(&shared), 0);
         (ReplayBody(Repr::Reader(reader)), Some(Self::Kept(shared)))
     }
 
     /// The next attempt's body. The one before ends here.
     pub(super) fn again(&self) -> Result<ReplayBody<B>, Lost> {
-        let Self::Kept(shared) = self else {
-            return Ok(ReplayBody(Repr::Empty));
+        let shared = match self {
+            Self::Whole(bytes) => return Ok(ReplayBody(Repr::Whole(bytes.clone()))),
+            Self::Kept(shared) => shared,
         };
         let attempt = {
             let mut state = lock(shared);
@@ -103,13 +139,10 @@ impl<B: Body<Data = Bytes>> Replay<B> {
             state.attempt += 1;
             state.attempt
         };
-        Ok(ReplayBody(Repr::Reader(Reader {
-            shared: Arc::clone(shared),
+        Ok(ReplayBody(Repr::Reader(Reader::new(
+            Arc::clone(shared),
             attempt,
-            frames: 0,
-            bytes: 0,
-            trailers: false,
-        })))
+        ))))
     }
 }
 
@@ -121,6 +154,8 @@ impl<B: Body<Data = Bytes>> Replay<B> {
 pub(super) struct Shared<B> {
     /// The caller's body, until it has ended.
     rest: Option<B>,
+    /// Why it ended, until it is told.
+    error: Option<BoxError>,
     frames: Vec<Bytes>,
     /// The sum of `frames`.
     bytes: usize,
@@ -136,6 +171,23 @@ fn lock<B>(shared: &Mutex<Shared<B>>) -> MutexGuard<'_, Shared<B>> {
 }
 
 impl<B> Shared<B> {
+    /// Takes in what a first look at the body found.
+    fn begin(&mut self, frame: Option<Result<Result<Bytes, Frame<Bytes>>, BoxError>>) {
+        match frame {
+            Some(Ok(Ok(bytes))) => {
+                self.bytes = bytes.len();
+                self.frames.push(bytes);
+            }
+            Some(Ok(Err(frame))) => self.trailers = frame.into_trailers().ok(),
+            Some(Err(error)) => {
+                self.rest = None;
+                self.error = Some(error);
+                self.lose(Lost::Failed);
+            }
+            None => self.rest = None,
+        }
+    }
+
     fn lose(&mut self, why: Lost) {
         self.lost = Some(why);
         self.frames = Vec::new();
@@ -154,6 +206,18 @@ struct Reader<B> {
     trailers: bool,
 }
 
+impl<B> Reader<B> {
+    fn new(shared: Arc<Mutex<Shared<B>>>, attempt: u32) -> Box<Self> {
+        Box::new(Self {
+            shared,
+            attempt,
+            frames: 0,
+            bytes: 0,
+            trailers: false,
+        })
+    }
+}
+
 impl<B> Reader<B>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -165,6 +229,9 @@ where
         let mut state = lock(&self.shared);
         if state.attempt != self.attempt {
             return Poll::Ready(Some(Err(Superseded.into())));
+        }
+        if let Some(error) = state.error.take() {
+            return Poll::Ready(Some(Err(error)));
         }
         if let Some(bytes) = state.frames.get(self.frames).cloned() {
             self.frames += 1;
@@ -246,7 +313,8 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.0 {
             Repr::Passthrough(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Repr::Empty => Poll::Ready(None),
+            Repr::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Repr::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Repr::Reader(reader) => reader.poll_frame(cx),
         }
     }
@@ -254,7 +322,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Repr::Passthrough(body) => body.is_end_stream(),
-            Repr::Empty => true,
+            Repr::Whole(bytes) => bytes.is_empty(),
             Repr::Reader(reader) => reader.is_end_stream(),
         }
     }
@@ -262,7 +330,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Repr::Passthrough(body) => body.size_hint(),
-            Repr::Empty => SizeHint::with_exact(0),
+            Repr::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Repr::Reader(reader) => reader.size_hint(),
         }
     }
@@ -272,7 +340,7 @@ impl<B> fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Repr::Passthrough(_) => "ReplayBody(passthrough)",
-            Repr::Empty => "ReplayBody(empty)",
+            Repr::Whole(_) => "ReplayBody(whole)",
             Repr::Reader(_) => "ReplayBody(kept)",
         })
     }

@@ -58,7 +58,7 @@ impl<S, B, RB> Service<Request<B>> for Retry<S>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<RB>> + Clone,
     S::Error: Into<BoxError>,
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     type Response = Response<RB>;
     type Error = BoxError;
@@ -83,7 +83,7 @@ impl<'a, S, B, RB> Service<Request<B>> for &'a Retry<S>
 where
     &'a S: Service<Request<ReplayBody<B>>, Response = Response<RB>>,
     <&'a S as Service<Request<ReplayBody<B>>>>::Error: Into<BoxError>,
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     type Response = Response<RB>;
     type Error = BoxError;

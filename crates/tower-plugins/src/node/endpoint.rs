@@ -33,7 +33,10 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
     fn call(&mut self, mut request: Request<ReplayBody<Body>>) -> WireFuture<'a> {
         // The context is of this stack's layers; what the plugin should know goes in headers.
         CallContext::detach(&mut request);
-        let request = request.map(|body| body.into_inner().unwrap_or_else(Body::boxed));
+        let request = request.map(|body| match body.into_inner() {
+            Ok(body) => body,
+            Err(body) => body.into_whole().map_or_else(Body::boxed, Body::from),
+        });
         WireFuture(self.0.call(request))
     }
 }

@@ -85,7 +85,7 @@ impl Run {
 /// One call under `policy`. `attempt` makes the outcome of the n-th attempt, counted from 0.
 async fn run<B, F, Fut>(policy: RetryPolicy, request: Request<B>, attempt: F) -> Run
 where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     F: Fn(usize, Request<ReplayBody<B>>) -> Fut + Clone,
     Fut: Future<Output = Outcome>,
 {
