@@ -42,6 +42,9 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
+        if this.node.is_none() {
+            return Poll::Ready(None);
+        }
         match ready!(this.inner.as_mut().poll_frame(cx)) {
             Some(Ok(frame)) => {
                 if frame.is_trailers() || this.inner.is_end_stream() {
