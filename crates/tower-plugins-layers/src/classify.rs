@@ -78,7 +78,7 @@ pub trait Classify: Clone + Send + Sync + 'static {
 /// | any other gRPC code | success |
 /// | a body that breaks off | failure |
 /// | 101 and `text/event-stream` | success at the head: what follows may last for days |
-/// | an error whose [`Reason`] is a refusal on this side: a limit, a breaker, no endpoint, a drain, a full pool | ignored |
+/// | an error whose [`Reason`] is a refusal on this side: a limit, a breaker, no endpoint, a drain, a full pool; or a request whose own body failed | ignored |
 /// | any other error, one for a deadline or timeout inside too | failure |
 ///
 /// A call that is dropped is ignored, unless its deadline or its attempt's time was over: then the
@@ -124,7 +124,8 @@ impl Classify for HttpGrpc {
                 | Reason::NoEndpoint
                 | Reason::Draining
                 | Reason::DrainCancelled
-                | Reason::PoolExhausted,
+                | Reason::PoolExhausted
+                | Reason::RequestBroken,
             ) => Outcome::Ignored,
             _ => Outcome::Failure,
         }

@@ -49,11 +49,13 @@ pub enum Reason {
     Panicked,
     /// The answer was a status that may be retried.
     Status,
+    /// The request's own body failed or broke off: its sender went away, as a rule.
+    RequestBroken,
 }
 
 impl Reason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::RateLimited,
         Self::ConcurrencyLimited,
         Self::BreakerOpen,
@@ -69,6 +71,7 @@ impl Reason {
         Self::ResponseTooLarge,
         Self::Panicked,
         Self::Status,
+        Self::RequestBroken,
     ];
 
     /// The word, as it stands in metrics, spans and docs.
@@ -90,6 +93,7 @@ impl Reason {
             Self::ResponseTooLarge => "response_too_large",
             Self::Panicked => "panicked",
             Self::Status => "status",
+            Self::RequestBroken => "request_broken",
         }
     }
 
@@ -110,6 +114,7 @@ impl Reason {
             Self::ResponseTooLarge => "response larger than allowed",
             Self::Panicked => "a service panicked",
             Self::Status => "the answer was a retryable status",
+            Self::RequestBroken => "the request's own body failed before its end",
         }
     }
 

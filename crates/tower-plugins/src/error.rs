@@ -84,6 +84,7 @@ impl Kind {
                 Reason::PoolExhausted => Row(503, 14, true, Here),
                 Reason::ResponseTooLarge => Row(502, 8, false, Plugin),
                 Reason::Panicked => Row(500, 13, false, Here),
+                Reason::RequestBroken => Row(400, 1, false, Caller),
                 // ConnectFailed, ConnectionLost, Status, and what the layers may add.
                 _ => Row(502, 14, true, Plugin),
             },

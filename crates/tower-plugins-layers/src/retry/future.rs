@@ -125,9 +125,15 @@ where
                     }
                     #[expect(clippy::expect_used, reason = "taken when this state is left")]
                     let mut request = request.take().expect("a request to send");
-                    let context = request
-                        .extensions_mut()
-                        .get_or_insert_with(CallContext::new);
+                    let (deadline, own) = (call.deadline, call.own_deadline);
+                    let context = request.extensions_mut().get_or_insert_with(|| {
+                        // A request that came back from the wire has lost its own.
+                        let mut context = CallContext::new();
+                        if let Some(at) = deadline {
+                            context.set_deadline(at, own);
+                        }
+                        context
+                    });
                     context.begin_attempt(call.retries, Instant::now());
                     let future = call.service.call(*request);
                     this.state.set(State::Attempt { future });
@@ -154,6 +160,7 @@ pub(super) struct Call<S, B, P> {
     policy: P,
     saved: Saved<B>,
     deadline: Option<Instant>,
+    own_deadline: Option<Instant>,
     retries: u32,
 }
 
@@ -186,6 +193,7 @@ where
         let context = CallContext::of(&request);
         let start = context.map_or_else(Instant::now, CallContext::start);
         let deadline = context.and_then(CallContext::deadline);
+        let own_deadline = context.and_then(CallContext::callers_deadline);
         policy.budget.deposit(start);
         let may_repeat = policy.may_repeat(&request);
         let (parts, body) = request.into_parts();
@@ -207,6 +215,7 @@ where
             policy,
             saved,
             deadline,
+            own_deadline,
             retries: 0,
         };
         (call, request)

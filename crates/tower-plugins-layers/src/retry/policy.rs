@@ -10,7 +10,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// # What is retried
 /// - Any error of the service inside, but for refusals that another attempt would only meet again:
 ///   `rate_limited`, `concurrency_limited`, `draining`, `drain_cancelled`, `deadline_exceeded`,
-///   `response_too_large`, `panicked`; and `breaker_open` and `no_endpoint`: what picks an endpoint
+///   `response_too_large`, `panicked`, `request_broken`; and `breaker_open` and `no_endpoint`: what picks an endpoint
 ///   has tried them all, and a breaker is there to fail fast. `pool_exhausted` is retried, for the
 ///   next endpoint may have a connection.
 /// - The statuses 502, 503 and 504, or those [set](Self::statuses) instead; and 429 when it says

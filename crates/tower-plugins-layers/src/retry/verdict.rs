@@ -52,7 +52,8 @@ pub(super) fn judge_error(error: &(dyn StdError + 'static)) -> Option<Retryable>
         | Reason::Draining
         | Reason::DrainCancelled
         | Reason::ResponseTooLarge
-        | Reason::Panicked => None,
+        | Reason::Panicked
+        | Reason::RequestBroken => None,
         Reason::AttemptTimeout
         | Reason::StreamIdle
         | Reason::ConnectFailed

@@ -105,9 +105,10 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let record = Record::begin(&self.names, &request);
-        let entered = record.span.entered();
-        let inner = self.inner.call(request);
-        drop(entered);
+        let inner = {
+            let _entered = record.span.entered();
+            self.inner.call(request)
+        };
         ResponseFuture {
             inner,
             record: Some(record),
@@ -131,9 +132,10 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let record = Record::begin(&self.names, &request);
-        let entered = record.span.entered();
-        let inner = (&self.inner).call(request);
-        drop(entered);
+        let inner = {
+            let _entered = record.span.entered();
+            (&self.inner).call(request)
+        };
         ResponseFuture {
             inner,
             record: Some(record),
@@ -162,9 +164,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let entered = this.record.as_ref().map(|record| record.span.entered());
-        let result = ready!(this.inner.poll(cx));
-        drop(entered);
+        let result = {
+            let _entered = this.record.as_ref().map(|record| record.span.entered());
+            ready!(this.inner.poll(cx))
+        };
         let mut record = this.record.take();
         let span = record
             .as_ref()

@@ -47,6 +47,10 @@ pub(super) fn parse_http(url: &str) -> Result<Address, String> {
     if url.contains('@') {
         return Err("credentials do not belong in a URL: write them under `auth`".into());
     }
+    // Nor of a query, which is where some keys are written.
+    if url.contains('?') {
+        return Err("has a query: only a path may follow the host".into());
+    }
     let wrong = |why: &str| format!("{url:?} {why}");
     let form = "is not a URL such as \"http://127.0.0.1:8080\"";
     // `Uri` drops a fragment without a word.
@@ -70,9 +74,6 @@ pub(super) fn parse_http(url: &str) -> Result<Address, String> {
     let port = authority.as_str().get(host.len()..).unwrap_or_default();
     if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
         return Err(wrong("has a port out of range, 1 to 65535"));
-    }
-    if uri.query().is_some() {
-        return Err(wrong("has a query: only a path may follow the host"));
     }
     Ok(Address::Http {
         authority: authority.clone(),

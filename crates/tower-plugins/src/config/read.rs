@@ -12,7 +12,10 @@ use super::blocks::{AT_ROOT, Blocks, IN_PLUGIN};
 use super::error::{ConfigError, Problem};
 use super::source::{Format, Source};
 use super::table::{Report, Table, expected, text};
-use super::{Address, Config, EndpointSpec, PluginName, PluginSpec, Policy, Protocol, Upstream};
+use super::{
+    Address, Config, ConnectionSpec, EndpointSpec, PluginName, PluginSpec, Policy, Protocol,
+    Upstream,
+};
 
 impl Config {
     /// The config in the file at `path`: JSON, YAML or TOML, by its extension.
@@ -156,8 +159,8 @@ impl Reader<'_> {
         let transport = read_transport(&mut table);
         let endpoints = read_endpoints(&mut table, transport);
         let policy = blocks.policy(credentials);
-        let protocol = blocks.connection().protocol;
-        refuse_inert(&table, transport, protocol, &policy);
+        let connection = blocks.connection();
+        refuse_inert(&table, transport, &connection, &policy);
         if let Some(name) = name {
             if let Some(first) = self.declared.get(&name) {
                 let message = format!("{name} is the name of {first} already");
@@ -166,7 +169,6 @@ impl Reader<'_> {
                 self.declared.insert(name.clone(), table.path().to_owned());
             }
             if enabled {
-                let connection = blocks.connection();
                 let upstream = Upstream {
                     endpoints,
                     connection,
@@ -188,7 +190,7 @@ impl Reader<'_> {
 fn refuse_inert(
     table: &Table<'_>,
     transport: Option<Transport>,
-    protocol: Protocol,
+    connection: &ConnectionSpec,
     policy: &Policy,
 ) {
     let refuse = |block: &str, key: &str, why: &str| {
@@ -208,10 +210,20 @@ fn refuse_inert(
         for key in ON_THE_WIRE {
             refuse("connection", key, "does nothing for an in-process plugin");
         }
-    } else if protocol == Protocol::Http2 {
-        for key in ["max_connections", "max_idle_connections"] {
-            let why = "does nothing with protocol: http2, which keeps one connection per endpoint";
-            refuse("connection", key, why);
+    } else {
+        if connection.protocol == Protocol::Http2 {
+            for key in ["max_connections", "max_idle_connections"] {
+                let why =
+                    "does nothing with protocol: http2, which keeps one connection per endpoint";
+                refuse("connection", key, why);
+            }
+        } else if !connection.keep_alive {
+            let why = "does nothing with keep_alive: false";
+            refuse("connection", "max_idle_connections", why);
+        }
+        if !connection.keep_alive || connection.max_idle_connections == 0 {
+            let why = "does nothing where no connection is kept without a call";
+            refuse("connection", "idle_timeout", why);
         }
     }
     if let (Some(attempt), Some(whole)) = (policy.attempt_timeout, policy.deadline)

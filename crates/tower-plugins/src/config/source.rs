@@ -85,7 +85,7 @@ impl Format {
                     .map_err(|error| error.to_string())
             }
             Self::Yaml => serde_saphyr::from_str_with_options(text, yaml_options())
-                .map_err(|error| error.to_string()),
+                .map_err(|error: serde_saphyr::Error| yaml_message(&error.to_string())),
             Self::Toml => toml::from_str(text).map_err(|error| toml_message(text, &error)),
         }
         .map_err(|message| format!("not valid {}: {message}", self.name()))?;
@@ -110,6 +110,19 @@ fn yaml_options() -> serde_saphyr::Options {
         reject_unsupported_tags: true,
         // A snippet may show a secret.
         with_snippet: false,
+    }
+}
+
+/// `message` without the name of a tag: a password that begins with `!` is one, without quotes.
+fn yaml_message(message: &str) -> String {
+    match message
+        .strip_prefix("unsupported tag")
+        .and_then(|m| m.rsplit_once('`'))
+    {
+        Some((_, place)) => {
+            format!("tags are not supported, and text that begins with `!` needs quotes{place}")
+        }
+        None => message.to_owned(),
     }
 }
 

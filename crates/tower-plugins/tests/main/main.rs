@@ -7,6 +7,7 @@
 )]
 
 mod alone;
+mod broken_request;
 mod call;
 mod config;
 mod embed;

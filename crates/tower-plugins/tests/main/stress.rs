@@ -274,3 +274,31 @@ fn ten_thousand_reloads_leave_nothing_behind() {
         });
     });
 }
+
+#[test]
+fn calls_to_names_that_are_not_there_leave_nothing_behind() {
+    alone(
+        "stress::calls_to_names_that_are_not_there_leave_nothing_behind",
+        || {
+            runtime(1).block_on(async {
+                let plugins = Plugins::builder()
+                    .start(tower_plugins::config::Config::new())
+                    .await
+                    .unwrap();
+                let call = async |number: u64| {
+                    let plugin = plugins.plugin(&format!("guest-{number}"));
+                    let error = plugin.oneshot(get("/")).await.unwrap_err();
+                    assert!(error.is_not_found());
+                };
+                for number in 0..1_000 {
+                    call(number).await;
+                }
+                let before = Held::now();
+                for number in 1_000..100_000 {
+                    call(number).await;
+                }
+                Held::now().assert_like(&before, 1.0);
+            });
+        },
+    );
+}

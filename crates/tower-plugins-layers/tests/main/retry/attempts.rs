@@ -155,6 +155,28 @@ async fn a_request_that_came_back_unsent_goes_again_whatever_its_method() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_came_back_without_its_context_keeps_the_calls_deadline() {
+    let at = Instant::now() + Duration::from_secs(9);
+    let mut post = request(Method::POST);
+    CallContext::new().own_deadline(at).attach(&mut post);
+    let run = run(policy(), post, move |n, mut request| async move {
+        let context = CallContext::of(&request).unwrap();
+        assert_eq!(
+            (context.attempt(), context.deadline()),
+            (n as u32, Some(at))
+        );
+        assert!(context.has_own_deadline());
+        if n == 1 {
+            return status(200);
+        }
+        CallContext::detach(&mut request);
+        Err(Unsent::new(Some(request), Refused::new(Reason::ConnectFailed)).into())
+    })
+    .await;
+    assert_eq!(run.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unsent_request_that_did_not_come_back_goes_again_only_from_a_copy() {
     let unsent = || -> Outcome {
         let cause = Refused::new(Reason::ConnectFailed);
@@ -197,6 +219,7 @@ async fn refusals_that_would_only_come_again_are_not_repeated() {
         (Reason::DeadlineExceeded, 1),
         (Reason::ResponseTooLarge, 1),
         (Reason::Panicked, 1),
+        (Reason::RequestBroken, 1),
         (Reason::AttemptTimeout, 4),
         (Reason::ConnectFailed, 4),
         (Reason::ConnectionLost, 4),

@@ -9,7 +9,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tower_plugins_layers::BoxError;
 
-use super::error::{at, lost, too_large};
+use super::error::{lost, request_broken, too_large};
 use super::pool::Endpoint;
 use super::upload::Upload;
 use super::{h1, h2};
@@ -103,7 +103,7 @@ impl http_body::Body for ResponseBody {
             Some(Ok(frame)) => Some(frame),
             Some(Err(error)) => {
                 let error = match self.upload.failure() {
-                    Some(failure) => self.fail(|name, _| at(name, "sending a request to", failure)),
+                    Some(failure) => self.fail(|name, _| request_broken(name, failure)),
                     None => self.fail(|name, _| lost(name, error).into()),
                 };
                 return Poll::Ready(Some(Err(error)));

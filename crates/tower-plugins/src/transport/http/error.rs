@@ -37,6 +37,12 @@ pub(super) fn too_large(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> BoxE
         .into()
 }
 
+/// `cause`, as why a request's body did not come to its end: nothing is wrong with the endpoint.
+pub(super) fn request_broken(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> BoxError {
+    let cause = at(endpoint, "sending a request to", cause);
+    Refused::new(Reason::RequestBroken).caused_by(cause).into()
+}
+
 pub(super) fn lost(endpoint: &Arc<str>, error: hyper::Error) -> Refused {
     Refused::new(Reason::ConnectionLost).caused_by(at(endpoint, "calling", error))
 }
@@ -58,7 +64,7 @@ pub(super) fn unanswered(endpoint: &Arc<str>, error: hyper::Error) -> BoxError {
         too_large(endpoint, error)
     } else if error.is_body_write_aborted() {
         // The caller's body was shorter than its content-length.
-        at(endpoint, "sending a request to", error)
+        request_broken(endpoint, error)
     } else {
         lost(endpoint, error).into()
     }

@@ -8,7 +8,7 @@ use hyper::client::conn::TrySendError;
 use tower_plugins_layers::{BoxError, Refused, Unsent};
 
 use super::body::{Hold, ResponseBody};
-use super::error::{at, lost, unanswered};
+use super::error::{at, lost, request_broken, unanswered};
 use super::head::strip_response;
 use super::pool::{Endpoint, Lease, Pool};
 use super::upload::Upload;
@@ -100,9 +100,8 @@ fn conclude<L: Lease>(
         let lost = lost(&endpoint.name, error.into_error());
         return Err(Failed::Unsent(Box::new(request), lost));
     }
-    // Where the caller's own body failed, nothing is wrong with the endpoint.
     Err(Failed::Other(match upload.failure() {
-        Some(failure) => at(&endpoint.name, "sending a request to", failure),
+        Some(failure) => request_broken(&endpoint.name, failure),
         None => unanswered(&endpoint.name, error.into_error()),
     }))
 }

@@ -64,6 +64,7 @@ use crate::config::{Address, ConnectionSpec, Protocol};
 /// - [`Reason::ConnectionLost`] if the connection or stream broke later, in the body too.
 /// - [`Reason::ResponseTooLarge`] if the head or body is larger than allowed, in the body too. A
 ///   head that is too large over HTTP/2 is told as a broken stream, however.
+/// - [`Reason::RequestBroken`] if the request's own body failed, in the response's body too.
 ///
 /// A request that could not be sent because an idle connection had just been closed is sent again
 /// on another, and in the end on a new one.
@@ -72,6 +73,7 @@ use crate::config::{Address, ConnectionSpec, Protocol};
 /// [`Reason::PoolExhausted`]: tower_plugins_layers::Reason::PoolExhausted
 /// [`Reason::ConnectionLost`]: tower_plugins_layers::Reason::ConnectionLost
 /// [`Reason::ResponseTooLarge`]: tower_plugins_layers::Reason::ResponseTooLarge
+/// [`Reason::RequestBroken`]: tower_plugins_layers::Reason::RequestBroken
 ///
 /// ```no_run
 /// use http::Request;

@@ -1,5 +1,6 @@
 //! A request's body on its way.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -74,7 +75,12 @@ impl http_body::Body for Uploading {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if !self.state.over.is_made(cx) {
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            // hyper polls this in a task of the connection, which other calls share: a panic is not to
+            // end it. Unwind safe: the body is not polled again.
+            let body = Pin::new(&mut self.body);
+            let polled = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx)));
+            let panicked = |_| Poll::Ready(Some(Err("the body panicked".into())));
+            match ready!(polled.unwrap_or_else(panicked)) {
                 Some(Err(error)) => {
                     let mut failure = self
                         .state

@@ -97,6 +97,8 @@ fn a_parse_error_repeats_no_line_of_the_file() {
     for (text, format) in [
         ("token = \"hunter2\nx = 1", Format::Toml),
         ("token: \"hunter2\nx: [", Format::Yaml),
+        ("token: !hunter2", Format::Yaml),
+        ("token: !hunter2`hunter2 x", Format::Yaml),
         ("{ \"token\": \"hunter2\n\" }", Format::Json),
     ] {
         let error = Config::parse(text, format).unwrap_err().to_string();

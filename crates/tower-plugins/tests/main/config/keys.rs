@@ -54,6 +54,30 @@ fn a_pool_of_one_http2_connection_takes_no_sizes() {
 }
 
 #[test]
+fn connections_that_are_not_kept_take_no_keys_about_keeping_them() {
+    for (block, key) in [
+        ("keep_alive: false, idle_timeout: 5s", "idle_timeout"),
+        (
+            "keep_alive: false, max_idle_connections: 5",
+            "max_idle_connections",
+        ),
+        ("max_idle_connections: 0, idle_timeout: 5s", "idle_timeout"),
+        (
+            "protocol: http2, keep_alive: false, idle_timeout: 5s",
+            "idle_timeout",
+        ),
+    ] {
+        assert_problem(
+            &format!("connection: {{ {block} }}"),
+            &format!("connection.{key}"),
+            "does nothing",
+        );
+    }
+    spec("connection: { max_idle_connections: 0 }");
+    spec("connection: { protocol: http2, idle_timeout: 5s }");
+}
+
+#[test]
 fn yaml_does_not_guess_at_types() {
     let config = yaml("plugins: { n: { transport: http, endpoint: 'http://h' } }").unwrap();
     assert!(config.plugins.contains_key("n"));

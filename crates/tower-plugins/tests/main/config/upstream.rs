@@ -22,13 +22,17 @@ fn only_what_can_be_reached_is_an_endpoint() {
         assert!(error.starts_with("plugins.a.endpoint: "), "{error}");
         assert!(error.contains(part), "{error}");
     }
-    let error = Address::http("http://user:hunter2@h")
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("credentials") && !error.contains("hunter2"),
-        "{error}"
-    );
+    for (url, part) in [
+        ("http://user:hunter2@h", "credentials"),
+        ("http://h/?key=hunter2", "has a query"),
+        ("http://h/?key=hunter2#f", "has a query"),
+    ] {
+        let error = Address::http(url).unwrap_err().to_string();
+        assert!(
+            error.contains(part) && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
     for (url, shown) in [
         ("http://h", "http://h"),
         ("http://h:65535/", "http://h:65535"),

@@ -374,7 +374,7 @@ async fn a_request_body_that_fails_is_no_failure_of_the_endpoint() {
         };
         assert_eq!(
             Reason::of(&*error),
-            None,
+            Some(Reason::RequestBroken),
             "{socket:?} {protocol:?}: {}",
             chain(&error)
         );
