@@ -3,25 +3,32 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
 use futures_util::task::AtomicWaker;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::connect::Stream;
 
-/// A signal to one task, given once.
+/// A signal to the task of one connection, given once; and what that task has heard.
 #[derive(Default)]
 pub(super) struct Cut {
     made: AtomicBool,
     waker: AtomicWaker,
+    /// How often the peer was heard.
+    heard: AtomicUsize,
 }
 
 impl Cut {
     pub(super) fn make(&self) {
         self.made.store(true, Ordering::Release);
         self.waker.wake();
+    }
+
+    /// A number that changes whenever anything has come from the peer.
+    pub(super) fn heard(&self) -> usize {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// Whether it was made; if not, `cx` is woken when it is.
@@ -52,7 +59,9 @@ impl Read for CutStream {
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        self.whole(cx)?.poll_read(cx, buf)
+        ready!(self.whole(cx)?.poll_read(cx, buf))?;
+        self.cut.heard.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 }
 

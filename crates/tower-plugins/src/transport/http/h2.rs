@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use ::http::{Request, Response};
 use hyper::body::Incoming;
@@ -22,6 +23,11 @@ use crate::Body;
 // A large body is not to wait for window updates on a network of some delay.
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 5 << 20;
+
+/// A peer of which nothing at all was heard while a call waited for this long, and in vain, may be
+/// gone without a word; TCP takes minutes to notice. The next call gets another connection. Pings
+/// would tell too, but servers take frequent ones for an attack.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// The connection to an endpoint, and its next one.
 pub(super) struct Connection {
@@ -62,6 +68,9 @@ struct Usage {
 pub(super) struct Lease {
     conn: Arc<Conn>,
     pool: Arc<Connection>,
+    began: Instant,
+    /// What had been heard of the peer by then.
+    heard: usize,
 }
 
 impl Lease {
@@ -70,7 +79,14 @@ impl Lease {
         Self {
             conn: Arc::clone(conn),
             pool: Arc::clone(pool),
+            began: Instant::now(),
+            heard: conn.cut.heard(),
         }
+    }
+
+    /// Whether the peer has not been heard since the call began, which is some time ago.
+    fn is_met_with_silence(&self) -> bool {
+        self.conn.cut.heard() == self.heard && self.began.elapsed() >= SILENCE
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -88,7 +104,7 @@ impl Drop for Lease {
             }
             usage.calls == 0
         };
-        if last && !self.pool.endpoint.keeps_idle() {
+        if last && !self.pool.endpoint.keeps_idle() || self.is_met_with_silence() {
             self.pool.close_if(|conn| Arc::ptr_eq(conn, &self.conn));
         }
     }

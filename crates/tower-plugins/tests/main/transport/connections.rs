@@ -40,6 +40,32 @@ async fn calls_one_after_the_other_share_a_connection() {
 }
 
 #[tokio::test]
+async fn an_http2_peer_that_falls_silent_gets_no_further_call() {
+    for socket in [Socket::Tcp, Socket::Unix] {
+        let server = Server::start(socket, Protocol::Http2, |request| async {
+            if request.uri().path() == "/never" {
+                std::future::pending::<()>().await;
+            }
+            echo(request).await
+        })
+        .await;
+        let http = server.http();
+        let give_up_after = async |wait| {
+            tokio::time::pause();
+            let call = tokio::time::timeout(wait, http.call(get("/never"))).await;
+            assert!(call.is_err());
+            tokio::time::resume();
+            read(within(http.call(post("/", "hello"))).await.unwrap()).await
+        };
+        read(within(http.call(get("/"))).await.unwrap()).await;
+        assert_eq!(give_up_after(Duration::from_millis(10)).await, "hello");
+        assert_eq!(server.accepted(), 1, "a short wait says nothing");
+        assert_eq!(give_up_after(Duration::from_secs(2)).await, "hello");
+        assert_eq!(server.accepted(), 2, "a long one does");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_is_not_kept_alive_serves_one_call() {
     for (socket, protocol) in EVERY {
         let server = Server::start(socket, protocol, echo).await;
