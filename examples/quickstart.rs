@@ -100,8 +100,11 @@ async fn main() -> Result {
     let downloaded = read(download.into_body()).await?;
     println!("   the download from the old server went on to its end: {downloaded}");
     count.calls.fetch_add(2, Ordering::Relaxed);
-    status.wait_for(|status| status.retiring == 0).await?;
-    println!("   the old server's node has drained; no call was cancelled");
+    let cancelled = status
+        .wait_for(|status| status.retiring == 0)
+        .await?
+        .cancelled;
+    println!("   the old server's node has drained; calls cancelled: {cancelled}");
 
     say("5. A broken edit is refused, and what runs goes on.");
     write(
@@ -142,6 +145,8 @@ async fn main() -> Result {
     for caller in callers {
         caller.await?;
     }
+    // The first generation was the start, each later one a reload.
+    let reloads = plugins.status().generation.get() - 1;
     let under_load = count.calls.load(Ordering::Relaxed) - before;
     println!("   {under_load} calls were made while the config changed");
     let report = plugins.shutdown(Duration::from_secs(5)).await?;
@@ -155,7 +160,7 @@ async fn main() -> Result {
         count.calls.load(Ordering::Relaxed),
         count.failed.load(Ordering::Relaxed),
     );
-    println!("\nquickstart: {calls} calls, {failed} failed, 2 reloads");
+    println!("\nquickstart: {calls} calls, {failed} failed, {reloads} reloads");
     if failed == 0 {
         Ok(())
     } else {

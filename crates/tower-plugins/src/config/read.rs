@@ -11,7 +11,7 @@ use super::auth;
 use super::blocks::{AT_ROOT, Blocks, IN_PLUGIN};
 use super::error::{ConfigError, Problem};
 use super::source::{Format, Source};
-use super::table::{Report, Table, expected, text};
+use super::table::{Origin, Report, Table, expected, text};
 use super::{
     Address, Config, ConnectionSpec, EndpointSpec, PluginName, PluginSpec, Policy, Protocol,
     Upstream,
@@ -26,7 +26,7 @@ impl Config {
     ///
     /// As [`Source::file`] and [`Config::from_figment`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        Self::from_figment(&Figment::from(Source::file(path)?))
+        Self::from_source(Source::file(path)?)
     }
 
     /// The config that `text` says.
@@ -52,7 +52,7 @@ impl Config {
     ///
     /// As [`Source::text`] and [`Config::from_figment`].
     pub fn parse(text: &str, format: Format) -> Result<Self, ConfigError> {
-        Self::from_figment(&Figment::from(Source::text(text, format)?))
+        Self::from_source(Source::text(text, format)?)
     }
 
     /// The config that the layers of `figment` say together; see [`Source`].
@@ -63,8 +63,19 @@ impl Config {
     /// values that contradict each other, at once.
     pub fn from_figment(figment: &Figment) -> Result<Self, ConfigError> {
         let root = figment.find_value("").map_err(foreign)?;
-        let report = Report::new(figment);
-        let plugins = report.table("", &root).map(read_root).unwrap_or_default();
+        Self::from_root(&root, Origin::Layers(figment))
+    }
+
+    /// The config of one source: what [`Config::from_figment`] makes of it alone, without the copies
+    /// that merging takes.
+    pub(crate) fn from_source(source: Source) -> Result<Self, ConfigError> {
+        let (file, root) = source.into_parts();
+        Self::from_root(&root, Origin::One(file.as_deref()))
+    }
+
+    fn from_root(root: &Value, origin: Origin<'_>) -> Result<Self, ConfigError> {
+        let report = Report::new(origin);
+        let plugins = report.table("", root).map(read_root).unwrap_or_default();
         let problems = report.into_problems();
         if problems.is_empty() {
             Ok(Self { plugins })

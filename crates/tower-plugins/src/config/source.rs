@@ -173,6 +173,11 @@ impl Source {
         Self::of_file(path, read(path).as_deref())
     }
 
+    /// The file it was read from, if any, and its root.
+    pub(super) fn into_parts(self) -> (Option<PathBuf>, Value) {
+        (self.file, Value::Dict(Tag::Default, self.root))
+    }
+
     /// The source that the file at `path` is when reading it gave `bytes`.
     pub(crate) fn of_file(
         path: &Path,

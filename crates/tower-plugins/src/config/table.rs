@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use figment::Figment;
@@ -14,8 +15,30 @@ use super::{Number, Secret};
 
 /// What was found wrong in one config.
 pub(super) struct Report<'a> {
-    figment: &'a Figment,
+    origin: Origin<'a>,
     problems: RefCell<Vec<Problem>>,
+}
+
+/// Where the values of a config come from.
+pub(super) enum Origin<'a> {
+    /// Layers that were merged, as the tags of the values tell.
+    Layers(&'a Figment),
+    /// One file, or a text that is in none.
+    One(Option<&'a Path>),
+}
+
+impl Origin<'_> {
+    fn file(&self, tag: Tag) -> Option<&Path> {
+        let figment = match self {
+            Self::One(file) => return *file,
+            Self::Layers(figment) => figment,
+        };
+        // The root itself is merged and so belongs to no source, unless there is just one.
+        let mut sources = figment.metadata();
+        let only = sources.next().filter(|_| sources.next().is_none());
+        let metadata = figment.get_metadata(tag).or(only)?;
+        metadata.source.as_ref()?.file_path()
+    }
 }
 
 /// A table of the config. Each key that is asked for is a known one; [`Table::finish`] reports the
@@ -32,10 +55,10 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(figment: &'a Figment) -> Self {
+    pub(super) const fn new(origin: Origin<'a>) -> Self {
         Self {
-            figment,
-            problems: RefCell::default(),
+            origin,
+            problems: RefCell::new(Vec::new()),
         }
     }
 
@@ -44,14 +67,7 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn add(&self, tag: Tag, key: impl Into<String>, message: impl Into<String>) {
-        // The root itself is merged and so belongs to no source, unless there is just one.
-        let mut sources = self.figment.metadata();
-        let only = sources.next().filter(|_| sources.next().is_none());
-        let file = self
-            .figment
-            .get_metadata(tag)
-            .or(only)
-            .and_then(|metadata| metadata.source.as_ref()?.file_path());
+        let file = self.origin.file(tag);
         let problem = Problem::new(key, message);
         self.problems.borrow_mut().push(match file {
             Some(file) => problem.in_file(file),

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use figment::Figment;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
@@ -303,7 +302,7 @@ impl Snapshot {
     /// As [`Config::from_file`].
     pub fn config(&self) -> Result<Config, ConfigError> {
         let source = Source::of_file(&self.path, self.bytes.as_deref())?;
-        Config::from_figment(&Figment::from(source))
+        Config::from_source(source)
     }
 
     /// The SHA-256 of the file's bytes, or of the error if it could not be read.
