@@ -1,6 +1,9 @@
-//! A counter that many cores may change at once.
+//! What many cores may hold and count at once.
 
 use std::cell::Cell;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
@@ -27,6 +30,50 @@ fn shard() -> usize {
         }
         shard.get()
     })
+}
+
+/// A shared value that each call holds: an `Arc` whose count is kept by thread, so that calls on
+/// several cores do not write to the same place for each to hold it and let go of it.
+pub(crate) struct Shared<T>(Arc<[Held<T>]>);
+
+/// Holds a [`Shared`] value.
+pub(crate) type Held<T> = Arc<CachePadded<Arc<T>>>;
+
+impl<T> Shared<T> {
+    pub(crate) fn new(value: T) -> Self {
+        let value = Arc::new(value);
+        let cores = std::thread::available_parallelism().map_or(SHARDS, usize::from);
+        let shards = 0..cores.clamp(1, SHARDS);
+        Self(
+            shards
+                .map(|_| Arc::new(CachePadded::new(Arc::clone(&value))))
+                .collect(),
+        )
+    }
+
+    pub(crate) fn hold(&self) -> Held<T> {
+        Arc::clone(&self.0[shard() % self.0.len()])
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0[0]
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
 }
 
 impl ShardedCount {

@@ -1,10 +1,8 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use crossbeam_utils::CachePadded;
 use http::Response;
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -12,6 +10,7 @@ use tokio::time::Instant;
 
 use super::layer::Circuit;
 use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome};
+use crate::sharded::Held;
 use crate::{BoxError, End, EndOfStream, OnEnd};
 
 /// The body of [`Breaker`](super::Breaker)'s responses: its end is the call's.
@@ -20,7 +19,7 @@ pub type ResponseBody<B, C = HttpGrpc> = EndOfStream<B, Option<Outstanding<C>>>;
 /// A call that was let in and has not ended. Dropped, it gives its permit back.
 pub struct Outstanding<C> {
     /// `None` once the end was told.
-    pub(super) circuit: Option<Arc<CachePadded<Circuit>>>,
+    pub(super) circuit: Option<Held<Circuit>>,
     pub(super) generation: u32,
     /// When its time is over.
     pub(super) cut: Option<Instant>,
@@ -32,7 +31,7 @@ impl<C> Outstanding<C> {
         let Some(circuit) = self.circuit.take() else {
             return;
         };
-        let Circuit { policy, history } = &**circuit;
+        let Circuit { policy, history } = &***circuit;
         match outcome {
             Outcome::Success | Outcome::Overloaded => history.succeeded(policy, self.generation),
             Outcome::Failure => history.failed(policy, self.generation),

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_utils::CachePadded;
 use http::Request;
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -9,6 +8,7 @@ use tower_layer::Layer;
 use super::future::{Admitted, Outstanding};
 use super::{Breaker, BreakerHistory, BreakerPolicy, BreakerState};
 use crate::classify::{Classify, Cutoff, HttpGrpc};
+use crate::sharded::Shared;
 use crate::{BoxError, Reason, Refused, Unsent};
 
 /// Makes [`Breaker`] services, which share one circuit.
@@ -37,10 +37,7 @@ impl BreakerLayer {
     /// at the same time. The first call under another window length than before forgets the window.
     #[must_use]
     pub fn with_history(policy: BreakerPolicy, history: Arc<BreakerHistory>) -> Self {
-        Self::of(Some(Arc::new(CachePadded::new(Circuit {
-            policy,
-            history,
-        }))))
+        Self::of(Some(Shared::new(Circuit { policy, history })))
     }
 
     /// No circuit: every call goes through and nothing is counted.
@@ -49,7 +46,7 @@ impl BreakerLayer {
         Self::of(None)
     }
 
-    const fn of(circuit: Option<Arc<CachePadded<Circuit>>>) -> Self {
+    const fn of(circuit: Option<Shared<Circuit>>) -> Self {
         Self {
             handle: BreakerHandle { circuit },
             classify: HttpGrpc,
@@ -98,7 +95,7 @@ impl<C: Classify> BreakerLayer<C> {
             Ok(generation) => {
                 let cutoff = Cutoff::of(request);
                 let outstanding = Outstanding {
-                    circuit: Some(Arc::clone(circuit)),
+                    circuit: Some(circuit.hold()),
                     generation,
                     cut: cutoff.of_head(),
                     classify: self.classify.clone(),
@@ -146,7 +143,7 @@ impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
 /// The view of a circuit from outside.
 #[derive(Clone, Debug)]
 pub struct BreakerHandle {
-    circuit: Option<Arc<CachePadded<Circuit>>>,
+    circuit: Option<Shared<Circuit>>,
 }
 
 impl BreakerHandle {

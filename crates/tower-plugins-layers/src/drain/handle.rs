@@ -1,7 +1,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
@@ -9,15 +8,15 @@ use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::OnEnd;
-use crate::sharded::ShardedCount;
+use crate::sharded::{Held, ShardedCount, Shared};
 
 /// The count of calls under way, and the power to end them.
 ///
 /// Clones are handles to the same count.
 #[derive(Clone)]
-pub struct DrainHandle(Arc<Shared>);
+pub struct DrainHandle(Shared<Calls>);
 
-struct Shared {
+struct Calls {
     count: ShardedCount,
     closed: AtomicBool,
     cancelled: AtomicBool,
@@ -30,7 +29,7 @@ impl DrainHandle {
     /// A count of nothing.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Shared {
+        Self(Shared::new(Calls {
             count: ShardedCount::new(),
             closed: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
@@ -84,7 +83,7 @@ impl DrainHandle {
 
     pub(super) fn hold(&self) -> Option<Hold> {
         self.0.count.increment();
-        let hold = Hold(self.clone());
+        let hold = Hold(self.0.hold());
         // Counted first, then looked: whoever closes and then sums sees this call, or is seen here.
         (!self.is_closed()).then_some(hold)
     }
@@ -106,17 +105,21 @@ impl fmt::Debug for DrainHandle {
 }
 
 /// One call in the count.
-#[derive(Debug)]
-pub struct Hold(DrainHandle);
+pub struct Hold(Held<Calls>);
 
 impl OnEnd for Hold {}
 
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hold")
+    }
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
-        let shared = &self.0.0;
-        shared.count.decrement();
-        if shared.closed.load(SeqCst) {
-            shared.fell.notify_waiters();
+        self.0.count.decrement();
+        if self.0.closed.load(SeqCst) {
+            self.0.fell.notify_waiters();
         }
     }
 }
@@ -124,7 +127,7 @@ impl Drop for Hold {
 impl Hold {
     /// Whether calls are to end: looks, and does not listen.
     pub(super) fn is_cancelled(&self) -> bool {
-        self.0.0.cancelled.load(SeqCst)
+        self.0.cancelled.load(SeqCst)
     }
 }
 
@@ -137,7 +140,7 @@ impl Cancelled {
         if hold.is_cancelled() {
             return Poll::Ready(());
         }
-        let token = &hold.0.0.cancel;
+        let token = &hold.0.cancel;
         self.0
             .get_or_insert_with(|| Box::pin(token.clone().cancelled_owned()))
             .as_mut()

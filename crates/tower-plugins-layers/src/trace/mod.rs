@@ -43,7 +43,6 @@ mod record;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
@@ -53,12 +52,13 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::record::{Record, Span};
+use crate::sharded::Shared;
 use crate::{BoxError, EndOfStream};
 
 /// Makes [`Trace`] services.
 #[derive(Clone, Debug)]
 pub struct TraceLayer {
-    names: Arc<record::Names>,
+    names: Shared<record::Names>,
 }
 
 impl TraceLayer {
@@ -66,7 +66,7 @@ impl TraceLayer {
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
-            names: Arc::new(record::Names::new(name)),
+            names: Shared::new(record::Names::new(name)),
         }
     }
 }
@@ -77,7 +77,7 @@ impl<S> Layer<S> for TraceLayer {
     fn layer(&self, inner: S) -> Trace<S> {
         Trace {
             inner,
-            names: Arc::clone(&self.names),
+            names: self.names.clone(),
         }
     }
 }
@@ -86,7 +86,7 @@ impl<S> Layer<S> for TraceLayer {
 #[derive(Clone, Debug)]
 pub struct Trace<S> {
     inner: S,
-    names: Arc<record::Names>,
+    names: Shared<record::Names>,
 }
 
 impl<S, B, RB> Service<Request<B>> for Trace<S>

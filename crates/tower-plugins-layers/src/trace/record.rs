@@ -1,9 +1,11 @@
 use std::error::Error as StdError;
+#[cfg(feature = "tracing")]
 use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response};
 use tokio::time::Instant;
 
+use crate::sharded::{Held, Shared};
 use crate::{CallContext, End, OnEnd, Reason, header};
 
 /// The name of what is called, and the handles of its metrics.
@@ -49,21 +51,21 @@ impl Failure {
 /// One call. Dropped before its end, it was given up by its caller.
 #[derive(Debug)]
 pub(crate) struct Record {
-    names: Arc<Names>,
+    names: Held<Names>,
     start: Instant,
     failed_head: bool,
     pub(super) span: Span,
 }
 
 impl Record {
-    pub(super) fn begin<B>(names: &Arc<Names>, request: &Request<B>) -> Self {
+    pub(super) fn begin<B>(names: &Shared<Names>, request: &Request<B>) -> Self {
         #[cfg(feature = "metrics")]
         names.metrics.begin();
         Self {
             start: CallContext::now(request.extensions()),
             failed_head: false,
             span: Span::of(names, request),
-            names: Arc::clone(names),
+            names: names.hold(),
         }
     }
 
