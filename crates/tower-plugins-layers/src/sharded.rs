@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
@@ -32,6 +32,15 @@ fn shard() -> usize {
     })
 }
 
+/// One shard for each core is enough. Asked once: the answer is read from files.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| {
+        let cores = std::thread::available_parallelism();
+        cores.map_or(SHARDS, usize::from).clamp(1, SHARDS)
+    })
+}
+
 /// A shared value that each call holds: an `Arc` whose count is kept by thread, so that calls on
 /// several cores do not write to the same place for each to hold it and let go of it.
 pub(crate) struct Shared<T>(Arc<[Held<T>]>);
@@ -42,8 +51,7 @@ pub(crate) type Held<T> = Arc<CachePadded<Arc<T>>>;
 impl<T> Shared<T> {
     pub(crate) fn new(value: T) -> Self {
         let value = Arc::new(value);
-        let cores = std::thread::available_parallelism().map_or(SHARDS, usize::from);
-        let shards = 0..cores.clamp(1, SHARDS);
+        let shards = 0..cores();
         Self(
             shards
                 .map(|_| Arc::new(CachePadded::new(Arc::clone(&value))))

@@ -10,6 +10,8 @@ use tower_service::Service;
 
 use crate::config::Config;
 use crate::error::Error;
+#[cfg(feature = "watch")]
+use crate::error::Kind;
 use crate::graph::{Graph, GraphCell};
 use crate::node::Services;
 use crate::reload::{ReloadReport, ReloadStatus, Reloader, ShutdownReport};
@@ -187,8 +189,7 @@ impl Builder {
     #[cfg(feature = "watch")]
     pub async fn watch(self, path: impl AsRef<std::path::Path>) -> Result<Plugins, Error> {
         let mut watch = crate::reload::Watch::new(path.as_ref()).map_err(Error::watch)?;
-        let first = watch.changed().await;
-        let config = first.config()?;
+        let config = read(watch.changed().await).await?;
         let (cell, reloader) = self.reloader();
         reloader.reload(config).await?;
         let for_watch = Arc::downgrade(&reloader);
@@ -198,9 +199,9 @@ impl Builder {
                 let Some(reloader) = for_watch.upgrade() else {
                     return;
                 };
-                let done = match snapshot.config() {
+                let done = match read(snapshot).await {
                     Ok(config) => reloader.reload(config).await.map(drop),
-                    Err(error) => reloader.reject(error.into()).await,
+                    Err(error) => reloader.reject(error).await,
                 };
                 if done.is_err_and(|error| error.is_shutdown()) {
                     return;
@@ -221,5 +222,14 @@ impl Builder {
         let cell = Arc::new(GraphCell::new(Graph::default()));
         let reloader = Reloader::start(Arc::clone(&cell), self.services);
         (cell, Arc::new(reloader))
+    }
+}
+
+/// Reads a config where it holds up nobody: a large one takes a while.
+#[cfg(feature = "watch")]
+async fn read(snapshot: crate::reload::Snapshot) -> Result<Config, Error> {
+    match tokio::task::spawn_blocking(move || snapshot.config()).await {
+        Ok(config) => Ok(config?),
+        Err(panicked) => Err(Error::caused_by(Kind::Config, panicked)),
     }
 }

@@ -360,3 +360,78 @@ fn a_span_says_what_was_called_and_what_came_of_it() {
 fn request_to(path: &str) -> Request<()> {
     Request::get(path).body(()).unwrap()
 }
+
+/// Counts the handles that are asked for.
+#[derive(Default)]
+struct Registrations(std::sync::atomic::AtomicUsize);
+
+impl Registrations {
+    fn one_more(&self) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl metrics::Recorder for Registrations {
+    fn describe_counter(
+        &self,
+        _: metrics::KeyName,
+        _: Option<metrics::Unit>,
+        _: metrics::SharedString,
+    ) {
+    }
+    fn describe_gauge(
+        &self,
+        _: metrics::KeyName,
+        _: Option<metrics::Unit>,
+        _: metrics::SharedString,
+    ) {
+    }
+    fn describe_histogram(
+        &self,
+        _: metrics::KeyName,
+        _: Option<metrics::Unit>,
+        _: metrics::SharedString,
+    ) {
+    }
+
+    fn register_counter(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        self.one_more();
+        metrics::Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        self.one_more();
+        metrics::Gauge::noop()
+    }
+
+    fn register_histogram(
+        &self,
+        _: &metrics::Key,
+        _: &metrics::Metadata<'_>,
+    ) -> metrics::Histogram {
+        self.one_more();
+        metrics::Histogram::noop()
+    }
+}
+
+#[test]
+fn handles_are_made_with_the_layer_and_not_for_each_call() {
+    let recorder = Registrations::default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            let layer = TraceLayer::new("greeter");
+            let made = recorder.0.load(std::sync::atomic::Ordering::Relaxed);
+            assert!(made > 0);
+            for _ in 0..100 {
+                let service = layer.layer(Probe::new(Answer::Frames));
+                let response = service.oneshot(request()).await.unwrap();
+                response.into_body().collect().await.unwrap();
+            }
+            assert_eq!(recorder.0.load(std::sync::atomic::Ordering::Relaxed), made);
+        });
+    });
+}

@@ -1,5 +1,6 @@
 //! What a reload changes, what it keeps, and how nodes that leave come to their end.
 
+mod atomic;
 mod drain;
 mod kept;
 mod refused;

@@ -302,3 +302,33 @@ fn calls_to_names_that_are_not_there_leave_nothing_behind() {
         },
     );
 }
+
+#[test]
+fn a_hundred_thousand_calls_leave_nothing_behind() {
+    alone(
+        "stress::a_hundred_thousand_calls_leave_nothing_behind",
+        || {
+            runtime(1).block_on(async {
+                let service = tower::service_fn(|request: Request<Body>| async {
+                    Ok::<_, std::convert::Infallible>(Response::new(request.into_body()))
+                });
+                let plugins = Plugins::builder()
+                    .service("s", service)
+                    .start(idle("s").with(PluginSpec::in_process("p", "s").unwrap()))
+                    .await
+                    .unwrap();
+                let plugin = plugins.plugin("p");
+                let calls = async |number: usize| {
+                    for _ in 0..number {
+                        let answer = whole(&plugin, post("/", "hello")).await;
+                        assert_eq!(answer.unwrap(), "hello");
+                    }
+                };
+                calls(1_000).await;
+                let before = Held::now();
+                calls(100_000).await;
+                Held::now().assert_like(&before, 1.0);
+            });
+        },
+    );
+}
