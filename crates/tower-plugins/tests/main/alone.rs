@@ -51,7 +51,9 @@ impl Held {
         }
     }
 
-    /// No more tasks and descriptors than `before`, and no more memory but for `percent` of it.
+    /// No more tasks and descriptors than `before`, and no more memory but for `percent` of it, or
+    /// for what the threads of runtime and test harness take when they first come to it: far less
+    /// than a byte for each of the calls that these tests make.
     pub(crate) fn assert_like(&self, before: &Self, percent: f64) {
         let more = |now: usize, before: usize| (now as f64 / before as f64 - 1.0) * 100.0;
         assert_eq!(self.tasks, before.tasks);
@@ -61,10 +63,17 @@ impl Held {
         println!(
             "{before:?} before, {self:?} after: {allocations:+.2} % allocations, {bytes:+.2} % bytes"
         );
+        let (more_allocations, more_bytes) = (
+            self.allocations.saturating_sub(before.allocations),
+            self.bytes.saturating_sub(before.bytes),
+        );
         assert!(
-            allocations < percent,
+            allocations < percent || more_allocations <= 16,
             "{allocations} % more allocations live"
         );
-        assert!(bytes < percent, "{bytes} % more bytes live");
+        assert!(
+            bytes < percent || more_bytes <= 8 << 10,
+            "{bytes} % more bytes live"
+        );
     }
 }
