@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use http::Uri;
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery};
 
 use super::error::{ConfigError, Problem};
 use super::{Address, PluginName};
@@ -21,6 +21,17 @@ impl Address {
     /// If `url` is not an `http` URL, or has credentials, a query or a fragment.
     pub fn http(url: &str) -> Result<Self, ConfigError> {
         parse_http(url).map_err(|message| Problem::new("endpoint", message).into())
+    }
+
+    /// The address of `url`, such as `https://search.internal/v1`.
+    ///
+    /// Without a port it is port 443.
+    ///
+    /// # Errors
+    ///
+    /// If `url` is not an `https` URL, or has credentials, a query or a fragment.
+    pub fn https(url: &str) -> Result<Self, ConfigError> {
+        parse_https(url).map_err(|message| Problem::new("endpoint", message).into())
     }
 
     /// The Unix socket at `path`, which is absolute.
@@ -43,6 +54,16 @@ impl Address {
 }
 
 pub(super) fn parse_http(url: &str) -> Result<Address, String> {
+    let (authority, prefix) = parse_url(url, "http")?;
+    Ok(Address::Http { authority, prefix })
+}
+
+pub(super) fn parse_https(url: &str) -> Result<Address, String> {
+    let (authority, prefix) = parse_url(url, "https")?;
+    Ok(Address::Https { authority, prefix })
+}
+
+fn parse_url(url: &str, scheme: &str) -> Result<(Authority, String), String> {
     // Nothing of a URL with credentials is repeated.
     if url.contains('@') {
         return Err("credentials do not belong in a URL: write them under `auth`".into());
@@ -52,17 +73,20 @@ pub(super) fn parse_http(url: &str) -> Result<Address, String> {
         return Err("has a query: only a path may follow the host".into());
     }
     let wrong = |why: &str| format!("{url:?} {why}");
-    let form = "is not a URL such as \"http://127.0.0.1:8080\"";
+    let form = match scheme {
+        "https" => "is not a URL such as \"https://127.0.0.1:8443\"",
+        _ => "is not a URL such as \"http://127.0.0.1:8080\"",
+    };
     // `Uri` drops a fragment without a word.
     if url.contains('#') {
         return Err(wrong("has a fragment, which is never sent: remove it"));
     }
     match url.split_once("://") {
-        Some(("http", _)) => {}
-        Some(("https", _)) => {
-            return Err(wrong("is not available in this version, only http:// is"));
+        Some((found, _)) if found == scheme => {}
+        Some((found @ ("http" | "https"), _)) => {
+            return Err(wrong(&format!("takes transport: {found}")));
         }
-        Some(_) => return Err(wrong("has a scheme that is not available, only http:// is")),
+        Some(_) => return Err(wrong(&format!("does not begin with {scheme}://"))),
         None => return Err(wrong(form)),
     }
     let uri: Uri = url.parse().map_err(|_| wrong(form))?;
@@ -75,10 +99,8 @@ pub(super) fn parse_http(url: &str) -> Result<Address, String> {
     if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
         return Err(wrong("has a port out of range, 1 to 65535"));
     }
-    Ok(Address::Http {
-        authority: authority.clone(),
-        prefix: uri.path().trim_end_matches('/').to_owned(),
-    })
+    let prefix = uri.path().trim_end_matches('/').to_owned();
+    Ok((authority.clone(), prefix))
 }
 
 pub(super) fn parse_unix(text: &str) -> Result<Address, String> {

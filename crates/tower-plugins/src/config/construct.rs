@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     Address, Config, ConfigError, ConnectionSpec, EndpointSpec, PluginName, PluginSpec, Policy,
-    Problem, Upstream,
+    Problem, TlsSpec, Upstream,
 };
 
 impl Config {
@@ -50,6 +50,7 @@ impl PluginSpec {
             upstream: Upstream {
                 endpoints: vec![EndpointSpec { address }],
                 connection: ConnectionSpec::default(),
+                tls: TlsSpec::default(),
             },
         }
     }
@@ -61,6 +62,15 @@ impl PluginSpec {
     /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::http`].
     pub fn http(name: &str, url: &str) -> Result<Self, ConfigError> {
         Self::named(name, Address::http(url))
+    }
+
+    /// The plugin `name` at `url`, such as `https://search.internal`.
+    ///
+    /// # Errors
+    ///
+    /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::https`].
+    pub fn https(name: &str, url: &str) -> Result<Self, ConfigError> {
+        Self::named(name, Address::https(url))
     }
 
     /// The plugin `name` behind the Unix socket at `path`.

@@ -28,7 +28,7 @@ pub(crate) use source::read;
 pub use source::{Format, Source};
 pub use spec::{
     Address, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,
-    CredentialsSpec, EndpointSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec,
-    RetrySpec, Upstream,
+    CredentialsSpec, EndpointSpec, Identity, PluginName, PluginSpec, Policy, Protocol,
+    RateLimitSpec, RetrySpec, TlsSpec, TlsVersion, Upstream,
 };
-pub use value::{Number, Secret};
+pub use value::{FileContents, Number, Secret};

@@ -183,6 +183,7 @@ impl Reader<'_> {
                 let upstream = Upstream {
                     endpoints,
                     connection,
+                    tls: super::TlsSpec::default(),
                 };
                 let plugin = PluginSpec {
                     name: name.clone(),
@@ -360,7 +361,9 @@ fn read_endpoint<'a>(
     let address = match (address, prefix) {
         (Some(mut address), Some(own)) => {
             match &mut address {
-                Address::Http { prefix, .. } | Address::Unix { prefix, .. } => {
+                Address::Http { prefix, .. }
+                | Address::Https { prefix, .. }
+                | Address::Unix { prefix, .. } => {
                     if !prefix.is_empty() {
                         table.problem("path", "is there beside a path in url: keep one of them");
                     }

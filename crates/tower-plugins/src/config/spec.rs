@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Number, Secret};
+use super::{FileContents, Number, Secret};
 
 /// The name of a plugin: 1 to 128 characters out of `A-Z a-z 0-9 . _ -`, the first a letter or a
 /// digit.
@@ -181,6 +181,46 @@ pub struct Upstream {
     pub endpoints: Vec<EndpointSpec>,
     /// How connections to them are made and kept.
     pub connection: ConnectionSpec,
+    /// `tls`, for endpoints that are reached over it.
+    pub tls: TlsSpec,
+}
+
+/// `tls`: who the endpoints must prove to be, and what this side shows them.
+///
+/// What the files hold is part of it: two that are equal make the same connections, and a certificate
+/// that was rotated is a difference.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct TlsSpec {
+    /// The certificates that vouch for the endpoints (`ca_file`); `None` is the system's.
+    pub ca: Option<FileContents>,
+    /// The name that the endpoints' certificates must have (`server_name`); `None` is the host of
+    /// the URL.
+    pub server_name: Option<String>,
+    /// What this side shows (`cert_file` and `key_file`).
+    pub identity: Option<Identity>,
+    /// The oldest version of TLS that is spoken (`min_version`).
+    pub min_version: TlsVersion,
+}
+
+/// A certificate with its key, both in PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The certificate, and those between it and a root.
+    pub cert: FileContents,
+    /// The private key: PKCS #8, PKCS #1 or SEC1.
+    pub key: FileContents,
+}
+
+/// `tls.min_version`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TlsVersion {
+    /// `1.2`.
+    #[default]
+    Tls12,
+    /// `1.3`.
+    Tls13,
 }
 
 /// One endpoint.
@@ -197,6 +237,13 @@ pub struct EndpointSpec {
 pub enum Address {
     /// `transport: http`: an origin, and a path that is put before each request's path.
     Http {
+        /// Host and port.
+        authority: http::uri::Authority,
+        /// The path prefix, without a trailing slash; often empty.
+        prefix: String,
+    },
+    /// `transport: https`: as `Http`, over TLS.
+    Https {
         /// Host and port.
         authority: http::uri::Authority,
         /// The path prefix, without a trailing slash; often empty.
@@ -295,6 +342,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http { authority, prefix } => write!(f, "http://{authority}{prefix}"),
+            Self::Https { authority, prefix } => write!(f, "https://{authority}{prefix}"),
             Self::Unix { path, prefix } => write!(f, "unix:{}{prefix}", path.display()),
             Self::InProcess { service } => write!(f, "in-process:{service}"),
         }

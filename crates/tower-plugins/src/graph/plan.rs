@@ -139,6 +139,9 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
     if old.upstream.connection != new.upstream.connection {
         keys.push("connection");
     }
+    if old.upstream.tls != new.upstream.tls {
+        keys.push("tls");
+    }
     keys
 }
 

@@ -136,6 +136,10 @@ fn transport(
                 ),
             )),
         },
+        Address::Https { .. } => Err(Error::caused_by(
+            Kind::Config,
+            format!("`{address}` needs the feature `tls` of tower-plugins, which is off"),
+        )),
         #[cfg(feature = "http")]
         Address::Http { .. } | Address::Unix { .. } => {
             let http = crate::transport::Http::new(address, connection)

@@ -123,6 +123,7 @@ impl Http {
             }
             #[cfg(not(unix))]
             Address::Unix { .. } => return Err(invalid("this system has no Unix sockets")),
+            Address::Https { .. } => return Err(invalid("TLS is not built in")),
             Address::InProcess { .. } => return Err(invalid("it is a service of this program")),
         };
         let prefix = prefix.trim_end_matches('/');
