@@ -10,8 +10,6 @@ use tower_service::Service;
 
 use crate::config::Config;
 use crate::error::Error;
-#[cfg(feature = "watch")]
-use crate::error::Kind;
 use crate::graph::{Graph, GraphCell};
 use crate::node::Services;
 use crate::reload::{ReloadReport, ReloadStatus, Reloader, ShutdownReport};
@@ -140,6 +138,8 @@ impl Plugins {
 #[must_use]
 pub struct Builder {
     services: Services,
+    #[cfg(feature = "watch")]
+    environment: Option<crate::config::Environment>,
 }
 
 impl Builder {
@@ -154,6 +154,14 @@ impl Builder {
         B::Error: Into<BoxError>,
     {
         self.services.insert(InProcess::new(name, service));
+        self
+    }
+
+    /// Takes the variables of a config that is [watched](Self::watch) from `environment`, and not from
+    /// the process.
+    #[cfg(feature = "watch")]
+    pub fn environment(mut self, environment: crate::config::Environment) -> Self {
+        self.environment = Some(environment);
         self
     }
 
@@ -189,7 +197,10 @@ impl Builder {
     #[cfg(feature = "watch")]
     pub async fn watch(self, path: impl AsRef<std::path::Path>) -> Result<Plugins, Error> {
         let mut watch = crate::reload::Watch::new(path.as_ref()).map_err(Error::watch)?;
-        let config = read(watch.changed().await).await?;
+        if let Some(environment) = &self.environment {
+            watch = watch.environment(environment.clone());
+        }
+        let config = taken(watch.changed().await)?;
         let (cell, reloader) = self.reloader();
         reloader.reload(config).await?;
         let for_watch = Arc::downgrade(&reloader);
@@ -199,7 +210,7 @@ impl Builder {
                 let Some(reloader) = for_watch.upgrade() else {
                     return;
                 };
-                let done = match read(snapshot).await {
+                let done = match taken(snapshot) {
                     Ok(config) => reloader.reload(config).await.map(drop),
                     Err(error) => reloader.reject(error).await,
                 };
@@ -225,11 +236,11 @@ impl Builder {
     }
 }
 
-/// Reads a config where it holds up nobody: a large one takes a while.
+/// The config of `snapshot`, its warnings logged.
 #[cfg(feature = "watch")]
-async fn read(snapshot: crate::reload::Snapshot) -> Result<Config, Error> {
-    match tokio::task::spawn_blocking(move || snapshot.config()).await {
-        Ok(config) => Ok(config?),
-        Err(panicked) => Err(Error::caused_by(Kind::Config, panicked)),
+fn taken(snapshot: crate::reload::Snapshot) -> Result<Config, Error> {
+    for warning in snapshot.warnings() {
+        tracing::warn!("config: {warning}");
     }
+    Ok(snapshot.config()?)
 }

@@ -5,8 +5,8 @@ use std::path::{Component, Path, PathBuf};
 use http::Uri;
 use http::uri::{Authority, PathAndQuery};
 
-use super::error::{ConfigError, Problem};
-use super::{Address, PluginName};
+use super::fault::Fault;
+use super::{Address, ConfigError, PluginName};
 
 /// What the kernel takes as the path of a socket, less the closing zero.
 const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -20,7 +20,7 @@ impl Address {
     ///
     /// If `url` is not an `http` URL, or has credentials, a query or a fragment.
     pub fn http(url: &str) -> Result<Self, ConfigError> {
-        parse_http(url).map_err(|message| Problem::new("endpoint", message).into())
+        parse_http(url).map_err(|fault| fault.into_problem("endpoint", url).into())
     }
 
     /// The address of `url`, such as `https://search.internal/v1`.
@@ -31,7 +31,7 @@ impl Address {
     ///
     /// If `url` is not an `https` URL, or has credentials, a query or a fragment.
     pub fn https(url: &str) -> Result<Self, ConfigError> {
-        parse_https(url).map_err(|message| Problem::new("endpoint", message).into())
+        parse_https(url).map_err(|fault| fault.into_problem("endpoint", url).into())
     }
 
     /// The Unix socket at `path`, which is absolute.
@@ -40,7 +40,9 @@ impl Address {
     ///
     /// If `path` is relative, or longer than the system takes (107 bytes on Linux).
     pub fn unix(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
-        socket(path.into()).map_err(|message| Problem::new("endpoint", message).into())
+        let path = path.into();
+        let shown = path.display().to_string();
+        socket(path).map_err(|fault| fault.into_problem("endpoint", &shown).into())
     }
 
     /// The service that the program registers as `service`.
@@ -49,21 +51,21 @@ impl Address {
     ///
     /// If `service` is not formed like a [`PluginName`].
     pub fn in_process(service: &str) -> Result<Self, ConfigError> {
-        parse_in_process(service).map_err(|message| Problem::new("endpoint", message).into())
+        parse_in_process(service).map_err(|fault| fault.into_problem("endpoint", service).into())
     }
 }
 
-pub(super) fn parse_http(url: &str) -> Result<Address, String> {
+pub(super) fn parse_http(url: &str) -> Result<Address, Fault> {
     let (authority, prefix) = parse_url(url, "http")?;
     Ok(Address::Http { authority, prefix })
 }
 
-pub(super) fn parse_https(url: &str) -> Result<Address, String> {
+pub(super) fn parse_https(url: &str) -> Result<Address, Fault> {
     let (authority, prefix) = parse_url(url, "https")?;
     Ok(Address::Https { authority, prefix })
 }
 
-fn parse_url(url: &str, scheme: &str) -> Result<(Authority, String), String> {
+fn parse_url(url: &str, scheme: &str) -> Result<(Authority, String), Fault> {
     // Nothing of a URL with credentials is repeated.
     if url.contains('@') {
         return Err("credentials do not belong in a URL: write them under `auth`".into());
@@ -72,65 +74,72 @@ fn parse_url(url: &str, scheme: &str) -> Result<(Authority, String), String> {
     if url.contains('?') {
         return Err("has a query: only a path may follow the host".into());
     }
-    let wrong = |why: &str| format!("{url:?} {why}");
-    let form = match scheme {
-        "https" => "is not a URL such as \"https://127.0.0.1:8443\"",
-        _ => "is not a URL such as \"http://127.0.0.1:8080\"",
+    let form = || {
+        Fault::of_value(match scheme {
+            "https" => "is not a URL such as \"https://127.0.0.1:8443\"",
+            _ => "is not a URL such as \"http://127.0.0.1:8080\"",
+        })
     };
     // `Uri` drops a fragment without a word.
     if url.contains('#') {
-        return Err(wrong("has a fragment, which is never sent: remove it"));
+        return Err(Fault::of_value(
+            "has a fragment, which is never sent: remove it",
+        ));
     }
     match url.split_once("://") {
         Some((found, _)) if found == scheme => {}
         Some((found @ ("http" | "https"), _)) => {
-            return Err(wrong(&format!("takes transport: {found}")));
+            return Err(Fault::of_value(format!("takes transport: {found}")));
         }
-        Some(_) => return Err(wrong(&format!("does not begin with {scheme}://"))),
-        None => return Err(wrong(form)),
+        Some(("unix", _)) => return Err(Fault::of_value("takes transport: unix")),
+        Some(_) => return Err(Fault::of_value(format!("does not begin with {scheme}://"))),
+        None => return Err(form()),
     }
-    let uri: Uri = url.parse().map_err(|_| wrong(form))?;
-    let authority = uri.authority().ok_or_else(|| wrong(form))?;
+    let uri: Uri = url.parse().map_err(|_| form())?;
+    let authority = uri.authority().ok_or_else(form)?;
     let host = authority.host();
     if host.is_empty() {
-        return Err(wrong("has no host"));
+        return Err(Fault::of_value("has no host"));
     }
     let port = authority.as_str().get(host.len()..).unwrap_or_default();
     if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
-        return Err(wrong("has a port out of range, 1 to 65535"));
+        return Err(Fault {
+            allowed: Some("1 to 65535".to_owned()),
+            ..Fault::of_value("has a port out of range, 1 to 65535")
+        });
     }
     let prefix = uri.path().trim_end_matches('/').to_owned();
     Ok((authority.clone(), prefix))
 }
 
-pub(super) fn parse_unix(text: &str) -> Result<Address, String> {
+pub(super) fn parse_unix(text: &str) -> Result<Address, Fault> {
     let path = text.strip_prefix("unix:").unwrap_or(text);
     socket(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
 }
 
-pub(super) fn parse_in_process(service: &str) -> Result<Address, String> {
+pub(super) fn parse_in_process(service: &str) -> Result<Address, Fault> {
     if !PluginName::is_valid(service) {
-        return Err(format!(
-            "{service:?} cannot name a service: {}",
+        return Err(Fault::of_value(format!(
+            "cannot name a service: {}",
             PluginName::RULE
-        ));
+        )));
     }
     Ok(Address::InProcess {
         service: service.to_owned(),
     })
 }
 
-fn socket(path: PathBuf) -> Result<Address, String> {
+fn socket(path: PathBuf) -> Result<Address, Fault> {
     if !is_plain(&path) {
-        return Err(format!(
-            "{path:?} is not the path of a socket: write an absolute one, without `..`"
+        return Err(Fault::of_value(
+            "is not the path of a socket: write an absolute one, without `..`",
         ));
     }
     let length = path.as_os_str().len();
     if length > MAX_SOCKET_PATH {
-        return Err(format!(
+        return Err(Fault::of_secret(format!(
             "a socket path of {length} bytes is too long, at most {MAX_SOCKET_PATH}"
-        ));
+        )));
     }
     Ok(Address::Unix {
         path,
@@ -147,8 +156,8 @@ fn is_plain(path: &Path) -> bool {
 }
 
 /// The prefix that the endpoint's `path` stands for.
-pub(super) fn parse_prefix(path: &str) -> Result<String, String> {
-    let wrong = || format!("{path:?} is not a path such as \"/v1\"");
+pub(super) fn parse_prefix(path: &str) -> Result<String, Fault> {
+    let wrong = || Fault::of_value("is not a path such as \"/v1\"");
     let parsed: PathAndQuery = path.parse().map_err(|_| wrong())?;
     if !path.starts_with('/') || path.contains('#') || parsed.query().is_some() {
         return Err(wrong());

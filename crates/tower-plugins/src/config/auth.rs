@@ -1,10 +1,13 @@
 //! `auth`: what is sent with each attempt.
 
-use figment::value::Value;
 use http::header::{self, HeaderName, HeaderValue};
 
-use super::table::{Table, text};
-use super::{CredentialsSpec, Secret};
+use super::fault::Fault;
+use super::keys::AUTH;
+use super::table::{Table, read_secret};
+use super::tls;
+use super::tree::Value;
+use super::{CredentialsSpec, Secret, TlsSpec};
 
 /// The largest value of a header: what most servers take as the size of a whole head.
 const MAX_VALUE: usize = 8 << 10;
@@ -29,42 +32,49 @@ enum Method {
     ApiKey,
     Bearer,
     Basic,
+    Mtls,
     Custom,
 }
 
 /// The method, with the keys that belong to it.
-const METHODS: [(&str, Method, &[&str]); 6] = [
-    ("none", Method::None, &[]),
-    ("api-key", Method::ApiKey, &["api_key", "header"]),
-    ("api_key", Method::ApiKey, &["api_key", "header"]),
-    ("bearer", Method::Bearer, &["token"]),
-    ("basic", Method::Basic, &["username", "password"]),
-    ("custom", Method::Custom, &["headers"]),
+const METHODS: [(&str, (Method, &[&str])); 7] = [
+    ("none", (Method::None, &[])),
+    ("api-key", (Method::ApiKey, &["api_key", "header"])),
+    ("api_key", (Method::ApiKey, &["api_key", "header"])),
+    ("bearer", (Method::Bearer, &["token"])),
+    ("basic", (Method::Basic, &["username", "password"])),
+    (
+        "mtls",
+        (Method::Mtls, &["cert_file", "key_file", "ca_file"]),
+    ),
+    ("custom", (Method::Custom, &["headers"])),
 ];
 
-const KEYS: [&str; 6] = [
-    "api_key", "header", "token", "username", "password", "headers",
-];
+/// What `auth` says: headers, or, for `mtls`, what TLS shows.
+pub(super) struct Auth {
+    pub(super) credentials: CredentialsSpec,
+    pub(super) tls: Option<TlsSpec>,
+}
 
-pub(super) fn read(mut table: Table<'_>) -> CredentialsSpec {
-    table.require("method");
-    let methods = METHODS.map(|(word, method, keys)| (word, (word, method, keys)));
-    let method = if table.entries().get("method").and_then(Value::as_str) == Some("mtls") {
-        table.refuse("method", "\"mtls\" is not available in this version");
-        None
-    } else {
-        table.word("method", &methods)
+pub(super) fn read(mut table: Table<'_>, tls: &TlsSpec) -> Auth {
+    let mut auth = Auth {
+        credentials: CredentialsSpec::None,
+        tls: None,
     };
-    let Some((word, method, mine)) = method else {
+    table.require("method");
+    let Some((method, mine)) = table.word("method", &METHODS) else {
         // Which keys belong is not known, so none of the known ones is wrong.
-        for key in KEYS {
-            table.allow(key);
+        for key in AUTH.names() {
+            table.pass(&[key]);
         }
         table.finish();
-        return CredentialsSpec::None;
+        return auth;
     };
-    for key in KEYS.into_iter().filter(|key| !mine.contains(key)) {
-        table.refuse(key, format!("does not belong to the method {word:?}"));
+    for key in AUTH
+        .names()
+        .filter(|key| *key != "method" && !mine.contains(key))
+    {
+        table.refuse(key, "does not belong to this method");
     }
     let credentials = match method {
         Method::None => Some(CredentialsSpec::None),
@@ -76,18 +86,25 @@ pub(super) fn read(mut table: Table<'_>) -> CredentialsSpec {
                 .map(|token| CredentialsSpec::Bearer { token })
         }
         Method::Basic => basic(&mut table),
+        Method::Mtls => {
+            table.require("cert_file");
+            table.require("key_file");
+            auth.tls = Some(tls::read_files(&mut table, tls));
+            None
+        }
         Method::Custom => custom(&mut table),
     };
     table.finish();
-    credentials.unwrap_or_default()
+    auth.credentials = credentials.unwrap_or_default();
+    auth
 }
 
 fn api_key(table: &mut Table<'_>) -> Option<CredentialsSpec> {
     table.require("api_key");
     let header = if table.has("header") {
-        table.read("header", |value| header_name(text(value)?))
+        table.read("header", |given, _| header_name(given.text()?))
     } else {
-        table.allow("header");
+        table.pass(&["header"]);
         Some(HeaderName::from_static("x-api-key"))
     };
     let key = table.secret("api_key", check_value);
@@ -100,11 +117,11 @@ fn api_key(table: &mut Table<'_>) -> Option<CredentialsSpec> {
 fn basic(table: &mut Table<'_>) -> Option<CredentialsSpec> {
     table.require("username");
     table.require("password");
-    let username = table.read("username", |value| {
-        let username = text(value)?;
+    let username = table.read("username", |given, _| {
+        let username = given.text()?;
         // RFC 7617, section 2: the first colon ends the user.
         if username.is_empty() || username.contains(':') || username.chars().any(char::is_control) {
-            return Err("must not be empty, nor hold a colon or a control character".to_owned());
+            return Err("must not be empty, nor hold a colon or a control character".into());
         }
         Ok(username.to_owned())
     });
@@ -122,34 +139,40 @@ fn basic(table: &mut Table<'_>) -> Option<CredentialsSpec> {
 
 fn custom(table: &mut Table<'_>) -> Option<CredentialsSpec> {
     table.require("headers");
-    let entries = table.table("headers")?;
-    if entries.entries().is_empty() {
-        table.problem("headers", "holds no header");
-        return None;
-    }
+    let (report, doc, path) = (table.report(), table.doc(), table.path_of("headers"));
+    let entries = table.read("headers", |given, _| match &given.node.value {
+        Value::Table(entries) if entries.is_empty() => Err("holds no header".into()),
+        Value::Table(entries) => Ok(entries),
+        _ => Err(given.expected("a table")),
+    })?;
     let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
-    for (name, value) in entries.entries() {
-        let header = header_name(name).and_then(|name| {
+    for entry in entries {
+        let given = report.given(&entry.node);
+        let header = given.and_then(|given| {
+            let name = header_name(&entry.key)?;
             if headers.iter().any(|(other, _)| *other == name) {
-                return Err("is there twice, as names of headers ignore case".to_owned());
+                return Err("is there twice, as names of headers ignore case".into());
             }
-            let value = text(value)?;
-            check_value(value).map(|()| (name, Secret::new(value.to_owned())))
+            let secret = read_secret(report, doc, &given)?;
+            check_value(secret.expose())?;
+            Ok((name, secret))
         });
         match header {
             Ok(header) => headers.push(header),
-            Err(message) => entries.problem(name, message),
+            Err(fault) => report.add(doc, entry.at, super::table::join(&path, &entry.key), fault),
         }
     }
     headers.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
     Some(CredentialsSpec::Custom { headers })
 }
 
-fn header_name(name: &str) -> Result<HeaderName, String> {
+fn header_name(name: &str) -> Result<HeaderName, Fault> {
     let header = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| format!("{name:?} is not the name of a header"))?;
+        .map_err(|_| Fault::of_secret(format!("{name:?} is not the name of a header")))?;
     if RESERVED.contains(&header) {
-        return Err(format!("the header `{header}` is set by the connection"));
+        return Err(Fault::of_secret(format!(
+            "the header `{header}` is set by the connection"
+        )));
     }
     Ok(header)
 }

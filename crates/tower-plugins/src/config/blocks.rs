@@ -6,10 +6,13 @@
 
 use std::time::Duration;
 
+use super::fault::Fault;
 use super::limits::{Concurrency, RateLimit};
-use super::table::{Table, text};
+use super::table::{Table, Written};
+use super::tls;
 use super::{
     BalanceStrategy, BreakerSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, RetrySpec,
+    TlsSpec,
 };
 
 /// The blocks, as far as they are known.
@@ -22,6 +25,7 @@ pub(super) struct Blocks {
     rate_limit: RateLimit,
     concurrency: Concurrency,
     balance: BalanceStrategy,
+    pub(super) tls: TlsSpec,
 }
 
 /// What the blocks are called where they are read.
@@ -32,6 +36,7 @@ pub(super) struct Names {
     rate_limit: &'static str,
     concurrency: &'static str,
     balance: &'static str,
+    tls: &'static str,
 }
 
 /// In a plugin.
@@ -42,6 +47,7 @@ pub(super) const IN_PLUGIN: Names = Names {
     rate_limit: "rate_limit",
     concurrency: "concurrency",
     balance: "load_balancing",
+    tls: "tls",
 };
 
 /// At the root.
@@ -52,6 +58,7 @@ pub(super) const AT_ROOT: Names = Names {
     rate_limit: "default_rate_limit",
     concurrency: "default_concurrency",
     balance: "default_load_balancing",
+    tls: "default_tls",
 };
 
 impl Blocks {
@@ -78,21 +85,33 @@ impl Blocks {
             rate_limit: RateLimit::default(),
             concurrency: Concurrency::default(),
             balance: policy.balance,
+            tls: TlsSpec::default(),
         }
     }
 
-    /// These blocks, overlaid with those of `table`.
-    pub(super) fn overlaid(&self, table: &mut Table<'_>, names: &Names) -> Self {
+    /// These blocks, overlaid with those of `table`. `library` is what `default` stands for.
+    pub(super) fn overlaid(&self, table: &mut Table<'_>, names: &Names, library: &Self) -> Self {
         Self {
             drain_timeout: table
                 .duration("drain_timeout")
                 .unwrap_or(self.drain_timeout),
-            retry: self.retry.overlaid(table, names.retry),
-            breaker: self.breaker.overlaid(table, names.breaker),
-            connection: self.connection.overlaid(table, names.connection),
-            rate_limit: self.rate_limit.overlaid(table, names.rate_limit),
-            concurrency: self.concurrency.overlaid(table, names.concurrency),
-            balance: self.balance.overlaid(table, names.balance),
+            retry: self.retry.overlaid(table, names.retry, &library.retry),
+            breaker: self
+                .breaker
+                .overlaid(table, names.breaker, &library.breaker),
+            connection: self
+                .connection
+                .overlaid(table, names.connection, &library.connection),
+            rate_limit: self
+                .rate_limit
+                .overlaid(table, names.rate_limit, &library.rate_limit),
+            concurrency: self
+                .concurrency
+                .overlaid(table, names.concurrency, &library.concurrency),
+            balance: self
+                .balance
+                .overlaid(table, names.balance, &library.balance),
+            tls: self.tls.overlaid(table, names.tls, &library.tls),
         }
     }
 
@@ -124,17 +143,32 @@ impl Blocks {
     }
 }
 
-pub(super) trait Block: Clone {
+pub(super) trait Overlay: Clone {
     /// This block, overlaid with `table`.
     fn read(&self, table: &mut Table<'_>) -> Self;
 
-    fn overlaid(&self, parent: &mut Table<'_>, key: &'static str) -> Self {
-        let Some(mut table) = parent.table(key) else {
-            return self.clone();
-        };
-        let block = self.read(&mut table);
-        table.finish();
-        block
+    /// This block switched off, if it can be.
+    fn off(&self) -> Option<Self> {
+        None
+    }
+
+    fn overlaid(&self, parent: &mut Table<'_>, key: &'static str, library: &Self) -> Self {
+        match parent.block(key) {
+            None => self.clone(),
+            Some(Written::Default) => library.clone(),
+            Some(Written::Off) => self.off().unwrap_or_else(|| {
+                parent.problem(
+                    key,
+                    Fault::of_secret("cannot be off: write `default` or a table"),
+                );
+                self.clone()
+            }),
+            Some(Written::Table(mut table)) => {
+                let block = self.read(&mut table);
+                table.finish();
+                block
+            }
+        }
     }
 }
 
@@ -145,38 +179,32 @@ struct Retry {
     attempt_timeout: Option<Duration>,
 }
 
-impl Block for Retry {
+impl Overlay for Retry {
     fn read(&self, table: &mut Table<'_>) -> Self {
         let base = &self.spec;
         let enabled = table.bool("enabled").unwrap_or(true);
         let spec = RetrySpec {
-            max_retries: table
-                .integer("max_retries", 0..=100)
-                .unwrap_or(base.max_retries),
+            max_retries: table.integer("max_retries").unwrap_or(base.max_retries),
             initial_interval: table
-                .timeout("initial_interval")
+                .duration("initial_interval")
                 .unwrap_or(base.initial_interval),
-            max_interval: table.timeout("max_interval").unwrap_or(base.max_interval),
-            multiplier: table
-                .number("multiplier", 1.0..=100.0)
-                .unwrap_or(base.multiplier),
+            max_interval: table.duration("max_interval").unwrap_or(base.max_interval),
+            multiplier: table.number("multiplier").unwrap_or(base.multiplier),
             random_jitter: table.bool("random_jitter").unwrap_or(base.random_jitter),
-            budget_ratio: table
-                .number("budget_ratio", 0.0..=1.0)
-                .unwrap_or(base.budget_ratio),
+            budget_ratio: table.number("budget_ratio").unwrap_or(base.budget_ratio),
             budget_min_per_second: table
-                .integer("budget_min_per_second", 0..=1_000_000)
+                .integer("budget_min_per_second")
                 .unwrap_or(base.budget_min_per_second),
             idempotent: paths(table, "idempotent").unwrap_or_else(|| base.idempotent.clone()),
             max_replay_bytes: table
-                .size("max_replay_bytes", 0..=1 << 30)
+                .size("max_replay_bytes")
                 .unwrap_or(base.max_replay_bytes),
         };
         let attempt_timeout = table
             .timeout_or_off("attempt_timeout")
             .unwrap_or(self.attempt_timeout);
         if table.is_sound() && spec.initial_interval > spec.max_interval {
-            table.problem(
+            table.conflict(
                 "initial_interval",
                 format!(
                     "{:?} is longer than max_interval, {:?}",
@@ -190,6 +218,13 @@ impl Block for Retry {
             attempt_timeout,
         }
     }
+
+    fn off(&self) -> Option<Self> {
+        Some(Self {
+            enabled: false,
+            ..self.clone()
+        })
+    }
 }
 
 impl Retry {
@@ -200,26 +235,22 @@ impl Retry {
 
 /// A list of paths, each with at most one `*`, at its end.
 fn paths(table: &mut Table<'_>, key: &'static str) -> Option<Vec<String>> {
-    let list = table.list(key)?;
-    let mut paths = Vec::with_capacity(list.len());
-    for (index, value) in list.iter().enumerate() {
-        match text(value) {
-            Ok(path)
-                if path.starts_with('/')
-                    && path.find('*').is_none_or(|at| at + 1 == path.len()) =>
-            {
-                paths.push(path.to_owned());
-            }
-            Ok(path) => table.report().add(
-                value.tag(),
-                format!("{}[{index}]", table.path_of(key)),
-                format!(
-                    "{path:?} is not a path: it begins with `/`, and `*` is allowed at its end"
-                ),
-            ),
-            Err(message) => {
-                let path = format!("{}[{index}]", table.path_of(key));
-                table.report().add(value.tag(), path, message);
+    let items = table.list(key)?;
+    let mut paths = Vec::with_capacity(items.len());
+    for item in items {
+        let path = item.given.text().and_then(|path| {
+            let is_path =
+                path.starts_with('/') && path.find('*').is_none_or(|at| at + 1 == path.len());
+            is_path.then(|| path.to_owned()).ok_or_else(|| {
+                Fault::of_value("is not a path: it begins with `/`, and `*` is allowed at its end")
+            })
+        });
+        match path {
+            Ok(path) => paths.push(path),
+            Err(fault) => {
+                let at = item.given.node.at;
+                let report = table.report();
+                report.add_given(table.doc(), at, item.path, fault, &item.given);
             }
         }
     }
@@ -232,38 +263,45 @@ struct Breaker {
     spec: BreakerSpec,
 }
 
-impl Block for Breaker {
+impl Overlay for Breaker {
     fn read(&self, table: &mut Table<'_>) -> Self {
         let base = &self.spec;
         let enabled = table.bool("enabled").unwrap_or(true);
         let spec = BreakerSpec {
-            failure_threshold: match table.integer("failure_threshold", 0..=1_000_000) {
+            failure_threshold: match table.integer("failure_threshold") {
                 Some(threshold) => Some(threshold).filter(|threshold| *threshold > 0),
                 None => base.failure_threshold,
             },
-            failure_rate: match table.number("failure_rate", 0.0..=1.0) {
+            failure_rate: match table.number("failure_rate") {
                 Some(rate) => Some(rate).filter(|rate| rate.get() > 0.0),
                 None => base.failure_rate,
             },
-            window: table.timeout("window").unwrap_or(base.window),
+            window: table.duration("window").unwrap_or(base.window),
             min_request_threshold: table
-                .integer("min_request_threshold", 1..=1_000_000)
+                .integer("min_request_threshold")
                 .unwrap_or(base.min_request_threshold),
             recovery_timeout: table
-                .timeout("recovery_timeout")
+                .duration("recovery_timeout")
                 .unwrap_or(base.recovery_timeout),
             success_threshold: table
-                .integer("success_threshold", 1..=1_000)
+                .integer("success_threshold")
                 .unwrap_or(base.success_threshold),
         };
         let inert = spec.failure_rate.is_none() && spec.failure_threshold.is_none();
         if enabled && inert && table.is_sound() {
-            table.problem(
+            table.conflict(
                 "failure_threshold",
                 "0 leaves nothing that opens the breaker: set failure_rate, or enabled: false",
             );
         }
         Self { enabled, spec }
+    }
+
+    fn off(&self) -> Option<Self> {
+        Some(Self {
+            enabled: false,
+            ..self.clone()
+        })
     }
 }
 
@@ -281,34 +319,31 @@ struct Connection {
     stream_idle_timeout: Option<Duration>,
 }
 
-impl Block for Connection {
+impl Overlay for Connection {
     fn read(&self, table: &mut Table<'_>) -> Self {
         let base = &self.spec;
-        let protocols = [("http1", Protocol::Http1), ("http2", Protocol::Http2)];
-        let max_idle = table
-            .integer("max_idle_connections", 0..=100_000)
-            .or(self.max_idle);
+        let max_idle = table.integer("max_idle_connections").or(self.max_idle);
         let spec = ConnectionSpec {
-            protocol: table.word("protocol", &protocols).unwrap_or(base.protocol),
+            protocol: table.word("protocol", &PROTOCOLS).unwrap_or(base.protocol),
             max_connections: table
-                .integer("max_connections", 1..=100_000)
+                .integer("max_connections")
                 .unwrap_or(base.max_connections),
             max_idle_connections: base.max_idle_connections,
-            idle_timeout: table.timeout("idle_timeout").unwrap_or(base.idle_timeout),
+            idle_timeout: table.duration("idle_timeout").unwrap_or(base.idle_timeout),
             connection_timeout: table
-                .timeout("connection_timeout")
+                .duration("connection_timeout")
                 .unwrap_or(base.connection_timeout),
             keep_alive: table.bool("keep_alive").unwrap_or(base.keep_alive),
             max_response_head: table
-                .size("max_response_head", 8 << 10..=16 << 20)
+                .size("max_response_head")
                 .and_then(|bytes| u32::try_from(bytes).ok())
                 .unwrap_or(base.max_response_head),
             max_response_body: table
-                .size_or_off("max_response_body", 0..=u64::MAX >> 1)
+                .size_or_off("max_response_body")
                 .unwrap_or(base.max_response_body),
         };
         if let Some(idle) = max_idle.filter(|idle| *idle > spec.max_connections) {
-            table.problem(
+            table.conflict(
                 "max_idle_connections",
                 format!(
                     "{idle} is more than max_connections, {}",
@@ -329,13 +364,23 @@ impl Block for Connection {
     }
 }
 
-impl Block for BalanceStrategy {
+impl Overlay for TlsSpec {
     fn read(&self, table: &mut Table<'_>) -> Self {
-        let strategies = [
-            ("peak-ewma", Self::PeakEwma),
-            ("round-robin", Self::RoundRobin),
-        ];
-        table.require("strategy");
-        table.word("strategy", &strategies).unwrap_or(*self)
+        tls::read(table, self)
     }
 }
+
+impl Overlay for BalanceStrategy {
+    fn read(&self, table: &mut Table<'_>) -> Self {
+        table.require("strategy");
+        table.word("strategy", &STRATEGIES).unwrap_or(*self)
+    }
+}
+
+pub(super) const STRATEGIES: [(&str, BalanceStrategy); 2] = [
+    ("peak-ewma", BalanceStrategy::PeakEwma),
+    ("round-robin", BalanceStrategy::RoundRobin),
+];
+
+pub(super) const PROTOCOLS: [(&str, Protocol); 2] =
+    [("http1", Protocol::Http1), ("http2", Protocol::Http2)];

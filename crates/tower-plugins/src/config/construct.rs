@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::fault::Fault;
 use super::{
     Address, Config, ConfigError, ConnectionSpec, EndpointSpec, PluginName, PluginSpec, Policy,
-    Problem, TlsSpec, Upstream,
+    TlsSpec, Upstream,
 };
 
 impl Config {
@@ -93,8 +94,8 @@ impl PluginSpec {
 
     fn named(name: &str, address: Result<Address, ConfigError>) -> Result<Self, ConfigError> {
         let name = PluginName::new(name).ok_or_else(|| {
-            let message = format!("{name:?} cannot name a plugin: {}", PluginName::RULE);
-            ConfigError::from(Problem::new("name", message))
+            let fault = Fault::of_value(format!("cannot name a plugin: {}", PluginName::RULE));
+            ConfigError::from(fault.into_problem("name", name))
         });
         match (name, address) {
             (Ok(name), Ok(address)) => Ok(Self::new(name, address)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::blocks::Block;
+use super::blocks::Overlay;
 use super::table::Table;
 use super::{ConcurrencySpec, Number, RateLimitSpec};
 
@@ -14,22 +14,27 @@ pub(super) struct RateLimit {
     max_wait: Duration,
 }
 
-impl Block for RateLimit {
+impl Overlay for RateLimit {
     fn read(&self, table: &mut Table<'_>) -> Self {
         let block = Self {
             enabled: table.bool("enabled").unwrap_or(true),
             requests_per_second: table
-                .number("requests_per_second", 0.000_001..=1e9)
+                .number("requests_per_second")
                 .or(self.requests_per_second),
-            burst_size: table
-                .integer("burst_size", 1..=u32::MAX)
-                .or(self.burst_size),
+            burst_size: table.integer("burst_size").or(self.burst_size),
             max_wait: table.duration("max_wait").unwrap_or(self.max_wait),
         };
         if block.enabled && block.requests_per_second.is_none() {
             table.require("requests_per_second");
         }
         block
+    }
+
+    fn off(&self) -> Option<Self> {
+        Some(Self {
+            enabled: false,
+            ..self.clone()
+        })
     }
 }
 
@@ -53,16 +58,12 @@ pub(super) struct Concurrency {
     max_wait: Duration,
 }
 
-impl Block for Concurrency {
+impl Overlay for Concurrency {
     fn read(&self, table: &mut Table<'_>) -> Self {
         let block = Self {
             enabled: table.bool("enabled").unwrap_or(true),
-            max_concurrent: table
-                .integer("max_concurrent", 1..=1_000_000)
-                .or(self.max_concurrent),
-            max_queued: table
-                .integer("max_queued", 0..=1_000_000)
-                .unwrap_or(self.max_queued),
+            max_concurrent: table.integer("max_concurrent").or(self.max_concurrent),
+            max_queued: table.integer("max_queued").unwrap_or(self.max_queued),
             max_wait: table.duration("max_wait").unwrap_or(self.max_wait),
         };
         if !block.enabled {
@@ -72,7 +73,7 @@ impl Block for Concurrency {
             table.require("max_concurrent");
         }
         if table.is_sound() && (block.max_queued > 0) == block.max_wait.is_zero() {
-            table.problem(
+            table.conflict(
                 "max_wait",
                 format!(
                     "{:?} with max_queued {} contradict each other: waiting takes both a queue \
@@ -82,6 +83,13 @@ impl Block for Concurrency {
             );
         }
         block
+    }
+
+    fn off(&self) -> Option<Self> {
+        Some(Self {
+            enabled: false,
+            ..self.clone()
+        })
     }
 }
 

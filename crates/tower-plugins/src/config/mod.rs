@@ -1,9 +1,9 @@
 //! Text to typed values.
 //!
 //! A [`Config`] comes from a file ([`Config::from_file`]), from text ([`Config::parse`]), from
-//! several layers ([`Config::from_figment`]), or is made in code ([`Config::with`]). JSON, YAML and
-//! TOML say the same things; every key, with its default and the reason for it, is in
-//! `docs/config.md`.
+//! several layers or a table of a program's own ([`Config::from_figment`]), or is made in code
+//! ([`Config::with`]). JSON, YAML and TOML say the same things; every key, with its default and the
+//! reason for it, is in `docs/config.md`.
 //!
 //! What is refused is refused whole, with all its problems at once ([`ConfigError`]). A key that
 //! is unknown is refused, as is one that would do nothing.
@@ -13,22 +13,44 @@ mod auth;
 mod blocks;
 mod construct;
 mod defaults;
+mod env;
 mod error;
+mod expand;
+mod fault;
+mod file;
+mod format;
+mod given;
+mod include;
+mod keys;
 mod limits;
+mod load;
+mod locate;
+mod nearest;
 mod read;
+mod report;
+#[cfg(feature = "schema")]
+mod schema;
+mod secret;
 mod source;
 mod spec;
 mod table;
+mod tls;
+mod tree;
 mod units;
 mod value;
+mod write;
 
-pub use error::{ConfigError, Problem};
-#[cfg(feature = "watch")]
-pub(crate) use source::read;
-pub use source::{Format, Source};
+pub use env::Environment;
+pub use error::{ConfigError, Problem, ProblemKind};
+pub use file::Dependencies;
+pub use format::Format;
+pub use load::{Loaded, Loader};
+pub use secret::Secret;
+pub use source::Source;
 pub use spec::{
     Address, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,
     CredentialsSpec, EndpointSpec, Identity, PluginName, PluginSpec, Policy, Protocol,
     RateLimitSpec, RetrySpec, TlsSpec, TlsVersion, Upstream,
 };
-pub use value::{FileContents, Number, Secret};
+pub use value::{FileContents, Number};
+pub use write::Secrets;

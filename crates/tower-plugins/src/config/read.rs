@@ -1,199 +1,225 @@
-//! Untyped values to a [`Config`].
+//! Untyped values to the plugins of a config.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-
-use figment::Figment;
-use figment::value::Value;
 
 use super::address;
 use super::auth;
 use super::blocks::{AT_ROOT, Blocks, IN_PLUGIN};
-use super::error::{ConfigError, Problem};
-use super::source::{Format, Source};
-use super::table::{Origin, Report, Table, expected, text};
+use super::error::ProblemKind;
+use super::fault::Fault;
+use super::given::Given;
+use super::keys::{ENDPOINT, MANIFEST, PLUGIN, ROOT};
+use super::report::Report;
+use super::table::{Table, join};
+use super::tree::{Span, Value};
 use super::{
-    Address, Config, ConnectionSpec, EndpointSpec, PluginName, PluginSpec, Policy, Protocol,
+    Address, ConnectionSpec, EndpointSpec, PluginName, PluginSpec, Policy, Protocol, TlsSpec,
     Upstream,
 };
 
-impl Config {
-    /// The config in the file at `path`: JSON, YAML or TOML, by its extension.
-    ///
-    /// This blocks while it reads the file, which is opened once.
-    ///
-    /// # Errors
-    ///
-    /// As [`Source::file`] and [`Config::from_figment`].
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        Self::from_source(Source::file(path)?)
-    }
-
-    /// The config that `text` says.
-    ///
-    /// ```
-    /// use tower_plugins::config::{Config, Format};
-    ///
-    /// let config = Config::parse(
-    ///     "
-    ///     plugins:
-    ///       auth:
-    ///         transport: http
-    ///         endpoint: http://127.0.0.1:8080
-    ///         connection: { request_timeout: 2s }
-    ///     ",
-    ///     Format::Yaml,
-    /// )?;
-    /// assert_eq!(config.plugins["auth"].policy.deadline.unwrap().as_secs(), 2);
-    /// # Ok::<(), tower_plugins::config::ConfigError>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`Source::text`] and [`Config::from_figment`].
-    pub fn parse(text: &str, format: Format) -> Result<Self, ConfigError> {
-        Self::from_source(Source::text(text, format)?)
-    }
-
-    /// The config that the layers of `figment` say together; see [`Source`].
-    ///
-    /// # Errors
-    ///
-    /// Every key that is unknown, missing, of the wrong type or out of its range, and every two
-    /// values that contradict each other, at once.
-    pub fn from_figment(figment: &Figment) -> Result<Self, ConfigError> {
-        let root = figment.find_value("").map_err(foreign)?;
-        Self::from_root(&root, Origin::Layers(figment))
-    }
-
-    /// The config of one source: what [`Config::from_figment`] makes of it alone, without the copies
-    /// that merging takes.
-    pub(crate) fn from_source(source: Source) -> Result<Self, ConfigError> {
-        let (file, root) = source.into_parts();
-        Self::from_root(&root, Origin::One(file.as_deref()))
-    }
-
-    fn from_root(root: &Value, origin: Origin<'_>) -> Result<Self, ConfigError> {
-        let report = Report::new(origin);
-        let plugins = report.table("", root).map(read_root).unwrap_or_default();
-        let problems = report.into_problems();
-        if problems.is_empty() {
-            Ok(Self { plugins })
-        } else {
-            Err(ConfigError::from_problems(problems))
+/// The plugins that the docs of `report` say together.
+pub(super) fn plugins<'t>(report: &'t Report<'t>) -> BTreeMap<PluginName, PluginSpec> {
+    let tables = report.docs().filter_map(|(doc, root)| {
+        let table = report.table(doc, &ROOT, String::new(), root.at, root)?;
+        if is_manifest(&table) {
+            report.add(
+                doc,
+                root.at,
+                "",
+                Fault::new(ProblemKind::Unavailable, MANIFEST),
+            );
+            return None;
         }
-    }
-}
-
-/// The problems of a provider that is not ours.
-fn foreign(error: figment::Error) -> ConfigError {
-    let problems = error.into_iter().map(|error| {
-        let problem = Problem::new(error.path.join("."), error.kind.to_string());
-        let source = error.metadata.and_then(|metadata| metadata.source);
-        match source.as_ref().and_then(figment::Source::file_path) {
-            Some(file) => problem.in_file(file),
-            None => problem,
-        }
+        Some(table)
     });
-    ConfigError::from_problems(problems.collect())
-}
+    let mut tables: Vec<_> = tables.collect();
+    refuse_twice(&tables);
 
-fn read_root(mut table: Table<'_>) -> BTreeMap<PluginName, PluginSpec> {
-    let defaults = Blocks::library().overlaid(&mut table, &AT_ROOT);
-    let allow_empty = table.bool("allow_empty").unwrap_or(false);
-    let plugins = table.value("plugins");
+    let library = Blocks::library();
+    let mut defaults = library.clone();
+    let mut allow_empty = false;
+    for table in &mut tables {
+        defaults = defaults.overlaid(table, &AT_ROOT, &library);
+        allow_empty |= table.bool("allow_empty").unwrap_or(false);
+        match (table.doc(), report.is_file(table.doc())) {
+            (0, true) => table.pass(&["include"]),
+            (0, false) => table.refuse(
+                "include",
+                "is read in a config file only: give the text of all, or merge the layers in the \
+                 program",
+            ),
+            _ => table.refuse("include", "is read in the main file only"),
+        }
+    }
     let mut reader = Reader {
+        library: &library,
         defaults: &defaults,
         declared: BTreeMap::new(),
         plugins: BTreeMap::new(),
     };
-    match plugins {
-        Some(Value::Array(_, list)) => reader.read_list(&table, list),
-        Some(map @ Value::Dict(..)) => {
-            if let Some(plugins) = table.report().table("plugins", map) {
-                reader.read_map(&plugins);
-            }
-        }
-        Some(other) => table.problem("plugins", expected("a list or a table of plugins", other)),
-        None => {}
+    for table in &mut tables {
+        reader.read(table);
     }
     let Reader {
         declared, plugins, ..
     } = reader;
-    if declared.is_empty() && !allow_empty && table.is_sound() {
-        table.problem(
-            "plugins",
-            "no plugins; set allow_empty: true if that is meant",
-        );
+    if let Some(main) = tables.first()
+        && declared.is_empty()
+        && !allow_empty
+        && report.problem_count() == 0
+    {
+        let message = "no plugins; set allow_empty: true if that is meant";
+        main.problem("plugins", Fault::new(ProblemKind::Missing, message));
     }
-    table.finish();
+    tables.into_iter().for_each(Table::finish);
     plugins
 }
 
+/// Whether a root is that of a single plugin.
+fn is_manifest(root: &Table<'_>) -> bool {
+    !root.has("plugins") && root.has("name") && (root.has("transport") || root.has("endpoint"))
+}
+
+/// What two files of a config say must not depend on their order: only `plugins` is in several.
+fn refuse_twice(tables: &[Table<'_>]) {
+    for (index, table) in tables.iter().enumerate() {
+        for entry in table.entries() {
+            let adds_up = entry.key == "plugins" || entry.key == "include";
+            if adds_up || ROOT.key(&entry.key).is_none() {
+                continue;
+            }
+            let before = tables.iter().take(index);
+            if let Some(first) = before.into_iter().find(|table| table.has(&entry.key)) {
+                table.report().add_with(
+                    (table.doc(), entry.at),
+                    entry.key.clone().into_owned(),
+                    Fault::new(
+                        ProblemKind::Conflict,
+                        "is in two files of this config, keep one of them; the other is",
+                    ),
+                    (first.doc(), first.place_of(&entry.key)),
+                );
+            }
+        }
+    }
+}
+
 struct Reader<'a> {
+    library: &'a Blocks,
     defaults: &'a Blocks,
     /// Where each name was first used.
-    declared: BTreeMap<PluginName, String>,
+    declared: BTreeMap<PluginName, Declared>,
     plugins: BTreeMap<PluginName, PluginSpec>,
 }
 
-impl Reader<'_> {
-    fn read_list(&mut self, root: &Table<'_>, list: &[Value]) {
-        for (index, value) in list.iter().enumerate() {
-            let Some(mut table) = root.report().table(format!("plugins[{index}]"), value) else {
-                continue;
-            };
-            table.require("name");
-            let name = table.read("name", |value| parse_name(text(value)?));
-            self.read_plugin(table, name);
-        }
-    }
+struct Declared {
+    path: String,
+    place: (usize, Span),
+}
 
-    fn read_map(&mut self, plugins: &Table<'_>) {
-        for (key, value) in plugins.entries() {
-            let Some(mut table) = plugins.report().table(plugins.path_of(key), value) else {
-                continue;
-            };
-            let name = parse_name(key)
-                .map_err(|message| plugins.problem(key, message))
-                .ok();
-            table.refuse("name", "is said by the key of the table already: remove it");
-            self.read_plugin(table, name);
+impl Reader<'_> {
+    fn read(&mut self, root: &mut Table<'_>) {
+        let (report, doc) = (root.report(), root.doc());
+        let plugins = root.read("plugins", |given, _| Ok(given.node));
+        match plugins.map(|node| (node, &node.value)) {
+            Some((_, Value::List(list))) => {
+                for (index, node) in list.iter().enumerate() {
+                    let path = format!("plugins[{index}]");
+                    if let Some(mut table) = report.table(doc, &PLUGIN, path, node.at, node) {
+                        table.require("name");
+                        let name = table.read("name", |given, _| parse_name(given.text()?));
+                        let place = table.place_of("name");
+                        self.read_plugin(table, name, place);
+                    }
+                }
+            }
+            Some((_, Value::Table(entries))) => {
+                for entry in entries {
+                    let path = join("plugins", &entry.key);
+                    let named = parse_name(&entry.key).map_err(|fault| {
+                        let given = Given::key(&entry.key, &entry.node);
+                        report.add_given(doc, entry.at, path.clone(), fault, &given);
+                    });
+                    let table = report.table(doc, &PLUGIN, path, entry.at, &entry.node);
+                    if let Some(mut table) = table {
+                        table.refuse("name", "is said by the key of the table already: remove it");
+                        self.read_plugin(table, named.ok(), entry.at);
+                    }
+                }
+            }
+            Some((node, _)) => {
+                let given = Given::of(node);
+                let fault = given.expected("a list or a table of plugins");
+                report.add_given(doc, node.at, "plugins".to_owned(), fault, &given);
+            }
+            None => {}
         }
     }
 
     /// Reads a plugin to its end, even if it is not to be kept.
-    fn read_plugin(&mut self, mut table: Table<'_>, name: Option<PluginName>) {
+    fn read_plugin(&mut self, mut table: Table<'_>, name: Option<PluginName>, place: Span) {
         let enabled = table.bool("enabled").unwrap_or(true);
-        let blocks = self.defaults.overlaid(&mut table, &IN_PLUGIN);
-        let credentials = table.table("auth").map(auth::read).unwrap_or_default();
+        let blocks = self.defaults.overlaid(&mut table, &IN_PLUGIN, self.library);
+        let auth = table
+            .table("auth")
+            .map(|auth| auth::read(auth, &blocks.tls));
+        let (credentials, mtls) = auth
+            .map(|auth| (auth.credentials, auth.tls))
+            .unwrap_or_default();
         let transport = read_transport(&mut table);
         let endpoints = read_endpoints(&mut table, transport);
         let policy = blocks.policy(credentials);
         let connection = blocks.connection();
         refuse_inert(&table, transport, &connection, &policy);
+        refuse_tls(&table, transport, mtls.is_some());
+        warn_of_vain(&table, &connection, &policy);
+        let tls = match transport {
+            Some(Transport::Https) => mtls.unwrap_or_else(|| blocks.tls.clone()),
+            _ => TlsSpec::default(),
+        };
         if let Some(name) = name {
-            if let Some(first) = self.declared.get(&name) {
-                let message = format!("{name} is the name of {first} already");
-                table.problem("name", message);
-            } else {
-                self.declared.insert(name.clone(), table.path().to_owned());
-            }
-            if enabled {
-                let upstream = Upstream {
-                    endpoints,
-                    connection,
-                    tls: super::TlsSpec::default(),
-                };
-                let plugin = PluginSpec {
-                    name: name.clone(),
-                    policy,
-                    upstream,
-                };
-                self.plugins.insert(name, plugin);
-            }
+            let upstream = Upstream {
+                endpoints,
+                connection,
+                tls,
+            };
+            self.declare(&table, name, place, enabled, policy, upstream);
         }
         table.finish();
+    }
+
+    fn declare(
+        &mut self,
+        table: &Table<'_>,
+        name: PluginName,
+        place: Span,
+        enabled: bool,
+        policy: Policy,
+        upstream: Upstream,
+    ) {
+        if let Some(first) = self.declared.get(&name) {
+            let message = format!("{name} is the name of {} already", first.path);
+            table.report().add_with(
+                (table.doc(), place),
+                table.path_of("name"),
+                Fault::new(ProblemKind::Conflict, message),
+                first.place,
+            );
+            return;
+        }
+        let declared = Declared {
+            path: table.path().to_owned(),
+            place: (table.doc(), place),
+        };
+        self.declared.insert(name.clone(), declared);
+        if enabled {
+            let plugin = PluginSpec {
+                name: name.clone(),
+                policy,
+                upstream,
+            };
+            self.plugins.insert(name, plugin);
+        }
     }
 }
 
@@ -206,10 +232,12 @@ fn refuse_inert(
     policy: &Policy,
 ) {
     let refuse = |block: &str, key: &str, why: &str| {
-        let written = table.entries().get(block).and_then(Value::as_dict);
-        if let Some(value) = written.and_then(|written| written.get(key)) {
-            let path = format!("{}.{key}", table.path_of(block));
-            table.report().add(value.tag(), path, why);
+        let written = table.get(block).and_then(|block| block.entries());
+        let entry = written.and_then(|entries| entries.iter().find(|entry| entry.key == key));
+        if let Some(entry) = entry {
+            let path = join(&table.path_of(block), key);
+            let fault = Fault::new(ProblemKind::Ineffective, why);
+            table.report().add(table.doc(), entry.at, path, fault);
         }
     };
     let breaker = policy.breaker.as_ref();
@@ -238,11 +266,80 @@ fn refuse_inert(
             refuse("connection", "idle_timeout", why);
         }
     }
-    if let (Some(attempt), Some(whole)) = (policy.attempt_timeout, policy.deadline)
-        && attempt > whole
+}
+
+fn refuse_tls(table: &Table<'_>, transport: Option<Transport>, mtls: bool) {
+    if transport.is_none_or(|transport| transport == Transport::Https) {
+        return;
+    }
+    let ineffective = |why| Fault::new(ProblemKind::Ineffective, why);
+    if table.has("tls") {
+        table.problem("tls", ineffective("does nothing without transport: https"));
+    }
+    if mtls {
+        table.problem("auth", ineffective("method: mtls takes transport: https"));
+    }
+}
+
+/// Warns of what can hardly be meant, and does no harm.
+fn warn_of_vain(table: &Table<'_>, connection: &ConnectionSpec, policy: &Policy) {
+    let deadline = policy.deadline;
+    let beyond = |time| deadline.filter(|deadline| time >= *deadline);
+    if let Some(attempt) = policy.attempt_timeout
+        && let Some(whole) = beyond(attempt)
     {
-        let why = format!("{attempt:?} is longer than connection.request_timeout, {whole:?}");
-        refuse("retry", "attempt_timeout", &why);
+        let message = format!(
+            "attempt_timeout, {attempt:?}, is never reached: connection.request_timeout, {whole:?}, \
+             is over first"
+        );
+        table.warn("retry", message);
+    }
+    if let Some(retry) = &policy.retry {
+        if retry.budget_ratio.get() == 0.0 && retry.budget_min_per_second == 0 {
+            let message = "is on and its budget is nothing: no attempt is ever repeated";
+            table.warn("retry", message);
+        }
+        if let Some(whole) = beyond(retry.initial_interval)
+            && !retry.random_jitter
+        {
+            let message = format!(
+                "initial_interval, {:?}, is longer than a call may take, {whole:?}: no attempt is \
+                 ever repeated",
+                retry.initial_interval
+            );
+            table.warn("retry", message);
+        }
+    }
+    let waits = [
+        (
+            "rate_limit",
+            policy.rate_limit.as_ref().map(|spec| spec.max_wait),
+        ),
+        (
+            "concurrency",
+            policy.concurrency.as_ref().map(|spec| spec.max_wait),
+        ),
+    ];
+    for (block, wait) in waits {
+        if let Some(wait) = wait
+            && let Some(whole) = beyond(wait)
+        {
+            let message = format!(
+                "max_wait, {wait:?}, is never reached: connection.request_timeout, {whole:?}, is \
+                 over first"
+            );
+            table.warn(block, message);
+        }
+    }
+    let timeout = connection.connection_timeout;
+    if timeout != ConnectionSpec::default().connection_timeout
+        && let Some(whole) = beyond(timeout)
+    {
+        let message = format!(
+            "connection_timeout, {timeout:?}, is never reached: request_timeout, {whole:?}, is over \
+             first"
+        );
+        table.warn("connection", message);
     }
 }
 
@@ -258,73 +355,99 @@ const ON_THE_WIRE: [&str; 8] = [
     "max_response_body",
 ];
 
-fn parse_name(name: &str) -> Result<PluginName, String> {
+fn parse_name(name: &str) -> Result<PluginName, Fault> {
     PluginName::new(name)
-        .ok_or_else(|| format!("{name:?} cannot name a plugin: {}", PluginName::RULE))
+        .ok_or_else(|| Fault::of_value(format!("cannot name a plugin: {}", PluginName::RULE)))
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Transport {
     Http,
+    Https,
     Unix,
     InProcess,
 }
 
-const TRANSPORTS: [(&str, Transport); 3] = [
+const TRANSPORTS: [(&str, Transport); 4] = [
     ("http", Transport::Http),
+    ("https", Transport::Https),
     ("unix", Transport::Unix),
     ("in-process", Transport::InProcess),
 ];
 
+/// Transports that there are names for, and that this version does not have.
+const LATER: [&str; 6] = [
+    "grpc",
+    "grpc-tls",
+    "exec",
+    "subprocess",
+    "unix-json",
+    "exec-json",
+];
+
 fn read_transport(table: &mut Table<'_>) -> Option<Transport> {
     if table.has("transport") && table.has("type") {
-        table.problem("type", "is another word for transport: remove one of them");
+        table.conflict("type", "is another word for transport: remove one of them");
     }
     let key = if table.has("type") {
         "type"
     } else {
         "transport"
     };
-    table.allow("transport");
-    table.allow("type");
+    table.pass(&["transport", "type"]);
     table.require(key);
-    table.read(key, |value| {
-        let word = text(value)?;
-        let known = TRANSPORTS.iter().find(|(name, _)| *name == word);
-        known.map(|(_, transport)| *transport).ok_or_else(|| {
-            format!("{word:?} is not available, this version has http, unix and in-process")
-        })
+    table.read(key, |given, _| {
+        let word = given.text()?;
+        let known = TRANSPORTS.iter().map(|(name, _)| *name);
+        if LATER.contains(&word) {
+            let all = known.collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "is not available in this version, which has {all}: remove the plugin until then"
+            );
+            return Err(Fault {
+                allowed: Some(all),
+                ..Fault::of_value(message).kind(ProblemKind::Unavailable)
+            });
+        }
+        let meaning = TRANSPORTS.iter().find(|(name, _)| *name == word);
+        meaning
+            .map(|(_, transport)| *transport)
+            .ok_or_else(|| Fault::unknown_word(word, known))
     })
 }
 
 fn read_endpoints(table: &mut Table<'_>, transport: Option<Transport>) -> Vec<EndpointSpec> {
-    let one = table.value("endpoint");
-    let many = table.list("endpoints");
-    match (table.has("endpoint"), table.has("endpoints")) {
-        (false, false) => table.problem("endpoint", "is missing"),
-        (true, true) => table.problem("endpoints", "is there beside endpoint: keep one of them"),
+    let (has_one, has_many) = (table.has("endpoint"), table.has("endpoints"));
+    match (has_one, has_many) {
+        (false, false) => table.problem("endpoint", Fault::new(ProblemKind::Missing, "is missing")),
+        (true, true) => table.conflict("endpoints", "is there beside endpoint: keep one of them"),
         _ => {}
     }
-    if many.is_some_and(<[Value]>::is_empty) {
-        table.problem(
-            "endpoints",
-            "is empty: a plugin needs at least one endpoint",
-        );
+    let path = table.path_of("endpoint");
+    let one = table.read("endpoint", |given, _| Ok(given.clone()));
+    let many = table.list("endpoints");
+    table.pass(&["endpoints"]);
+    if many.as_ref().is_some_and(Vec::is_empty) {
+        let fault = Fault::of_secret("is empty: a plugin needs at least one endpoint");
+        table.problem("endpoints", fault);
     }
-    let one = one.map(|value| (table.path_of("endpoint"), value));
-    let path = table.path_of("endpoints");
-    let many = many.into_iter().flatten().enumerate();
-    let many = many.map(|(index, value)| (format!("{path}[{index}]"), value));
+    let one = one.map(|given| (path, given));
+    let many = many
+        .into_iter()
+        .flatten()
+        .map(|item| (item.path, item.given));
     let mut endpoints: Vec<(String, EndpointSpec)> = Vec::new();
-    for (path, value) in one.into_iter().chain(many) {
-        let Some(address) = read_endpoint(table.report(), &path, value, transport) else {
+    for (path, given) in one.into_iter().chain(many) {
+        let place = given.node.at;
+        let Some(address) = read_endpoint(table, &path, &given, transport) else {
             continue;
         };
         let endpoint = EndpointSpec { address };
         match endpoints.iter().find(|(_, other)| *other == endpoint) {
             Some((first, _)) => {
                 let message = format!("is the same endpoint as {first}");
-                table.report().add(value.tag(), path, message);
+                let fault = Fault::new(ProblemKind::Conflict, message);
+                table.report().add(table.doc(), place, path, fault);
             }
             None => endpoints.push((path, endpoint)),
         }
@@ -336,28 +459,33 @@ fn read_endpoints(table: &mut Table<'_>, transport: Option<Transport>) -> Vec<En
 }
 
 /// An endpoint: its address as text, or a table of `url` and `path`.
-fn read_endpoint<'a>(
-    report: &'a Report<'a>,
+fn read_endpoint<'t>(
+    plugin: &Table<'t>,
     path: &str,
-    value: &'a Value,
+    given: &Given<'t>,
     transport: Option<Transport>,
 ) -> Option<Address> {
-    let parse = |value| match (transport, text(value)?) {
-        (Some(Transport::Http), text) => address::parse_http(text).map(Some),
-        (Some(Transport::Unix), text) => address::parse_unix(text).map(Some),
-        (Some(Transport::InProcess), text) => address::parse_in_process(text).map(Some),
-        // What is wrong with the transport has been said.
-        (None, _) => Ok(None),
+    let parse = |given: &Given<'_>| {
+        let text = given.text()?;
+        match transport {
+            Some(Transport::Http) => address::parse_http(text).map(Some),
+            Some(Transport::Https) => address::parse_https(text).map(Some),
+            Some(Transport::Unix) => address::parse_unix(text).map(Some),
+            Some(Transport::InProcess) => address::parse_in_process(text).map(Some),
+            // What is wrong with the transport has been said.
+            None => Ok(None),
+        }
     };
-    if !matches!(value, Value::Dict(..)) {
-        return parse(value)
-            .map_err(|message| report.add(value.tag(), path, message))
+    let (report, doc, at) = (plugin.report(), plugin.doc(), given.node.at);
+    if !matches!(given.node.value, Value::Table(_)) {
+        return parse(given)
+            .map_err(|fault| report.add_given(doc, at, path.to_owned(), fault, given))
             .ok()?;
     }
-    let mut table = report.table(path, value)?;
+    let mut table = report.table(doc, &ENDPOINT, path.to_owned(), at, given.node)?;
     table.require("url");
-    let address = table.read("url", parse).flatten();
-    let prefix = table.read("path", |value| address::parse_prefix(text(value)?));
+    let address = table.read("url", |given, _| parse(given)).flatten();
+    let prefix = table.read("path", |given, _| address::parse_prefix(given.text()?));
     let address = match (address, prefix) {
         (Some(mut address), Some(own)) => {
             match &mut address {
@@ -365,12 +493,13 @@ fn read_endpoint<'a>(
                 | Address::Https { prefix, .. }
                 | Address::Unix { prefix, .. } => {
                     if !prefix.is_empty() {
-                        table.problem("path", "is there beside a path in url: keep one of them");
+                        table.conflict("path", "is there beside a path in url: keep one of them");
                     }
                     *prefix = own;
                 }
                 Address::InProcess { .. } => {
-                    table.problem("path", "does nothing for an in-process plugin");
+                    let why = "does nothing for an in-process plugin";
+                    table.problem("path", Fault::new(ProblemKind::Ineffective, why));
                 }
             }
             Some(address)

@@ -1,391 +1,530 @@
 //! Reads a table key by key, and keeps account of what is wrong with it.
 
-use std::cell::RefCell;
-use std::fmt::Display;
-use std::ops::RangeInclusive;
-use std::path::Path;
 use std::time::Duration;
 
-use figment::Figment;
-use figment::value::{Dict, Tag, Value};
-
-use super::error::{Problem, nearest};
+use super::error::ProblemKind;
+use super::fault::Fault;
+use super::given::Given;
+use super::keys::{Block, Key, Kind};
+use super::nearest::nearest;
+use super::report::Report;
+use super::secret;
+use super::tree::{Entry, Node, Span, Value};
 use super::units::{self, LONGEST};
-use super::{Number, Secret};
+use super::{FileContents, Number, Secret};
 
-/// What was found wrong in one config.
-pub(super) struct Report<'a> {
-    origin: Origin<'a>,
-    problems: RefCell<Vec<Problem>>,
-}
-
-/// Where the values of a config come from.
-pub(super) enum Origin<'a> {
-    /// Layers that were merged, as the tags of the values tell.
-    Layers(&'a Figment),
-    /// One file, or a text that is in none.
-    One(Option<&'a Path>),
-}
-
-impl Origin<'_> {
-    fn file(&self, tag: Tag) -> Option<&Path> {
-        let figment = match self {
-            Self::One(file) => return *file,
-            Self::Layers(figment) => figment,
-        };
-        // The root itself is merged and so belongs to no source, unless there is just one.
-        let mut sources = figment.metadata();
-        let only = sources.next().filter(|_| sources.next().is_none());
-        let metadata = figment.get_metadata(tag).or(only)?;
-        metadata.source.as_ref()?.file_path()
-    }
-}
-
-/// A table of the config. Each key that is asked for is a known one; [`Table::finish`] reports the
-/// others.
+/// A table of the config. [`Table::finish`] reports the keys that its block does not have.
 ///
 /// A value that is wrong is reported and then treated as absent, so that reading goes on.
-pub(super) struct Table<'a> {
-    report: &'a Report<'a>,
+pub(super) struct Table<'t> {
+    report: &'t Report<'t>,
+    doc: usize,
+    block: &'static Block,
     path: String,
-    tag: Tag,
-    entries: &'a Dict,
-    known: Vec<&'static str>,
+    /// Of its key, if it has one.
+    at: Span,
+    entries: &'t [Entry<'t>],
     problems_before: usize,
+    #[cfg(debug_assertions)]
+    asked: std::collections::HashSet<&'static str>,
 }
 
-impl<'a> Report<'a> {
-    pub(super) const fn new(origin: Origin<'a>) -> Self {
+/// One item of a list.
+pub(super) struct Item<'t> {
+    pub(super) path: String,
+    pub(super) given: Given<'t>,
+}
+
+/// How a block may be written.
+pub(super) enum Written<'t> {
+    Table(Table<'t>),
+    /// `off`.
+    Off,
+    /// `default`: the library's.
+    Default,
+}
+
+impl<'t> Table<'t> {
+    pub(super) fn new(
+        report: &'t Report<'t>,
+        doc: usize,
+        block: &'static Block,
+        path: String,
+        at: Span,
+        entries: &'t [Entry<'t>],
+    ) -> Self {
         Self {
-            origin,
-            problems: RefCell::new(Vec::new()),
+            report,
+            doc,
+            block,
+            path,
+            at,
+            entries,
+            problems_before: report.problem_count(),
+            #[cfg(debug_assertions)]
+            asked: std::collections::HashSet::new(),
         }
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
-    }
-
-    pub(super) fn add(&self, tag: Tag, key: impl Into<String>, message: impl Into<String>) {
-        let file = self.origin.file(tag);
-        let problem = Problem::new(key, message);
-        self.problems.borrow_mut().push(match file {
-            Some(file) => problem.in_file(file),
-            None => problem,
-        });
-    }
-
-    /// The table `value` at `path`; anything else is reported.
-    pub(super) fn table(&'a self, path: impl Into<String>, value: &'a Value) -> Option<Table<'a>> {
-        let path = path.into();
-        let Some(entries) = value.as_dict() else {
-            self.add(value.tag(), path, expected("a table", value));
-            return None;
-        };
-        Some(Table {
-            report: self,
-            path,
-            tag: value.tag(),
-            entries,
-            known: Vec::new(),
-            problems_before: self.problems.borrow().len(),
-        })
-    }
-}
-
-impl<'a> Table<'a> {
     /// The path of `key` in this table.
     pub(super) fn path_of(&self, key: &str) -> String {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-        if key.is_empty() || !key.bytes().all(plain) {
-            format!("{}[{key:?}]", self.path)
-        } else if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        join(&self.path, key)
     }
 
     pub(super) fn path(&self) -> &str {
         &self.path
     }
 
-    pub(super) fn report(&self) -> &'a Report<'a> {
+    pub(super) const fn report(&self) -> &'t Report<'t> {
         self.report
     }
 
-    /// Reports `message` for `key`.
-    pub(super) fn problem(&self, key: &str, message: impl Into<String>) {
-        let tag = self.entries.get(key).map_or(self.tag, Value::tag);
-        self.report.add(tag, self.path_of(key), message);
+    pub(super) const fn doc(&self) -> usize {
+        self.doc
+    }
+
+    pub(super) const fn entries(&self) -> &'t [Entry<'t>] {
+        self.entries
+    }
+
+    fn entry(&self, key: &str) -> Option<&'t Entry<'t>> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    /// The value of `key`, whatever it is.
+    pub(super) fn get(&self, key: &str) -> Option<&'t Node<'t>> {
+        self.entry(key).map(|entry| &entry.node)
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entry(key).is_some()
+    }
+
+    /// Where `key` is written; where the table is, if it is not.
+    pub(super) fn place_of(&self, key: &str) -> Span {
+        self.entry(key).map_or(self.at, |entry| entry.at)
+    }
+
+    /// Reports `fault` of `key`.
+    pub(super) fn problem(&self, key: &str, fault: impl Into<Fault>) {
+        let (at, path) = (self.place_of(key), self.path_of(key));
+        self.report.add(self.doc, at, path, fault.into());
+    }
+
+    /// Reports `fault` of the value of `key`.
+    fn problem_of(&self, entry: &Entry<'t>, fault: Fault, given: &Given<'_>) {
+        let path = self.path_of(&entry.key);
+        let at = value_place(entry);
+        self.report.add_given(self.doc, at, path, fault, given);
+    }
+
+    /// Reports that `key` contradicts something else.
+    pub(super) fn conflict(&self, key: &str, message: impl Into<String>) {
+        self.problem(key, Fault::new(ProblemKind::Conflict, message));
+    }
+
+    pub(super) fn warn(&self, key: &str, message: impl Into<String>) {
+        let (at, path) = (self.place_of(key), self.path_of(key));
+        self.report.warn(self.doc, at, path, message.into());
     }
 
     /// Whether nothing was found wrong in this table yet: the time to compare its values.
     pub(super) fn is_sound(&self) -> bool {
-        self.report.problems.borrow().len() == self.problems_before
+        self.report.problem_count() == self.problems_before
     }
 
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.entries.contains_key(key)
+    /// Says that `key` is one that this reader knows. In a debug build the table of keys is held to
+    /// that when the table ends.
+    fn ask(&mut self, key: &'static str) {
+        #[cfg(debug_assertions)]
+        self.asked.insert(key);
+        let _ = key;
     }
 
-    pub(super) fn entries(&self) -> &'a Dict {
-        self.entries
+    /// Lets `keys` be there without reading them.
+    pub(super) fn pass(&mut self, keys: &[&'static str]) {
+        for key in keys {
+            self.ask(key);
+        }
     }
 
-    /// The value of `key`.
-    pub(super) fn value(&mut self, key: &'static str) -> Option<&'a Value> {
-        self.allow(key);
-        let value = self.entries.get(key)?;
-        if matches!(value, Value::Empty(..)) {
-            self.problem(key, "has no value: give it one, or remove the key");
+    fn written(&mut self, key: &'static str) -> Option<(&'t Entry<'t>, &'static Key)> {
+        self.ask(key);
+        let entry = self.entry(key)?;
+        if matches!(entry.node.value, Value::Null) {
+            let fault = Fault::new(
+                ProblemKind::Missing,
+                "has no value: give it one, or remove the key",
+            );
+            self.problem(key, fault);
             return None;
         }
-        Some(value)
+        Some((entry, self.block.key(key)?))
     }
 
     /// The value of `key` as `parse` understands it.
     pub(super) fn read<T>(
         &mut self,
         key: &'static str,
-        parse: impl FnOnce(&'a Value) -> Result<T, String>,
+        parse: impl FnOnce(&Given<'t>, Kind) -> Result<T, Fault>,
     ) -> Option<T> {
-        let value = self.value(key)?;
-        parse(value)
-            .map_err(|message| self.problem(key, message))
+        let (entry, key) = self.written(key)?;
+        let given = match self.report.given(&entry.node) {
+            Ok(given) => given,
+            Err(fault) => {
+                self.problem_of(entry, fault, &Given::of(&entry.node));
+                return None;
+            }
+        };
+        parse(&given, key.kind)
+            .map_err(|fault| self.problem_of(entry, fault, &given))
             .ok()
     }
 
     /// Reports that `key` is missing, unless it is there.
     pub(super) fn require(&self, key: &str) {
         if !self.has(key) {
-            self.problem(key, "is missing");
-        }
-    }
-
-    /// Lets `key` be there without reading it.
-    pub(super) fn allow(&mut self, key: &'static str) {
-        if !self.known.contains(&key) {
-            self.known.push(key);
+            self.problem(key, Fault::new(ProblemKind::Missing, "is missing"));
         }
     }
 
     /// Refuses `key`, which is known but does not belong here because of `why`.
-    pub(super) fn refuse(&mut self, key: &'static str, why: impl Into<String>) {
-        self.allow(key);
+    pub(super) fn refuse(&mut self, key: &'static str, why: &str) {
+        self.ask(key);
         if self.has(key) {
-            self.problem(key, why);
+            self.problem(key, Fault::new(ProblemKind::Ineffective, why));
         }
     }
 
     pub(super) fn table(&mut self, key: &'static str) -> Option<Self> {
-        let value = self.value(key)?;
-        self.report.table(self.path_of(key), value)
+        let (entry, key) = self.written(key)?;
+        let Kind::Block(block) = key.kind else {
+            return None;
+        };
+        let path = self.path_of(key.name);
+        self.report
+            .table(self.doc, block, path, entry.at, &entry.node)
+    }
+
+    /// The block `key`, which may be the word `off` or `default` as well.
+    pub(super) fn block(&mut self, key: &'static str) -> Option<Written<'t>> {
+        self.ask(key);
+        let text = match &self.entry(key)?.node.value {
+            Value::Text(_) => self.read(key, |given, _| Ok(given.text()?.to_owned()))?,
+            _ => return self.table(key).map(Written::Table),
+        };
+        match &*text {
+            "off" => Some(Written::Off),
+            "default" => Some(Written::Default),
+            _ => {
+                let mut fault = Fault::wrong_type("a table, `off` or `default`", "text");
+                fault.nearest = nearest(&text, ["off", "default"]).map(str::to_owned);
+                self.problem(key, fault);
+                None
+            }
+        }
     }
 
     pub(super) fn bool(&mut self, key: &'static str) -> Option<bool> {
-        self.read(key, |value| {
-            value
-                .to_bool()
-                .ok_or_else(|| expected("true or false", value))
-        })
+        self.read(key, |given, _| given.bool())
     }
 
-    pub(super) fn integer(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
-        self.read(key, |value| {
-            let number = integer(value).ok_or_else(|| match value {
-                Value::Num(..) => format!(
-                    "expected a whole number, {} to {}",
-                    range.start(),
-                    range.end()
-                ),
-                _ => expected("a whole number", value),
-            })?;
-            u32::try_from(number)
+    pub(super) fn integer(&mut self, key: &'static str) -> Option<u32> {
+        self.read(key, |given, kind| {
+            let Kind::Integer(least, most) = kind else {
+                return Err(wrong_kind());
+            };
+            let whole = match (given.whole(), given.number()) {
+                (Some(whole), _) => whole,
+                (None, Some(number)) if given.environment_text().is_none() => {
+                    if number.fract() == 0.0 && number.abs() > 9e15 {
+                        return Err(Fault::out_of_range(number, least, most, ""));
+                    }
+                    return Err(Fault {
+                        allowed: Some(format!("{least} to {most}")),
+                        ..Fault::of_secret(format!(
+                            "expected a whole number, {least} to {most}, found {number}"
+                        ))
+                    });
+                }
+                _ if given.is_from_environment() => {
+                    return Err(Fault::of_value("is not a whole number"));
+                }
+                _ => return Err(given.expected("a whole number")),
+            };
+            u32::try_from(whole)
                 .ok()
-                .filter(|number| range.contains(number))
-                .ok_or_else(|| out_of(number, range.start(), range.end()))
+                .filter(|whole| (least..=most).contains(whole))
+                .ok_or_else(|| {
+                    if given.is_from_environment() {
+                        return Fault::of_value(format!("is out of range, {least} to {most}"));
+                    }
+                    Fault::out_of_range(whole, least, most, "")
+                })
         })
     }
 
-    pub(super) fn number(
-        &mut self,
-        key: &'static str,
-        range: RangeInclusive<f64>,
-    ) -> Option<Number> {
-        self.read(key, |value| {
-            let number = value.to_num().ok_or_else(|| expected("a number", value))?;
-            #[allow(clippy::cast_precision_loss)] // a config needs no more than 53 bits
-            let number = number
-                .to_f64()
-                .or_else(|| integer(value).map(|whole| whole as f64))
-                .ok_or_else(|| expected("a number", value))?;
+    pub(super) fn number(&mut self, key: &'static str) -> Option<Number> {
+        self.read(key, |given, kind| {
+            let Kind::Number(least, most) = kind else {
+                return Err(wrong_kind());
+            };
+            let Some(number) = given.number() else {
+                if given.is_from_environment() {
+                    return Err(Fault::of_value("is not a number"));
+                }
+                return Err(given.expected("a number"));
+            };
             Number::new(number)
-                .filter(|_| range.contains(&number))
-                .ok_or_else(|| out_of(number, range.start(), range.end()))
+                .filter(|_| (least..=most).contains(&number))
+                .ok_or_else(|| {
+                    if given.is_from_environment() {
+                        return Fault::of_value(format!("is out of range, {least} to {most}"));
+                    }
+                    Fault::out_of_range(number, least, most, "")
+                })
         })
     }
 
-    /// A duration, which may be zero.
+    /// A duration, which may be zero only where the key's kind says so.
     pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {
-        self.read(key, duration)
-    }
-
-    /// A duration above zero.
-    pub(super) fn timeout(&mut self, key: &'static str) -> Option<Duration> {
-        self.read(key, |value| match duration(value)? {
-            Duration::ZERO => Err("must be longer than zero".to_owned()),
-            duration => Ok(duration),
+        self.read(key, |given, kind| {
+            let duration = duration(given)?;
+            if duration.is_zero() && matches!(kind, Kind::Timeout) {
+                return Err(Fault::of_secret("must be longer than zero"));
+            }
+            Ok(duration)
         })
     }
 
     /// A duration above zero, or `off`, which is `Some(None)`.
     pub(super) fn timeout_or_off(&mut self, key: &'static str) -> Option<Option<Duration>> {
-        self.read(key, |value| {
-            if value.as_str() == Some("off") {
+        self.read(key, |given, _| {
+            if given.text.as_deref() == Some("off") {
                 return Ok(None);
             }
-            duration(value).map(|d| (!d.is_zero()).then_some(d))
+            duration(given).map(|d| (!d.is_zero()).then_some(d))
         })
     }
 
-    pub(super) fn size(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
-        self.read(key, |value| size(value, &range))
-    }
-
-    /// A size, or `off`, which is `Some(None)`.
-    pub(super) fn size_or_off(
-        &mut self,
-        key: &'static str,
-        range: RangeInclusive<u64>,
-    ) -> Option<Option<u64>> {
-        self.read(key, |value| {
-            if value.as_str() == Some("off") {
-                return Ok(None);
+    /// A size in bytes; `Some(None)` is `off`, where the key's kind allows that.
+    pub(super) fn size_or_off(&mut self, key: &'static str) -> Option<Option<u64>> {
+        self.read(key, |given, kind| {
+            let (least, most) = match kind {
+                Kind::SizeOrOff(..) if given.text.as_deref() == Some("off") => return Ok(None),
+                Kind::SizeOrOff(least, most) | Kind::Size(least, most) => (least, most),
+                _ => return Err(wrong_kind()),
+            };
+            let bytes = match (given.whole(), given.number()) {
+                (Some(bytes), _) => u64::try_from(bytes)
+                    .map_err(|_| Fault::of_secret(format!("{bytes} is not a size")))?,
+                (None, Some(number)) if given.text.is_none() => {
+                    return Err(Fault::of_secret(format!("{number} is not a size")));
+                }
+                _ => units::size(given.text()?)?,
+            };
+            if (least..=most).contains(&bytes) {
+                return Ok(Some(bytes));
             }
-            size(value, &range).map(Some)
+            let shown = |bytes| units::write_size(bytes);
+            Err(Fault::out_of_range(
+                shown(bytes),
+                shown(least),
+                shown(most),
+                "",
+            ))
         })
     }
 
-    /// A text that no message repeats.
+    pub(super) fn size(&mut self, key: &'static str) -> Option<u64> {
+        self.size_or_off(key).flatten()
+    }
+
+    /// A text that no message repeats, itself or in a file.
     pub(super) fn secret(
         &mut self,
         key: &'static str,
         check: impl FnOnce(&str) -> Result<(), String>,
     ) -> Option<Secret> {
-        self.read(key, |value| {
-            let text = text(value)?;
-            check(text).map(|()| Secret::new(text.to_owned()))
+        let (report, doc) = (self.report, self.doc);
+        self.read(key, |given, _| {
+            let secret = read_secret(report, doc, given)?;
+            check(secret.expose())?;
+            Ok(secret)
         })
     }
 
-    pub(super) fn list(&mut self, key: &'static str) -> Option<&'a [Value]> {
-        self.read(key, |value| {
-            value.as_array().ok_or_else(|| expected("a list", value))
-        })
-    }
-
-    /// One word out of a few.
-    pub(super) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
-        self.read(key, |value| {
-            let word = text(value)?;
-            let known = words.iter().find(|(name, _)| *name == word);
-            known
-                .map(|(_, meaning)| *meaning)
-                .ok_or_else(|| unknown_word(word, words))
-        })
-    }
-
-    /// Reports every key that nobody asked for.
-    pub(super) fn finish(self) {
-        for key in self.entries.keys() {
-            if self.known.iter().any(|known| known == key) {
-                continue;
+    /// What the file holds that `key` names.
+    pub(super) fn file(&mut self, key: &'static str, private: bool) -> Option<FileContents> {
+        let (report, doc) = (self.report, self.doc);
+        self.read(key, |given, _| {
+            let path = report.resolve(doc, given.text()?)?;
+            let opened = report.files.read(&path).map_err(|error| {
+                let message = format!("{} cannot be read: {error}", path.display());
+                Fault::new(ProblemKind::File, message)
+            })?;
+            if private {
+                secret::check_mode(&opened)?;
             }
-            self.problem(
-                key,
-                match nearest(key, &self.known) {
-                    Some(near) => format!("unknown key, did you mean `{near}`?"),
-                    None => format!("unknown key, known here: {}", self.known.join(", ")),
-                },
+            Ok(opened.contents)
+        })
+    }
+
+    /// The items of a list; from the environment, of a text with commas.
+    pub(super) fn list(&mut self, key: &'static str) -> Option<Vec<Item<'t>>> {
+        let path = self.path_of(key);
+        let item = |index, given| Item {
+            path: format!("{path}[{index}]"),
+            given,
+        };
+        self.ask(key);
+        let nodes: &'t [Node<'t>] = match &self.entry(key)?.node.value {
+            Value::List(items) => items,
+            _ => {
+                return self.read(key, |given, _| {
+                    let Some(text) = given.environment_text() else {
+                        return Err(given.expected("a list"));
+                    };
+                    let texts = text.split(',').map(str::trim).enumerate();
+                    let given = |text: &str| Given::expanded(given.node, text.to_owned().into());
+                    Ok(texts
+                        .map(|(index, text)| item(index, given(text)))
+                        .collect())
+                });
+            }
+        };
+        let mut items = Vec::with_capacity(nodes.len());
+        for (index, node) in nodes.iter().enumerate() {
+            match self.report.given(node) {
+                Ok(given) => items.push(item(index, given)),
+                Err(fault) => {
+                    let path = format!("{path}[{index}]");
+                    let given = Given::of(node);
+                    self.report
+                        .add_given(self.doc, node.at, path, fault, &given);
+                }
+            }
+        }
+        Some(items)
+    }
+
+    /// One word out of a few, those of the key's kind.
+    pub(super) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        self.read(key, |given, kind| {
+            let word = given.text()?;
+            let meaning = words.iter().find(|(name, _)| *name == word);
+            let Kind::Word(known) = kind else {
+                return Err(wrong_kind());
+            };
+            meaning
+                .map(|(_, meaning)| *meaning)
+                .ok_or_else(|| Fault::unknown_word(word, known.iter().copied()))
+        })
+    }
+
+    /// Reports every key that the block does not have.
+    pub(super) fn finish(self) {
+        #[cfg(debug_assertions)]
+        for key in self.block.names() {
+            debug_assert!(
+                self.asked.contains(key),
+                "{}.{key} is in the table of keys and not read",
+                self.block.name,
             );
         }
-    }
-}
-
-/// The text of `value`. The message does not repeat the value, which may be a secret.
-///
-/// What looks like a variable is refused: taken as it stands, it would go to the plugin as a secret
-/// that it is not.
-pub(super) fn text(value: &Value) -> Result<&str, String> {
-    let text = value.as_str().ok_or_else(|| {
-        let message = expected("text", value);
-        match value {
-            Value::Num(..) | Value::Bool(..) => format!("{message}; put it in quotes"),
-            _ => message,
+        for entry in self.entries {
+            if self.block.key(&entry.key).is_none() {
+                self.problem(&entry.key, unknown_key(self.block, &entry.key));
+            }
         }
-    })?;
-    if text.contains("${") {
-        return Err(
-            "holds `${`, and variables are not expanded yet: write the value itself".into(),
-        );
-    }
-    Ok(text)
-}
-
-/// Says that `what` was expected where `value` is, without repeating the value.
-pub(super) fn expected(what: &str, value: &Value) -> String {
-    let found = match value {
-        Value::String(..) | Value::Char(..) => "text",
-        Value::Bool(..) => "a boolean",
-        Value::Num(..) => "a number",
-        Value::Empty(..) => "nothing",
-        Value::Dict(..) => "a table",
-        Value::Array(..) => "a list",
-    };
-    format!("expected {what}, found {found}")
-}
-
-fn unknown_word<T>(word: &str, words: &[(&str, T)]) -> String {
-    let known: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
-    match nearest(word, &known) {
-        Some(near) => format!("{word:?} is unknown, did you mean {near:?}?"),
-        None => format!("{word:?} is unknown, known here: {}", known.join(", ")),
     }
 }
 
-fn integer(value: &Value) -> Option<i128> {
-    let number = value.to_num()?;
-    let unsigned = || number.to_u128().and_then(|n| i128::try_from(n).ok());
-    number.to_i128().or_else(unsigned)
+fn unknown_key(block: &'static Block, key: &str) -> Fault {
+    if let Some(advice) = block.gone(key) {
+        return Fault::new(ProblemKind::Unavailable, advice);
+    }
+    let near = nearest(key, block.names());
+    let all = block.names().collect::<Vec<_>>().join(", ");
+    let message = match near {
+        Some(near) => format!("unknown key, did you mean `{near}`?"),
+        None => format!("unknown key, known here: {all}"),
+    };
+    Fault {
+        allowed: Some(all),
+        nearest: near.map(str::to_owned),
+        ..Fault::new(ProblemKind::UnknownKey, message)
+    }
 }
 
-fn duration(value: &Value) -> Result<Duration, String> {
-    let Some(number) = value.to_num() else {
-        return units::duration(text(value)?);
+/// The table of keys says that the key takes something else than its reader does.
+fn wrong_kind() -> Fault {
+    debug_assert!(false, "the key's reader is not that of its kind");
+    Fault::of_secret("cannot be read")
+}
+
+/// Where the value of `entry` is; its key, where that says more.
+pub(super) fn value_place(entry: &Entry<'_>) -> Span {
+    match entry.node.value {
+        Value::Table(_) | Value::List(_) | Value::Null if entry.at != Span::NONE => entry.at,
+        _ => entry.node.at,
+    }
+}
+
+/// The path of `key` in the table at `path`.
+pub(super) fn join(path: &str, key: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if key.is_empty() || !key.bytes().all(plain) {
+        format!("{path}[{key:?}]")
+    } else if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// The secret that `given` is or names.
+pub(super) fn read_secret(
+    report: &Report<'_>,
+    doc: usize,
+    given: &Given<'_>,
+) -> Result<Secret, Fault> {
+    let text = given.text()?;
+    // What a variable holds is the secret itself; only what is written can name a file.
+    let written = match &given.node.value {
+        Value::Text(written) => secret::file_of(written).is_some(),
+        _ => false,
     };
-    let seconds = integer(value)
-        .map(|whole| format!("{whole}s"))
-        .or_else(|| number.to_f64().map(|seconds| format!("{seconds}s")))
+    match secret::file_of(text).filter(|_| written) {
+        Some(path) => {
+            let path = report.resolve(doc, path).map_err(|fault| Fault {
+                names_value: false,
+                message: format!("{path:?} {}", fault.message),
+                ..fault
+            })?;
+            secret::from_file(&path, report.files)
+        }
+        None if given.is_expanded() => Ok(Secret::new(text.to_owned())),
+        None => secret::literal(text),
+    }
+}
+
+fn duration(given: &Given<'_>) -> Result<Duration, Fault> {
+    let Some(number) = given.number().filter(|_| given.text.is_none()) else {
+        return units::duration(given.text()?);
+    };
+    // What was meant by a number is not known; mostly it is seconds.
+    let seconds = Some(format!("{number}s"))
         .filter(|written| units::duration(written).is_ok())
         .unwrap_or_else(|| "30s".to_owned());
-    Err(format!(
-        "a duration is text with its unit: write \"{seconds}\"; at most {}d",
-        LONGEST.as_secs() / 86_400
-    ))
-}
-
-fn size(value: &Value, range: &RangeInclusive<u64>) -> Result<u64, String> {
-    let bytes = match integer(value) {
-        Some(bytes) => u64::try_from(bytes).map_err(|_| format!("{bytes} is not a size"))?,
-        None => units::size(text(value)?)?,
-    };
-    if range.contains(&bytes) {
-        return Ok(bytes);
-    }
-    Err(out_of(bytes, range.start(), range.end()) + " bytes")
-}
-
-fn out_of(value: impl Display, least: impl Display, most: impl Display) -> String {
-    format!("{value} is out of range, {least} to {most}")
+    let longest = LONGEST.as_secs() / 86_400;
+    Err(Fault {
+        allowed: Some(format!(
+            "a duration such as \"100ms\" or \"1h30m\", at most {longest}d"
+        )),
+        ..Fault::new(
+            ProblemKind::WrongType,
+            format!("a duration is text with its unit: write \"{seconds}\"; at most {longest}d"),
+        )
+    })
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::fault::Fault;
+
 /// The longest duration a config may hold. A year is longer than any sensible timeout, and short
 /// enough for a deadline to be computed without overflow.
 pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -28,8 +30,8 @@ const SIZES: [(&str, u64); 7] = [
 ];
 
 /// A duration such as `100ms`, `1.5s` or `1h30m`; `0` needs no unit.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration: write one such as \"100ms\" or \"1h30m\"");
+pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
+    let wrong = || Fault::of_value("is not a duration: write one such as \"100ms\" or \"1h30m\"");
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -50,12 +52,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
     match u64::try_from(nanos).map(Duration::from_nanos) {
         Ok(duration) if duration <= LONGEST => Ok(duration),
-        _ => Err(format!("{text:?} is longer than 365d, the longest allowed")),
+        _ => Err(Fault::of_value("is longer than 365d, the longest allowed")),
     }
 }
 
 /// A size such as `64KiB`, `1MB` or `512`, in bytes.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, Fault> {
     let (number, unit) = split(text, |c| c.is_ascii_digit() || c == '.');
     let scale = match unit {
         "" => Some(1),
@@ -65,7 +67,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         .and_then(|scale| scaled(number, scale))
         .and_then(|bytes| u64::try_from(bytes).ok())
         .ok_or_else(|| {
-            format!("{text:?} is not a size: write bytes, or a text such as \"64KiB\" or \"1MB\"")
+            Fault::of_value("is not a size: write bytes, or a text such as \"64KiB\" or \"1MB\"")
         })
 }
 
@@ -90,6 +92,32 @@ fn scaled(number: &str, scale: u64) -> Option<u128> {
     (parts % unit == 0).then_some(parts / unit)
 }
 
+/// `duration` as a config writes it, exactly.
+pub(super) fn write_duration(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    if nanos == 0 {
+        return "0s".to_owned();
+    }
+    let (unit, scale) = UNITS
+        .into_iter()
+        .rev()
+        .find(|(_, scale)| nanos.is_multiple_of(u128::from(*scale)))
+        .unwrap_or(UNITS[0]);
+    format!("{}{unit}", nanos / u128::from(scale))
+}
+
+/// `bytes` as a config writes them, exactly.
+pub(super) fn write_size(bytes: u64) -> String {
+    let binary = SIZES.iter().rev().filter(|(unit, _)| unit.contains('i'));
+    match binary
+        .copied()
+        .find(|(_, scale)| bytes > 0 && bytes.is_multiple_of(*scale))
+    {
+        Some((unit, scale)) => format!("{}{unit}", bytes / scale),
+        None => format!("{bytes}B"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,7 +137,10 @@ mod tests {
             ("1m0.25s", 60_250_000_000),
             ("365d", 31_536_000_000_000_000),
         ] {
-            assert_eq!(duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
+            let expected = Duration::from_nanos(nanos);
+            assert_eq!(duration(text).ok(), Some(expected), "{text}");
+            let written = write_duration(expected);
+            assert_eq!(duration(&written).ok(), Some(expected), "{written}");
         }
     }
 
@@ -157,7 +188,8 @@ mod tests {
             ("1.5MiB", 1_572_864),
             ("2GiB", 2 << 30),
         ] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
+            assert_eq!(size(text).ok(), Some(bytes), "{text}");
+            assert_eq!(size(&write_size(bytes)).ok(), Some(bytes), "{text}");
         }
         for text in [
             "",

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use secrecy::{ExposeSecret, SecretSlice};
 use sha2::{Digest, Sha256};
 
 /// A finite number that compares exactly, so that a spec can be `Eq`.
@@ -42,39 +42,6 @@ impl fmt::Debug for Number {
     }
 }
 
-/// A text that is never printed, is compared in constant time, and is wiped when dropped.
-#[derive(Clone)]
-pub struct Secret(SecretString);
-
-impl Secret {
-    /// Wraps `text`.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-}
-
-impl PartialEq for Secret {
-    fn eq(&self, other: &Self) -> bool {
-        let (a, b) = (self.expose().as_bytes(), other.expose().as_bytes());
-        a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
-    }
-}
-
-impl Eq for Secret {}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
 /// What a file held that a config names. It is never printed, and is wiped when dropped.
 ///
 /// Two are equal when they held the same bytes, whatever the files are called.
@@ -93,7 +60,7 @@ impl FileContents {
     /// If it cannot be read, is no regular file, or is larger.
     pub fn read(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
-        let bytes = super::source::read(&path)?;
+        let (bytes, _) = super::file::read(&path)?;
         Ok(Self::new(path, bytes))
     }
 

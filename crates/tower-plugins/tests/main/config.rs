@@ -1,7 +1,12 @@
+mod docs;
+mod environment;
 mod files;
+mod included;
 mod keys;
 mod upstream;
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use tower_plugins::config::{BalanceStrategy, Config, ConfigError, Format, PluginSpec};
@@ -22,13 +27,41 @@ fn plugin_over(root: &str, extra: &str) -> Result<Config, ConfigError> {
     ))
 }
 
+/// Every sample of a config that is checked in, by its name.
+fn samples() -> Vec<(String, String)> {
+    let mut samples = Vec::new();
+    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/main/samples")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if Format::of(&path).is_some() {
+                let text = fs::read_to_string(&path).unwrap();
+                samples.push((path.display().to_string(), text));
+            }
+        }
+    }
+    samples.sort();
+    samples
+}
+
 fn spec(extra: &str) -> PluginSpec {
     plugin(extra).unwrap().plugins["a"].clone()
 }
 
 /// The one problem of a plugin with the keys `extra`, as `key: message`.
 fn problem(extra: &str) -> String {
-    plugin(extra).unwrap_err().to_string()
+    only(&plugin(extra).unwrap_err())
+}
+
+/// The one problem of `error`, as `key: message`.
+#[track_caller]
+fn only(error: &ConfigError) -> String {
+    let [problem] = error.problems() else {
+        panic!("not one problem: {error}");
+    };
+    format!("{}: {}", problem.key, problem.message)
 }
 
 #[track_caller]
@@ -150,7 +183,7 @@ fn a_disabled_plugin_is_checked_and_left_out() {
 #[test]
 fn no_plugins_must_be_meant() {
     for text in ["plugins: []", "plugins: {}", "default_retry: {}"] {
-        let error = yaml(text).unwrap_err().to_string();
+        let error = only(&yaml(text).unwrap_err());
         assert_eq!(
             error,
             "plugins: no plugins; set allow_empty: true if that is meant"
@@ -180,7 +213,7 @@ fn a_name_is_used_once() {
     );
     assert_eq!(
         error.unwrap_err().to_string(),
-        "plugins[2].name: a is the name of plugins[0] already"
+        "4:16: plugins[2].name: a is the name of plugins[0] already, at line 2"
     );
     for (text, format) in [
         (
@@ -191,10 +224,7 @@ fn a_name_is_used_once() {
         ("allow_empty = true\nallow_empty = true", Format::Toml),
     ] {
         let error = Config::parse(text, format).unwrap_err().to_string();
-        assert!(
-            error.contains("not valid") && error.contains("line"),
-            "{error}"
-        );
+        assert!(error.contains("not valid"), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }

@@ -34,15 +34,6 @@ fn a_duration_is_text_and_an_integer_is_told_what_to_write() {
 }
 
 #[test]
-fn a_variable_is_refused_and_not_taken_for_a_secret() {
-    let error = problem("auth: { method: bearer, token: '${TOKEN}' }");
-    assert_eq!(
-        error,
-        "plugins[0].auth.token: holds `${`, and variables are not expanded yet: write the value itself"
-    );
-}
-
-#[test]
 fn a_pool_of_one_http2_connection_takes_no_sizes() {
     for key in ["max_connections", "max_idle_connections"] {
         assert_problem(
@@ -162,14 +153,9 @@ fn numbers_are_held_to_their_range() {
             "`*` is allowed at its end",
         ),
         (
-            "retry: { attempt_timeout: 31s }",
-            "retry.attempt_timeout",
-            "longer than connection.request_timeout, 30s",
-        ),
-        (
             "retry: { max_replay_bytes: 2GiB }",
             "retry.max_replay_bytes",
-            "0 to 1073741824 bytes",
+            "0B to 1GiB",
         ),
         (
             "retry: { max_replay_bytes: -1 }",
@@ -219,7 +205,7 @@ fn numbers_are_held_to_their_range() {
         (
             "connection: { max_response_head: 1KiB }",
             "connection.max_response_head",
-            "8192 to 16777216 bytes",
+            "1KiB is out of range, 8KiB to 16MiB",
         ),
         (
             "connection: { protocol: http3 }",
@@ -281,8 +267,8 @@ fn an_unknown_key_is_refused_with_its_path_and_the_nearest_known_one() {
         assert!(problem.message.contains(part), "{error}");
     }
     let error = yaml("{ plugin: [], allow_empty: true }")
-        .unwrap_err()
-        .to_string();
+        .map_err(|error| super::only(&error))
+        .unwrap_err();
     assert_eq!(error, "plugin: unknown key, did you mean `plugins`?");
     let error = yaml("{ plugins: { a.b: { transport: http, endpoint: 'http://h', x: 1 } } }");
     assert_eq!(error.unwrap_err().problems()[0].key, "plugins[\"a.b\"].x");
@@ -304,20 +290,20 @@ fn all_problems_are_said_at_once() {
     assert_eq!(
         keys,
         [
+            "defualt_retry",
             "default_retry.max_retries",
             "plugins[0].name",
             "plugins[0].transport",
             "plugins[1].name",
+            "plugins[1].endpoint",
             "plugins[1].retry.multiplier",
             "plugins[1].retry.window",
-            "plugins[1].endpoint",
-            "defualt_retry",
         ],
         "{error}"
     );
     assert!(
         error
             .to_string()
-            .starts_with("8 problems in the config:\n  - default_retry.max_")
+            .starts_with("8 problems in the config:\n  - 2:9: defualt_retry: ")
     );
 }

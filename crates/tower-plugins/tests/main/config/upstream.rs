@@ -18,7 +18,7 @@ fn only_what_can_be_reached_is_an_endpoint() {
         ("http://h:80/a b", "is not a URL"),
     ] {
         let text = format!("plugins: {{ a: {{ transport: http, endpoint: '{endpoint}' }} }}");
-        let error = yaml(&text).unwrap_err().to_string();
+        let error = super::only(&yaml(&text).unwrap_err());
         assert!(error.starts_with("plugins.a.endpoint: "), "{error}");
         assert!(error.contains(part), "{error}");
     }
@@ -117,7 +117,6 @@ fn endpoints_are_one_or_many_and_differ() {
 fn credentials_are_whole_and_can_be_sent() {
     for (auth, key) in [
         ("token: hunter2", "auth.method"),
-        ("method: mtls", "auth.method"),
         ("method: digest, token: hunter2", "auth.method"),
         ("method: bearer", "auth.token"),
         ("method: bearer, token: ''", "auth.token"),
@@ -144,7 +143,7 @@ fn credentials_are_whole_and_can_be_sent() {
         ),
         (
             "method: custom, headers: { a: hunter2, A: hunter2 }",
-            "auth.headers.a",
+            "auth.headers.A",
         ),
         (
             "method: custom, headers: { a: \"hunter2\\n\" }",

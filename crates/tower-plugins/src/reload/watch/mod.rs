@@ -1,33 +1,32 @@
-//! Watches the config file.
+//! Watches the config file, and every file that it names.
 //!
-//! The directory is watched, not the file: a rename puts another file at the path, and Kubernetes
+//! Directories are watched, not files: a rename puts another file at the path, and Kubernetes
 //! swaps a link beside it. Any event there makes the [`Watch`] look at the path anew; what counts
 //! is what it finds, so that it need not know how an editor saves. Events may be lost (a network
 //! file system, an overflow, a link to another directory), so it also looks at a slow pace.
 
-use std::fs::{self, Metadata};
+mod look;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::config::{self, Config, ConfigError, Source};
+use self::look::{Found, Identity, Look, Stamps, directories, is_gone, look};
+use crate::config::{Config, ConfigError, Dependencies, Environment, Loaded, Loader, Problem};
 
 #[cfg(test)]
 #[cfg(unix)]
 mod tests;
 
-/// Below this age of a file another change could leave its times as they are: the coarsest clock
-/// of a file system in use ticks every 2 seconds.
-const RACY: Duration = Duration::from_secs(2);
-
-/// Waits for the config file to say something else.
+/// Waits for the config to say something else: its file, the files that it includes, or those that it
+/// names.
 ///
 /// It takes no task: it is driven by whoever awaits [`Watch::changed`]. Dropping it ends it.
 ///
@@ -47,17 +46,18 @@ const RACY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Watch {
     path: PathBuf,
+    loader: Loader,
     timing: Timing,
     events: Arc<Notify>,
     /// `None` if the system has no more watches to give: then only the pace is left.
     watcher: Option<RecommendedWatcher>,
-    /// The directory that is watched.
-    armed: Option<Identity>,
+    /// The directories that are watched.
+    armed: BTreeMap<PathBuf, Identity>,
     /// Whether there is a reason to look, which a dropped call has not seen to.
     due: bool,
     next_look: Instant,
-    /// The file as it was when last read, or `None` if it is to be read whatever it looks like.
-    stamp: Option<Identity>,
+    stamps: Stamps,
+    dependencies: Dependencies,
     digest: Option<[u8; 32]>,
 }
 
@@ -71,40 +71,18 @@ pub struct Timing {
     pub debounce: Duration,
     /// How long a directory that is never quiet can put that off: 200 milliseconds.
     pub max_hold: Duration,
-    /// How often the file is looked at without an event: every second, which costs two `stat`s.
+    /// How often the files are looked at without an event: every second, which costs a `stat` for each
+    /// file and directory.
     pub poll: Duration,
 }
 
-/// What the file held at one moment.
+/// What the files said at one moment.
 pub struct Snapshot {
-    path: PathBuf,
-    bytes: io::Result<Vec<u8>>,
+    config: Result<Config, ConfigError>,
+    warnings: Vec<Problem>,
     digest: [u8; 32],
-}
-
-/// What tells a file or directory from another one, or from itself before a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Identity {
-    /// Device and inode.
-    id: (u64, u64),
-    created: Option<SystemTime>,
-    /// Of a file: its length, when its content changed and when anything of it changed.
-    state: Option<(u64, Option<SystemTime>, (i64, i64))>,
-}
-
-/// What one look found.
-struct Look {
-    directory: Option<Identity>,
-    file: Found,
-}
-
-enum Found {
-    Missing(Snapshot),
-    AsBefore,
-    Read {
-        stamp: Option<Identity>,
-        snapshot: Snapshot,
-    },
+    #[cfg(test)]
+    files: Vec<crate::config::FileContents>,
 }
 
 impl Default for Timing {
@@ -149,19 +127,27 @@ impl Watch {
             .inspect_err(|error| warn(&path, error))
             .ok();
         let mut watch = Self {
+            loader: Loader::file(path.as_path()),
             path,
             timing,
             events,
             watcher,
-            armed: None,
+            armed: BTreeMap::new(),
             due: true,
             next_look: Instant::now(),
-            stamp: None,
+            stamps: Stamps::new(),
+            dependencies: Dependencies::default(),
             digest: None,
         };
-        let directory = directory(&watch.path);
-        watch.arm(directory);
+        watch.arm(directories(&watch.path, &watch.dependencies, None));
         Ok(watch)
+    }
+
+    /// This watch, with variables from `environment` and not from the process.
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.loader = self.loader.environment(environment);
+        self
     }
 
     /// Waits until the file holds something else than the last time, and returns that. The first
@@ -188,20 +174,22 @@ impl Watch {
         }
         let look = self.look().await;
         self.next_look = Instant::now() + self.timing.poll;
-        if self.arm(look.directory) {
-            // What happened before this was not seen: look once more.
-            return None;
-        }
-        self.due = false;
-        match look.file {
+        // What happened before a directory was watched was not seen: look once more.
+        self.due = self.arm(look.directories);
+        match look.found {
             Found::AsBefore => None,
             Found::Missing(snapshot) => {
-                self.stamp = None;
-                self.digest.is_none().then(|| self.take(snapshot))?
+                self.stamps.clear();
+                self.digest.is_none().then(|| self.take(*snapshot))?
             }
-            Found::Read { stamp, snapshot } => {
-                self.stamp = stamp;
-                self.take(snapshot)
+            Found::Read {
+                stamps,
+                dependencies,
+                snapshot,
+            } => {
+                self.stamps = stamps;
+                self.dependencies = dependencies;
+                self.take(*snapshot)
             }
         }
     }
@@ -234,78 +222,90 @@ impl Watch {
         }
     }
 
-    /// Looks at the path. On a thread for blocking work: a config may be on a network file system.
+    /// Looks at the files, and reads them if they may have changed. On a thread for blocking work: they
+    /// may be on a network file system, and a large config takes a while.
     async fn look(&self) -> Look {
-        let path = self.path.clone();
-        let stamp = self.stamp.clone();
-        tokio::task::spawn_blocking(move || look(path, stamp.as_ref()))
+        let (path, loader) = (self.path.clone(), self.loader.clone());
+        let (stamps, dependencies) = (self.stamps.clone(), self.dependencies.clone());
+        tokio::task::spawn_blocking(move || look(&path, &loader, &stamps, &dependencies))
             .await
             // Only while the runtime shuts down.
             .unwrap_or_else(|_| Look {
-                directory: self.armed.clone(),
-                file: Found::AsBefore,
+                directories: BTreeMap::new(),
+                found: Found::AsBefore,
             })
     }
 
-    /// Watches `directory`, unless it is watched already. Returns whether that is new.
+    /// Watches the directories that are there, and no others. Returns whether one of them is new.
     ///
-    /// This asks the system for one watch, which is why it is not put on another thread.
-    fn arm(&mut self, directory: Option<Identity>) -> bool {
+    /// This asks the system for a watch on each, which is why it is not put on another thread.
+    fn arm(&mut self, directories: BTreeMap<PathBuf, Option<Identity>>) -> bool {
         let Some(watcher) = &mut self.watcher else {
             return false;
         };
-        if self.armed == directory {
-            return false;
-        }
-        let path = self.path.parent().unwrap_or(&self.path);
-        if self.armed.take().is_some() {
-            // It fails if the directory is gone, and the watch with it.
-            let _ = watcher.unwatch(path);
-        }
-        if directory.is_none() {
-            return false;
-        }
-        match watcher.watch(path, RecursiveMode::NonRecursive) {
-            Ok(()) => {
-                self.armed = directory;
-                true
+        self.armed.retain(|path, armed| {
+            let stays = directories
+                .get(path)
+                .is_some_and(|now| now.as_ref() == Some(armed));
+            if !stays {
+                // It fails if the directory is gone, and the watch with it.
+                let _ = watcher.unwatch(path);
             }
-            // It went away since it was looked at; the next look tells.
-            Err(error) if is_missing(&error) => false,
-            Err(error) => {
-                warn(&self.path, &error);
-                // For good: it would fail, and warn, at every look.
-                self.watcher = None;
-                false
+            stays
+        });
+        let mut is_new = false;
+        for (path, directory) in directories {
+            let Some(directory) = directory else { continue };
+            if self.armed.contains_key(&path) {
+                continue;
+            }
+            match watcher.watch(&path, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.armed.insert(path, directory);
+                    is_new = true;
+                }
+                // It went away since it was looked at; the next look tells.
+                Err(error) if is_missing(&error) => {}
+                Err(error) => {
+                    warn(&path, &error);
+                    // For good: it would fail, and warn, at every look.
+                    self.watcher = None;
+                    self.armed.clear();
+                    return false;
+                }
             }
         }
+        is_new
     }
 }
 
 impl Snapshot {
-    fn new(path: PathBuf, bytes: io::Result<Vec<u8>>) -> Self {
-        let digest = match &bytes {
-            Ok(bytes) => Sha256::digest(bytes),
-            Err(error) => Sha256::digest(error.to_string()),
-        };
+    fn new(loaded: Loaded) -> Self {
         Self {
-            path,
-            bytes,
-            digest: digest.into(),
+            digest: loaded.dependencies.digest(),
+            config: loaded.config,
+            warnings: loaded.warnings,
+            #[cfg(test)]
+            files: loaded.files,
         }
     }
 
-    /// The config that the file said. This takes time in proportion to its size.
+    /// The config that the files said.
     ///
     /// # Errors
     ///
     /// As [`Config::from_file`].
-    pub fn config(&self) -> Result<Config, ConfigError> {
-        let source = Source::of_file(&self.path, self.bytes.as_deref())?;
-        Config::from_source(source)
+    pub fn config(self) -> Result<Config, ConfigError> {
+        self.config
     }
 
-    /// The SHA-256 of the file's bytes, or of the error if it could not be read.
+    /// What is allowed and can hardly be meant.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// The SHA-256 over the files and what they hold.
     #[must_use]
     pub const fn digest(&self) -> &[u8; 32] {
         &self.digest
@@ -314,10 +314,9 @@ impl Snapshot {
 
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Not what it holds: some of it is secret.
         f.debug_struct("Snapshot")
-            .field("path", &self.path)
-            .field("bytes", &self.bytes.as_ref().map(Vec::len))
+            .field("config", &self.config)
+            .field("warnings", &self.warnings)
             .finish_non_exhaustive()
     }
 }
@@ -342,100 +341,10 @@ fn is_missing(error: &notify::Error) -> bool {
     }
 }
 
-fn is_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{NotADirectory, NotFound};
-    matches!(error.kind(), NotFound | NotADirectory)
-}
-
 fn warn(path: &Path, error: &notify::Error) {
     tracing::warn!(
         file = %path.display(),
         %error,
         "changes of the config are not announced by the system: it is polled instead"
     );
-}
-
-fn look(path: PathBuf, known: Option<&Identity>) -> Look {
-    Look {
-        directory: directory(&path),
-        file: look_at_file(path, known),
-    }
-}
-
-fn look_at_file(path: PathBuf, known: Option<&Identity>) -> Found {
-    // The stamp is taken before the bytes are read: a change in between then shows in the next one.
-    let (stamp, settled) = match fs::metadata(&path) {
-        Ok(metadata) => (Some(Identity::of_file(&metadata)), is_settled(&metadata)),
-        Err(error) if is_gone(&error) => return Found::Missing(Snapshot::new(path, Err(error))),
-        Err(_) => (None, false),
-    };
-    if stamp.is_some() && stamp.as_ref() == known {
-        return Found::AsBefore;
-    }
-    let bytes = config::read(&path);
-    if bytes.as_ref().is_err_and(is_gone) {
-        return Found::Missing(Snapshot::new(path, bytes));
-    }
-    Found::Read {
-        stamp: stamp.filter(|_| settled),
-        snapshot: Snapshot::new(path, bytes),
-    }
-}
-
-fn directory(path: &Path) -> Option<Identity> {
-    let metadata = fs::metadata(path.parent()?).ok()?;
-    metadata.is_dir().then(|| Identity::new(&metadata))
-}
-
-/// Whether another change of the file would show in its times.
-fn is_settled(metadata: &Metadata) -> bool {
-    let (seconds, _) = changed(metadata);
-    let changed = u64::try_from(seconds).map(Duration::from_secs).ok();
-    let age = changed.and_then(|at| (SystemTime::UNIX_EPOCH + at).elapsed().ok());
-    // A time of the future is no time to go by. A second more, as the fraction is left out.
-    age.is_some_and(|age| age > RACY + Duration::from_secs(1))
-}
-
-impl Identity {
-    fn new(metadata: &Metadata) -> Self {
-        Self {
-            id: id(metadata),
-            created: metadata.created().ok(),
-            state: None,
-        }
-    }
-
-    fn of_file(metadata: &Metadata) -> Self {
-        let modified = metadata.modified().ok();
-        Self {
-            state: Some((metadata.len(), modified, changed(metadata))),
-            ..Self::new(metadata)
-        }
-    }
-}
-
-#[cfg(unix)]
-fn id(metadata: &Metadata) -> (u64, u64) {
-    use std::os::unix::fs::MetadataExt;
-    (metadata.dev(), metadata.ino())
-}
-
-#[cfg(not(unix))]
-const fn id(_: &Metadata) -> (u64, u64) {
-    (0, 0)
-}
-
-/// When the content or anything about it changed, in seconds and nanoseconds since 1970.
-#[cfg(unix)]
-fn changed(metadata: &Metadata) -> (i64, i64) {
-    use std::os::unix::fs::MetadataExt;
-    (metadata.ctime(), metadata.ctime_nsec())
-}
-
-#[cfg(not(unix))]
-fn changed(metadata: &Metadata) -> (i64, i64) {
-    let modified = metadata.modified().ok();
-    let since = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-    let seconds = since.and_then(|since| i64::try_from(since.as_secs()).ok());
-    (seconds.unwrap_or(-1), 0)
 }

@@ -1,0 +1,272 @@
+//! The environment: what `${NAME}` stands for, and variables that lie over the file.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::error::ProblemKind;
+use super::expand::expand;
+use super::fault::Fault;
+use super::nearest::nearest;
+use super::tree::{Entry, Node, Span, Value};
+
+/// The variables that a config is read with: for `${NAME}` in its values, and, those that begin with
+/// `TOWER_PLUGINS__`, in the place of what the file says.
+///
+/// ```
+/// use tower_plugins::config::{Environment, Format, Loader};
+///
+/// let text = "
+/// plugins:
+///   - { name: search-eu, transport: http, endpoint: '${SEARCH_URL}', retry: { max_retries: 1 } }
+/// ";
+/// let environment = Environment::from_iter([
+///     ("SEARCH_URL", "http://10.0.0.1:8080"),
+///     ("TOWER_PLUGINS__PLUGINS__SEARCH_EU__RETRY__MAX_RETRIES", "5"),
+/// ]);
+/// let config = Loader::text(text, Format::Yaml).environment(environment).load().config?;
+/// let retry = config.plugins["search-eu"].policy.retry.as_ref().unwrap();
+/// assert_eq!(retry.max_retries, 5);
+/// # Ok::<(), tower_plugins::config::ConfigError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, Result<String, ()>>);
+
+/// What a variable begins with that lies over the file.
+const PREFIX: &str = "TOWER_PLUGINS__";
+
+impl Environment {
+    /// No variable at all.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// The variables of this process, as they are now.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let text = |name: std::ffi::OsString| name.into_string();
+        Self(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((text(name).ok()?, text(value).map_err(drop))))
+                .collect(),
+        )
+    }
+
+    /// What the variable holds; an error if that is no UTF-8.
+    pub(super) fn get(&self, name: &str) -> Option<Result<&str, ()>> {
+        match self.0.get(name)? {
+            Ok(value) => Some(Ok(value)),
+            Err(()) => Some(Err(())),
+        }
+    }
+}
+
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+        let variables = variables.into_iter();
+        Self(variables.map(|(k, v)| (k.into(), Ok(v.into()))).collect())
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the values: some are secrets.
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
+/// A variable that could not be laid over the config.
+pub(super) struct Misfit {
+    pub(super) variable: String,
+    pub(super) fault: Fault,
+}
+
+/// Lays the variables that begin with `TOWER_PLUGINS__` over `roots`, the tables of the config's
+/// files, the main one first. Returns their names by number (see [`Span::of_variable`]) and those
+/// that fit nowhere.
+pub(super) fn lay_over(
+    roots: &mut [Node<'_>],
+    environment: &Environment,
+) -> (Vec<String>, Vec<Misfit>) {
+    let (mut variables, mut misfits) = (Vec::new(), Vec::new());
+    for (variable, value) in &environment.0 {
+        let Some(path) = variable.strip_prefix(PREFIX) else {
+            continue;
+        };
+        let laid = value
+            .as_ref()
+            .map_err(|()| Fault::new(ProblemKind::Variable, "is not UTF-8"))
+            .and_then(|value| {
+                let at = u32::try_from(variables.len()).map_or(Span::NONE, Span::of_variable);
+                lay(
+                    roots,
+                    path,
+                    &Node::new(Value::Text(value.clone().into()), at),
+                    environment,
+                )
+            });
+        match laid {
+            Ok(()) => variables.push(variable.clone()),
+            Err(fault) => misfits.push(Misfit {
+                variable: variable.clone(),
+                fault,
+            }),
+        }
+    }
+    (variables, misfits)
+}
+
+fn lay<'t>(
+    roots: &mut [Node<'t>],
+    path: &str,
+    value: &Node<'t>,
+    environment: &Environment,
+) -> Result<(), Fault> {
+    if let Some(rest) = path.strip_prefix("PLUGINS__") {
+        let (root, place, keys) = find_plugin(roots, rest, environment)?;
+        let plugins = roots
+            .get_mut(root)
+            .and_then(|root| entry_mut(root, "plugins"));
+        let plugin = match plugins.map(|plugins| &mut plugins.value) {
+            Some(Value::List(plugins)) => plugins.get_mut(place),
+            Some(Value::Table(plugins)) => plugins.get_mut(place).map(|entry| &mut entry.node),
+            _ => None,
+        };
+        return match plugin {
+            Some(plugin) => set(plugin, &keys, value),
+            None => Ok(()),
+        };
+    }
+    let keys: Vec<String> = path.split("__").map(str::to_lowercase).collect();
+    let first = keys.first().map_or("", String::as_str);
+    let root = roots.iter().position(|root| root.get(first).is_some());
+    match roots.get_mut(root.unwrap_or(0)) {
+        Some(root) => set(root, &keys, value),
+        None => Ok(()),
+    }
+}
+
+fn entry_mut<'n, 't>(node: &'n mut Node<'t>, key: &str) -> Option<&'n mut Node<'t>> {
+    match &mut node.value {
+        Value::Table(entries) => entries
+            .iter_mut()
+            .find(|entry| entry.key == key)
+            .map(|entry| &mut entry.node),
+        _ => None,
+    }
+}
+
+/// The plugin that `rest` begins with: in which root, at which place, and the keys that follow.
+fn find_plugin(
+    roots: &[Node<'_>],
+    rest: &str,
+    environment: &Environment,
+) -> Result<(usize, usize, Vec<String>), Fault> {
+    let mut names = Vec::new();
+    let mut found = Vec::new();
+    for (root, node) in roots.iter().enumerate() {
+        for (place, name) in plugin_names(node, environment) {
+            let as_variable = as_variable(&name);
+            if let Some(keys) = rest
+                .strip_prefix(&*as_variable)
+                .and_then(|rest| rest.strip_prefix("__"))
+            {
+                let keys = keys.split("__").map(str::to_lowercase).collect();
+                found.push((root, place, keys, name.clone()));
+            }
+            names.push((as_variable, name));
+        }
+    }
+    let fault = |message| Fault::new(ProblemKind::Variable, message);
+    match found.len() {
+        1 => {
+            let (root, place, keys, _) = found.remove(0);
+            Ok((root, place, keys))
+        }
+        0 => {
+            let asked = rest.split("__").next().unwrap_or(rest);
+            let near = nearest(asked, names.iter().map(|(variable, _)| variable.as_str()));
+            Err(fault(match near {
+                Some(near) => format!("no plugin is named like {asked:?}, did you mean {near:?}?"),
+                None => format!(
+                    "no plugin is named like {asked:?}: a variable changes plugins that the file has"
+                ),
+            }))
+        }
+        _ => {
+            let names: Vec<_> = found.into_iter().map(|(.., name)| name).collect();
+            Err(fault(format!(
+                "may be about any of the plugins {}: rename all but one, or write it into the file",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+/// The plugins of a root: place and name.
+fn plugin_names<'n>(
+    root: &'n Node<'_>,
+    environment: &'n Environment,
+) -> impl Iterator<Item = (usize, String)> {
+    let names: Vec<Option<String>> = match root.get("plugins").map(|plugins| &plugins.value) {
+        Some(Value::List(plugins)) => plugins
+            .iter()
+            .map(|plugin| match &plugin.get("name")?.value {
+                Value::Text(name) => {
+                    let (name, _) = expand(name, environment).ok()?;
+                    Some(name.into_owned())
+                }
+                _ => None,
+            })
+            .collect(),
+        Some(Value::Table(plugins)) => plugins
+            .iter()
+            .map(|entry| Some(entry.key.clone().into_owned()))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let names = names.into_iter().enumerate();
+    names.filter_map(|(place, name)| Some((place, name?)))
+}
+
+/// How a name is spelled in a variable's.
+fn as_variable(name: &str) -> String {
+    name.chars()
+        .map(|c| match c {
+            c if c.is_ascii_alphanumeric() => c.to_ascii_uppercase(),
+            _ => '_',
+        })
+        .collect()
+}
+
+/// Sets what `keys` lead to in `node`, and makes the tables that are not there.
+fn set<'t>(node: &mut Node<'t>, keys: &[String], value: &Node<'t>) -> Result<(), Fault> {
+    let Some((key, keys)) = keys.split_first() else {
+        *node = value.clone();
+        return Ok(());
+    };
+    let Value::Table(entries) = &mut node.value else {
+        return Err(Fault::new(
+            ProblemKind::Variable,
+            format!("there is no table that could hold {key:?}"),
+        ));
+    };
+    let known = entries
+        .iter()
+        .position(|entry| as_variable(&entry.key).eq_ignore_ascii_case(key));
+    let place = known.unwrap_or_else(|| {
+        let key = Cow::Owned(key.clone());
+        let node = Node::new(Value::Table(Vec::new()), value.at);
+        entries.push(Entry {
+            key,
+            at: value.at,
+            node,
+        });
+        entries.len() - 1
+    });
+    match entries.get_mut(place) {
+        Some(entry) => set(&mut entry.node, keys, value),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,146 @@
+//! JSON, read by `serde_json`; and by the reader of YAML where places are wanted, which
+//! `serde_json` has not.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::super::tree::{Entry, Node, Span, Value};
+use super::{Syntax, yaml};
+
+pub(super) fn parse(text: &str) -> Result<Node<'_>, Syntax> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let parsed = Tree::deserialize(&mut json).and_then(|tree| json.end().map(|()| tree));
+    match parsed {
+        Ok(Tree(node)) => Ok(node),
+        Err(error) => Err(syntax(text, &error)),
+    }
+}
+
+/// JSON is YAML, for all that a config needs. Where it is not, the places are missing.
+pub(super) fn parse_with_places(text: &str) -> Result<Node<'_>, Syntax> {
+    let node = parse(text)?;
+    Ok(yaml::parse(text).unwrap_or(node))
+}
+
+fn syntax(text: &str, error: &serde_json::Error) -> Syntax {
+    let message = error.to_string();
+    // The place is told apart from the message.
+    let message = match message.rsplit_once(" at line ") {
+        Some((message, _)) => message.to_owned(),
+        None => message,
+    };
+    if message.starts_with(TWICE) {
+        // Both places, from the reader that knows them.
+        if let Err(twice) = yaml::parse(text)
+            && twice.first.is_some()
+        {
+            return twice;
+        }
+    }
+    Syntax::new(message, place(text, error.line(), error.column()))
+}
+
+/// `column` counts bytes, and is of the last byte that was read.
+fn place(text: &str, line: usize, column: usize) -> Span {
+    let before: usize = text
+        .split_inclusive('\n')
+        .take(line.saturating_sub(1))
+        .map(str::len)
+        .sum();
+    let mut start = (before + column.saturating_sub(1)).min(text.len());
+    while !text.is_char_boundary(start) {
+        start -= 1;
+    }
+    Span::new(start, start)
+}
+
+const TWICE: &str = "the key ";
+
+struct Tree<'t>(Node<'t>);
+
+impl<'de> Deserialize<'de> for Tree<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = deserializer.deserialize_any(TreeVisitor)?;
+        Ok(Self(Node::unplaced(value)))
+    }
+}
+
+/// A key, borrowed where the text has it as it is.
+struct Key<'t>(Cow<'t, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TreeVisitor).map(|value| {
+            Self(match value {
+                Value::Text(text) => text,
+                _ => Cow::default(),
+            })
+        })
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, bool: bool) -> Result<Self::Value, E> {
+        Ok(Value::Bool(bool))
+    }
+
+    fn visit_i64<E>(self, whole: i64) -> Result<Self::Value, E> {
+        Ok(Value::Integer(whole))
+    }
+
+    fn visit_u64<E>(self, whole: u64) -> Result<Self::Value, E> {
+        #[allow(clippy::cast_precision_loss)] // larger than any key allows
+        let float = whole as f64;
+        Ok(i64::try_from(whole).map_or(Value::Float(float), Value::Integer))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Value::Float(number))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Value::Text(text.into()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Value::Text(text.to_owned().into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Tree(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut table: Vec<Entry<'de>> = Vec::new();
+        let mut keys = yaml::Keys::default();
+        while let Some(Key(key)) = entries.next_key()? {
+            if keys.first(&table, &key).is_some() {
+                return Err(de::Error::custom(format_args!(
+                    "{TWICE}{key:?} is there twice"
+                )));
+            }
+            let Tree(node) = entries.next_value()?;
+            let at = Span::NONE;
+            table.push(Entry { key, at, node });
+        }
+        Ok(Value::Table(table))
+    }
+}

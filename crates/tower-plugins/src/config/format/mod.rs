@@ -1,0 +1,141 @@
+//! Text to values, the same from each format.
+
+mod json;
+mod toml;
+mod yaml;
+
+use std::fmt;
+use std::path::Path;
+
+use super::tree::{Node, Span, Value};
+
+/// How deep a config may nest.
+const MAX_DEPTH: usize = 64;
+
+/// How a config is written. The three say the same things.
+///
+/// In each a key that is written twice is refused, and tables and lists may nest 64 levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// JSON.
+    Json,
+    /// YAML 1.2, the core schema: only `true` and `false` are booleans, so `n`, `no` and `off` are
+    /// text. `<<` merges; what aliases stand for is bounded; tags of a program's own are refused.
+    Yaml,
+    /// TOML.
+    Toml,
+}
+
+/// Why a text is not what its format allows.
+#[derive(Debug)]
+pub(super) struct Syntax {
+    pub(super) message: String,
+    /// Where, if that is known.
+    pub(super) at: Span,
+    /// Another place that has to do with it.
+    pub(super) first: Option<Span>,
+}
+
+/// Whether the values of a text need their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Places {
+    /// Where they cost nothing.
+    Cheap,
+    /// In any case: something is to be reported.
+    Wanted,
+}
+
+impl Format {
+    /// The format that the extension of `path` stands for: `json`, `yaml`, `yml` or `toml`.
+    #[must_use]
+    pub fn of(path: impl AsRef<Path>) -> Option<Self> {
+        let extension = path.as_ref().extension()?.to_str()?;
+        match extension.to_ascii_lowercase().as_str() {
+            "json" => Some(Self::Json),
+            "yaml" | "yml" => Some(Self::Yaml),
+            "toml" => Some(Self::Toml),
+            _ => None,
+        }
+    }
+
+    /// The table that `text` says.
+    pub(super) fn parse(self, text: &str, places: Places) -> Result<Node<'_>, Syntax> {
+        let (text, skipped) = match text.strip_prefix('\u{feff}') {
+            Some(text) => (text, '\u{feff}'.len_utf8()),
+            None => (text, 0),
+        };
+        let root = if text.trim().is_empty() {
+            Node::unplaced(Value::Null)
+        } else {
+            let parsed = match (self, places) {
+                (Self::Json, Places::Cheap) => json::parse(text),
+                (Self::Json, Places::Wanted) => json::parse_with_places(text),
+                (Self::Yaml, _) => yaml::parse(text),
+                (Self::Toml, _) => toml::parse(text),
+            };
+            parsed.map_err(|syntax| Syntax {
+                message: format!("not valid {self}: {}", syntax.message),
+                ..syntax
+            })?
+        };
+        let root = if skipped > 0 { unplaced(root) } else { root };
+        match &root.value {
+            Value::Table(_) => Ok(root),
+            Value::Null => Err(Syntax::new(
+                "is empty: a config needs at least a plugin",
+                Span::NONE,
+            )),
+            _ => Err(Syntax::new("expected a table of keys at the top", root.at)),
+        }
+    }
+}
+
+/// `node` without its places, which count from another beginning.
+fn unplaced(node: Node<'_>) -> Node<'_> {
+    let value = match node.value {
+        Value::List(items) => Value::List(items.into_iter().map(unplaced).collect()),
+        Value::Table(mut entries) => {
+            for entry in &mut entries {
+                entry.at = Span::NONE;
+                let node = std::mem::replace(&mut entry.node, Node::unplaced(Value::Null));
+                entry.node = unplaced(node);
+            }
+            Value::Table(entries)
+        }
+        value => value,
+    };
+    Node::unplaced(value)
+}
+
+impl Syntax {
+    fn new(message: impl Into<String>, at: Span) -> Self {
+        Self {
+            message: message.into(),
+            at,
+            first: None,
+        }
+    }
+
+    fn twice(key: &str, at: Span, first: Span) -> Self {
+        Self {
+            message: format!("the key {key:?} is there twice"),
+            at,
+            first: Some(first),
+        }
+    }
+
+    fn too_deep(at: Span) -> Self {
+        Self::new(format!("nests deeper than {MAX_DEPTH} levels"), at)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "JSON",
+            Self::Yaml => "YAML",
+            Self::Toml => "TOML",
+        })
+    }
+}

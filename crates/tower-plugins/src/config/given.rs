@@ -1,0 +1,156 @@
+//! A value as a key takes it: with its variables put in.
+
+use std::borrow::Cow;
+
+use super::fault::Fault;
+use super::tree::{Node, Value};
+
+#[derive(Clone)]
+pub(super) struct Given<'t> {
+    pub(super) node: &'t Node<'t>,
+    /// If it is a text.
+    pub(super) text: Option<Cow<'t, str>>,
+    source: Source,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    File,
+    /// A text of the file with variables in it.
+    Expanded,
+    /// A variable that lies over the file.
+    Variable,
+}
+
+impl<'t> Given<'t> {
+    pub(super) fn of(node: &'t Node<'t>) -> Self {
+        Self {
+            node,
+            text: match &node.value {
+                Value::Text(text) => Some(Cow::Borrowed(text)),
+                _ => None,
+            },
+            source: Source::File,
+        }
+    }
+
+    /// A key, of which `node` is the value.
+    pub(super) fn key(key: &'t str, node: &'t Node<'t>) -> Self {
+        Self::with_text(node, key.into())
+    }
+
+    /// `text` is what `node` says.
+    pub(super) const fn with_text(node: &'t Node<'t>, text: Cow<'t, str>) -> Self {
+        Self {
+            node,
+            text: Some(text),
+            source: Source::File,
+        }
+    }
+
+    pub(super) fn expanded(node: &'t Node<'t>, text: Cow<'t, str>) -> Self {
+        Self {
+            node,
+            text: Some(text),
+            source: Source::Expanded,
+        }
+    }
+
+    pub(super) fn from_variable(node: &'t Node<'t>, text: &'t str) -> Self {
+        Self {
+            node,
+            text: Some(text.into()),
+            source: Source::Variable,
+        }
+    }
+
+    /// Whether variables were put into it.
+    pub(super) fn is_expanded(&self) -> bool {
+        self.source == Source::Expanded
+    }
+
+    /// Whether it is from the environment, where everything is text.
+    pub(super) fn is_from_environment(&self) -> bool {
+        self.source != Source::File
+    }
+
+    /// As a message shows it, and as it was found. What the environment holds is not shown.
+    pub(super) fn shown(&self, by_value: bool) -> (String, String) {
+        match (self.source, &self.text) {
+            (Source::File, Some(text)) if by_value => (format!("{text:?}"), text.to_string()),
+            (Source::Expanded, _) => {
+                let written = match &self.node.value {
+                    Value::Text(written) => &**written,
+                    _ => "",
+                };
+                (format!("the value of {written:?}"), written.to_owned())
+            }
+            (Source::Variable, _) => ("its value".to_owned(), "text".to_owned()),
+            (Source::File, _) => (self.kind().to_owned(), self.kind().to_owned()),
+        }
+    }
+
+    pub(super) const fn kind(&self) -> &'static str {
+        match self.node.value {
+            Value::Text(_) => "text",
+            Value::Bool(_) => "a boolean",
+            Value::Integer(_) | Value::Float(_) => "a number",
+            Value::Date => "a date",
+            Value::Null => "nothing",
+            Value::Table(_) => "a table",
+            Value::List(_) => "a list",
+        }
+    }
+
+    pub(super) fn expected(&self, what: &str) -> Fault {
+        Fault::wrong_type(what, self.kind())
+    }
+
+    /// The text. The message does not repeat the value, which may be a secret.
+    pub(super) fn text(&self) -> Result<&str, Fault> {
+        self.text.as_deref().ok_or_else(|| {
+            let mut fault = self.expected("text");
+            if matches!(
+                self.node.value,
+                Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Date
+            ) {
+                fault.message += "; put it in quotes";
+            }
+            fault
+        })
+    }
+
+    pub(super) fn bool(&self) -> Result<bool, Fault> {
+        match (&self.node.value, self.environment_text()) {
+            (Value::Bool(bool), _) => Ok(*bool),
+            (_, Some("true")) => Ok(true),
+            (_, Some("false")) => Ok(false),
+            (_, Some(_)) => Err(Fault::of_value("is not true or false")),
+            _ => Err(self.expected("true or false")),
+        }
+    }
+
+    /// A whole number, as far as it is one.
+    pub(super) fn whole(&self) -> Option<i64> {
+        match (&self.node.value, self.environment_text()) {
+            (Value::Integer(whole), _) => Some(*whole),
+            (_, Some(text)) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn number(&self) -> Option<f64> {
+        #[allow(clippy::cast_precision_loss)] // a config needs no more than 53 bits
+        match (&self.node.value, self.environment_text()) {
+            (Value::Integer(whole), _) => Some(*whole as f64),
+            (Value::Float(number), _) => Some(*number),
+            (_, Some(text)) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// The text, if it came from the environment.
+    pub(super) fn environment_text(&self) -> Option<&str> {
+        self.text.as_deref().filter(|_| self.is_from_environment())
+    }
+}

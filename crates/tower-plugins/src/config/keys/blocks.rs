@@ -1,0 +1,410 @@
+use super::{Block, ENABLED, Kind, gone, key};
+
+pub(in super::super) static AUTH: Block = Block {
+    name: "auth",
+    about: "What is sent with each attempt. Keys of another method than the one given are refused. \
+            What is sent must fit a header: no line break, at most 8 KiB.",
+    keys: &[
+        key(
+            "method",
+            Kind::Word(&[
+                "none", "api-key", "api_key", "bearer", "basic", "mtls", "custom",
+            ]),
+            "required",
+            r#""bearer""#,
+            "`none`, `api-key` (or `api_key`), `bearer`, `basic`, `custom`, or `mtls`, which shows the endpoint a certificate and takes `transport: https`",
+        ),
+        key(
+            "api_key",
+            Kind::Secret,
+            "required for `api-key`",
+            r#""file:/run/secrets/key""#,
+            "the key",
+        ),
+        key(
+            "header",
+            Kind::Text,
+            "x-api-key",
+            r#""x-search-key""#,
+            "for `api-key`: the header that carries it",
+        ),
+        key(
+            "token",
+            Kind::Secret,
+            "required for `bearer`",
+            r#""${SEARCH_TOKEN}""#,
+            "the token",
+        ),
+        key(
+            "username",
+            Kind::Text,
+            "required for `basic`",
+            r#""reader""#,
+            "the user, without a colon (RFC 7617)",
+        ),
+        key(
+            "password",
+            Kind::Secret,
+            "required for `basic`",
+            r#""file:/run/secrets/password""#,
+            "the password",
+        ),
+        key(
+            "headers",
+            Kind::Headers,
+            "required for `custom`",
+            r#"{ "x-tenant": "blue" }"#,
+            "a table from header to value. Headers that frame a message (`content-length`, `transfer-encoding`, `host`, …) are refused",
+        ),
+        key(
+            "cert_file",
+            Kind::File,
+            "required for `mtls`",
+            r#""/etc/plugins/client.pem""#,
+            "for `mtls`: as `tls.cert_file`",
+        ),
+        key(
+            "key_file",
+            Kind::File,
+            "required for `mtls`",
+            r#""/etc/plugins/client.key""#,
+            "for `mtls`: as `tls.key_file`",
+        ),
+        key(
+            "ca_file",
+            Kind::File,
+            "the system's roots",
+            r#""/etc/plugins/ca.pem""#,
+            "for `mtls`: as `tls.ca_file`",
+        ),
+    ],
+    gone: gone::AUTH,
+};
+
+pub(in super::super) static RETRY: Block = Block {
+    name: "retry",
+    about: "On by default, for what may be repeated: idempotent methods, and calls that were \
+            provably never processed.",
+    keys: &[
+        ENABLED,
+        key(
+            "max_retries",
+            Kind::Integer(0, 100),
+            "3",
+            "5",
+            "attempts beyond the first; `0` is off",
+        ),
+        key(
+            "initial_interval",
+            Kind::Timeout,
+            "100ms",
+            r#""50ms""#,
+            "the ceiling of the first backoff",
+        ),
+        key(
+            "max_interval",
+            Kind::Timeout,
+            "5s",
+            r#""1s""#,
+            "the ceiling of any backoff",
+        ),
+        key(
+            "multiplier",
+            Kind::Number(1.0, 100.0),
+            "2.0",
+            "1.5",
+            "how fast the ceiling grows",
+        ),
+        key(
+            "random_jitter",
+            Kind::Bool,
+            "true",
+            "false",
+            "a backoff is drawn between zero and its ceiling, so that callers that failed together do not come back together",
+        ),
+        key(
+            "budget_ratio",
+            Kind::Number(0.0, 1.0),
+            "0.2",
+            "0.1",
+            "retries as a share of calls: a plugin that is down is asked 1.2 times as often, not 4 times",
+        ),
+        key(
+            "budget_min_per_second",
+            Kind::Integer(0, 1_000_000),
+            "10",
+            "1",
+            "retries a second that are always allowed, for plugins with few calls",
+        ),
+        key(
+            "idempotent",
+            Kind::Texts,
+            "[]",
+            r#"["/check", "/v1/*"]"#,
+            "paths (or gRPC methods) that may be repeated whatever their HTTP method; a `*` at the end matches any rest",
+        ),
+        key(
+            "max_replay_bytes",
+            Kind::Size(0, 1 << 30),
+            "64KiB",
+            r#""1MiB""#,
+            "what is kept of a request's body for another attempt; a longer one is sent once",
+        ),
+        key(
+            "attempt_timeout",
+            Kind::TimeoutOrOff,
+            "off",
+            r#""500ms""#,
+            "the time one attempt may take until the head of its response; at most `connection.request_timeout`",
+        ),
+    ],
+    gone: gone::RETRY,
+};
+
+pub(in super::super) static CIRCUIT_BREAKER: Block = Block {
+    name: "circuit_breaker",
+    about: "One per endpoint. On by default.",
+    keys: &[
+        ENABLED,
+        key(
+            "failure_threshold",
+            Kind::Integer(0, 1_000_000),
+            "5",
+            "10",
+            "consecutive failures that open it; `0` is off, and then `failure_rate` must be set",
+        ),
+        key(
+            "failure_rate",
+            Kind::Number(0.0, 1.0),
+            "0",
+            "0.5",
+            "the share of failures within `window` that opens it; `0` is off",
+        ),
+        key(
+            "window",
+            Kind::Timeout,
+            "10s",
+            r#""30s""#,
+            "the time over which `failure_rate` is taken; refused without it",
+        ),
+        key(
+            "min_request_threshold",
+            Kind::Integer(1, 1_000_000),
+            "20",
+            "50",
+            "calls within `window` before `failure_rate` is judged: one failure of two calls is no rate; refused without it",
+        ),
+        key(
+            "recovery_timeout",
+            Kind::Timeout,
+            "30s",
+            r#""5s""#,
+            "how long it stays open before it lets probes through",
+        ),
+        key(
+            "success_threshold",
+            Kind::Integer(1, 1_000),
+            "2",
+            "1",
+            "successes that close it, and the probes admitted at once meanwhile",
+        ),
+    ],
+    gone: gone::CIRCUIT_BREAKER,
+};
+
+pub(in super::super) static CONNECTION: Block = Block {
+    name: "connection",
+    about: "For an `in-process` plugin only `request_timeout` and `stream_idle_timeout` mean \
+            something; the others are refused.",
+    keys: &[
+        key(
+            "protocol",
+            Kind::Word(&["http1", "http2"]),
+            "http1",
+            r#""http2""#,
+            "`http1`, or `http2`: over TLS each is what is asked for by ALPN, without TLS there is no negotiation",
+        ),
+        key(
+            "max_connections",
+            Kind::Integer(1, 100_000),
+            "100",
+            "10",
+            "open at once to an endpoint; refused with `protocol: http2`, which keeps one connection per endpoint",
+        ),
+        key(
+            "max_idle_connections",
+            Kind::Integer(0, 100_000),
+            "32",
+            "4",
+            "kept open without a call; no more than `max_connections`, to which the default gives way; refused with `protocol: http2`, and with `keep_alive: false`",
+        ),
+        key(
+            "idle_timeout",
+            Kind::Timeout,
+            "30s",
+            r#""10s""#,
+            "how long they are kept; below the 60 s and more after which servers and firewalls drop them; refused where none is kept",
+        ),
+        key(
+            "connection_timeout",
+            Kind::Timeout,
+            "10s",
+            r#""1s""#,
+            "how long connecting may take, with TLS its handshake",
+        ),
+        key(
+            "request_timeout",
+            Kind::TimeoutOrOff,
+            "30s",
+            r#""2s""#,
+            "the time of a whole call, waits and retries included; `off` or `0s` is no limit",
+        ),
+        key(
+            "stream_idle_timeout",
+            Kind::TimeoutOrOff,
+            "off",
+            r#""60s""#,
+            "how long a streamed response may be silent",
+        ),
+        key(
+            "keep_alive",
+            Kind::Bool,
+            "true",
+            "false",
+            "whether a connection serves more than one call",
+        ),
+        key(
+            "max_response_head",
+            Kind::Size(8 << 10, 16 << 20),
+            "64KiB",
+            r#""128KiB""#,
+            "the largest response head",
+        ),
+        key(
+            "max_response_body",
+            Kind::SizeOrOff(0, u64::MAX >> 1),
+            "off",
+            r#""10MiB""#,
+            "the largest response body",
+        ),
+    ],
+    gone: gone::CONNECTION,
+};
+
+pub(in super::super) static RATE_LIMIT: Block = Block {
+    name: "rate_limit",
+    about: "Off unless the block is there, here or as `default_rate_limit`: there is no rate that \
+            fits all. A token bucket.",
+    keys: &[
+        ENABLED,
+        key(
+            "requests_per_second",
+            Kind::Number(0.000_001, 1e9),
+            "required",
+            "100",
+            "tokens gained in a second; may be a fraction",
+        ),
+        key(
+            "burst_size",
+            Kind::Integer(1, u32::MAX),
+            "one second's tokens",
+            "20",
+            "the most tokens the bucket holds",
+        ),
+        key(
+            "max_wait",
+            Kind::Duration,
+            "0s",
+            r#""50ms""#,
+            "how long a call may wait for a token; `0s` refuses at once",
+        ),
+    ],
+    gone: gone::RATE_LIMIT,
+};
+
+pub(in super::super) static CONCURRENCY: Block = Block {
+    name: "concurrency",
+    about: "Off unless the block is there, here or as `default_concurrency`. A bulkhead.",
+    keys: &[
+        ENABLED,
+        key(
+            "max_concurrent",
+            Kind::Integer(1, 1_000_000),
+            "required",
+            "64",
+            "calls under way at once",
+        ),
+        key(
+            "max_queued",
+            Kind::Integer(0, 1_000_000),
+            "0",
+            "16",
+            "calls that may wait for a place. Waiting takes both this and `max_wait`; one without the other is refused",
+        ),
+        key(
+            "max_wait",
+            Kind::Duration,
+            "0s",
+            r#""100ms""#,
+            "how long a call may wait for a place",
+        ),
+    ],
+    gone: &[],
+};
+
+pub(in super::super) static LOAD_BALANCING: Block = Block {
+    name: "load_balancing",
+    about: "Which endpoint an attempt goes to.",
+    keys: &[key(
+        "strategy",
+        Kind::Word(&["peak-ewma", "round-robin"]),
+        "peak-ewma",
+        r#""round-robin""#,
+        "`peak-ewma`: of two endpoints drawn at random, the one with the lower expected latency, which steers around a slow one without a setting. `round-robin`: each in turn",
+    )],
+    gone: gone::LOAD_BALANCING,
+};
+
+pub(in super::super) static TLS: Block = Block {
+    name: "tls",
+    about: "For `transport: https` only. The files are read with the config: a certificate that \
+            was replaced is a change of the config, and is taken up like any other.",
+    keys: &[
+        key(
+            "ca_file",
+            Kind::File,
+            "the system's roots",
+            r#""/etc/plugins/ca.pem""#,
+            "certificates in PEM that vouch for the endpoints, in the place of the system's",
+        ),
+        key(
+            "server_name",
+            Kind::Text,
+            "the host of the URL",
+            r#""search.internal""#,
+            "the name that is asked for, and that the endpoint's certificate must have",
+        ),
+        key(
+            "cert_file",
+            Kind::File,
+            "none",
+            r#""/etc/plugins/client.pem""#,
+            "the certificate in PEM that is shown to endpoints that ask for one, with those between it and the root; with `key_file`",
+        ),
+        key(
+            "key_file",
+            Kind::File,
+            "none",
+            r#""/etc/plugins/client.key""#,
+            "its private key in PEM: PKCS #8, PKCS #1 or SEC1. Others must not be able to read the file",
+        ),
+        key(
+            "min_version",
+            Kind::Word(&["1.2", "1.3"]),
+            "1.2",
+            r#""1.3""#,
+            "the oldest version of TLS that is spoken; earlier ones than 1.2 are broken",
+        ),
+    ],
+    gone: gone::TLS,
+};

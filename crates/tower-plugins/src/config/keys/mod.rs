@@ -1,0 +1,114 @@
+//! THE table of keys: what may be written, and what each key means.
+//!
+//! What the reader accepts, the JSON Schema and the tables of `docs/config.md` all come from here.
+
+mod blocks;
+mod gone;
+mod top;
+
+pub(super) use blocks::{
+    AUTH, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, LOAD_BALANCING, RATE_LIMIT, RETRY, TLS,
+};
+pub(super) use gone::MANIFEST;
+pub(super) use top::{ENDPOINT, PLUGIN, ROOT};
+
+/// A table of the config, and the keys that it may have.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// What it is called: its key in a plugin, or `root`, `plugin`, `endpoint`.
+    pub(super) name: &'static str,
+    /// What it is for, in a sentence of Markdown.
+    #[cfg_attr(not(feature = "schema"), expect(dead_code))]
+    pub(super) about: &'static str,
+    pub(super) keys: &'static [Key],
+    /// Keys that other programs and later versions have, and what to do about each.
+    pub(super) gone: &'static [(&'static str, &'static str)],
+}
+
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// What holds when it is absent, as the documentation shows it; `required` if it may not be.
+    #[cfg_attr(not(feature = "schema"), expect(dead_code))]
+    pub(super) default: &'static str,
+    /// What it does, and why its default is what it is, in Markdown.
+    #[cfg_attr(not(feature = "schema"), expect(dead_code))]
+    pub(super) about: &'static str,
+    /// A value, as JSON.
+    #[cfg_attr(not(feature = "schema"), expect(dead_code))]
+    pub(super) example: &'static str,
+}
+
+/// What a key takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Bool,
+    Text,
+    /// One of these.
+    Word(&'static [&'static str]),
+    /// A text that is never shown.
+    Secret,
+    /// The path of a file.
+    File,
+    Integer(u32, u32),
+    Number(f64, f64),
+    /// It may be zero.
+    Duration,
+    /// Above zero.
+    Timeout,
+    /// Above zero, or `off`.
+    TimeoutOrOff,
+    Size(u64, u64),
+    SizeOrOff(u64, u64),
+    Texts,
+    /// A table from the name of a header to a secret.
+    Headers,
+    Block(&'static Block),
+    /// A text, or a table.
+    Endpoint,
+    Endpoints,
+    /// A list of plugins, or a table of them.
+    Plugins,
+}
+
+impl Block {
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + Clone {
+        self.keys.iter().map(|key| key.name)
+    }
+
+    /// What to do about `name`, which is known and no key of this version.
+    pub(super) fn gone(&self, name: &str) -> Option<&'static str> {
+        let (_, advice) = self.gone.iter().find(|(gone, _)| *gone == name)?;
+        Some(advice)
+    }
+}
+
+const fn key(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    example: &'static str,
+    about: &'static str,
+) -> Key {
+    Key {
+        name,
+        kind,
+        default,
+        about,
+        example,
+    }
+}
+
+/// Of a block that is off until it is there, and of one that is on.
+const ENABLED: Key = key(
+    "enabled",
+    Kind::Bool,
+    "true",
+    "false",
+    "whether the block is in force; not inherited: a block that is there is on",
+);

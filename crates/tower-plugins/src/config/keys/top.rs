@@ -1,0 +1,226 @@
+use super::{
+    AUTH, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, Kind, LOAD_BALANCING, RATE_LIMIT, RETRY,
+    TLS, gone, key,
+};
+
+pub(in super::super) static ROOT: Block = Block {
+    name: "root",
+    about: "The top of the file.",
+    keys: &[
+        key(
+            "plugins",
+            Kind::Plugins,
+            "",
+            r#"[{ "name": "search", "transport": "http", "endpoint": "http://search:80" }]"#,
+            "a list of plugins, each with its `name`; or a table from name to plugin",
+        ),
+        key(
+            "include",
+            Kind::Texts,
+            "[]",
+            r#"["conf.d"]"#,
+            "more files of this config: paths, patterns such as `conf.d/*.yaml`, or directories, of which every config file is taken; relative to this file. Only the main file includes",
+        ),
+        key(
+            "allow_empty",
+            Kind::Bool,
+            "false",
+            "true",
+            "whether a config may declare no plugin. A truncated or misplaced file looks like an empty one, and would take everything down",
+        ),
+        key(
+            "drain_timeout",
+            Kind::Duration,
+            "30s",
+            r#""10s""#,
+            "the default for plugins",
+        ),
+        key(
+            "default_retry",
+            Kind::Block(&RETRY),
+            "",
+            r#"{ "max_retries": 1 }"#,
+            "the default for each plugin's `retry`",
+        ),
+        key(
+            "default_circuit_breaker",
+            Kind::Block(&CIRCUIT_BREAKER),
+            "",
+            r#"{ "failure_threshold": 10 }"#,
+            "the default for each plugin\'s `circuit_breaker`",
+        ),
+        key(
+            "default_connection",
+            Kind::Block(&CONNECTION),
+            "",
+            r#"{ "request_timeout": "2s" }"#,
+            "the default for each plugin\'s `connection`",
+        ),
+        key(
+            "default_rate_limit",
+            Kind::Block(&RATE_LIMIT),
+            "",
+            r#"{ "requests_per_second": 100 }"#,
+            "the default for each plugin\'s `rate_limit`",
+        ),
+        key(
+            "default_concurrency",
+            Kind::Block(&CONCURRENCY),
+            "",
+            r#"{ "max_concurrent": 64 }"#,
+            "the default for each plugin\'s `concurrency`",
+        ),
+        key(
+            "default_load_balancing",
+            Kind::Block(&LOAD_BALANCING),
+            "",
+            r#"{ "strategy": "round-robin" }"#,
+            "the default for each plugin\'s `load_balancing`",
+        ),
+        key(
+            "default_tls",
+            Kind::Block(&TLS),
+            "",
+            r#"{ "ca_file": "/etc/plugins/ca.pem" }"#,
+            "the default for each plugin\'s `tls`",
+        ),
+    ],
+    gone: gone::ROOT,
+};
+
+pub(in super::super) static PLUGIN: Block = Block {
+    name: "plugin",
+    about: "A plugin.",
+    keys: &[
+        key(
+            "name",
+            Kind::Text,
+            "required in a list",
+            r#""search""#,
+            "up to 128 of `A-Z a-z 0-9 . _ -`, the first a letter or a digit; each name once in all files",
+        ),
+        key(
+            "enabled",
+            Kind::Bool,
+            "true",
+            "false",
+            "`false`: checked like the others, and left out",
+        ),
+        key(
+            "transport",
+            Kind::Word(&TRANSPORTS),
+            "required",
+            r#""https""#,
+            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `in-process`: a service that the program registered",
+        ),
+        key(
+            "type",
+            Kind::Word(&TRANSPORTS),
+            "",
+            r#""http""#,
+            "another word for `transport`",
+        ),
+        key(
+            "endpoint",
+            Kind::Endpoint,
+            "this or `endpoints`",
+            r#""http://search.internal:8080""#,
+            "the one endpoint",
+        ),
+        key(
+            "endpoints",
+            Kind::Endpoints,
+            "this or `endpoint`",
+            r#"["http://10.0.0.1:8080", "http://10.0.0.2:8080"]"#,
+            "a list of endpoints, no two the same",
+        ),
+        key(
+            "drain_timeout",
+            Kind::Duration,
+            "root's, `30s`",
+            r#""10s""#,
+            "how long calls under way may go on when a reload removes or replaces the plugin; then they are cancelled. `0s` cancels at once",
+        ),
+        key(
+            "auth",
+            Kind::Block(&AUTH),
+            "none",
+            r#"{ "method": "bearer", "token": "file:/run/secrets/token" }"#,
+            "what is sent with each attempt",
+        ),
+        key(
+            "retry",
+            Kind::Block(&RETRY),
+            "on",
+            r#"{ "max_retries": 5 }"#,
+            "whether and when an attempt is repeated",
+        ),
+        key(
+            "circuit_breaker",
+            Kind::Block(&CIRCUIT_BREAKER),
+            "on",
+            r#"{ "failure_threshold": 10 }"#,
+            "when an endpoint that fails is left alone",
+        ),
+        key(
+            "connection",
+            Kind::Block(&CONNECTION),
+            "",
+            r#"{ "request_timeout": "2s" }"#,
+            "how connections are made and kept, and the time a call may take",
+        ),
+        key(
+            "rate_limit",
+            Kind::Block(&RATE_LIMIT),
+            "off",
+            r#"{ "requests_per_second": 100 }"#,
+            "how many calls a second are let through",
+        ),
+        key(
+            "concurrency",
+            Kind::Block(&CONCURRENCY),
+            "off",
+            r#"{ "max_concurrent": 64 }"#,
+            "how many calls are under way at once",
+        ),
+        key(
+            "load_balancing",
+            Kind::Block(&LOAD_BALANCING),
+            "`peak-ewma`",
+            r#"{ "strategy": "round-robin" }"#,
+            "which endpoint an attempt goes to",
+        ),
+        key(
+            "tls",
+            Kind::Block(&TLS),
+            "the system's roots",
+            r#"{ "ca_file": "/etc/plugins/ca.pem" }"#,
+            "for `https`: who the endpoints must prove to be, and what they are shown",
+        ),
+    ],
+    gone: gone::PLUGIN,
+};
+
+const TRANSPORTS: [&str; 4] = ["http", "https", "unix", "in-process"];
+
+pub(in super::super) static ENDPOINT: Block = Block {
+    name: "endpoint",
+    about: "An endpoint that is a table; one that is a text is its `url`.",
+    keys: &[
+        key(
+            "url",
+            Kind::Text,
+            "required",
+            r#""http://search.internal:8080""#,
+            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix`: the absolute path of the socket, or `unix:/path`. `in-process`: the name of the service. Credentials belong under `auth`; a query and a fragment are refused",
+        ),
+        key(
+            "path",
+            Kind::Text,
+            "none",
+            r#""/v1""#,
+            "what is put before the path of each request, such as `/v1`; the only way to say so for a socket",
+        ),
+    ],
+    gone: gone::ENDPOINT,
+};

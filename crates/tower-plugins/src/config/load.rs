@@ -1,0 +1,412 @@
+//! A config from its files, its environment and the files that it names: all or nothing.
+
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::env::{self, Environment};
+use super::error::{ConfigError, Problem, ProblemKind};
+use super::fault::Fault;
+use super::file::{Dependencies, Files, Opened};
+use super::format::{Format, Places};
+use super::include;
+use super::read;
+use super::report::{Doc, Origin, Report, unparsed};
+use super::source::{text_of, unreadable};
+use super::tree::{Merged, Node, Span};
+use super::{Config, FileContents};
+
+/// Loads a [`Config`], and tells what it was loaded from.
+///
+/// [`Config::from_file`], [`Config::parse`] and [`Config::from_figment`] are enough where only the
+/// config matters.
+///
+/// ```
+/// use tower_plugins::config::{Environment, Format, Loader};
+///
+/// let text = "
+/// plugins:
+///   search: { transport: http, endpoint: 'http://${SEARCH:-127.0.0.1}:8080' }
+/// ";
+/// let loaded = Loader::text(text, Format::Yaml).environment(Environment::empty()).load();
+/// assert_eq!(loaded.config?.plugins.len(), 1);
+/// assert!(loaded.warnings.is_empty());
+/// # Ok::<(), tower_plugins::config::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Loader {
+    from: From,
+    environment: Option<Environment>,
+}
+
+#[derive(Clone, Debug)]
+enum From {
+    File(PathBuf),
+    Text(SecretString, Format),
+    Figment(Box<Figment>),
+}
+
+/// What came of loading a config.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// The config, or all that is wrong with it.
+    pub config: Result<Config, ConfigError>,
+    /// What is allowed and can hardly be meant, such as a timeout for an attempt that is longer than
+    /// the call may take.
+    pub warnings: Vec<Problem>,
+    /// The config files as they were read, the main one first; none for a text or a figment.
+    pub files: Vec<FileContents>,
+    /// Every file that was read for it, whatever came of it.
+    pub dependencies: Dependencies,
+}
+
+impl Loader {
+    /// Of the file at `path`: JSON, YAML or TOML, by its extension; with the files that it includes.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self::new(From::File(path.into()))
+    }
+
+    /// Of `text`. Files that it names are named by absolute paths.
+    pub fn text(text: impl Into<String>, format: Format) -> Self {
+        Self::new(From::Text(text.into().into(), format))
+    }
+
+    /// Of what the layers of `figment` say together. Variables do not lie over them
+    /// (`TOWER_PLUGINS__…`): a program that composes its layers has its own.
+    pub fn figment(figment: Figment) -> Self {
+        Self::new(From::Figment(Box::new(figment)))
+    }
+
+    const fn new(from: From) -> Self {
+        Self {
+            from,
+            environment: None,
+        }
+    }
+
+    /// Takes variables from `environment`, and not from the process.
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+
+    /// Loads the config. This blocks while it reads files, each of which is opened once.
+    #[must_use]
+    pub fn load(&self) -> Loaded {
+        let files = Files::default();
+        let of_process;
+        let environment = match &self.environment {
+            Some(environment) => environment,
+            None => {
+                of_process = Environment::of_process();
+                &of_process
+            }
+        };
+        let attempt = |places| match &self.from {
+            From::File(path) => load_file(path, environment, &files, places),
+            From::Text(text, format) => {
+                let texts = [Text {
+                    file: None,
+                    text: text.expose_secret(),
+                    format: *format,
+                }];
+                load_texts(&texts, environment, &files, places)
+            }
+            From::Figment(figment) => load_figment(figment, environment, &files),
+        };
+        let mut outcome = attempt(Places::Cheap);
+        if outcome.misses_places {
+            outcome = attempt(Places::Wanted);
+        }
+        Loaded {
+            config: if outcome.problems.is_empty() {
+                Ok(outcome.config)
+            } else {
+                Err(ConfigError::from_problems(outcome.problems))
+            },
+            warnings: outcome.warnings,
+            files: outcome.files,
+            dependencies: files.into_dependencies(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Outcome {
+    config: Config,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+    /// Whether there is something to report of which the place is not known, and could be.
+    misses_places: bool,
+    files: Vec<FileContents>,
+}
+
+impl Outcome {
+    fn refused(problems: Vec<Problem>) -> Self {
+        Self {
+            problems,
+            ..Self::default()
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Text<'t> {
+    file: Option<&'t Path>,
+    text: &'t str,
+    format: Format,
+}
+
+fn load_file(path: &Path, environment: &Environment, files: &Files, places: Places) -> Outcome {
+    let main = match files.read(path) {
+        Ok(main) => main,
+        Err(error) => return Outcome::refused(vec![unreadable(path, &error)]),
+    };
+    let mut read = vec![main.contents.clone()];
+    let mut outcome = load_main(&main, environment, files, places, &mut read);
+    outcome.files = read;
+    outcome
+}
+
+fn load_main(
+    main: &Opened,
+    environment: &Environment,
+    files: &Files,
+    places: Places,
+    read: &mut Vec<FileContents>,
+) -> Outcome {
+    let text = match text(main) {
+        Ok(text) => text,
+        Err(error) => return Outcome::refused(error.into_problems()),
+    };
+    let root = match text.format.parse(text.text, places) {
+        Ok(root) => root,
+        Err(syntax) => return Outcome::refused(vec![unparsed(text.file, text.text, syntax)]),
+    };
+    let (included, problems) = include::files(&[doc(text, root)], environment, files);
+    if !problems.is_empty() {
+        return Outcome {
+            problems,
+            misses_places: text.format == Format::Json && places == Places::Cheap,
+            ..Outcome::default()
+        };
+    }
+    let mut problems = Vec::new();
+    let opened: Vec<Opened> = included
+        .into_iter()
+        .filter_map(|path| {
+            files
+                .read(&path)
+                .map_err(|error| problems.push(unreadable(&path, &error)))
+                .ok()
+        })
+        .collect();
+    read.extend(opened.iter().map(|opened| opened.contents.clone()));
+    let mut texts = vec![text];
+    for opened in &opened {
+        match self::text(opened) {
+            Ok(text) => texts.push(text),
+            Err(error) => problems.extend(error.into_problems()),
+        }
+    }
+    let mut outcome = load_texts(&texts, environment, files, places);
+    outcome.problems.extend(problems);
+    outcome
+}
+
+fn text(opened: &Opened) -> Result<Text<'_>, ConfigError> {
+    let path = opened.contents.path();
+    let (text, format) = text_of(path, opened.contents.expose())?;
+    Ok(Text {
+        file: Some(path),
+        text,
+        format,
+    })
+}
+
+const fn doc<'t>(text: Text<'t>, root: Node<'t>) -> Doc<'t> {
+    let Text { file, text, .. } = text;
+    Doc {
+        origin: Origin::Text { file, text },
+        root,
+    }
+}
+
+/// The config that `texts` say together, the main one first.
+fn load_texts(
+    texts: &[Text<'_>],
+    environment: &Environment,
+    files: &Files,
+    places: Places,
+) -> Outcome {
+    let (mut roots, mut parsed, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+    for text in texts {
+        match text.format.parse(text.text, places) {
+            Ok(root) => {
+                roots.push(root);
+                parsed.push(*text);
+            }
+            Err(syntax) => problems.push(unparsed(text.file, text.text, syntax)),
+        }
+    }
+    if !problems.is_empty() {
+        // What else is wrong may follow from what could not be read.
+        return Outcome::refused(problems);
+    }
+    let (variables, misfits) = env::lay_over(&mut roots, environment);
+    problems.extend(
+        misfits
+            .into_iter()
+            .map(|misfit| misfit_problem(misfit.variable, misfit.fault)),
+    );
+    let docs: Vec<_> = parsed
+        .into_iter()
+        .zip(roots)
+        .map(|(text, root)| doc(text, root))
+        .collect();
+    let cheap = places == Places::Cheap;
+    let has_no_places = cheap && texts.iter().any(|text| text.format == Format::Json);
+    let mut outcome = read_docs(&docs, environment, files, variables);
+    outcome.problems.extend(problems);
+    outcome.misses_places =
+        has_no_places && !(outcome.problems.is_empty() && outcome.warnings.is_empty());
+    outcome
+}
+
+fn misfit_problem(variable: String, fault: Fault) -> Problem {
+    Problem {
+        variable: Some(variable),
+        ..Problem::new(fault.kind, "", fault.message)
+    }
+}
+
+fn load_figment(figment: &Figment, environment: &Environment, files: &Files) -> Outcome {
+    let merged = match Merged::of(figment) {
+        Ok(merged) => merged,
+        Err(error) => {
+            return Outcome::refused(error.into_iter().map(foreign).collect());
+        }
+    };
+    let docs = [Doc {
+        origin: Origin::Layers {
+            figment,
+            tags: merged.tags,
+        },
+        root: merged.root,
+    }];
+    read_docs(&docs, environment, files, Vec::new())
+}
+
+/// The problem of a provider that is not ours.
+fn foreign(error: figment::Error) -> Problem {
+    let key = error.path.join(".");
+    let problem = Problem::new(ProblemKind::Syntax, key, error.kind.to_string());
+    let source = error.metadata.and_then(|metadata| metadata.source);
+    match source.as_ref().and_then(figment::Source::file_path) {
+        Some(file) => problem.in_file(file),
+        None => problem,
+    }
+}
+
+fn read_docs<'t>(
+    docs: &'t [Doc<'t>],
+    environment: &'t Environment,
+    files: &'t Files,
+    variables: Vec<String>,
+) -> Outcome {
+    let report = Report::new(docs, environment, files, variables);
+    let plugins = read::plugins(&report);
+    let (problems, warnings) = report.finish();
+    Outcome {
+        config: Config { plugins },
+        problems,
+        warnings,
+        ..Outcome::default()
+    }
+}
+
+impl Config {
+    /// The config in the file at `path`: JSON, YAML or TOML, by its extension. It may include more
+    /// files and name variables of the environment; see `docs/config.md`.
+    ///
+    /// This blocks while it reads the files. Warnings are logged; [`Loader`] gives them.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read, is not what its format allows, or is empty. Every key that is
+    /// unknown, missing, of the wrong type or out of its range, and every two values that contradict
+    /// each other, all at once.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let loaded = Loader::file(path.as_ref()).load();
+        loaded.log_warnings();
+        loaded.config
+    }
+
+    /// The config that `text` says, with the variables of the process's environment.
+    ///
+    /// ```
+    /// use tower_plugins::config::{Config, Format};
+    ///
+    /// let config = Config::parse(
+    ///     "
+    ///     plugins:
+    ///       auth:
+    ///         transport: http
+    ///         endpoint: http://127.0.0.1:8080
+    ///         connection: { request_timeout: 2s }
+    ///     ",
+    ///     Format::Yaml,
+    /// )?;
+    /// assert_eq!(config.plugins["auth"].policy.deadline.unwrap().as_secs(), 2);
+    /// # Ok::<(), tower_plugins::config::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::from_file`].
+    pub fn parse(text: &str, format: Format) -> Result<Self, ConfigError> {
+        Loader::text(text, format).load().config
+    }
+
+    /// The config that the layers of `figment` say together: a program's own figment, or a table of
+    /// it. `${NAME}` in its values is a variable of the environment.
+    ///
+    /// ```
+    /// use figment::Figment;
+    /// use tower_plugins::config::{Config, Format, Source};
+    ///
+    /// let program = Source::text(
+    ///     "
+    ///     listen: 0.0.0.0:80
+    ///     calls:
+    ///       plugins: { auth: { transport: unix, endpoint: /run/auth.sock } }
+    ///     ",
+    ///     Format::Yaml,
+    /// )?;
+    /// let config = Config::from_figment(&Figment::from(program).focus("calls"))?;
+    /// assert!(config.plugins.contains_key("auth"));
+    /// # Ok::<(), tower_plugins::config::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::from_file`]. A line is told where the file of a layer can be found and read again.
+    pub fn from_figment(figment: &Figment) -> Result<Self, ConfigError> {
+        Loader::figment(figment.clone()).load().config
+    }
+}
+
+impl Loaded {
+    /// Logs the warnings.
+    pub(crate) fn log_warnings(&self) {
+        for warning in &self.warnings {
+            tracing::warn!("config: {warning}");
+        }
+    }
+}
+
+/// So that a place that is known is not taken for one that is not.
+const _: () = assert!(Span::NONE.variable().is_none());

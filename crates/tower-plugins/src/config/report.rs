@@ -1,0 +1,294 @@
+//! What was found wrong in one config, and what it is read with.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::value::Tag;
+
+use super::env::Environment;
+use super::error::{Problem, ProblemKind};
+use super::expand::expand;
+use super::fault::Fault;
+use super::file::Files;
+use super::given::Given;
+use super::keys::Block;
+use super::locate;
+use super::table::Table;
+use super::tree::{Node, Span, Value};
+
+/// One of the texts that a config is made of.
+pub(super) struct Doc<'t> {
+    pub(super) origin: Origin<'t>,
+    pub(super) root: Node<'t>,
+}
+
+/// Where the values of a doc come from.
+pub(super) enum Origin<'t> {
+    Text {
+        file: Option<&'t Path>,
+        text: &'t str,
+    },
+    /// Layers that were merged; the places of values are numbers of tags.
+    Layers {
+        figment: &'t Figment,
+        tags: Vec<Tag>,
+    },
+}
+
+impl Origin<'_> {
+    pub(super) const fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Text { file, .. } => *file,
+            Self::Layers { .. } => None,
+        }
+    }
+}
+
+pub(super) struct Report<'t> {
+    docs: &'t [Doc<'t>],
+    environment: &'t Environment,
+    pub(super) files: &'t Files,
+    /// The environment variables that lie over the docs, by number.
+    variables: Vec<String>,
+    problems: RefCell<Vec<Pending>>,
+    warnings: RefCell<Vec<Pending>>,
+}
+
+/// A problem of which the line is not known yet.
+struct Pending {
+    doc: usize,
+    at: Span,
+    key: String,
+    fault: Fault,
+    found: Option<String>,
+    /// Another place, which the message ends with.
+    also: Option<(usize, Span)>,
+}
+
+impl<'t> Report<'t> {
+    pub(super) const fn new(
+        docs: &'t [Doc<'t>],
+        environment: &'t Environment,
+        files: &'t Files,
+        variables: Vec<String>,
+    ) -> Self {
+        Self {
+            docs,
+            environment,
+            files,
+            variables,
+            problems: RefCell::new(Vec::new()),
+            warnings: RefCell::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn docs(&self) -> impl Iterator<Item = (usize, &'t Node<'t>)> {
+        self.docs.iter().map(|doc| &doc.root).enumerate()
+    }
+
+    /// Whether the doc is a file, rather than a text or layers.
+    pub(super) fn is_file(&self, doc: usize) -> bool {
+        let doc = self.docs.get(doc);
+        doc.is_some_and(|doc| doc.origin.file().is_some())
+    }
+
+    pub(super) fn problem_count(&self) -> usize {
+        self.problems.borrow().len()
+    }
+
+    /// Reports `fault` of the value at `at`.
+    pub(super) fn add(&self, doc: usize, at: Span, key: impl Into<String>, fault: Fault) {
+        self.problems.borrow_mut().push(Pending {
+            doc,
+            at,
+            key: key.into(),
+            fault,
+            found: None,
+            also: None,
+        });
+    }
+
+    /// Reports `fault`, which has to do with another place as well.
+    pub(super) fn add_with(
+        &self,
+        (doc, at): (usize, Span),
+        key: String,
+        fault: Fault,
+        also: (usize, Span),
+    ) {
+        self.add(doc, at, key, fault);
+        if let Some(last) = self.problems.borrow_mut().last_mut() {
+            last.also = Some(also);
+        }
+    }
+
+    /// Reports `fault` of `given`.
+    pub(super) fn add_given(
+        &self,
+        doc: usize,
+        at: Span,
+        key: String,
+        fault: Fault,
+        given: &Given<'_>,
+    ) {
+        let mut fault = fault;
+        let (shown, found) = given.shown(fault.names_value);
+        if fault.names_value {
+            fault.message = format!("{shown} {}", fault.message);
+        }
+        self.add(doc, at, key, fault);
+        if let Some(last) = self.problems.borrow_mut().last_mut() {
+            last.found = Some(found);
+        }
+    }
+
+    pub(super) fn warn(&self, doc: usize, at: Span, key: String, message: String) {
+        self.warnings.borrow_mut().push(Pending {
+            doc,
+            at,
+            key,
+            fault: Fault::new(ProblemKind::Ineffective, message),
+            found: None,
+            also: None,
+        });
+    }
+
+    /// The table `node` at `path`; anything else is reported.
+    pub(super) fn table(
+        &'t self,
+        doc: usize,
+        block: &'static Block,
+        path: String,
+        at: Span,
+        node: &'t Node<'t>,
+    ) -> Option<Table<'t>> {
+        match node.entries() {
+            Some(entries) => Some(Table::new(self, doc, block, path, at, entries)),
+            None => {
+                let given = Given::of(node);
+                let fault = Fault::wrong_type("a table", given.kind());
+                self.add_given(doc, at, path, fault, &given);
+                None
+            }
+        }
+    }
+
+    /// `node` with its variables put in.
+    pub(super) fn given(&self, node: &'t Node<'t>) -> Result<Given<'t>, Fault> {
+        let Value::Text(text) = &node.value else {
+            return Ok(Given::of(node));
+        };
+        if node.at.variable().is_some() {
+            return Ok(Given::from_variable(node, text));
+        }
+        let (expanded, from_environment) = expand(text, self.environment)?;
+        Ok(if from_environment {
+            Given::expanded(node, expanded)
+        } else {
+            Given::with_text(node, expanded)
+        })
+    }
+
+    /// `written`, seen from the directory of the doc.
+    pub(super) fn resolve(&self, doc: usize, written: &str) -> Result<PathBuf, Fault> {
+        let path = Path::new(written);
+        if written.is_empty() || path.file_name().is_none() || written.contains('\0') {
+            return Err(Fault::of_value("is not the path of a file"));
+        }
+        if path.is_absolute() {
+            return Ok(path.to_owned());
+        }
+        let directory = self
+            .docs
+            .get(doc)
+            .and_then(|doc| doc.origin.file()?.parent());
+        match directory {
+            Some(directory) => Ok(directory.join(path)),
+            None => Err(Fault::of_value(
+                "is relative to the config's file, and this config is in none: write an absolute path",
+            )),
+        }
+    }
+
+    /// The problems and the warnings, with their lines.
+    pub(super) fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
+        let problems = self.problems.take();
+        let warnings = self.warnings.take();
+        let located = |pending: Vec<Pending>| {
+            let pending = pending.into_iter();
+            pending.map(|pending| self.locate(pending)).collect()
+        };
+        (located(problems), located(warnings))
+    }
+
+    fn locate(&self, pending: Pending) -> Problem {
+        let Pending {
+            doc,
+            at,
+            key,
+            fault,
+            found,
+            also,
+        } = pending;
+        let mut problem = Problem {
+            found,
+            allowed: fault.allowed,
+            nearest: fault.nearest,
+            ..Problem::new(fault.kind, key, fault.message)
+        };
+        self.place(&mut problem, doc, at);
+        if let Some((doc, at)) = also {
+            let mut other = Problem::new(fault.kind, problem.key.clone(), "");
+            self.place(&mut other, doc, at);
+            if other.line.is_some() || other.file != problem.file {
+                other.column = None;
+                let line = if other.file == problem.file {
+                    other.file = None;
+                    "line "
+                } else {
+                    ""
+                };
+                problem.message += &format!(", at {line}{}", other.place());
+            }
+        }
+        problem
+    }
+
+    fn place(&self, problem: &mut Problem, doc: usize, at: Span) {
+        let Some(doc) = self.docs.get(doc) else {
+            return;
+        };
+        if let Some(variable) = at.variable() {
+            problem.variable = self.variables.get(variable).cloned();
+            return;
+        }
+        match &doc.origin {
+            Origin::Text { file, text } => {
+                problem.file = file.map(Path::to_owned);
+                locate::place(problem, text, at, Some(&doc.root));
+            }
+            Origin::Layers { figment, tags } => {
+                locate::place_in_layers(problem, figment, tags, at);
+            }
+        }
+    }
+}
+
+/// The problem of a text that could not be parsed.
+pub(super) fn unparsed(file: Option<&Path>, text: &str, syntax: super::format::Syntax) -> Problem {
+    let kind = match syntax.at.bytes() {
+        None if syntax.message.starts_with("is empty") => ProblemKind::Missing,
+        _ => ProblemKind::Syntax,
+    };
+    let mut message: Cow<'_, str> = syntax.message.into();
+    if let Some(first) = syntax.first.and_then(|first| first.bytes()) {
+        let (line, _) = locate::line_and_column(text, first.start);
+        message = format!("{message}, first at line {line}").into();
+    }
+    let mut problem = Problem::new(kind, "", message);
+    problem.file = file.map(Path::to_owned);
+    locate::place(&mut problem, text, syntax.at, None);
+    problem
+}

@@ -1,0 +1,95 @@
+//! `tls`, and the files of `auth` with `method: mtls`.
+
+use super::fault::Fault;
+use super::table::Table;
+use super::{FileContents, Identity, TlsSpec, TlsVersion};
+
+pub(super) const VERSIONS: [(&str, TlsVersion); 2] =
+    [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+
+/// The block `tls` over `base`.
+pub(super) fn read(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
+    let server_name = table.read("server_name", |given, _| {
+        let name = given.text()?;
+        check_name(name)?;
+        Ok(name.to_owned())
+    });
+    let min_version = table.word("min_version", &VERSIONS);
+    for (one, other) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
+        if table.has(one) && !table.has(other) && base.identity.is_none() {
+            table.conflict(one, format!("takes {other} as well"));
+        }
+    }
+    TlsSpec {
+        server_name: server_name.or_else(|| base.server_name.clone()),
+        min_version: min_version.unwrap_or(base.min_version),
+        ..read_files(table, base)
+    }
+}
+
+/// `ca_file`, `cert_file` and `key_file`.
+pub(super) fn read_files(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
+    let ca = table.file("ca_file", false);
+    if let Some(ca) = &ca {
+        check(table, "ca_file", check_ca(ca));
+    }
+    let written = table.has("cert_file") || table.has("key_file");
+    let cert = table.file("cert_file", false);
+    let key = table.file("key_file", true);
+    if let Some(cert) = &cert {
+        check(table, "cert_file", check_cert(cert));
+    }
+    let base_identity = base.identity.as_ref();
+    let cert = cert.or_else(|| base_identity.map(|identity| identity.cert.clone()));
+    let key = key.or_else(|| base_identity.map(|identity| identity.key.clone()));
+    let identity = match (cert, key) {
+        (Some(cert), Some(key)) => {
+            if written && table.is_sound() {
+                check(table, "key_file", check_identity(&cert, &key));
+            }
+            Some(Identity { cert, key })
+        }
+        _ => None,
+    };
+    TlsSpec {
+        ca: ca.or_else(|| base.ca.clone()),
+        identity,
+        ..base.clone()
+    }
+}
+
+fn check(table: &Table<'_>, key: &str, checked: Result<(), String>) {
+    if let Err(message) = checked {
+        table.problem(key, Fault::new(super::ProblemKind::File, message));
+    }
+}
+
+fn check_ca(_: &FileContents) -> Result<(), String> {
+    Ok(())
+}
+
+fn check_cert(_: &FileContents) -> Result<(), String> {
+    Ok(())
+}
+
+fn check_identity(_: &FileContents, _: &FileContents) -> Result<(), String> {
+    Ok(())
+}
+
+/// Whether `name` is that of a host, or an IP address.
+fn check_name(name: &str) -> Result<(), Fault> {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let is_host = name.len() <= 253 && name.trim_end_matches('.').split('.').all(is_label);
+    if is_host || name.parse::<std::net::IpAddr>().is_ok() {
+        return Ok(());
+    }
+    Err(Fault::of_value(
+        "is not the name of a host: write one such as \"search.internal\", in ASCII (xn--… for others)",
+    ))
+}

@@ -1,0 +1,346 @@
+//! A config as text, every key written out.
+
+use std::time::Duration;
+
+use super::blocks::{PROTOCOLS, STRATEGIES};
+use super::format::Format;
+use super::secret::{self, HIDDEN};
+use super::tls::VERSIONS;
+use super::tree::{Entry, Node, Value};
+use super::{
+    Address, BreakerSpec, ConcurrencySpec, Config, CredentialsSpec, EndpointSpec, FileContents,
+    Identity, Number, PluginSpec, Policy, RateLimitSpec, RetrySpec, Secret, TlsSpec, Upstream,
+    expand, units,
+};
+
+/// Whether secrets are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Secrets {
+    /// As `***`, which is refused when it is read.
+    Hidden,
+    /// As they are; those from files as the file they are from.
+    Shown,
+}
+
+impl Config {
+    /// This config as text. Every key is written out, those with their default as well: read again,
+    /// with secrets shown and while the files it names are the same, it is an equal config.
+    ///
+    /// A file that was named by a path which is no UTF-8 cannot be named again, and is left out.
+    ///
+    /// ```
+    /// use tower_plugins::config::{Config, Format, PluginSpec, Secrets};
+    ///
+    /// let config = Config::new().with(PluginSpec::http("search", "http://10.0.0.1:8080")?);
+    /// let text = config.to_text(Format::Toml, Secrets::Shown);
+    /// assert_eq!(Config::parse(&text, Format::Toml)?, config);
+    /// # Ok::<(), tower_plugins::config::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn to_text(&self, format: Format, secrets: Secrets) -> String {
+        let writer = Writer { secrets };
+        let plugins = self.plugins.values().map(|plugin| writer.plugin(plugin));
+        let root = table([
+            (
+                "allow_empty",
+                Some(Node::unplaced(Value::Bool(self.plugins.is_empty()))),
+            ),
+            ("plugins", Some(list(plugins.collect()))),
+        ]);
+        // None of them fails for values like these; what came of it is read back by tests.
+        match format {
+            Format::Json => serde_json::to_string_pretty(&root).unwrap_or_default(),
+            Format::Yaml => serde_saphyr::to_string(&root).unwrap_or_default(),
+            Format::Toml => toml::to_string(&root).unwrap_or_default(),
+        }
+    }
+}
+
+fn list(items: Vec<Node<'static>>) -> Node<'static> {
+    Node::unplaced(Value::List(items))
+}
+
+/// The table of those keys that have a value.
+fn table<const N: usize>(keys: [(&'static str, Option<Node<'static>>); N]) -> Node<'static> {
+    let entries = keys.into_iter().filter_map(|(key, node)| {
+        let node = node?;
+        Some(Entry::unplaced(key, node))
+    });
+    Node::unplaced(Value::Table(entries.collect()))
+}
+
+fn text(text: &str) -> Option<Node<'static>> {
+    Some(Node::text(expand::escape(text).into_owned()))
+}
+
+fn duration(duration: Duration) -> Option<Node<'static>> {
+    Some(Node::text(units::write_duration(duration)))
+}
+
+fn duration_or_off(time: Option<Duration>) -> Option<Node<'static>> {
+    time.map_or_else(|| text("off"), duration)
+}
+
+fn size(bytes: u64) -> Option<Node<'static>> {
+    Some(Node::text(units::write_size(bytes)))
+}
+
+fn integer(whole: u32) -> Option<Node<'static>> {
+    Some(Node::unplaced(Value::Integer(whole.into())))
+}
+
+fn number(number: Number) -> Option<Node<'static>> {
+    Some(Node::unplaced(Value::Float(number.get())))
+}
+
+fn bool(bool: bool) -> Option<Node<'static>> {
+    Some(Node::unplaced(Value::Bool(bool)))
+}
+
+fn off() -> Option<Node<'static>> {
+    text("off")
+}
+
+fn file(file: &FileContents) -> Option<Node<'static>> {
+    text(file.path().to_str()?)
+}
+
+fn word<T: PartialEq>(words: &[(&str, T)], meaning: &T) -> Option<Node<'static>> {
+    let (word, _) = words.iter().find(|(_, known)| known == meaning)?;
+    text(word)
+}
+
+struct Writer {
+    secrets: Secrets,
+}
+
+impl Writer {
+    fn plugin(&self, plugin: &PluginSpec) -> Node<'static> {
+        let PluginSpec {
+            name,
+            policy,
+            upstream,
+        } = plugin;
+        let transport = match upstream.endpoints.first().map(|endpoint| &endpoint.address) {
+            Some(Address::Https { .. }) => "https",
+            Some(Address::Unix { .. }) => "unix",
+            Some(Address::InProcess { .. }) => "in-process",
+            Some(Address::Http { .. }) | None => "http",
+        };
+        let endpoints = upstream.endpoints.iter().map(endpoint).collect();
+        table([
+            ("name", text(name.as_str())),
+            ("transport", text(transport)),
+            ("endpoints", Some(list(endpoints))),
+            ("drain_timeout", duration(policy.drain_timeout)),
+            ("auth", Some(self.auth(&policy.credentials))),
+            ("retry", retry(policy)),
+            (
+                "circuit_breaker",
+                policy.breaker.as_ref().map_or_else(off, breaker),
+            ),
+            ("connection", Some(connection(policy, upstream, transport))),
+            (
+                "rate_limit",
+                policy.rate_limit.as_ref().map_or_else(off, rate_limit),
+            ),
+            (
+                "concurrency",
+                policy.concurrency.as_ref().map_or_else(off, concurrency),
+            ),
+            (
+                "load_balancing",
+                Some(table([("strategy", word(&STRATEGIES, &policy.balance))])),
+            ),
+            ("tls", (transport == "https").then(|| tls(&upstream.tls))),
+        ])
+    }
+
+    fn auth(&self, credentials: &CredentialsSpec) -> Node<'static> {
+        match credentials {
+            CredentialsSpec::None => table([("method", text("none"))]),
+            CredentialsSpec::ApiKey { header, key } => table([
+                ("method", text("api-key")),
+                ("header", text(header.as_str())),
+                ("api_key", Some(self.secret(key))),
+            ]),
+            CredentialsSpec::Bearer { token } => table([
+                ("method", text("bearer")),
+                ("token", Some(self.secret(token))),
+            ]),
+            CredentialsSpec::Basic { username, password } => table([
+                ("method", text("basic")),
+                ("username", text(username)),
+                ("password", Some(self.secret(password))),
+            ]),
+            CredentialsSpec::Custom { headers } => {
+                let entry = |(name, value): &(http::HeaderName, Secret)| Entry {
+                    key: name.as_str().to_owned().into(),
+                    ..Entry::unplaced("", self.secret(value))
+                };
+                let headers = headers.iter().map(entry).collect();
+                table([
+                    ("method", text("custom")),
+                    ("headers", Some(Node::unplaced(Value::Table(headers)))),
+                ])
+            }
+        }
+    }
+
+    fn secret(&self, secret: &Secret) -> Node<'static> {
+        Node::text(match self.secrets {
+            Secrets::Hidden => HIDDEN.to_owned(),
+            Secrets::Shown => secret::write(secret),
+        })
+    }
+}
+
+fn endpoint(endpoint: &EndpointSpec) -> Node<'static> {
+    let (url, path) = match &endpoint.address {
+        Address::Http { authority, prefix } => (format!("http://{authority}"), Some(prefix)),
+        Address::Https { authority, prefix } => (format!("https://{authority}"), Some(prefix)),
+        Address::Unix { path, prefix } => (path.display().to_string(), Some(prefix)),
+        Address::InProcess { service } => (service.clone(), None),
+    };
+    let path = path.filter(|path| !path.is_empty());
+    table([
+        ("url", text(&url)),
+        ("path", path.and_then(|path| text(path))),
+    ])
+}
+
+fn retry(policy: &Policy) -> Option<Node<'static>> {
+    let Some(retry) = &policy.retry else {
+        // A limit for the one attempt there is may be set all the same.
+        return match policy.attempt_timeout {
+            Some(_) => Some(table([
+                ("max_retries", integer(0)),
+                ("attempt_timeout", duration_or_off(policy.attempt_timeout)),
+            ])),
+            None => off(),
+        };
+    };
+    let RetrySpec {
+        max_retries,
+        initial_interval,
+        max_interval,
+        multiplier,
+        random_jitter,
+        budget_ratio,
+        budget_min_per_second,
+        idempotent,
+        max_replay_bytes,
+    } = retry;
+    let paths = idempotent.iter().filter_map(|path| text(path)).collect();
+    Some(table([
+        ("max_retries", integer(*max_retries)),
+        ("initial_interval", duration(*initial_interval)),
+        ("max_interval", duration(*max_interval)),
+        ("multiplier", number(*multiplier)),
+        ("random_jitter", bool(*random_jitter)),
+        ("budget_ratio", number(*budget_ratio)),
+        ("budget_min_per_second", integer(*budget_min_per_second)),
+        ("idempotent", Some(list(paths))),
+        ("max_replay_bytes", size(*max_replay_bytes)),
+        ("attempt_timeout", duration_or_off(policy.attempt_timeout)),
+    ]))
+}
+
+fn breaker(breaker: &BreakerSpec) -> Option<Node<'static>> {
+    let BreakerSpec {
+        failure_threshold,
+        failure_rate,
+        window,
+        min_request_threshold,
+        recovery_timeout,
+        success_threshold,
+    } = breaker;
+    // Without a rate these two are refused, as they do nothing.
+    let rate = failure_rate.as_ref();
+    Some(table([
+        ("failure_threshold", integer(failure_threshold.unwrap_or(0))),
+        ("failure_rate", rate.copied().and_then(number)),
+        ("window", rate.and_then(|_| duration(*window))),
+        (
+            "min_request_threshold",
+            rate.and_then(|_| integer(*min_request_threshold)),
+        ),
+        ("recovery_timeout", duration(*recovery_timeout)),
+        ("success_threshold", integer(*success_threshold)),
+    ]))
+}
+
+fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'static> {
+    let spec = &upstream.connection;
+    let timeouts = [
+        ("request_timeout", duration_or_off(policy.deadline)),
+        (
+            "stream_idle_timeout",
+            duration_or_off(policy.stream_idle_timeout),
+        ),
+    ];
+    if transport == "in-process" {
+        return table(timeouts);
+    }
+    let pooled = spec.protocol == super::Protocol::Http1;
+    let keeps = spec.keep_alive && (!pooled || spec.max_idle_connections > 0);
+    let [request, idle] = timeouts;
+    table([
+        ("protocol", word(&PROTOCOLS, &spec.protocol)),
+        (
+            "max_connections",
+            integer(spec.max_connections).filter(|_| pooled),
+        ),
+        (
+            "max_idle_connections",
+            integer(spec.max_idle_connections).filter(|_| pooled && spec.keep_alive),
+        ),
+        (
+            "idle_timeout",
+            duration(spec.idle_timeout).filter(|_| keeps),
+        ),
+        ("connection_timeout", duration(spec.connection_timeout)),
+        request,
+        idle,
+        ("keep_alive", bool(spec.keep_alive)),
+        ("max_response_head", size(spec.max_response_head.into())),
+        (
+            "max_response_body",
+            spec.max_response_body.map_or_else(|| text("off"), size),
+        ),
+    ])
+}
+
+fn rate_limit(limit: &RateLimitSpec) -> Option<Node<'static>> {
+    Some(table([
+        ("requests_per_second", number(limit.requests_per_second)),
+        ("burst_size", integer(limit.burst_size)),
+        ("max_wait", duration(limit.max_wait)),
+    ]))
+}
+
+fn concurrency(limit: &ConcurrencySpec) -> Option<Node<'static>> {
+    Some(table([
+        ("max_concurrent", integer(limit.max_concurrent)),
+        ("max_queued", integer(limit.max_queued)),
+        ("max_wait", duration(limit.max_wait)),
+    ]))
+}
+
+fn tls(tls: &TlsSpec) -> Node<'static> {
+    let identity: Option<&Identity> = tls.identity.as_ref();
+    table([
+        ("ca_file", tls.ca.as_ref().and_then(file)),
+        ("server_name", tls.server_name.as_deref().and_then(text)),
+        (
+            "cert_file",
+            identity.and_then(|identity| file(&identity.cert)),
+        ),
+        (
+            "key_file",
+            identity.and_then(|identity| file(&identity.key)),
+        ),
+        ("min_version", word(&VERSIONS, &tls.min_version)),
+    ])
+}

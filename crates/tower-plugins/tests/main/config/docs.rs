@@ -1,0 +1,185 @@
+//! Holds `docs/config.md` and `docs/config.schema.json` to the table of keys.
+//!
+//! `UPDATE_GENERATED=1 cargo test -p tower-plugins --test main config::docs` writes both anew.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tower_plugins::config::{Config, Format};
+
+const EFFECTS: [(&str, &str); 0] = [];
+
+const BLOCKS: [&str; 11] = [
+    "root",
+    "plugin",
+    "endpoint",
+    "auth",
+    "retry",
+    "circuit_breaker",
+    "connection",
+    "rate_limit",
+    "concurrency",
+    "load_balancing",
+    "tls",
+];
+
+pub(super) fn schema() -> Value {
+    schemars::schema_for!(Config).to_value()
+}
+
+fn path(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "../../docs", name]
+        .iter()
+        .collect()
+}
+
+fn assert_current(name: &str, wanted: &str) {
+    let path = path(name);
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        fs::write(&path, wanted).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap();
+    assert!(
+        found == wanted,
+        "docs/{name} is not what the table of keys says: run\n\
+         UPDATE_GENERATED=1 cargo test -p tower-plugins --test main config::docs"
+    );
+}
+
+fn block<'s>(schema: &'s Value, name: &str) -> &'s Value {
+    if name == "root" {
+        schema
+    } else {
+        &schema["$defs"][name]
+    }
+}
+
+/// The keys of a block, without `$schema`, in their order in the table of keys.
+fn keys<'s>(schema: &'s Value, name: &str) -> impl Iterator<Item = (&'s String, &'s Value)> {
+    let properties = block(schema, name)["properties"].as_object().unwrap();
+    let mut keys: Vec<_> = properties
+        .iter()
+        .filter(|(key, _)| *key != "$schema")
+        .collect();
+    keys.sort_by_key(|(_, schema)| schema["x-order"].as_u64());
+    keys.into_iter()
+}
+
+fn table(schema: &Value, name: &str) -> String {
+    let mut text = String::new();
+    let about = block(schema, name)["description"].as_str().unwrap();
+    if name != "root" && name != "plugin" && name != "endpoint" {
+        writeln!(text, "{about}\n").unwrap();
+    }
+    text += "| key | takes | default | what it does, and why |\n| --- | --- | --- | --- |\n";
+    for (key, schema) in keys(schema, name) {
+        let default = match (&schema["default"], schema["x-default"].as_str()) {
+            (Value::Null, Some(words)) if key == "header" => format!("`{words}`"),
+            (Value::Null, words) => words.unwrap_or_default().to_owned(),
+            (_, words) => format!("`{}`", words.unwrap_or_default()),
+        };
+        let takes = schema["x-takes"].as_str().unwrap();
+        let about = schema["description"].as_str().unwrap();
+        writeln!(text, "| `{key}` | {takes} | {default} | {about} |").unwrap();
+    }
+    text
+}
+
+fn tests() -> String {
+    let mut text = "| key | test |\n| --- | --- |\n".to_owned();
+    for (key, test) in EFFECTS {
+        writeln!(text, "| `{key}` | `{test}` |").unwrap();
+    }
+    text
+}
+
+/// `docs` with `text` between the comment `begin` and the next `<!-- end -->`.
+fn put(docs: &str, begin: &str, text: &str) -> String {
+    let (before, after) = docs.split_once(begin).expect(begin);
+    let (_, after) = after.split_once("<!-- end -->").expect(begin);
+    format!("{before}{begin}\n{text}<!-- end -->{after}")
+}
+
+#[test]
+fn the_page_has_every_key_as_the_table_of_keys_has_it() {
+    let schema = schema();
+    let mut docs = fs::read_to_string(path("config.md")).unwrap();
+    for name in BLOCKS {
+        let begin = format!("<!-- keys: {name} -->");
+        docs = put(&docs, &begin, &table(&schema, name));
+    }
+    docs = put(&docs, "<!-- tests -->", &tests());
+    assert_current("config.md", &docs);
+}
+
+#[test]
+fn the_published_schema_is_current() {
+    let schema = serde_json::to_string_pretty(&schema()).unwrap();
+    assert_current("config.schema.json", &format!("{schema}\n"));
+}
+
+#[test]
+fn the_schema_takes_what_is_taken() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    for (name, text) in super::samples() {
+        let Some(format) = Format::of(&name) else {
+            continue;
+        };
+        let value = as_json(&text, format);
+        if Config::parse(&text, format).is_ok() {
+            let errors: Vec<_> = validator.iter_errors(&value).collect();
+            assert!(errors.is_empty(), "{name}: {errors:?}");
+        }
+    }
+}
+
+/// `text` as it is written, without its variables put in.
+fn as_json(text: &str, format: Format) -> Value {
+    let source = tower_plugins::config::Source::text(text, format).unwrap();
+    figment::Figment::from(source).extract().unwrap()
+}
+
+#[test]
+fn the_schema_refuses_what_is_refused_for_its_form() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let good = serde_json::json!({ "plugins": [{
+        "name": "a", "transport": "http", "endpoint": "http://h", "retry": { "max_retries": 2 },
+    }] });
+    assert!(validator.is_valid(&good));
+    for (pointer, value) in [
+        ("/plugins/0/retry/max_retries", serde_json::json!(101)),
+        ("/plugins/0/retry/max_retries", serde_json::json!("3")),
+        ("/plugins/0/retry", serde_json::json!({ "max_retrys": 1 })),
+        ("/plugins/0/retry", serde_json::json!("on")),
+        ("/plugins/0/transport", serde_json::json!("carrier-pigeon")),
+        ("/plugins/0/name", serde_json::json!(1.10)),
+        (
+            "/plugins/0",
+            serde_json::json!({ "name": "a", "transport": "http" }),
+        ),
+        (
+            "/plugins/0",
+            serde_json::json!({ "transport": "http", "endpoint": "http://h" }),
+        ),
+        ("/plugins", serde_json::json!(3)),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).unwrap() = value;
+        assert!(!validator.is_valid(&bad), "{bad}");
+    }
+    let mut variable = good.clone();
+    variable["plugins"][0]["retry"]["max_retries"] = "${RETRIES:-3}".into();
+    assert!(validator.is_valid(&variable));
+    let mut duration = good;
+    for (text, valid) in [
+        ("1h30m", true),
+        ("0", true),
+        ("30", false),
+        ("10 parsecs", false),
+    ] {
+        duration["plugins"][0]["drain_timeout"] = text.into();
+        assert_eq!(validator.is_valid(&duration), valid, "{text}");
+    }
+}
