@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tower::service_fn;
 use tower_plugins::config::{Config, Format};
 use tower_plugins::reload::{ReloadReport, Timing};
-use tower_plugins::{Body, Plugin, Plugins};
+use tower_plugins::{Body, Plan, Plugin, Plugins};
 use tower_service::Service;
 
 use super::Group;
@@ -20,7 +20,7 @@ use crate::harness::{Calls, Run, Sample, Variant, runtime, thread_cpu};
 
 pub(super) const GROUP: Group = Group {
     name: "reload",
-    about: "`rename-to-first-call-N`: wall time from the rename of a changed file of N plugins to the first call that the new graph answers; `-debounce` is the quiet that the watch waits for by design, `-beyond-debounce` the rest. `swap-1-of-N`: CPU time of a reload in which 1 of N plugins changed, and the wall time of its steps; `read-N`: of reading the file.",
+    about: "`rename-to-first-call-N`: wall time from the rename of a changed file of N plugins to the first call that the new graph answers; `-debounce` is the quiet that the watch waits for by design, `-beyond-debounce` the rest. `swap-1-of-N`: CPU time of a reload in which 1 of N plugins changed, and the wall time of its steps; `read-N-FORMAT`: of parsing and validating a text and planning the change of one plugin.",
     variants,
     prepare: None,
 };
@@ -34,10 +34,12 @@ fn variants() -> Vec<Variant> {
         }));
     }
     for plugins in [10, 1000] {
-        let name = format!("read-{plugins}");
-        variants.push(Variant::new(name, "", Calls::Counted(4), move || {
-            Ok(read(plugins))
-        }));
+        for format in [Format::Yaml, Format::Json, Format::Toml] {
+            let name = format!("read-{plugins}-{format}").to_lowercase();
+            variants.push(Variant::new(name, "", Calls::Counted(4), move || {
+                read(plugins, format)
+            }));
+        }
     }
     for plugins in [1000, 10_000] {
         let name = format!("swap-1-of-{plugins}");
@@ -174,15 +176,38 @@ async fn ask(probe: &mut Plugin) -> Result<bytes::Bytes> {
     Ok(response.into_body().collect().await?.to_bytes())
 }
 
-fn read(count: usize) -> Run {
-    Box::new(move |calls| {
-        let text = config(count, SERVICES[0])?;
-        let begun = thread_cpu();
+/// Parses and validates, and plans what a change of one plugin takes.
+fn read(count: usize, format: Format) -> Result<Run> {
+    let text = |service| -> Result<String> {
+        let yaml = config(count, service)?;
+        let source = tower_plugins::config::Source::text(&yaml, Format::Yaml)?;
+        let value: serde_json::Value = figment::Figment::from(source).extract()?;
+        Ok(match format {
+            Format::Json => serde_json::to_string_pretty(&value)?,
+            Format::Toml => toml::to_string(&value)?,
+            _ => yaml,
+        })
+    };
+    let old = Config::parse(&text(SERVICES[0])?, format)?;
+    let text = text(SERVICES[1])?;
+    Ok(Box::new(move |calls| {
+        let mut sample = Sample {
+            time: Duration::ZERO,
+            parts: vec![("planning", Duration::ZERO)],
+        };
         for _ in 0..calls {
-            std::hint::black_box(Config::parse(&text, Format::Yaml)?);
+            let begun = thread_cpu();
+            let new = Config::parse(&text, format)?;
+            let read = thread_cpu();
+            std::hint::black_box(Plan::between(&old, &new));
+            let planned = thread_cpu();
+            sample.time += planned - begun;
+            for (_, part) in &mut sample.parts {
+                *part += planned - read;
+            }
         }
-        Ok(Some((thread_cpu() - begun).into()))
-    })
+        Ok(Some(sample))
+    }))
 }
 
 fn swap(count: usize) -> Result<Run> {

@@ -53,9 +53,9 @@ fn value<'v>(variable: &'v str, environment: &'v Environment) -> Result<Cow<'v, 
     };
     if !is_name(name) {
         return Err(fault(match name.split_once(':') {
-            Some((before, default)) if is_name(before) => {
-                let default = default.trim_start_matches(['=', '?', '+']);
-                format!("a default is written with `:-`: write `${{{before}:-{default}}}`")
+            // The default may be a secret.
+            Some((before, _)) if is_name(before) => {
+                format!("a default is written with `:-`: write `${{{before}:-…}}`")
             }
             _ => "`${` begins no variable: a name is of A-Z a-z 0-9 _, and does not begin with a \
                   digit; write `$${` for the text itself"

@@ -3,6 +3,8 @@ mod environment;
 mod files;
 mod included;
 mod keys;
+mod refused;
+mod text;
 mod upstream;
 
 use std::fs;

@@ -79,14 +79,18 @@ impl Format {
                 ..syntax
             })?
         };
+        let first = text.find(|c: char| !c.is_whitespace());
+        let start = first.map_or(Span::NONE, |first| {
+            Span::new(skipped + first, skipped + first)
+        });
         let root = if skipped > 0 { unplaced(root) } else { root };
         match &root.value {
             Value::Table(_) => Ok(root),
             Value::Null => Err(Syntax::new(
                 "is empty: a config needs at least a plugin",
-                Span::NONE,
+                start,
             )),
-            _ => Err(Syntax::new("expected a table of keys at the top", root.at)),
+            _ => Err(Syntax::new("expected a table of keys at the top", start)),
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use tower_plugins::config::{Config, Format};
@@ -25,8 +26,13 @@ const BLOCKS: [&str; 11] = [
     "tls",
 ];
 
-pub(super) fn schema() -> Value {
+fn schema() -> Value {
     schemars::schema_for!(Config).to_value()
+}
+
+pub(super) fn validator() -> &'static jsonschema::Validator {
+    static VALIDATOR: OnceLock<jsonschema::Validator> = OnceLock::new();
+    VALIDATOR.get_or_init(|| jsonschema::validator_for(&schema()).unwrap())
 }
 
 fn path(name: &str) -> PathBuf {
@@ -122,7 +128,7 @@ fn the_published_schema_is_current() {
 
 #[test]
 fn the_schema_takes_what_is_taken() {
-    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let validator = validator();
     for (name, text) in super::samples() {
         let Some(format) = Format::of(&name) else {
             continue;
@@ -143,7 +149,7 @@ fn as_json(text: &str, format: Format) -> Value {
 
 #[test]
 fn the_schema_refuses_what_is_refused_for_its_form() {
-    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let validator = validator();
     let good = serde_json::json!({ "plugins": [{
         "name": "a", "transport": "http", "endpoint": "http://h", "retry": { "max_retries": 2 },
     }] });

@@ -78,8 +78,8 @@ fn variables_are_put_in_and_never_looked_at_again() {
 fn a_variable_that_is_missing_or_miswritten_is_an_error_with_its_name() {
     for (written, part) in [
         ("${TOKEN}", "TOKEN is not set"),
-        ("${TOKEN:default}", "write `${TOKEN:-default}`"),
-        ("${TOKEN:=default}", "write `${TOKEN:-default}`"),
+        ("${TOKEN:default}", "write `${TOKEN:-…}`"),
+        ("${TOKEN:=default}", "write `${TOKEN:-…}`"),
         ("${TOKEN", "has no `}`"),
         ("${}", "begins no variable"),
         ("${1A}", "begins no variable"),

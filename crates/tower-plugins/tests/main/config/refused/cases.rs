@@ -1,0 +1,1115 @@
+use tower_plugins::config::Format;
+
+/// A config that is refused.
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) yaml: &'static str,
+    /// Where it is not what the YAML says.
+    pub(super) json: Option<&'static str>,
+    pub(super) toml: Option<&'static str>,
+}
+
+const fn case(name: &'static str, yaml: &'static str) -> Case {
+    Case {
+        name,
+        yaml,
+        json: None,
+        toml: None,
+    }
+}
+
+pub(super) const CASES: &[Case] = &[
+    case(
+        "unknown_key_at_root",
+        r#"plugns: []
+allow_empty: true
+"#,
+    ),
+    case(
+        "unknown_key_of_plugin",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    conection: { request_timeout: 2s }
+"#,
+    ),
+    case(
+        "unknown_key_of_block",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    connection:
+      request_tiemout: 2s
+"#,
+    ),
+    case(
+        "unknown_key_near_none",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    colour: blue
+"#,
+    ),
+    case(
+        "unknown_key_in_auth_may_be_a_secret",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer, tokn: hunter2 }
+"#,
+    ),
+    case(
+        "unknown_key_that_is_no_word",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    'a.b': 1
+"#,
+    ),
+    case(
+        "missing_name",
+        r#"plugins:
+  - transport: http
+    endpoint: http://h
+"#,
+    ),
+    case(
+        "missing_transport",
+        r#"plugins:
+  - name: search
+    endpoint: http://10.0.0.1:8080
+"#,
+    ),
+    case(
+        "missing_endpoint",
+        r#"plugins:
+  - name: search
+    transport: http
+"#,
+    ),
+    case(
+        "endpoint_and_endpoints",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    endpoints: [http://10.0.0.2:8080]
+"#,
+    ),
+    case(
+        "transport_and_type",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    type: http
+"#,
+    ),
+    case(
+        "no_endpoints",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoints: []
+"#,
+    ),
+    case(
+        "endpoint_twice",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoints: [http://10.0.0.1:8080, http://10.0.0.1:8080/]
+"#,
+    ),
+    case(
+        "name_twice",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+  - name: audit
+    transport: unix
+    endpoint: /run/audit.sock
+  - name: search
+    transport: unix
+    endpoint: /run/search.sock
+"#,
+    ),
+    case(
+        "name_with_a_blank",
+        r#"plugins:
+  - name: search eu
+    transport: http
+    endpoint: http://10.0.0.1:8080
+"#,
+    ),
+    case(
+        "name_is_a_number",
+        r#"plugins:
+  - name: 1.10
+    transport: http
+    endpoint: http://10.0.0.1:8080
+"#,
+    ),
+    case(
+        "name_in_a_table",
+        r#"plugins:
+  search:
+    name: search
+    transport: http
+    endpoint: http://h
+"#,
+    ),
+    case(
+        "transport_misspelt",
+        r#"plugins:
+  - name: search
+    transport: htpp
+    endpoint: http://h
+"#,
+    ),
+    case(
+        "transport_of_a_later_version",
+        r#"plugins:
+  - name: search
+    transport: grpc
+    endpoint: 10.0.0.1:50051
+"#,
+    ),
+    case(
+        "http_with_https_url",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: https://search.internal
+"#,
+    ),
+    case(
+        "https_with_http_url",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: http://search.internal
+"#,
+    ),
+    case(
+        "url_with_credentials",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://user:hunter2@search.internal
+"#,
+    ),
+    case(
+        "url_with_query",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://search.internal/?key=hunter2
+"#,
+    ),
+    case(
+        "url_with_fragment",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: 'http://search.internal/#top'
+"#,
+    ),
+    case(
+        "url_with_port_0",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://search.internal:0
+"#,
+    ),
+    case(
+        "url_with_port_70000",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://search.internal:70000
+"#,
+    ),
+    case(
+        "url_without_scheme",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: 10.0.0.1:8080
+"#,
+    ),
+    case(
+        "url_of_a_file",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: file:///etc/passwd
+"#,
+    ),
+    case(
+        "url_with_a_blank",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: 'http://search.internal/a b'
+"#,
+    ),
+    case(
+        "url_is_a_number",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: 8080
+"#,
+    ),
+    case(
+        "socket_relative",
+        r#"plugins:
+  - name: search
+    transport: unix
+    endpoint: run/search.sock
+"#,
+    ),
+    case(
+        "socket_too_long",
+        r#"plugins:
+  - name: search
+    transport: unix
+    endpoint: /run/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+"#,
+    ),
+    case(
+        "socket_with_parent",
+        r#"plugins:
+  - name: search
+    transport: unix
+    endpoint: /run/../etc/search.sock
+"#,
+    ),
+    case(
+        "service_misnamed",
+        r#"plugins:
+  - name: search
+    transport: in-process
+    endpoint: 'a b'
+"#,
+    ),
+    case(
+        "endpoint_with_two_paths",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: { url: http://h/v1, path: /v2 }
+"#,
+    ),
+    case(
+        "endpoint_with_weight",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoints:
+      - { url: http://h, weight: 0 }
+"#,
+    ),
+    case(
+        "endpoint_without_url",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: { path: /v2 }
+"#,
+    ),
+    case(
+        "duration_is_an_integer",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    drain_timeout: 30
+"#,
+    ),
+    case(
+        "duration_is_nanoseconds",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { initial_interval: 100000000 }
+"#,
+    ),
+    case(
+        "duration_is_a_fraction",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    drain_timeout: 1.5
+"#,
+    ),
+    case(
+        "duration_without_unit",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    drain_timeout: '30'
+"#,
+    ),
+    case(
+        "duration_of_unknown_unit",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    drain_timeout: 10 parsecs
+"#,
+    ),
+    case(
+        "duration_negative",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    drain_timeout: -1s
+"#,
+    ),
+    case(
+        "duration_too_long",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    drain_timeout: 366d
+"#,
+    ),
+    case(
+        "duration_zero",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    circuit_breaker: { recovery_timeout: 0s }
+"#,
+    ),
+    case(
+        "integer_out_of_range",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { max_retries: 101 }
+"#,
+    ),
+    case(
+        "integer_negative",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { max_retries: -1 }
+"#,
+    ),
+    case(
+        "integer_is_a_fraction",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { max_retries: 2.5 }
+"#,
+    ),
+    case(
+        "integer_is_text",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { max_retries: '3' }
+"#,
+    ),
+    Case {
+        name: "integer_is_huge",
+        yaml: r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { max_retries: 99999999999999999999 }
+"#,
+        json: None,
+        toml: Some(
+            r#"[[plugins]]
+name = "search"
+transport = "http"
+endpoint = "http://10.0.0.1:8080"
+retry = { max_retries = 99999999999999999999 }
+"#,
+        ),
+    },
+    case(
+        "number_is_a_percentage",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { budget_ratio: 150 }
+"#,
+    ),
+    Case {
+        name: "number_is_not_one",
+        yaml: r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { multiplier: .nan }
+"#,
+        json: Some(
+            r#"{ "plugins": [{ "name": "search", "transport": "http", "endpoint": "http://h",
+  "retry": { "multiplier": NaN } }] }
+"#,
+        ),
+        toml: Some(
+            r#"[[plugins]]
+name = "search"
+transport = "http"
+endpoint = "http://10.0.0.1:8080"
+retry = { multiplier = nan }
+"#,
+        ),
+    },
+    Case {
+        name: "number_is_infinite",
+        yaml: r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { multiplier: 1e400 }
+"#,
+        json: Some(
+            r#"{ "plugins": [{ "name": "search", "transport": "http", "endpoint": "http://h",
+  "retry": { "multiplier": 1e400 } }] }
+"#,
+        ),
+        toml: Some(
+            r#"[[plugins]]
+name = "search"
+transport = "http"
+endpoint = "http://10.0.0.1:8080"
+retry = { multiplier = 1e400 }
+"#,
+        ),
+    },
+    case(
+        "boolean_is_yes",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    enabled: yes
+"#,
+    ),
+    case(
+        "word_unknown",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    connection: { protocol: http3 }
+"#,
+    ),
+    case(
+        "word_near_none",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    load_balancing: { strategy: astrology }
+"#,
+    ),
+    case(
+        "size_negative",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { max_replay_bytes: -1 }
+"#,
+    ),
+    case(
+        "size_out_of_range",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { max_replay_bytes: 2GiB }
+"#,
+    ),
+    case(
+        "size_of_unknown_unit",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { max_replay_bytes: 64kib }
+"#,
+    ),
+    case(
+        "block_is_a_word",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: of
+"#,
+    ),
+    case(
+        "block_is_a_number",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: 3
+"#,
+    ),
+    case(
+        "block_that_cannot_be_off",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    connection: off
+"#,
+    ),
+    case(
+        "list_is_a_text",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { idempotent: /check }
+"#,
+    ),
+    case(
+        "plugins_is_a_number",
+        r#"plugins: 3
+"#,
+    ),
+    case(
+        "plugin_is_a_text",
+        r#"plugins:
+  - search
+"#,
+    ),
+    case(
+        "path_of_no_path",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { idempotent: [/ok, check] }
+"#,
+    ),
+    case(
+        "path_with_a_star_inside",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { idempotent: ['/a/*/b'] }
+"#,
+    ),
+    case(
+        "breaker_that_nothing_opens",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    circuit_breaker: { failure_threshold: 0 }
+"#,
+    ),
+    case(
+        "breaker_window_without_rate",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    circuit_breaker: { window: 5s }
+"#,
+    ),
+    case(
+        "idle_beyond_open",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    connection: { max_connections: 4, max_idle_connections: 5 }
+"#,
+    ),
+    case(
+        "http2_with_a_pool",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    connection: { protocol: http2, max_connections: 5 }
+"#,
+    ),
+    case(
+        "idle_without_keep_alive",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    connection: { keep_alive: false, idle_timeout: 5s }
+"#,
+    ),
+    case(
+        "in_process_with_a_connection",
+        r#"plugins:
+  - name: search
+    transport: in-process
+    endpoint: search
+    connection: { protocol: http2, keep_alive: false }
+"#,
+    ),
+    case(
+        "backoff_upside_down",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { initial_interval: 9s }
+"#,
+    ),
+    case(
+        "rate_limit_without_rate",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    rate_limit: { burst_size: 5 }
+"#,
+    ),
+    case(
+        "queue_without_time",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    concurrency: { max_concurrent: 1, max_queued: 1 }
+"#,
+    ),
+    case(
+        "auth_without_method",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { token: hunter2 }
+"#,
+    ),
+    case(
+        "auth_of_unknown_method",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: digest, password: hunter2 }
+"#,
+    ),
+    case(
+        "auth_with_key_of_another",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer, token: hunter2, api_key: hunter2 }
+"#,
+    ),
+    case(
+        "auth_token_missing",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer }
+"#,
+    ),
+    case(
+        "auth_token_empty",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer, token: '' }
+"#,
+    ),
+    case(
+        "auth_token_with_a_line_break",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer, token: "hunter2\r\nX-Admin: yes" }
+"#,
+    ),
+    case(
+        "auth_token_is_a_number",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer, token: 1234 }
+"#,
+    ),
+    case(
+        "auth_header_reserved",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: custom, headers: { Content-Length: hunter2 } }
+"#,
+    ),
+    case(
+        "auth_header_twice",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: custom, headers: { x-a: hunter2, X-A: hunter2 } }
+"#,
+    ),
+    case(
+        "auth_user_with_a_colon",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: basic, username: 'a:b', password: hunter2 }
+"#,
+    ),
+    case(
+        "auth_secret_not_shown",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer, token: '***' }
+"#,
+    ),
+    case(
+        "auth_secret_file_missing",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer, token: 'file:/nowhere/token' }
+"#,
+    ),
+    case(
+        "auth_secret_file_relative",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer, token: 'file:token' }
+"#,
+    ),
+    case(
+        "auth_mtls_over_http",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: mtls, cert_file: /nowhere/c.pem, key_file: /nowhere/k.pem }
+"#,
+    ),
+    case(
+        "tls_over_http",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    tls: { server_name: search.internal }
+"#,
+    ),
+    case(
+        "tls_name_of_no_host",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://h
+    tls: { server_name: 'https://h' }
+"#,
+    ),
+    case(
+        "tls_cert_without_key",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://h
+    tls: { cert_file: /nowhere/client.pem }
+"#,
+    ),
+    case(
+        "tls_version_is_a_number",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://h
+    tls: { min_version: 1.2 }
+"#,
+    ),
+    case(
+        "variable_not_set",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer, token: '${UNSET}' }
+"#,
+    ),
+    case(
+        "variable_with_a_colon",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer, token: '${UNSET:hunter2}' }
+"#,
+    ),
+    case(
+        "variable_not_closed",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer, token: '${UNSET' }
+"#,
+    ),
+    case(
+        "variable_that_does_not_fit",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { max_retries: '${SET}' }
+"#,
+    ),
+    case(
+        "no_plugins",
+        r#"plugins: []
+"#,
+    ),
+    case(
+        "manifest",
+        r#"name: search
+version: 1.0.0
+transport: http
+endpoint: http://h
+"#,
+    ),
+    case(
+        "include_in_a_text",
+        r#"include: [conf.d]
+allow_empty: true
+"#,
+    ),
+    Case {
+        name: "value_missing",
+        yaml: r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry:
+"#,
+        json: Some(
+            r#"{ "plugins": [{ "name": "search", "transport": "http", "endpoint": "http://h",
+  "retry": null }] }
+"#,
+        ),
+        toml: Some(
+            r#"[[plugins]]
+name = "search"
+retry =
+"#,
+        ),
+    },
+    Case {
+        name: "comment_beside_it",
+        yaml: r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    drain_timeout: 30 # hunter2 was the token
+"#,
+        json: Some(
+            r#"{ "plugins": [] }
+"#,
+        ),
+        toml: Some(
+            r#"[[plugins]]
+name = "search"
+transport = "http"
+endpoint = "http://10.0.0.1:8080"
+drain_timeout = 30 # hunter2 was the token
+"#,
+        ),
+    },
+    case(
+        "five_at_once",
+        r#"default_retry: { max_retries: -1 }
+plugins:
+  - name: search
+    transport: http
+    endpoint: https://h
+    retry: { window: 1s, multiplier: fast }
+  - transport: unix
+    endpoint: /run/a.sock
+"#,
+    ),
+];
+
+/// Texts that are not of their format.
+pub(super) const SYNTAX: &[(&str, Format, fn() -> String)] = &[
+    ("syntax_json_truncated", Format::Json, || {
+        r#"{ "plugins": [ { "name": "a", "auth": { "token": "hunter2"#.to_owned()
+    }),
+    ("syntax_json_key_twice", Format::Json, || {
+        r#"{
+  "allow_empty": true,
+  "plugins": [],
+  "allow_empty": false
+}
+"#
+        .to_owned()
+    }),
+    ("syntax_json_comma", Format::Json, || {
+        r#"{
+  "allow_empty": true,
+}
+"#
+        .to_owned()
+    }),
+    ("syntax_json_comment", Format::Json, || {
+        r#"// hunter2
+{ "allow_empty": true }
+"#
+        .to_owned()
+    }),
+    ("syntax_json_list", Format::Json, || {
+        r#"[]
+"#
+        .to_owned()
+    }),
+    ("syntax_yaml_truncated", Format::Yaml, || {
+        r#"plugins:
+  - name: a
+    auth: { method: bearer, token: "hunter2"#
+            .to_owned()
+    }),
+    ("syntax_yaml_key_twice", Format::Yaml, || {
+        r#"plugins:
+  - name: a
+    transport: http
+    endpoint: http://h
+    transport: unix
+"#
+        .to_owned()
+    }),
+    ("syntax_yaml_tab", Format::Yaml, || {
+        r#"plugins:
+	- name: a
+"#
+        .to_owned()
+    }),
+    ("syntax_yaml_indentation", Format::Yaml, || {
+        r#"plugins:
+  - name: a
+   transport: http
+"#
+        .to_owned()
+    }),
+    ("syntax_yaml_tag", Format::Yaml, || {
+        r#"plugins:
+  - name: a
+    auth: { method: bearer, token: !hunter2 }
+"#
+        .to_owned()
+    }),
+    ("syntax_yaml_unknown_alias", Format::Yaml, || {
+        r#"plugins: *nobody
+"#
+        .to_owned()
+    }),
+    ("syntax_yaml_two_documents", Format::Yaml, || {
+        r#"allow_empty: true
+---
+allow_empty: true
+"#
+        .to_owned()
+    }),
+    ("syntax_yaml_list", Format::Yaml, || {
+        r#"- name: a
+"#
+        .to_owned()
+    }),
+    ("syntax_yaml_null", Format::Yaml, || {
+        r#"# nothing but a comment
+"#
+        .to_owned()
+    }),
+    ("syntax_empty", Format::Yaml, || r#""#.to_owned()),
+    ("syntax_toml_truncated", Format::Toml, || {
+        r#"[[plugins]]
+name = "a"
+auth = { method = "bearer", token = "hunter2
+"#
+        .to_owned()
+    }),
+    ("syntax_toml_key_twice", Format::Toml, || {
+        r#"[[plugins]]
+name = "a"
+transport = "http"
+name = "b"
+"#
+        .to_owned()
+    }),
+    ("syntax_toml_bare_value", Format::Toml, || {
+        r#"[[plugins]]
+name = a
+"#
+        .to_owned()
+    }),
+    ("syntax_toml_date", Format::Toml, || {
+        r#"allow_empty = 2026-11-24
+"#
+        .to_owned()
+    }),
+    ("syntax_json_too_deep", Format::Json, || "[".repeat(10_000)),
+    ("syntax_yaml_too_deep", Format::Yaml, || "[".repeat(10_000)),
+    ("syntax_toml_too_deep", Format::Toml, || {
+        format!("a = {}", "[".repeat(10_000))
+    }),
+    ("syntax_yaml_alias_bomb", Format::Yaml, || {
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for i in 1..12 {
+            let list = format!("*a{}, ", i - 1).repeat(10);
+            bomb += &format!("a{i}: &a{i} [{list}]\n");
+        }
+        bomb
+    }),
+    ("auth_token_of_a_megabyte", Format::Yaml, || {
+        let token = "hunter2".repeat(150_000);
+        format!(
+            "plugins:\n  - name: a\n    transport: http\n    endpoint: http://h\n    auth: {{ method: bearer, token: {token} }}\n"
+        )
+    }),
+];

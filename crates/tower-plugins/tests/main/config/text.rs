@@ -1,0 +1,309 @@
+//! A config as text, and back.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tower_plugins::config::{
+    Address, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,
+    CredentialsSpec, EndpointSpec, Environment, Format, Loader, Number, PluginName, PluginSpec,
+    Policy, Protocol, RateLimitSpec, RetrySpec, Secret, Secrets,
+};
+
+const FORMATS: [Format; 3] = [Format::Json, Format::Yaml, Format::Toml];
+
+/// A duration in whole nanoseconds, of every magnitude.
+fn duration() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        1_u64..1_000,
+        1_u64..10_000_000_000,
+        (1_u64..86_400).prop_map(|seconds| seconds * 1_000_000_000),
+    ]
+    .prop_map(Duration::from_nanos)
+}
+
+fn number(least: f64, most: f64) -> impl Strategy<Value = Number> {
+    prop_oneof![
+        (least..=most),
+        (least.ceil()..=most.floor()).prop_map(f64::round),
+    ]
+    .prop_map(|number| Number::new(number).unwrap())
+}
+
+fn name() -> impl Strategy<Value = PluginName> {
+    prop_oneof![
+        "[A-Za-z0-9][A-Za-z0-9._-]{0,12}",
+        // Names that formats could take for something else.
+        prop::sample::select(vec![
+            "n", "no", "true", "1.10", "0x1f", "1e5", "null", "007", "off"
+        ])
+        .prop_map(str::to_owned),
+    ]
+    .prop_map(|name| PluginName::new(&name).unwrap())
+}
+
+/// A secret that fits a header, and that formats or the reader could take for something else.
+fn secret() -> impl Strategy<Value = Secret> {
+    prop_oneof![
+        "[!-~]([ -~]{0,20}[!-~])?",
+        prop::sample::select(vec![
+            "***", "file:/x", "literal:", "${A}", "$${A}", "$", "true", "1.10", "- a", "#", "\"",
+            "'", "a: b", "~", "!tag", "&a", "*a", "@", "`", "%", "{", "[", "|", ">", "a # b",
+        ])
+        .prop_map(str::to_owned),
+    ]
+    .prop_map(Secret::new)
+}
+
+fn credentials() -> impl Strategy<Value = CredentialsSpec> {
+    let header = "[a-w][a-z0-9]{0,8}".prop_filter_map("reserved", |name| {
+        let reserved = ["connection", "expect", "host", "te", "trailer", "upgrade"];
+        (!reserved.contains(&name.as_str())).then(|| http::HeaderName::try_from(name).unwrap())
+    });
+    let headers = prop::collection::btree_map("[a-d][0-9]", secret(), 1..4).prop_map(|headers| {
+        let name = |name: String| http::HeaderName::try_from(name).unwrap();
+        headers
+            .into_iter()
+            .map(|(key, value)| (name(key), value))
+            .collect()
+    });
+    prop_oneof![
+        Just(CredentialsSpec::None),
+        (header, secret()).prop_map(|(header, key)| CredentialsSpec::ApiKey { header, key }),
+        secret().prop_map(|token| CredentialsSpec::Bearer { token }),
+        ("[ -9;-~\u{e9}]{1,10}", secret())
+            .prop_map(|(username, password)| CredentialsSpec::Basic { username, password }),
+        headers.prop_map(|headers| CredentialsSpec::Custom { headers }),
+    ]
+}
+
+fn retry() -> impl Strategy<Value = RetrySpec> {
+    let path = prop_oneof![
+        "/[a-z/]{0,8}[*]?",
+        Just("/${A}".to_owned()),
+        Just("/a, b".to_owned())
+    ];
+    (
+        1_u32..=100,
+        (duration(), duration()),
+        number(1.0, 100.0),
+        any::<bool>(),
+        number(0.0, 1.0),
+        0_u32..=1_000_000,
+        prop::collection::vec(path, 0..3),
+        0_u64..=1 << 30,
+    )
+        .prop_map(
+            |(retries, (a, b), multiplier, jitter, ratio, least, paths, replay)| {
+                let mut retry = RetrySpec::default();
+                retry.max_retries = retries;
+                retry.initial_interval = a.min(b);
+                retry.max_interval = a.max(b);
+                retry.multiplier = multiplier;
+                retry.random_jitter = jitter;
+                retry.budget_ratio = ratio;
+                retry.budget_min_per_second = least;
+                retry.idempotent = paths;
+                retry.max_replay_bytes = replay;
+                retry
+            },
+        )
+}
+
+fn breaker() -> impl Strategy<Value = BreakerSpec> {
+    let rate = prop::option::of(number(0.001, 1.0));
+    (
+        1_u32..=1_000_000,
+        rate,
+        any::<bool>(),
+        duration(),
+        1_u32..=1_000_000,
+        duration(),
+        1_u32..=1_000,
+    )
+        .prop_map(
+            |(threshold, rate, without, window, least, recovery, successes)| {
+                let mut breaker = BreakerSpec::default();
+                breaker.failure_threshold = Some(threshold).filter(|_| rate.is_none() || !without);
+                breaker.failure_rate = rate;
+                if rate.is_some() {
+                    breaker.window = window;
+                    breaker.min_request_threshold = least;
+                }
+                breaker.recovery_timeout = recovery;
+                breaker.success_threshold = successes;
+                breaker
+            },
+        )
+}
+
+fn connection() -> impl Strategy<Value = ConnectionSpec> {
+    (
+        any::<bool>(),
+        1_u32..=100_000,
+        0_u32..=100_000,
+        duration(),
+        duration(),
+        any::<bool>(),
+        8_u32 << 10..=16 << 20,
+        prop::option::of(0_u64..1 << 60),
+    )
+        .prop_map(
+            |(http2, open, idle, idle_timeout, timeout, keep, head, body)| {
+                let mut connection = ConnectionSpec::default();
+                if http2 {
+                    connection.protocol = Protocol::Http2;
+                } else {
+                    connection.max_connections = open;
+                    connection.max_idle_connections =
+                        if keep { idle.min(open) } else { 32.min(open) };
+                }
+                connection.keep_alive = keep;
+                if keep && (http2 || connection.max_idle_connections > 0) {
+                    connection.idle_timeout = idle_timeout;
+                }
+                connection.connection_timeout = timeout;
+                connection.max_response_head = head;
+                connection.max_response_body = body;
+                connection
+            },
+        )
+}
+
+fn address() -> impl Strategy<Value = Vec<Address>> {
+    let prefix = prop_oneof![Just(""), Just("/v1"), Just("/a/$b")];
+    let host = prop_oneof!["[a-z]{1,8}(:[1-9][0-9]{0,3})?", Just("[::1]:80".to_owned())];
+    let http = prop::collection::btree_set(host, 1..4);
+    (http, prefix, 0..4).prop_map(|(hosts, prefix, kind)| {
+        let addresses = hosts.into_iter().map(|host| match kind {
+            0 => Address::http(&format!("http://{host}{prefix}")),
+            1 => Address::https(&format!("https://{host}{prefix}")),
+            2 => Address::unix(format!(
+                "/run/${{A}}/{}",
+                host.replace(['[', ']', ':'], "-")
+            )),
+            _ => Address::in_process(&format!("s{}", host.replace(['[', ']', ':'], "-"))),
+        });
+        addresses.map(Result::unwrap).collect()
+    })
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let rate_limit = (number(0.001, 1e9), 1_u32.., duration()).prop_map(|(rate, burst, wait)| {
+        let mut limit = RateLimitSpec::new(rate);
+        limit.burst_size = burst;
+        limit.max_wait = wait;
+        limit
+    });
+    let concurrency =
+        (1_u32..=1_000_000, 0_u32..10, duration()).prop_map(|(most, queued, wait)| {
+            let mut limit = ConcurrencySpec::new(most);
+            limit.max_queued = queued;
+            limit.max_wait = if queued > 0 { wait } else { Duration::ZERO };
+            limit
+        });
+    let option = prop::option::of::<BoxedStrategy<Duration>>;
+    (
+        (
+            duration(),
+            option(duration().boxed()),
+            option(duration().boxed()),
+            option(duration().boxed()),
+        ),
+        prop::option::of(rate_limit),
+        prop::option::of(concurrency),
+        prop::option::of(retry()),
+        prop::option::of(breaker()),
+        any::<bool>(),
+        credentials(),
+    )
+        .prop_map(
+            |(
+                (drain, deadline, idle, attempt),
+                limit,
+                concurrency,
+                retry,
+                breaker,
+                turns,
+                auth,
+            )| {
+                let mut policy = Policy::default();
+                policy.drain_timeout = drain;
+                policy.deadline = deadline;
+                policy.stream_idle_timeout = idle;
+                policy.attempt_timeout = attempt;
+                policy.rate_limit = limit;
+                policy.concurrency = concurrency;
+                policy.retry = retry;
+                policy.breaker = breaker;
+                if turns {
+                    policy.balance = BalanceStrategy::RoundRobin;
+                }
+                policy.credentials = auth;
+                policy
+            },
+        )
+}
+
+fn plugin() -> impl Strategy<Value = PluginSpec> {
+    (name(), address(), policy(), connection()).prop_map(|(name, addresses, policy, connection)| {
+        let in_process = matches!(addresses[0], Address::InProcess { .. });
+        let mut plugin = PluginSpec::new(name, addresses[0].clone());
+        plugin.upstream.endpoints = addresses.into_iter().map(EndpointSpec::from).collect();
+        plugin.policy = policy;
+        if !in_process {
+            plugin.upstream.connection = connection;
+        }
+        plugin
+    })
+}
+
+pub(crate) fn config() -> impl Strategy<Value = Config> {
+    prop::collection::vec(plugin(), 0..5)
+        .prop_map(|plugins| plugins.into_iter().fold(Config::new(), Config::with))
+}
+
+fn read(text: &str, format: Format) -> Config {
+    let loaded = Loader::text(text, format)
+        .environment(Environment::empty())
+        .load();
+    loaded
+        .config
+        .unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_config_that_is_written_and_read_is_equal(config in config()) {
+        for format in FORMATS {
+            let text = config.to_text(format, Secrets::Shown);
+            prop_assert_eq!(&read(&text, format), &config, "{}", text);
+        }
+    }
+
+    #[test]
+    fn what_is_written_fits_the_schema(config in config()) {
+        let text = config.to_text(Format::Json, Secrets::Shown);
+        let validator = super::docs::validator();
+        let value = serde_json::from_str(&text).unwrap();
+        let errors: Vec<_> = validator.iter_errors(&value).map(|e| e.to_string()).collect();
+        prop_assert!(errors.is_empty(), "{:?}\n{}", errors, text);
+    }
+}
+
+#[test]
+fn a_secret_that_is_hidden_is_nowhere_and_is_not_taken_for_one() {
+    let mut plugin = PluginSpec::http("a", "http://h").unwrap();
+    plugin.policy.credentials = CredentialsSpec::Bearer {
+        token: Secret::new("hunter2".to_owned()),
+    };
+    let config = Config::new().with(plugin);
+    for format in FORMATS {
+        let text = config.to_text(format, Secrets::Hidden);
+        assert!(!text.contains("hunter2"), "{text}");
+        let error = Config::parse(&text, format).unwrap_err();
+        assert!(error.to_string().contains("was not shown"), "{error}");
+        assert!(config.to_text(format, Secrets::Shown).contains("hunter2"));
+    }
+}
