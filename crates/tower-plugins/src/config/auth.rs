@@ -70,11 +70,18 @@ pub(super) fn read(mut table: Table<'_>, tls: &TlsSpec) -> Auth {
         table.finish();
         return auth;
     };
+    let why = match mine {
+        [] => "does not go with this method, which takes no other key".to_owned(),
+        mine => format!(
+            "does not go with this method, which takes {}",
+            mine.join(", ")
+        ),
+    };
     for key in AUTH
         .names()
         .filter(|key| *key != "method" && !mine.contains(key))
     {
-        table.refuse(key, "does not belong to this method");
+        table.refuse(key, &why);
     }
     let credentials = match method {
         Method::None => Some(CredentialsSpec::None),

@@ -10,6 +10,7 @@ use super::fault::Fault;
 use super::limits::{Concurrency, RateLimit};
 use super::table::{Table, Written};
 use super::tls;
+use super::units::write_duration;
 use super::{
     BalanceStrategy, BreakerSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, RetrySpec,
     TlsSpec,
@@ -207,8 +208,9 @@ impl Overlay for Retry {
             table.conflict(
                 "initial_interval",
                 format!(
-                    "{:?} is longer than max_interval, {:?}",
-                    spec.initial_interval, spec.max_interval
+                    "{} is longer than max_interval, {}",
+                    write_duration(spec.initial_interval),
+                    write_duration(spec.max_interval)
                 ),
             );
         }

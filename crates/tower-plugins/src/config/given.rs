@@ -106,6 +106,16 @@ impl<'t> Given<'t> {
         Fault::wrong_type(what, self.kind())
     }
 
+    /// As [`expected`](Self::expected), for a key that takes no secret: a text is repeated.
+    pub(super) fn expected_here(&self, what: &str) -> Fault {
+        match &self.text {
+            Some(text) if text.len() <= 64 => {
+                Fault::wrong_type(what, &format!("the text {text:?}"))
+            }
+            _ => self.expected(what),
+        }
+    }
+
     /// The text. The message does not repeat the value, which may be a secret.
     pub(super) fn text(&self) -> Result<&str, Fault> {
         self.text.as_deref().ok_or_else(|| {
@@ -126,7 +136,7 @@ impl<'t> Given<'t> {
             (_, Some("true")) => Ok(true),
             (_, Some("false")) => Ok(false),
             (_, Some(_)) => Err(Fault::of_value("is not true or false")),
-            _ => Err(self.expected("true or false")),
+            _ => Err(self.expected_here("true or false")),
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::blocks::Overlay;
 use super::table::Table;
+use super::units::write_duration;
 use super::{ConcurrencySpec, Number, RateLimitSpec};
 
 #[derive(Clone, Default)]
@@ -76,9 +77,10 @@ impl Overlay for Concurrency {
             table.conflict(
                 "max_wait",
                 format!(
-                    "{:?} with max_queued {} contradict each other: waiting takes both a queue \
+                    "{} with max_queued {} contradict each other: waiting takes both a queue \
                      and a time, and neither means refused at once",
-                    block.max_wait, block.max_queued
+                    write_duration(block.max_wait),
+                    block.max_queued
                 ),
             );
         }

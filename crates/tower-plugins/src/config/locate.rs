@@ -7,7 +7,7 @@ use annotate_snippets::{AnnotationKind, Element, Level, Origin, Renderer, Snippe
 use figment::Figment;
 use figment::value::Tag;
 
-use super::error::Problem;
+use super::error::{Problem, ProblemKind};
 use super::format::{Format, Places};
 use super::keys::{self, Block, Kind};
 use super::secret::HIDDEN;
@@ -88,14 +88,22 @@ fn find_again(problem: &mut Problem, file: &Path) {
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
     if let (Some(text), Some(format)) = (text, Format::of(file))
         && let Ok(root) = format.parse(&text, Places::Wanted)
-        && let Some(at) = find(&root, &problem.key)
+        && let Some(at) = find(&root, &problem.key, is_about_key(problem.kind))
     {
         place(problem, &text, at, Some(&root));
     }
 }
 
+/// Whether such a problem is shown at the key, rather than at its value.
+const fn is_about_key(kind: ProblemKind) -> bool {
+    !matches!(
+        kind,
+        ProblemKind::WrongType | ProblemKind::BadValue | ProblemKind::Variable | ProblemKind::File
+    )
+}
+
 /// Where `path` is in `root`, or the nearest table above it.
-fn find(root: &Node<'_>, path: &str) -> Option<Span> {
+fn find(root: &Node<'_>, path: &str, key: bool) -> Option<Span> {
     let (mut node, mut at, mut path) = (root, None, path);
     loop {
         let found = match &node.value {
@@ -106,7 +114,12 @@ fn find(root: &Node<'_>, path: &str) -> Option<Span> {
             Value::Table(entries) => entries.iter().find_map(|entry| {
                 let rest = path.strip_prefix(&super::table::join("", &entry.key))?;
                 let ends = rest.is_empty() || rest.starts_with(['.', '[']);
-                ends.then_some((&entry.node, super::table::value_place(entry), rest))
+                let at = if key {
+                    entry.at
+                } else {
+                    super::table::value_place(entry)
+                };
+                ends.then_some((&entry.node, at, rest))
             }),
             _ => None,
         };

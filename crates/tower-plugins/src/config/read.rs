@@ -1,6 +1,7 @@
 //! Untyped values to the plugins of a config.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::address;
 use super::auth;
@@ -12,6 +13,7 @@ use super::keys::{ENDPOINT, MANIFEST, PLUGIN, ROOT};
 use super::report::Report;
 use super::table::{Table, join};
 use super::tree::{Span, Value};
+use super::units::write_duration;
 use super::{
     Address, ConnectionSpec, EndpointSpec, PluginName, PluginSpec, Policy, Protocol, TlsSpec,
     Upstream,
@@ -63,15 +65,23 @@ pub(super) fn plugins<'t>(report: &'t Report<'t>) -> BTreeMap<PluginName, Plugin
     let Reader {
         declared, plugins, ..
     } = reader;
-    if let Some(main) = tables.first()
+    let place = tables
+        .first()
+        .map(|main| (main.doc(), main.place_of("plugins")));
+    tables.into_iter().for_each(Table::finish);
+    if let Some((doc, at)) = place
         && declared.is_empty()
         && !allow_empty
         && report.problem_count() == 0
     {
         let message = "no plugins; set allow_empty: true if that is meant";
-        main.problem("plugins", Fault::new(ProblemKind::Missing, message));
+        report.add(
+            doc,
+            at,
+            "plugins",
+            Fault::new(ProblemKind::Missing, message),
+        );
     }
-    tables.into_iter().for_each(Table::finish);
     plugins
 }
 
@@ -284,62 +294,33 @@ fn refuse_tls(table: &Table<'_>, transport: Option<Transport>, mtls: bool) {
 /// Warns of what can hardly be meant, and does no harm.
 fn warn_of_vain(table: &Table<'_>, connection: &ConnectionSpec, policy: &Policy) {
     let deadline = policy.deadline;
-    let beyond = |time| deadline.filter(|deadline| time >= *deadline);
-    if let Some(attempt) = policy.attempt_timeout
-        && let Some(whole) = beyond(attempt)
-    {
-        let message = format!(
-            "attempt_timeout, {attempt:?}, is never reached: connection.request_timeout, {whole:?}, \
-             is over first"
-        );
-        table.warn("retry", message);
-    }
-    if let Some(retry) = &policy.retry {
-        if retry.budget_ratio.get() == 0.0 && retry.budget_min_per_second == 0 {
-            let message = "is on and its budget is nothing: no attempt is ever repeated";
-            table.warn("retry", message);
-        }
-        if let Some(whole) = beyond(retry.initial_interval)
-            && !retry.random_jitter
-        {
+    let never_reached = |block: &str, key: &str, time: Option<Duration>| {
+        let Some(time) = time else { return };
+        if let Some(deadline) = deadline.filter(|deadline| time >= *deadline) {
+            let (time, deadline) = (write_duration(time), write_duration(deadline));
             let message = format!(
-                "initial_interval, {:?}, is longer than a call may take, {whole:?}: no attempt is \
-                 ever repeated",
-                retry.initial_interval
-            );
-            table.warn("retry", message);
-        }
-    }
-    let waits = [
-        (
-            "rate_limit",
-            policy.rate_limit.as_ref().map(|spec| spec.max_wait),
-        ),
-        (
-            "concurrency",
-            policy.concurrency.as_ref().map(|spec| spec.max_wait),
-        ),
-    ];
-    for (block, wait) in waits {
-        if let Some(wait) = wait
-            && let Some(whole) = beyond(wait)
-        {
-            let message = format!(
-                "max_wait, {wait:?}, is never reached: connection.request_timeout, {whole:?}, is \
-                 over first"
+                "{key}, {time}, is never reached: connection.request_timeout, {deadline}, is over first"
             );
             table.warn(block, message);
         }
+    };
+    never_reached("retry", "attempt_timeout", policy.attempt_timeout);
+    let wait = policy.rate_limit.as_ref().map(|limit| limit.max_wait);
+    never_reached("rate_limit", "max_wait", wait);
+    let wait = policy.concurrency.as_ref().map(|limit| limit.max_wait);
+    never_reached("concurrency", "max_wait", wait);
+    // The library's own is longer than most calls, and no mistake of anybody.
+    let timeout = Some(connection.connection_timeout)
+        .filter(|timeout| *timeout != ConnectionSpec::default().connection_timeout);
+    never_reached("connection", "connection_timeout", timeout);
+
+    let Some(retry) = &policy.retry else { return };
+    if retry.budget_ratio.get() == 0.0 && retry.budget_min_per_second == 0 {
+        let message = "is on and its budget is nothing: no attempt is ever repeated";
+        table.warn("retry", message);
     }
-    let timeout = connection.connection_timeout;
-    if timeout != ConnectionSpec::default().connection_timeout
-        && let Some(whole) = beyond(timeout)
-    {
-        let message = format!(
-            "connection_timeout, {timeout:?}, is never reached: request_timeout, {whole:?}, is over \
-             first"
-        );
-        table.warn("connection", message);
+    if !retry.random_jitter {
+        never_reached("retry", "initial_interval", Some(retry.initial_interval));
     }
 }
 

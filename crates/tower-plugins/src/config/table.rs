@@ -183,9 +183,16 @@ impl<'t> Table<'t> {
 
     /// Reports that `key` is missing, unless it is there.
     pub(super) fn require(&self, key: &str) {
-        if !self.has(key) {
-            self.problem(key, Fault::new(ProblemKind::Missing, "is missing"));
+        if self.has(key) {
+            return;
         }
+        let mut fault = Fault::new(ProblemKind::Missing, "is missing");
+        if let Some(Kind::Word(words)) = self.block.key(key).map(|key| key.kind) {
+            let words = words.join(", ");
+            fault.message = format!("is missing: one of {words}");
+            fault.allowed = Some(words);
+        }
+        self.problem(key, fault);
     }
 
     /// Refuses `key`, which is known but does not belong here because of `why`.
@@ -218,7 +225,10 @@ impl<'t> Table<'t> {
             "default" => Some(Written::Default),
             _ => {
                 let mut fault = Fault::wrong_type("a table, `off` or `default`", "text");
-                fault.nearest = nearest(&text, ["off", "default"]).map(str::to_owned);
+                if let Some(near) = nearest(&text, ["off", "default"]) {
+                    fault.message += &format!(", did you mean `{near}`?");
+                    fault.nearest = Some(near.to_owned());
+                }
                 self.problem(key, fault);
                 None
             }
@@ -237,8 +247,8 @@ impl<'t> Table<'t> {
             let whole = match (given.whole(), given.number()) {
                 (Some(whole), _) => whole,
                 (None, Some(number)) if given.environment_text().is_none() => {
-                    if number.fract() == 0.0 && number.abs() > 9e15 {
-                        return Err(Fault::out_of_range(number, least, most, ""));
+                    if number.abs() > 9e15 || number.is_nan() {
+                        return Err(Fault::out_of_range("the number", least, most, ""));
                     }
                     return Err(Fault {
                         allowed: Some(format!("{least} to {most}")),
@@ -250,7 +260,7 @@ impl<'t> Table<'t> {
                 _ if given.is_from_environment() => {
                     return Err(Fault::of_value("is not a whole number"));
                 }
-                _ => return Err(given.expected("a whole number")),
+                _ => return Err(given.expected_here("a whole number")),
             };
             u32::try_from(whole)
                 .ok()
@@ -273,7 +283,7 @@ impl<'t> Table<'t> {
                 if given.is_from_environment() {
                     return Err(Fault::of_value("is not a number"));
                 }
-                return Err(given.expected("a number"));
+                return Err(given.expected_here("a number"));
             };
             Number::new(number)
                 .filter(|_| (least..=most).contains(&number))
@@ -513,8 +523,11 @@ fn duration(given: &Given<'_>) -> Result<Duration, Fault> {
     let Some(number) = given.number().filter(|_| given.text.is_none()) else {
         return units::duration(given.text()?);
     };
-    // What was meant by a number is not known; mostly it is seconds.
-    let seconds = Some(format!("{number}s"))
+    // What was meant by a number is not known: mostly it is seconds, and go-plugins has nanoseconds.
+    let in_seconds = Some(format!("{number}s")).filter(|_| number < 86_400.0);
+    let in_nanoseconds = given.whole().and_then(|whole| u64::try_from(whole).ok());
+    let seconds = in_seconds
+        .or_else(|| in_nanoseconds.map(|whole| units::write_duration(Duration::from_nanos(whole))))
         .filter(|written| units::duration(written).is_ok())
         .unwrap_or_else(|| "30s".to_owned());
     let longest = LONGEST.as_secs() / 86_400;

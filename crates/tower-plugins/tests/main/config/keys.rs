@@ -1,6 +1,9 @@
+use std::fs;
 use std::time::Duration;
 
-use tower_plugins::config::{Config, CredentialsSpec, Format};
+use figment::Figment;
+
+use tower_plugins::config::{Config, CredentialsSpec, Format, Loader, Problem, Source};
 
 use super::{assert_problem, plugin, problem, spec, yaml};
 
@@ -85,7 +88,7 @@ fn yaml_does_not_guess_at_types() {
     assert_problem(
         "enabled: yes",
         "enabled",
-        "expected true or false, found text",
+        "expected true or false, found the text",
     );
     for secret in ["1.10", "true", "{ a: hunter2 }"] {
         let error = problem(&format!("auth: {{ method: bearer, token: {secret} }}"));
@@ -305,5 +308,132 @@ fn all_problems_are_said_at_once() {
         error
             .to_string()
             .starts_with("8 problems in the config:\n  - 2:9: defualt_retry: ")
+    );
+}
+
+#[test]
+fn what_can_hardly_be_meant_is_warned_of_and_taken() {
+    let load = |root: &str, extra: &str| {
+        let text = format!(
+            "{{ {root} plugins: [{{ name: a, transport: http, endpoint: 'http://h', {extra} }}] }}"
+        );
+        let loaded = Loader::text(text, Format::Yaml).load();
+        assert!(loaded.config.is_ok(), "{:?}", loaded.config);
+        let line = |warning: &Problem| {
+            assert!(warning.line.is_some());
+            format!("{}: {}", warning.key, warning.message)
+        };
+        loaded.warnings.iter().map(line).collect::<Vec<_>>()
+    };
+    for (extra, warning) in [
+        (
+            "retry: { attempt_timeout: 31s }",
+            "plugins[0].retry: attempt_timeout, 31s, is never reached: connection.request_timeout, 30s, is over first",
+        ),
+        (
+            "retry: { budget_ratio: 0, budget_min_per_second: 0 }",
+            "plugins[0].retry: is on and its budget is nothing: no attempt is ever repeated",
+        ),
+        (
+            "retry: { initial_interval: 4s, random_jitter: false }, connection: { request_timeout: 4s }",
+            "plugins[0].retry: initial_interval, 4s, is never reached: connection.request_timeout, 4s, is over first",
+        ),
+        (
+            "rate_limit: { requests_per_second: 1, max_wait: 1m }",
+            "plugins[0].rate_limit: max_wait, 1m, is never reached: connection.request_timeout, 30s, is over first",
+        ),
+        (
+            "concurrency: { max_concurrent: 1, max_queued: 1, max_wait: 1m }",
+            "plugins[0].concurrency: max_wait, 1m, is never reached: connection.request_timeout, 30s, is over first",
+        ),
+        (
+            "connection: { connection_timeout: 3s, request_timeout: 2s }",
+            "plugins[0].connection: connection_timeout, 3s, is never reached: connection.request_timeout, 2s, is over first",
+        ),
+    ] {
+        assert_eq!(load("", extra), [warning]);
+    }
+    let inherited = load(
+        "default_retry: { attempt_timeout: 5s },",
+        "connection: { request_timeout: 1s }",
+    );
+    assert_eq!(inherited.len(), 1, "{inherited:?}");
+    for fine in [
+        "",
+        "connection: { request_timeout: 1s }",
+        "retry: off",
+        "connection: { request_timeout: off }",
+    ] {
+        assert_eq!(load("", fine), [""; 0], "{fine}");
+    }
+}
+
+#[test]
+fn a_plugin_goes_back_to_the_defaults_of_the_library() {
+    let root = "default_retry: { max_retries: 9 }, default_circuit_breaker: off,
+        default_connection: { request_timeout: 1s }, default_rate_limit: { requests_per_second: 1 },
+        default_load_balancing: { strategy: round-robin },";
+    let extra =
+        "retry: default, circuit_breaker: default, connection: default, rate_limit: default,
+        load_balancing: default";
+    let back = super::plugin_over(root, extra).unwrap();
+    assert_eq!(back, plugin("").unwrap());
+    let off = super::plugin_over(root, "retry: off, rate_limit: off").unwrap();
+    let policy = &off.plugins["a"].policy;
+    assert_eq!(
+        (&policy.retry, &policy.rate_limit, &policy.breaker),
+        (&None, &None, &None)
+    );
+}
+
+#[test]
+fn a_table_of_a_program_s_own_config_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("program.toml");
+    let text = "listen = '0.0.0.0:80'\n[calls.plugins.a]\ntransport = 'http'\nendpoint = 'http://h'\nretyr = 1\n";
+    fs::write(&path, text.replace("retyr = 1\n", "")).unwrap();
+    let config = |focus: &str| {
+        let program = Figment::from(Source::file(&path).unwrap());
+        Config::from_figment(&if focus.is_empty() {
+            program
+        } else {
+            program.focus(focus)
+        })
+    };
+    assert_eq!(
+        config("calls").unwrap(),
+        plugin("")
+            .map(|_| {
+                Config::parse(
+                    "plugins: { a: { transport: http, endpoint: 'http://h' } }",
+                    Format::Yaml,
+                )
+                .unwrap()
+            })
+            .unwrap()
+    );
+    let whole = config("").unwrap_err();
+    assert_eq!(whole.problems()[0].file.as_deref(), Some(&*path));
+    assert_eq!(whole.problems()[0].line, Some(1), "{whole}");
+    assert_eq!(whole.problems()[0].column, Some(1), "{whole}");
+
+    // Layers of which each is a file of its own: the line is that of the layer.
+    let over = dir.path().join("over.yaml");
+    fs::write(
+        &path,
+        text[text.find("[calls").unwrap()..].replace("calls.", ""),
+    )
+    .unwrap();
+    fs::write(&over, "\nplugins:\n  a: { drain_timeout: 3 }\n").unwrap();
+    let layers = Figment::from(Source::file(&path).unwrap()).merge(Source::file(&over).unwrap());
+    let error = Config::from_figment(&layers).unwrap_err();
+    let shown = error
+        .to_string()
+        .replace(&dir.path().display().to_string(), "");
+    assert_eq!(
+        shown,
+        "2 problems in the config:
+  - /over.yaml:3:23: plugins.a.drain_timeout: a duration is text with its unit: write \"3s\"; at most 365d
+  - /program.toml:4:1: plugins.a.retyr: unknown key, did you mean `retry`?"
     );
 }

@@ -977,8 +977,11 @@ plugins:
     ),
 ];
 
+/// Its name, and how it is made.
+type Text = (&'static str, Format, fn() -> String);
+
 /// Texts that are not of their format.
-pub(super) const SYNTAX: &[(&str, Format, fn() -> String)] = &[
+pub(super) const SYNTAX: &[Text] = &[
     ("syntax_json_truncated", Format::Json, || {
         r#"{ "plugins": [ { "name": "a", "auth": { "token": "hunter2"#.to_owned()
     }),
