@@ -15,6 +15,8 @@ mod construct;
 mod defaults;
 mod error;
 mod limits;
+#[cfg(feature = "tls")]
+pub(crate) mod pem;
 mod read;
 mod source;
 mod spec;
