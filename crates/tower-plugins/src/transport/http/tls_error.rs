@@ -76,7 +76,7 @@ impl Told {
         match tls(&error) {
             Some(Error::AlertReceived(alert)) => {
                 let error = explained(self.alert(*alert), tls(&error).cloned());
-                (error, is_about_identity(*alert))
+                (error, self.turns_away(*alert))
             }
             _ => (error, false),
         }
@@ -117,28 +117,30 @@ impl Told {
     }
 
     fn certificate(&self, error: &CertificateError) -> String {
+        // A wrong signature is that of an issuer with the same name and another key.
+        use CertificateError::{
+            BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+            NotValidYet, NotValidYetContext, UnknownIssuer,
+        };
         match (error, &self.ca) {
-            (CertificateError::UnknownIssuer, None) => {
+            (UnknownIssuer | BadSignature, None) => {
                 "its certificate was issued by none of this system's roots: set tls.ca_file to the \
                  certificate of its issuer"
                     .into()
             }
-            (CertificateError::UnknownIssuer, Some(ca)) => format!(
+            (UnknownIssuer | BadSignature, Some(ca)) => format!(
                 "its certificate was issued by none of those in {ca:?}: set tls.ca_file to the \
                  certificate of its issuer"
             ),
-            (
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-                _,
-            ) => {
+            (NotValidForName | NotValidForNameContext { .. }, _) => {
                 "its certificate is for another name: set tls.server_name to one that it has".into()
             }
-            (CertificateError::Expired | CertificateError::ExpiredContext { .. }, _) => {
+            (Expired | ExpiredContext { .. }, _) => {
                 "its certificate has expired: it has to be renewed there, unless this machine's \
                  clock is wrong"
                     .into()
             }
-            (CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }, _) => {
+            (NotValidYet | NotValidYetContext { .. }, _) => {
                 "its certificate is not valid yet: wait, unless this machine's clock is wrong"
                     .into()
             }
@@ -159,10 +161,10 @@ impl Told {
                  tls.cert_file and tls.key_file), or share no cipher suite"
                     .into()
             }
-            (alert, None) if is_about_identity(alert) => {
+            (alert, None) if self.turns_away(alert) => {
                 "it requires a client certificate: set tls.cert_file and tls.key_file".into()
             }
-            (alert, Some(cert)) if is_about_identity(alert) => format!(
+            (alert, Some(cert)) if self.turns_away(alert) => format!(
                 "it does not accept the client certificate in {cert:?}: set tls.cert_file and \
                  tls.key_file to one of an issuer that it knows"
             ),
@@ -178,13 +180,11 @@ impl Told {
             }
         }
     }
-}
 
-/// Whether a peer says by `alert` that it does not take this side's certificate, or the lack of one.
-const fn is_about_identity(alert: Alert) -> bool {
-    matches!(
-        alert,
-        Alert::CertificateRequired
+    /// Whether a peer says by `alert` that it does not take this side's certificate, or the lack of one.
+    const fn turns_away(&self, alert: Alert) -> bool {
+        match alert {
+            Alert::CertificateRequired
             | Alert::NoCertificate
             | Alert::BadCertificate
             | Alert::UnsupportedCertificate
@@ -192,6 +192,10 @@ const fn is_about_identity(alert: Alert) -> bool {
             | Alert::CertificateExpired
             | Alert::CertificateUnknown
             | Alert::UnknownCA
-            | Alert::AccessDenied
-    )
+            | Alert::AccessDenied => true,
+            // An issuer of the name that it knows, with another key.
+            Alert::DecryptError => self.cert.is_some(),
+            _ => false,
+        }
+    }
 }
