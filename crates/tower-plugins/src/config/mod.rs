@@ -26,6 +26,8 @@ mod limits;
 mod load;
 mod locate;
 mod nearest;
+#[cfg(feature = "tls")]
+pub(crate) mod pem;
 mod read;
 mod report;
 #[cfg(feature = "schema")]

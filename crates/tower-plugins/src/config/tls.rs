@@ -1,8 +1,12 @@
 //! `tls`, and the files of `auth` with `method: mtls`.
 
+use std::time::SystemTime;
+
 use super::fault::Fault;
+#[cfg(feature = "tls")]
+use super::pem;
 use super::table::Table;
-use super::{FileContents, Identity, TlsSpec, TlsVersion};
+use super::{Identity, TlsSpec, TlsVersion};
 
 pub(super) const VERSIONS: [(&str, TlsVersion); 2] =
     [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
@@ -31,13 +35,13 @@ pub(super) fn read(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
 pub(super) fn read_files(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
     let ca = table.file("ca_file", false);
     if let Some(ca) = &ca {
-        check(table, "ca_file", check_ca(ca));
+        check(table, "ca_file", pem::check_ca(ca));
     }
     let written = table.has("cert_file") || table.has("key_file");
     let cert = table.file("cert_file", false);
     let key = table.file("key_file", true);
     if let Some(cert) = &cert {
-        check(table, "cert_file", check_cert(cert));
+        check(table, "cert_file", pem::check_cert(cert, SystemTime::now()));
     }
     let base_identity = base.identity.as_ref();
     let cert = cert.or_else(|| base_identity.map(|identity| identity.cert.clone()));
@@ -45,7 +49,7 @@ pub(super) fn read_files(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
     let identity = match (cert, key) {
         (Some(cert), Some(key)) => {
             if written && table.is_sound() {
-                check(table, "key_file", check_identity(&cert, &key));
+                check(table, "key_file", pem::check_identity(&cert, &key));
             }
             Some(Identity { cert, key })
         }
@@ -64,18 +68,6 @@ fn check(table: &Table<'_>, key: &str, checked: Result<(), String>) {
     }
 }
 
-fn check_ca(_: &FileContents) -> Result<(), String> {
-    Ok(())
-}
-
-fn check_cert(_: &FileContents) -> Result<(), String> {
-    Ok(())
-}
-
-fn check_identity(_: &FileContents, _: &FileContents) -> Result<(), String> {
-    Ok(())
-}
-
 /// Whether `name` is that of a host, or an IP address.
 fn check_name(name: &str) -> Result<(), Fault> {
     let is_label = |label: &str| {
@@ -92,4 +84,24 @@ fn check_name(name: &str) -> Result<(), Fault> {
     Err(Fault::of_value(
         "is not the name of a host: write one such as \"search.internal\", in ASCII (xn--… for others)",
     ))
+}
+
+/// Without TLS nothing is made of the files, and the plugin is refused when it is to be made.
+#[cfg(not(feature = "tls"))]
+mod pem {
+    use std::time::SystemTime;
+
+    use super::super::FileContents;
+
+    pub(super) const fn check_ca(_: &FileContents) -> Result<(), String> {
+        Ok(())
+    }
+
+    pub(super) const fn check_cert(_: &FileContents, _: SystemTime) -> Result<(), String> {
+        Ok(())
+    }
+
+    pub(super) const fn check_identity(_: &FileContents, _: &FileContents) -> Result<(), String> {
+        Ok(())
+    }
 }

@@ -12,7 +12,8 @@ use tower_plugins_layers::{Bulkhead, RateLimiter};
 
 use super::Services;
 use crate::config::{
-    Address, ConcurrencySpec, ConnectionSpec, EndpointSpec, PluginSpec, RateLimitSpec, RetrySpec,
+    Address, ConcurrencySpec, ConnectionSpec, PluginSpec, RateLimitSpec, RetrySpec, TlsSpec,
+    Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::Transport;
@@ -32,6 +33,8 @@ type BudgetKey = (crate::config::Number, u32);
 pub(super) struct EndpointParts {
     pub(super) address: Address,
     connection: ConnectionSpec,
+    /// Of no concern to an address that is not reached over it.
+    tls: Option<TlsSpec>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) history: Arc<BreakerHistory>,
     pub(super) load: Arc<EndpointLoad>,
@@ -45,7 +48,7 @@ impl Parts {
     ) -> Result<Self, Error> {
         let endpoints = spec.upstream.endpoints.iter().map(|endpoint| {
             let old = old.and_then(|old| old.endpoint(&endpoint.address));
-            EndpointParts::build(endpoint, &spec.upstream.connection, old, services)
+            EndpointParts::build(&endpoint.address, &spec.upstream, old, services)
         });
         let endpoints = endpoints.collect::<Result<_, _>>()?;
         let policy = &spec.policy;
@@ -102,18 +105,23 @@ fn budget(new: &RetrySpec, old: Option<&Parts>) -> (BudgetKey, Budget) {
 
 impl EndpointParts {
     fn build(
-        spec: &EndpointSpec,
-        connection: &ConnectionSpec,
+        address: &Address,
+        upstream: &Upstream,
         old: Option<&Self>,
         services: &Services,
     ) -> Result<Self, Error> {
+        let connection = &upstream.connection;
+        let tls = matches!(address, Address::Https { .. }).then_some(&upstream.tls);
         let transport = match old {
-            Some(old) if old.connection == *connection => Arc::clone(&old.transport),
-            _ => transport(&spec.address, connection, services)?,
+            Some(old) if old.connection == *connection && old.tls.as_ref() == tls => {
+                Arc::clone(&old.transport)
+            }
+            _ => transport(address, upstream, services)?,
         };
         Ok(Self {
-            address: spec.address.clone(),
+            address: address.clone(),
             connection: connection.clone(),
+            tls: tls.cloned(),
             transport,
             history: old.map_or_else(Arc::default, |old| Arc::clone(&old.history)),
             load: old.map_or_else(Arc::default, |old| Arc::clone(&old.load)),
@@ -123,7 +131,7 @@ impl EndpointParts {
 
 fn transport(
     address: &Address,
-    connection: &ConnectionSpec,
+    upstream: &Upstream,
     services: &Services,
 ) -> Result<Arc<dyn Transport>, Error> {
     match address {
@@ -136,22 +144,25 @@ fn transport(
                 ),
             )),
         },
-        Address::Https { .. } => Err(Error::caused_by(
-            Kind::Config,
-            format!("`{address}` needs the feature `tls` of tower-plugins, which is off"),
-        )),
         #[cfg(feature = "http")]
-        Address::Http { .. } | Address::Unix { .. } => {
-            let http = crate::transport::Http::new(address, connection)
+        Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
+            let Upstream {
+                connection, tls, ..
+            } = upstream;
+            let http = crate::transport::Http::with_tls(address, connection, tls)
                 .map_err(|error| Error::caused_by(Kind::Config, error))?;
             Ok(Arc::new(http))
         }
         #[cfg(not(feature = "http"))]
-        Address::Http { .. } | Address::Unix { .. } => {
-            let _ = connection;
+        Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
+            let _ = upstream;
+            let feature = match address {
+                Address::Https { .. } => "tls",
+                _ => "http",
+            };
             Err(Error::caused_by(
                 Kind::Config,
-                format!("`{address}` needs the feature `http` of tower-plugins, which is off"),
+                format!("`{address}` needs the feature `{feature}` of tower-plugins, which is off"),
             ))
         }
     }

@@ -3,6 +3,7 @@
 use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub(super) enum Target {
     Tcp {
         host: String,
         port: u16,
+        #[cfg(feature = "tls")]
+        tls: Option<super::tls::Tls>,
     },
     #[cfg(unix)]
     Unix(std::path::PathBuf),
@@ -47,14 +50,21 @@ pub(super) enum Target {
 
 impl Target {
     pub(super) fn tcp(authority: &Authority) -> Self {
-        let host = authority.host();
-        // An IPv6 address stands in brackets in an authority, and nowhere else.
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
         Self::Tcp {
-            host: bare.unwrap_or(host).to_owned(),
+            // A zone is encoded in a URL (RFC 6874), and not for the system.
+            host: bare_host(authority).replacen("%25", "%", 1),
             port: authority.port_u16().unwrap_or(80),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(authority: &Authority, tls: super::tls::Tls) -> Self {
+        Self::Tcp {
+            host: bare_host(authority).replacen("%25", "%", 1),
+            port: authority.port_u16().unwrap_or(443),
+            tls: Some(tls),
         }
     }
 
@@ -70,9 +80,23 @@ impl Target {
 
     async fn open(&self) -> io::Result<Stream> {
         match self {
-            Self::Tcp { host, port } => {
+            Self::Tcp {
+                host,
+                port,
+                #[cfg(feature = "tls")]
+                tls,
+            } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
+                #[cfg(feature = "tls")]
+                if let Some(tls) = tls {
+                    let notes = Arc::<Notes>::default();
+                    let secured = Box::new(tls.handshake(stream, &notes).await?);
+                    return Ok(Stream {
+                        socket: Socket::Tls(secured),
+                        notes,
+                    });
+                }
                 Ok(Stream::new(Socket::Tcp(TokioIo::new(stream))))
             }
             #[cfg(unix)]
@@ -84,21 +108,62 @@ impl Target {
     }
 }
 
-/// An open connection.
-#[derive(Debug)]
-pub(super) struct Stream {
-    socket: Socket,
-    /// Set when a request is about to be sent: the next read is to ask the socket itself.
+/// The host in `authority`: an IPv6 address stands in brackets there, and nowhere else.
+pub(super) fn bare_host(authority: &Authority) -> &str {
+    let host = authority.host();
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    bare.unwrap_or(host)
+}
+
+/// What a connection and its users tell each other, past hyper.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    ask: AtomicBool,
+    turned_away: OnceLock<String>,
+}
+
+impl Notes {
+    /// A request is about to be sent: the next read is to ask the socket itself.
     ///
     /// The runtime learns that a peer has closed only when it next looks at all its sockets. Until
     /// then a request would be written to a closed connection, and nobody could say whether it was
     /// processed. hyper reads before it takes a request, and gives it back at an end.
-    pub(super) ask: Arc<AtomicBool>,
+    pub(super) fn ask(&self) {
+        self.ask.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_to_ask(&self) -> bool {
+        self.ask.load(Ordering::Relaxed) && self.ask.swap(false, Ordering::Relaxed)
+    }
+
+    /// The peer has refused this side, before it read anything that was sent: `why`.
+    #[cfg(feature = "tls")]
+    pub(super) fn turned_away(&self, why: String) {
+        // The first word is the one that counts.
+        let _ = self.turned_away.set(why);
+    }
+
+    /// Why the peer has refused this side, if it has.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        self.turned_away.get().map(String::as_str)
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Stream {
+    socket: Socket,
+    pub(super) notes: Arc<Notes>,
 }
 
 #[derive(Debug)]
 enum Socket {
     Tcp(TokioIo<TcpStream>),
+    /// It asks its socket by itself.
+    #[cfg(feature = "tls")]
+    Tls(Box<super::tls::Secured>),
     #[cfg(unix)]
     Unix(TokioIo<tokio::net::UnixStream>),
 }
@@ -107,6 +172,8 @@ macro_rules! each {
     ($socket:expr, $io:ident => $do:expr) => {
         match $socket {
             Socket::Tcp($io) => $do,
+            #[cfg(feature = "tls")]
+            Socket::Tls($io) => $do,
             #[cfg(unix)]
             Socket::Unix($io) => $do,
         }
@@ -117,17 +184,25 @@ impl Stream {
     fn new(socket: Socket) -> Self {
         Self {
             socket,
-            ask: Arc::default(),
+            notes: Arc::default(),
         }
     }
 
-    /// What the socket has, whatever the runtime knows of it.
+    /// If it is to be asked: what the socket has, whatever the runtime knows of it.
     fn read_now(&self, buf: &mut ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let socket = match &self.socket {
+            Socket::Tcp(io) => SockRef::from(io.inner()),
+            #[cfg(unix)]
+            Socket::Unix(io) => SockRef::from(io.inner()),
+            #[cfg(feature = "tls")]
+            Socket::Tls(_) => return Poll::Pending,
+        };
+        if !self.notes.is_to_ask() {
+            return Poll::Pending;
+        }
         let mut bytes = [0; 64];
         let length = bytes.len().min(buf.remaining());
-        let read = each!(&self.socket, io => {
-            (&*SockRef::from(io.inner())).read(&mut bytes[..length])
-        });
+        let read = (&*socket).read(&mut bytes[..length]);
         match read {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
@@ -146,11 +221,9 @@ impl Read for Stream {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.ask.load(Ordering::Relaxed) && this.ask.swap(false, Ordering::Relaxed) {
-            let read = this.read_now(&mut buf);
-            if read.is_ready() {
-                return read;
-            }
+        let read = this.read_now(&mut buf);
+        if read.is_ready() {
+            return read;
         }
         each!(&mut this.socket, io => Pin::new(io).poll_read(cx, buf))
     }

@@ -8,7 +8,7 @@ use hyper::client::conn::TrySendError;
 use tower_plugins_layers::{BoxError, Refused, Unsent};
 
 use super::body::{Hold, ResponseBody};
-use super::error::{at, lost, request_broken, unanswered};
+use super::error::{at, connect_failed, lost, request_broken, unanswered};
 use super::head::strip_response;
 use super::pool::{Endpoint, Lease, Pool};
 use super::upload::Upload;
@@ -57,13 +57,13 @@ async fn wherever_possible<P: Pool>(
         let fresh = tries >= USED_TRIES;
         let mut lease = match pool.acquire(fresh).await {
             Ok(lease) => lease,
-            Err(refused) => return Err(unsent(pool.endpoint(), request, upload, refused)),
+            Err(refused) => return Err(unsent(pool.endpoint(), Some(request), upload, refused)),
         };
         let outcome = lease.send(request).await;
         match conclude(pool.endpoint(), lease, &mut upload, outcome) {
             Ok(response) => return Ok(response),
             Err(Failed::Unsent(back, lost)) if fresh => {
-                return Err(unsent(pool.endpoint(), *back, upload, lost));
+                return Err(unsent(pool.endpoint(), Some(*back), upload, lost));
             }
             Err(Failed::Unsent(back, _)) => request = *back,
             Err(Failed::Other(error)) => return Err(error),
@@ -74,13 +74,15 @@ async fn wherever_possible<P: Pool>(
 
 fn unsent(
     endpoint: &Endpoint,
-    mut request: Request<Body>,
+    mut request: Option<Request<Body>>,
     mut upload: Upload,
     cause: Refused,
 ) -> BoxError {
-    upload.release();
-    endpoint.origin.release(&mut request);
-    Unsent::new(Some(request), cause).into()
+    if let Some(request) = &mut request {
+        upload.release();
+        endpoint.origin.release(request);
+    }
+    Unsent::new(request, cause).into()
 }
 
 fn conclude<L: Lease>(
@@ -96,6 +98,13 @@ fn conclude<L: Lease>(
         }
         Err(error) => error,
     };
+    if let Some(why) = lease.refusal() {
+        // It would refuse the next connection too.
+        let refused = connect_failed(&endpoint.name, why);
+        let upload = std::mem::take(upload);
+        let unsent = unsent(endpoint, error.take_message(), upload, refused);
+        return Err(Failed::Other(unsent));
+    }
     if let Some(request) = error.take_message() {
         let lost = lost(&endpoint.name, error.into_error());
         return Err(Failed::Unsent(Box::new(request), lost));

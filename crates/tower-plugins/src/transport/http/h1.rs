@@ -1,6 +1,5 @@
 //! HTTP/1.1: a connection serves one call at a time.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use tower_plugins_layers::{Reason, Refused};
 
 use super::body::Hold;
-use super::connect::Task;
+use super::connect::{Notes, Task};
 use super::error::{at, connect_failed};
 use super::pool::{self, Endpoint, Pool};
 use crate::Body;
@@ -44,8 +43,7 @@ type Idle = Vec<Box<Conn>>;
 struct Conn {
     sender: http1::SendRequest<Body>,
     idle_since: Instant,
-    /// Has a used connection see whether the peer has closed it, before it takes a request.
-    ask: Arc<AtomicBool>,
+    notes: Arc<Notes>,
     used: bool,
     _driver: Task,
 }
@@ -99,8 +97,15 @@ impl pool::Lease for Lease {
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<>
     {
-        self.conn.ask.store(self.conn.used, Ordering::Relaxed);
+        // A used one may have been closed by the peer meanwhile.
+        if self.conn.used {
+            self.conn.notes.ask();
+        }
         self.conn.sender.try_send_request(request)
+    }
+
+    fn refusal(&self) -> Option<&str> {
+        self.conn.notes.refusal()
     }
 }
 
@@ -164,7 +169,7 @@ impl Connections {
             .connect(endpoint.spec.connection_timeout)
             .await
             .map_err(failed)?;
-        let ask = Arc::clone(&stream.ask);
+        let notes = Arc::clone(&stream.notes);
         let head = endpoint.spec.max_response_head as usize;
         let (sender, connection) = http1::Builder::new()
             .max_header_size(head)
@@ -182,7 +187,7 @@ impl Connections {
         Ok(Box::new(Conn {
             sender,
             idle_since: Instant::now(),
-            ask,
+            notes,
             used: false,
             _driver: driver,
         }))

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tower_plugins_layers::{BoxError, Refused};
 
 use super::body::Hold;
-use super::connect::Task;
+use super::connect::{Notes, Task};
 use super::cut::{Cut, CutStream};
 use super::error::connect_failed;
 use super::pool::{self, Endpoint, Pool};
@@ -48,6 +48,7 @@ type Connected = Result<Arc<Conn>, Arc<BoxError>>;
 struct Conn {
     sender: http2::SendRequest<Body>,
     usage: Mutex<Usage>,
+    notes: Arc<Notes>,
     _driver: Task,
     /// Ends what hyper has spawned for the connection.
     cut: Arc<Cut>,
@@ -123,6 +124,10 @@ impl pool::Lease for Lease {
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<>
     {
         self.conn.sender.clone().try_send_request(request)
+    }
+
+    fn refusal(&self) -> Option<&str> {
+        self.conn.notes.refusal()
     }
 }
 
@@ -205,6 +210,7 @@ async fn connect(endpoint: &Endpoint) -> Result<Arc<Conn>, BoxError> {
         .target
         .connect(endpoint.spec.connection_timeout)
         .await?;
+    let notes = Arc::clone(&stream.notes);
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -228,6 +234,7 @@ async fn connect(endpoint: &Endpoint) -> Result<Arc<Conn>, BoxError> {
     Ok(Arc::new(Conn {
         sender,
         usage,
+        notes,
         _driver: driver,
         cut,
     }))

@@ -11,6 +11,7 @@ use crate::config::Protocol;
 /// Where requests to an endpoint are addressed.
 #[derive(Debug)]
 pub(super) struct Origin {
+    pub(super) scheme: Scheme,
     pub(super) authority: Authority,
     /// The authority, as it stands in `host`.
     pub(super) host: HeaderValue,
@@ -43,7 +44,7 @@ impl Origin {
                 request.headers_mut().remove(HOST);
                 let mut parts = ::http::uri::Parts::default();
                 parts.path_and_query = Some(self.path(request.uri())?);
-                parts.scheme = Some(Scheme::HTTP);
+                parts.scheme = Some(self.scheme.clone());
                 parts.authority = Some(self.authority.clone());
                 *request.uri_mut() = Uri::from_parts(parts)?;
             }

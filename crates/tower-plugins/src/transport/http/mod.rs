@@ -1,4 +1,4 @@
-//! HTTP/1.1, and HTTP/2 with prior knowledge, over TCP and Unix sockets.
+//! HTTP/1.1 and HTTP/2, over TCP, over TLS and over Unix sockets.
 
 mod body;
 mod connect;
@@ -9,24 +9,29 @@ mod h1;
 mod h2;
 mod head;
 mod pool;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_error;
 mod upload;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ::http::header::HeaderValue;
-use ::http::uri::{Authority, PathAndQuery};
+use ::http::uri::{Authority, PathAndQuery, Scheme};
 use ::http::{Request, Response};
 use tower_plugins_layers::BoxError;
 use tower_service::Service;
 
-use self::connect::Target;
+use self::connect::{Target, bare_host};
 use self::head::Origin;
 use self::pool::Endpoint;
 use super::{ResponseFuture, Transport};
 use crate::Body;
-use crate::config::{Address, ConnectionSpec, Protocol};
+use crate::config::{Address, ConnectionSpec, Protocol, TlsSpec};
 
 /// One endpoint over HTTP, with its connections.
 ///
@@ -49,6 +54,17 @@ use crate::config::{Address, ConnectionSpec, Protocol};
 /// at once without [`keep_alive`](ConnectionSpec::keep_alive) and beyond
 /// [`max_idle_connections`](ConnectionSpec::max_idle_connections).
 ///
+/// # TLS
+///
+/// At an `https` address, with the feature `tls`. The endpoint proves with a certificate that it is
+/// [`server_name`](TlsSpec::server_name), or else the host of the address, a name or an IP address;
+/// [`ca`](TlsSpec::ca) vouches for it, or else the roots of this system, which are read once in the
+/// life of the program. An [`identity`](TlsSpec::identity) is shown if the endpoint asks for one. The
+/// protocol is the one of [`ConnectionSpec::protocol`], agreed on by ALPN: an endpoint that does not
+/// agree to HTTP/2 is an error, and one that names no protocol speaks HTTP/1.1. The handshake is
+/// within `connection_timeout`. The cryptography is aws-lc-rs's, whatever provider the program has
+/// installed, and sessions are resumed within one `Http` only.
+///
 /// # Requests and responses
 ///
 /// The endpoint's authority, `localhost` for a Unix socket, takes the place of the request's, in
@@ -58,9 +74,10 @@ use crate::config::{Address, ConnectionSpec, Protocol};
 /// # Errors
 ///
 /// - [`Unsent`](tower_plugins_layers::Unsent) with [`Reason::ConnectFailed`] if no connection
-///   could be opened, with [`Reason::PoolExhausted`] if none was free in time, and with
+///   could be opened, TLS included, with [`Reason::PoolExhausted`] if none was free in time, and with
 ///   [`Reason::ConnectionLost`] if every connection closed before the request was sent. The
-///   request is in it. It is not in it if an HTTP/2 peer had it and turned it away.
+///   request is in it. It is not in it if an HTTP/2 peer had it and turned it away, or if a peer
+///   refused this side's certificate, or its absence, when the request was on its way.
 /// - [`Reason::ConnectionLost`] if the connection or stream broke later, in the body too.
 /// - [`Reason::ResponseTooLarge`] if the head or body is larger than allowed, in the body too. A
 ///   head that is too large over HTTP/2 is told as a broken stream, however.
@@ -99,52 +116,54 @@ enum Connections {
 #[error("{address} cannot be reached over HTTP: {problem}")]
 pub struct InvalidAddress {
     address: String,
-    problem: &'static str,
+    problem: Cow<'static, str>,
 }
 
 impl Http {
-    /// The endpoint at `address`. No connection is opened yet.
+    /// The endpoint at `address`, with the default TLS if it is an `https` one. No connection is
+    /// opened yet.
     ///
     /// # Errors
-    /// [`InvalidAddress`] if `address` is in-process, or its prefix is not a path.
+    /// As [`with_tls`](Self::with_tls).
     pub fn new(address: &Address, connection: &ConnectionSpec) -> Result<Self, InvalidAddress> {
-        let invalid = |problem| InvalidAddress {
+        Self::with_tls(address, connection, &TlsSpec::default())
+    }
+
+    /// The endpoint at `address`, with `tls` if it is an `https` one. No connection is opened yet.
+    ///
+    /// The first one that needs the roots of this system reads them, which blocks for some
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// [`InvalidAddress`] if `address` is in-process, or its prefix is not a path; at an `https`
+    /// address also if the feature `tls` is off, if a certificate or key in `tls` cannot be used, if
+    /// the system has no roots and `tls` none of its own, or if a name is not one.
+    ///
+    /// ```no_run
+    /// use tower_plugins::config::{Address, ConnectionSpec, FileContents, TlsSpec};
+    /// use tower_plugins::transport::Http;
+    ///
+    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut tls = TlsSpec::default();
+    /// tls.ca = Some(FileContents::read("/etc/search/ca.pem")?);
+    /// let address = Address::https("https://search.internal")?;
+    /// let http = Http::with_tls(&address, &ConnectionSpec::default(), &tls)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn with_tls(
+        address: &Address,
+        connection: &ConnectionSpec,
+        tls: &TlsSpec,
+    ) -> Result<Self, InvalidAddress> {
+        let invalid = |problem: Cow<'static, str>| InvalidAddress {
             address: address.to_string(),
             problem,
         };
-        let (target, authority, prefix) = match address {
-            Address::Http { authority, prefix } => {
-                (Target::tcp(authority), authority.clone(), prefix)
-            }
-            #[cfg(unix)]
-            Address::Unix { path, prefix } => {
-                let localhost = Authority::from_static("localhost");
-                (Target::Unix(path.clone()), localhost, prefix)
-            }
-            #[cfg(not(unix))]
-            Address::Unix { .. } => return Err(invalid("this system has no Unix sockets")),
-            Address::Https { .. } => return Err(invalid("TLS is not built in")),
-            Address::InProcess { .. } => return Err(invalid("it is a service of this program")),
-        };
-        let prefix = prefix.trim_end_matches('/');
-        let is_path = prefix.starts_with('/') && PathAndQuery::try_from(prefix).is_ok();
-        if !(prefix.is_empty() || is_path) || prefix.contains(['?', '#']) {
-            return Err(invalid("its prefix is not a path, such as /v1"));
-        }
-        // Credentials in an authority are not part of `host` (RFC 9110, section 7.2).
-        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-        let host = HeaderValue::try_from(host).map_err(|_| invalid("its host is not a header"))?;
-
+        let (target, origin) = find(address, connection, tls).map_err(invalid)?;
         let endpoint = Endpoint {
             name: address.to_string().into(),
             target,
-            origin: Origin {
-                authority,
-                host,
-                prefix: prefix.to_owned(),
-                protocol: connection.protocol,
-                keep_alive: connection.keep_alive,
-            },
+            origin,
             spec: connection.clone(),
         };
         Ok(Self(match connection.protocol {
@@ -159,6 +178,73 @@ impl Http {
             Connections::H2(pool) => pool::Pool::endpoint(&**pool),
         }
     }
+}
+
+/// Where `address` is, and how requests to it are addressed.
+fn find(
+    address: &Address,
+    connection: &ConnectionSpec,
+    tls: &TlsSpec,
+) -> Result<(Target, Origin), Cow<'static, str>> {
+    let (target, scheme, authority, prefix) = match address {
+        Address::Http { authority, prefix } => {
+            let target = Target::tcp(authority);
+            (target, Scheme::HTTP, without_zone(authority)?, prefix)
+        }
+        #[cfg(feature = "tls")]
+        Address::Https { authority, prefix } => {
+            let plain = without_zone(authority)?;
+            let tls = tls::Tls::new(tls, connection.protocol, bare_host(&plain))?;
+            (Target::tls(authority, tls), Scheme::HTTPS, plain, prefix)
+        }
+        #[cfg(not(feature = "tls"))]
+        Address::Https { .. } => {
+            let _ = tls;
+            return Err("it needs the feature `tls` of tower-plugins, which is off".into());
+        }
+        #[cfg(unix)]
+        Address::Unix { path, prefix } => {
+            let localhost = Authority::from_static("localhost");
+            let target = Target::Unix(path.clone());
+            (target, Scheme::HTTP, localhost, prefix)
+        }
+        #[cfg(not(unix))]
+        Address::Unix { .. } => return Err("this system has no Unix sockets".into()),
+        Address::InProcess { .. } => return Err("it is a service of this program".into()),
+    };
+    let prefix = prefix.trim_end_matches('/');
+    let is_path = prefix.starts_with('/') && PathAndQuery::try_from(prefix).is_ok();
+    if !(prefix.is_empty() || is_path) || prefix.contains(['?', '#']) {
+        return Err("its prefix is not a path, such as /v1".into());
+    }
+    // Credentials in an authority are not part of `host` (RFC 9110, section 7.2).
+    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let host = HeaderValue::try_from(host).map_err(|_| "its host is not a header")?;
+    let origin = Origin {
+        scheme,
+        authority,
+        host,
+        prefix: prefix.to_owned(),
+        protocol: connection.protocol,
+        keep_alive: connection.keep_alive,
+    };
+    Ok((target, origin))
+}
+
+/// `authority` without the zone of its IPv6 address, which means something on this machine only
+/// (RFC 6874).
+fn without_zone(authority: &Authority) -> Result<Authority, Cow<'static, str>> {
+    let host = bare_host(authority);
+    let Some((address, zone)) = host.split_once("%25") else {
+        return Ok(authority.clone());
+    };
+    if address.is_empty() || zone.is_empty() {
+        return Err("its host is not an address with a zone, such as [fe80::1%25eth0]".into());
+    }
+    let plain = authority.as_str().replacen(host, address, 1);
+    plain
+        .parse()
+        .map_err(|_| "its host is not an address".into())
 }
 
 impl Transport for Http {

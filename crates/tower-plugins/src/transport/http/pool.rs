@@ -66,6 +66,9 @@ pub(super) trait Lease: Into<Hold> + Send {
         &mut self,
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<Self>;
+
+    /// Why the peer has refused this side, if it has: it has read nothing of what was sent.
+    fn refusal(&self) -> Option<&str>;
 }
 
 /// A task that closes idle connections for as long as the pool lives.

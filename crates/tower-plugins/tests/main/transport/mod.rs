@@ -5,3 +5,4 @@ mod exchange;
 mod in_process;
 mod lifetime;
 pub(crate) mod server;
+mod tls;

@@ -1,0 +1,251 @@
+//! TLS: from what a spec says to a connection whose peer has proved who it is.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use rustls::client::ClientConfig;
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
+use rustls::{RootCertStore, SupportedProtocolVersion, version};
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::connect::Notes;
+use super::tls_error::Told;
+use crate::config::pem::{certificates, certified_key, provider};
+use crate::config::{FileContents, Protocol, TlsSpec, TlsVersion};
+
+/// How TLS is begun with one endpoint.
+///
+/// Sessions are resumed within one of these, and so never under another spec.
+pub(super) struct Tls {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    told: Arc<Told>,
+}
+
+impl Tls {
+    /// As `spec` says, with the peer at `host`, which is a name or an address without brackets.
+    pub(super) fn new(spec: &TlsSpec, protocol: Protocol, host: &str) -> Result<Self, String> {
+        let name = match &spec.server_name {
+            Some(name) => ServerName::try_from(name.clone()).map_err(|_| {
+                format!("tls.server_name, {name:?}, is neither a host name nor an IP address")
+            }),
+            None => ServerName::try_from(host.to_owned()).map_err(|_| {
+                "no certificate can have its host as a name: set tls.server_name".into()
+            }),
+        }?;
+        Ok(Self {
+            config: Arc::new(config(spec, protocol)?),
+            name,
+            told: Arc::new(Told::new(spec, protocol)),
+        })
+    }
+
+    /// The handshake, over a connection that was just opened.
+    pub(super) async fn handshake(
+        &self,
+        stream: TcpStream,
+        notes: &Arc<Notes>,
+    ) -> io::Result<Secured> {
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let stream = connector.connect(self.name.clone(), stream).await;
+        let stream = stream.map_err(|error| self.told.handshake(error))?;
+        self.told.negotiated(stream.get_ref().1.alpn_protocol())?;
+        Ok(Secured {
+            io: TokioIo::new(stream),
+            told: Arc::clone(&self.told),
+            notes: Arc::clone(notes),
+            heard: false,
+        })
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+fn config(spec: &TlsSpec, protocol: Protocol) -> Result<ClientConfig, String> {
+    const TLS12: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+    const TLS13: &[&SupportedProtocolVersion] = &[&version::TLS13];
+    let versions = match spec.min_version {
+        TlsVersion::Tls12 => TLS12,
+        TlsVersion::Tls13 => TLS13,
+    };
+    let roots = match &spec.ca {
+        Some(file) => Arc::new(roots(file)?),
+        None => system_roots()?,
+    };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots);
+    let mut config = match &spec.identity {
+        Some(identity) => {
+            let key = SingleCertAndKey::from(certified_key(identity)?);
+            builder.with_client_cert_resolver(Arc::new(key))
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![alpn(protocol).to_vec()];
+    Ok(config)
+}
+
+/// What HTTP is called in the handshake.
+pub(super) const fn alpn(protocol: Protocol) -> &'static [u8] {
+    match protocol {
+        Protocol::Http1 => b"http/1.1",
+        Protocol::Http2 => b"h2",
+    }
+}
+
+fn roots(file: &FileContents) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(certificates(file)?);
+    if added == 0 {
+        let path = file.path();
+        return Err(format!("no certificate in {path:?} can vouch for another"));
+    }
+    Ok(roots)
+}
+
+/// The roots of this machine, which are read once: a program lives as long with those it began with.
+fn system_roots() -> Result<Arc<RootCertStore>, String> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(roots) = ROOTS.get() {
+        return Ok(Arc::clone(roots));
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let why = found.errors.iter().map(|error| format!(": {error}"));
+        let why = why.collect::<String>();
+        return Err(format!(
+            "this system has no root certificates{why}; set tls.ca_file to those of the issuer"
+        ));
+    }
+    Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(roots))))
+}
+
+/// A connection within which everything is encrypted.
+pub(super) struct Secured {
+    io: TokioIo<TlsStream<TcpStream>>,
+    told: Arc<Told>,
+    notes: Arc<Notes>,
+    /// Whether anything of HTTP has come.
+    heard: bool,
+}
+
+impl Secured {
+    /// Takes in what the socket has, whatever the runtime knows of it: the next read finds it.
+    pub(super) fn take_in(&mut self) -> io::Result<()> {
+        let (stream, session) = self.io.inner_mut().get_mut();
+        let socket = SockRef::from(&*stream);
+        while session.wants_read() {
+            match session.read_tls(&mut &*socket) {
+                Ok(0) => break,
+                Ok(_) => {
+                    let taken = session.process_new_packets();
+                    taken.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// `error`, in words that help; and a note of it if it is that this side was turned away.
+    ///
+    /// Over TLS 1.3 this side's part of the handshake is over before the peer has seen its certificate.
+    fn explain(&self, error: io::Error) -> io::Error {
+        let (error, turned_away) = self.told.later(error);
+        if turned_away && !self.heard {
+            self.notes.turned_away(error.to_string());
+        }
+        error
+    }
+
+    /// `error` of a write; or why the peer closed, which it may have said before.
+    fn explain_write(&mut self, error: io::Error) -> io::Error {
+        match self.take_in() {
+            Err(said) if said.kind() == io::ErrorKind::InvalidData => self.explain(said),
+            _ => error,
+        }
+    }
+}
+
+impl fmt::Debug for Secured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secured")
+            .field("socket", self.io.inner().get_ref().0)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Read for Secured {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.notes.is_to_ask()
+            && let Err(error) = this.take_in()
+        {
+            return Poll::Ready(Err(this.explain(error)));
+        }
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        match read {
+            Poll::Ready(Ok(())) => this.heard = true,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(this.explain(error))),
+            Poll::Pending => {}
+        }
+        read
+    }
+}
+
+impl Write for Secured {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        written.map_err(|error| self.explain_write(error))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        flushed.map_err(|error| self.explain_write(error))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        written.map_err(|error| self.explain_write(error))
+    }
+}

@@ -1,0 +1,125 @@
+//! Connections that the peer has closed.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use http_body_util::BodyExt;
+use rustls::{ServerConfig, ServerConnection, Stream};
+use tower_plugins::config::{Address, Protocol};
+use tower_plugins::transport::Transport;
+use tower_plugins_layers::Reason;
+
+use super::http;
+use super::server::{Ca, Setup};
+use crate::transport::server::{chain, get, post, read, within};
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok";
+const ENDLESS: &[u8] = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nok";
+
+/// How a connection is closed.
+#[derive(Clone, Copy, Debug)]
+enum Goodbye {
+    Said,
+    Unsaid,
+}
+
+/// Answers one request on each connection, and closes it when told.
+fn serve(
+    listener: &TcpListener,
+    config: &Arc<ServerConfig>,
+    answer: &[u8],
+    close: &Receiver<(Goodbye, Sender<()>)>,
+) {
+    while let Ok((mut stream, _)) = listener.accept() {
+        let mut session = ServerConnection::new(Arc::clone(config)).unwrap();
+        let mut secured = Stream::new(&mut session, &mut stream);
+        assert!(secured.read(&mut [0; 1024]).unwrap() > 0);
+        secured.write_all(answer).unwrap();
+        secured.flush().unwrap();
+        let Ok((goodbye, closed)) = close.recv() else {
+            return;
+        };
+        if matches!(goodbye, Goodbye::Said) {
+            session.send_close_notify();
+            session.write_tls(&mut stream).unwrap();
+        }
+        drop(stream);
+        closed.send(()).unwrap();
+    }
+}
+
+/// A server of one answer a connection, and how to have it close the one it has.
+fn start(
+    config: ServerConfig,
+    answer: &'static [u8],
+) -> (Address, impl Fn(Goodbye), std::thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!(
+        "https://localhost:{}",
+        listener.local_addr().unwrap().port()
+    );
+    let (close, closing) = channel();
+    let config = Arc::new(config);
+    let thread = std::thread::spawn(move || serve(&listener, &config, answer, &closing));
+    let close = move |goodbye| {
+        let (closed, has_closed) = channel();
+        close.send((goodbye, closed)).unwrap();
+        has_closed.recv().unwrap();
+    };
+    (Address::https(&url).unwrap(), close, thread)
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_closed_just_now_costs_no_call() {
+    let ca = Ca::new();
+    let shows = ca.certify(&["localhost"]);
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let setup = Setup {
+            version,
+            ..Setup::new(&shows)
+        };
+        for goodbye in [Goodbye::Said, Goodbye::Unsaid] {
+            let (address, close, server) = start(setup.config(), ANSWER);
+            let http = http(&address, Protocol::Http1, &ca.trusted());
+            for round in 0..100 {
+                let response = within(http.call(post("/", "not idempotent"))).await;
+                let response = response
+                    .unwrap_or_else(|error| panic!("{goodbye:?} {round}: {}", chain(&error)));
+                assert_eq!(read(response).await, "ok");
+                // The thread is held up until the server has closed: the runtime cannot have seen it.
+                close(goodbye);
+            }
+            // It waits for one more connection, which is its last.
+            drop(close);
+            within(http.call(get("/"))).await.unwrap();
+            server.join().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_ends_with_the_connection_is_whole_only_if_the_peer_says_goodbye() {
+    let ca = Ca::new();
+    let shows = ca.certify(&["localhost"]);
+    for goodbye in [Goodbye::Said, Goodbye::Unsaid] {
+        let (address, close, server) = start(Setup::new(&shows).config(), ENDLESS);
+        let http = http(&address, Protocol::Http1, &ca.trusted());
+        let response = within(http.call(get("/"))).await.unwrap();
+        close(goodbye);
+        let body = within(response.into_body().collect()).await;
+        match goodbye {
+            Goodbye::Said => assert_eq!(body.unwrap().to_bytes(), "ok"),
+            // Anyone on the way can close a connection.
+            Goodbye::Unsaid => {
+                let error = body.unwrap_err();
+                let reason = Reason::of(&*error);
+                assert_eq!(reason, Some(Reason::ConnectionLost));
+            }
+        }
+        drop(close);
+        within(http.call(get("/"))).await.unwrap();
+        server.join().unwrap();
+    }
+}
