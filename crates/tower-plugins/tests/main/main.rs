@@ -10,6 +10,7 @@ mod alone;
 mod broken_request;
 mod call;
 mod config;
+mod effect;
 mod embed;
 mod panic;
 mod plan;

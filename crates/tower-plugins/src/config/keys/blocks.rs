@@ -134,7 +134,7 @@ pub(in super::super) static RETRY: Block = Block {
             Kind::Integer(0, 1_000_000),
             "10",
             "1",
-            "retries a second that are always allowed, for plugins with few calls",
+            "retries a second that are always allowed, for plugins with few calls; counted over 10 seconds",
         ),
         key(
             "idempotent",
@@ -250,7 +250,7 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::Timeout,
             "10s",
             r#""1s""#,
-            "how long connecting may take, with TLS its handshake",
+            "how long connecting may take, with TLS its handshake; and how long a call may wait for one of `max_connections`",
         ),
         key(
             "request_timeout",

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tower_plugins::config::{Config, Format};
 
-const EFFECTS: [(&str, &str); 0] = [];
+use crate::effect::EFFECTS;
 
 const BLOCKS: [&str; 11] = [
     "root",
@@ -124,6 +124,25 @@ fn the_page_has_every_key_as_the_table_of_keys_has_it() {
 fn the_published_schema_is_current() {
     let schema = serde_json::to_string_pretty(&schema()).unwrap();
     assert_current("config.schema.json", &format!("{schema}\n"));
+}
+
+#[test]
+fn every_key_has_a_test_of_its_effect() {
+    let schema = schema();
+    let mut wanted = Vec::new();
+    for name in BLOCKS {
+        for (key, _) in keys(&schema, name) {
+            wanted.push(match name {
+                "root" => key.clone(),
+                "plugin" => format!("plugins[].{key}"),
+                name => format!("{name}.{key}"),
+            });
+        }
+    }
+    wanted.sort();
+    let mut found: Vec<_> = EFFECTS.iter().map(|(key, _)| (*key).to_owned()).collect();
+    found.sort();
+    assert_eq!(wanted, found);
 }
 
 #[test]

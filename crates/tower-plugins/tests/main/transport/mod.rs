@@ -5,4 +5,4 @@ mod exchange;
 mod in_process;
 mod lifetime;
 pub(crate) mod server;
-mod tls;
+pub(crate) mod tls;

@@ -1,0 +1,124 @@
+use std::time::Duration;
+
+use tokio::time::advance;
+use tower_plugins::Reason;
+
+use super::stage::Answer::{Never, Status};
+use super::stage::{SECOND, Stage, refusals};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// A plugin that fails, with no retries.
+async fn failing(breaker: &str) -> Stage {
+    let stage = Stage::of(&format!(
+        "circuit_breaker: {{ {breaker} }}, retry: {{ enabled: false }}"
+    ))
+    .await;
+    stage.answers(Status(500));
+    stage
+}
+
+#[tokio::test(start_paused = true)]
+async fn enabled_false_lets_every_call_through() {
+    let stage = failing("enabled: false").await;
+    assert_eq!(stage.asked(50).await, 50);
+    let stage = failing("enabled: true").await;
+    assert_eq!(stage.asked(50).await, 5);
+    assert_eq!(stage.refusal().await, Some(Reason::BreakerOpen));
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_threshold_is_the_number_of_failures_in_a_row_that_open_it() {
+    for threshold in [1, 3, 8] {
+        let stage = failing(&format!("failure_threshold: {threshold}")).await;
+        // A success between them begins the row anew.
+        stage.next(vec![Status(500); threshold - 1]);
+        stage.next([Status(200)]);
+        assert_eq!(stage.asked(50).await, 2 * threshold);
+        assert_eq!(stage.refusal().await, Some(Reason::BreakerOpen));
+    }
+    let stage = failing("failure_threshold: 0, failure_rate: 1, min_request_threshold: 40").await;
+    assert_eq!(stage.asked(50).await, 40, "0 is off");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_rate_is_the_share_of_failures_that_opens_it() {
+    for (rate, asked) in [("0.5", 10), ("0.6", 40)] {
+        let keys = format!("failure_rate: {rate}, min_request_threshold: 10");
+        let stage = failing(&keys).await;
+        stage.next([Status(200), Status(500)].repeat(20));
+        assert_eq!(stage.asked(40).await, asked, "{rate}");
+    }
+    let stage = failing("failure_rate: 0").await;
+    stage.next([Status(200), Status(500)].repeat(20));
+    assert_eq!(stage.asked(40).await, 40, "0 is off");
+}
+
+#[tokio::test(start_paused = true)]
+async fn window_is_the_time_over_which_the_rate_is_taken() {
+    for (window, asked) in [("10s", 20), ("20s", 10)] {
+        let stage = failing(&format!(
+            "failure_threshold: 0, failure_rate: 1, min_request_threshold: 10, window: {window}"
+        ))
+        .await;
+        let mut seen = 0;
+        for _ in 0..20 {
+            seen += stage.asked(1).await;
+            advance(3 * SECOND / 2).await;
+        }
+        assert_eq!(seen, asked, "{window}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn min_request_threshold_is_the_number_of_calls_before_the_rate_counts() {
+    for least in [2, 12] {
+        let stage = failing(&format!(
+            "failure_threshold: 0, failure_rate: 0.5, min_request_threshold: {least}"
+        ))
+        .await;
+        assert_eq!(stage.asked(50).await, least);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn recovery_timeout_is_how_long_it_stays_open() {
+    for seconds in [3, 300] {
+        let stage = failing(&format!("recovery_timeout: {seconds}s")).await;
+        assert_eq!(stage.asked(10).await, 5);
+        for _ in 0..3 {
+            advance(seconds * SECOND - MILLISECOND).await;
+            assert_eq!(stage.asked(10).await, 0);
+            advance(MILLISECOND).await;
+            assert_eq!(stage.asked(10).await, 1, "a probe, which fails");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn success_threshold_is_the_number_of_successes_that_close_it() {
+    for successes in [1, 3] {
+        let stage = failing(&format!("success_threshold: {successes}")).await;
+        let half_open = async |successes| {
+            stage.answers(Status(500));
+            stage.asked(50).await;
+            advance(30 * SECOND).await;
+            stage.next(vec![Status(200); successes]);
+        };
+        half_open(successes - 1).await;
+        assert_eq!(
+            stage.asked(50).await,
+            successes,
+            "the next failure opens it"
+        );
+        half_open(successes).await;
+        assert_eq!(stage.asked(50).await, successes + 5, "it takes five again");
+        // Until it closes, as many are let in at once.
+        half_open(0).await;
+        stage.answers(Never);
+        let mut calls = stage.at_once("p", 10);
+        let refused = refusals(&mut calls, 10 - successes).await;
+        assert_eq!(refused, vec![Reason::BreakerOpen; 10 - successes]);
+        assert_eq!(stage.seen().len(), successes);
+    }
+}

@@ -1,0 +1,78 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_plugins::Reason::ConcurrencyLimited;
+
+use super::stage::Answer::Never;
+use super::stage::{SECOND, Stage, refusals};
+
+/// A plugin whose service never answers.
+async fn limited(keys: &str) -> Stage {
+    let stage = Stage::of(&format!("concurrency: {{ {keys} }}")).await;
+    stage.answers(Never);
+    stage
+}
+
+#[tokio::test(start_paused = true)]
+async fn enabled_false_lifts_a_limit_of_the_defaults() {
+    for (enabled, asked) in [(true, 1), (false, 5)] {
+        let root = "default_concurrency: { max_concurrent: 1 },";
+        let keys = format!("concurrency: {{ enabled: {enabled} }}");
+        let stage = Stage::pair(root, &keys).await;
+        stage.answers(Never);
+        refusals(&mut stage.at_once("q", 5), 5).await;
+        assert_eq!(stage.seen().len(), asked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_concurrent_is_the_number_of_calls_under_way() {
+    for places in [1, 4] {
+        let stage = limited(&format!("max_concurrent: {places}")).await;
+        let begun = Instant::now();
+        let mut calls = stage.at_once("p", 10);
+        let refused = refusals(&mut calls, 10 - places).await;
+        assert_eq!(refused, vec![ConcurrencyLimited; 10 - places]);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(stage.seen().len(), places);
+        refusals(&mut calls, places).await;
+        assert_eq!(stage.asked(1).await, 1, "places come back");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_queued_is_the_number_of_calls_that_wait_for_a_place() {
+    for queued in [1, 5] {
+        let stage = limited(&format!(
+            "max_concurrent: 1, max_queued: {queued}, max_wait: 2s"
+        ))
+        .await;
+        let begun = Instant::now();
+        let mut calls = stage.at_once("p", 10);
+        refusals(&mut calls, 9 - queued).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO, "there is no room to wait");
+        let waited = refusals(&mut calls, queued).await;
+        assert_eq!(waited, vec![ConcurrencyLimited; queued]);
+        assert_eq!(begun.elapsed(), 2 * SECOND);
+        assert_eq!(stage.seen().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_wait_is_how_long_a_call_waits_for_a_place() {
+    let with = |wait: u32| {
+        format!(
+            "plugins: {{ p: {{ transport: in-process, endpoint: slow, concurrency: {{ max_concurrent: 1, max_queued: 1, max_wait: {wait}ms }} }} }}"
+        )
+    };
+    let too_short = Stage::start(&with(900)).await;
+    let begun = Instant::now();
+    let mut calls = too_short.at_once("p", 2);
+    assert_eq!(refusals(&mut calls, 1).await, [ConcurrencyLimited]);
+    assert_eq!(begun.elapsed(), Duration::from_millis(900));
+
+    let long_enough = Stage::start(&with(1100)).await;
+    let answers = long_enough.at_once("p", 2).join_all().await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(long_enough.gaps(), [SECOND]);
+}

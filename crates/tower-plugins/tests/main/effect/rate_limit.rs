@@ -1,0 +1,67 @@
+use std::time::Duration;
+
+use tokio::time::{Instant, advance};
+use tower_plugins::Reason;
+
+use super::stage::{SECOND, Stage, refusals};
+
+async fn limited(keys: &str) -> Stage {
+    Stage::of(&format!("rate_limit: {{ {keys} }}")).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn enabled_false_lifts_a_limit_of_the_defaults() {
+    let root = "default_rate_limit: { requests_per_second: 1 },";
+    for (enabled, asked) in [(true, 1), (false, 10)] {
+        let keys = format!("rate_limit: {{ enabled: {enabled} }}");
+        let stage = Stage::pair(root, &keys).await;
+        assert_eq!(stage.asked_by("q", 10).await, asked);
+        assert_eq!(stage.asked(10).await, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_per_second_is_how_fast_tokens_come_back() {
+    for (rate, period) in [("4", Duration::from_millis(250)), ("0.5", 2 * SECOND)] {
+        let stage = limited(&format!("requests_per_second: {rate}, burst_size: 1")).await;
+        for _ in 0..5 {
+            assert_eq!(stage.asked(2).await, 1, "{rate}");
+            assert_eq!(stage.refusal().await, Some(Reason::RateLimited));
+            advance(period - Duration::from_millis(1)).await;
+            assert_eq!(stage.refusal().await, Some(Reason::RateLimited));
+            advance(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn burst_size_is_what_a_rested_bucket_holds() {
+    for burst in [1, 5] {
+        let stage = limited(&format!("requests_per_second: 2, burst_size: {burst}")).await;
+        for _ in 0..3 {
+            assert_eq!(stage.asked(10).await, burst);
+            advance(60 * SECOND).await;
+        }
+    }
+    let stage = limited("requests_per_second: 2").await;
+    assert_eq!(stage.asked(10).await, 2, "one second's tokens");
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_wait_is_how_long_a_call_waits_for_a_token() {
+    let one_a_second = "requests_per_second: 1, burst_size: 1";
+    for (wait, answered) in [("0s", 1), ("1s", 2), ("3500ms", 4)] {
+        let stage = limited(&format!("{one_a_second}, max_wait: {wait}")).await;
+        let begun = Instant::now();
+        let mut calls = stage.at_once("p", 10);
+        let refused = refusals(&mut calls, 10 - answered).await;
+        assert_eq!(refused, vec![Reason::RateLimited; 10 - answered], "{wait}");
+        assert_eq!(
+            begun.elapsed(),
+            Duration::ZERO,
+            "{wait}: nobody waits in vain"
+        );
+        calls.join_all().await;
+        assert_eq!(stage.gaps(), vec![SECOND; answered - 1], "{wait}");
+    }
+}

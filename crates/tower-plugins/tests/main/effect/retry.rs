@@ -1,0 +1,160 @@
+use std::time::Duration;
+
+use http::Request;
+use tokio::time::Instant;
+use tower_plugins::{Body, Reason};
+
+use super::stage::Answer::{Never, Status};
+use super::stage::{SECOND, Stage};
+use crate::support::post;
+
+/// A plugin that always asks to be called later, and a breaker that lets all of it happen.
+async fn failing(retry: &str) -> Stage {
+    let stage = Stage::of(&format!(
+        "retry: {{ {retry} }}, circuit_breaker: {{ enabled: false }}, connection: {{ request_timeout: off }}"
+    ))
+    .await;
+    stage.answers(Status(503));
+    stage
+}
+
+/// The waits between the attempts of a call.
+async fn waits(retry: &str) -> Vec<Duration> {
+    let stage = failing(retry).await;
+    assert_eq!(stage.call().await.unwrap(), 503);
+    stage.gaps()
+}
+
+fn millis<const N: usize>(waits: [u64; N]) -> [Duration; N] {
+    waits.map(Duration::from_millis)
+}
+
+#[tokio::test(start_paused = true)]
+async fn enabled_false_is_one_attempt() {
+    for (enabled, attempts) in [(true, 4), (false, 1)] {
+        let stage = failing(&format!("enabled: {enabled}")).await;
+        assert_eq!(stage.asked(1).await, attempts);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_retries_is_the_number_of_attempts_beyond_the_first() {
+    for retries in [0, 1, 7] {
+        let stage = failing(&format!("max_retries: {retries}")).await;
+        assert_eq!(stage.asked(1).await, 1 + retries);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn initial_interval_is_the_first_wait() {
+    for first in [40, 300] {
+        let retry = format!("random_jitter: false, initial_interval: {first}ms");
+        assert_eq!(waits(&retry).await, millis([first, 2 * first, 4 * first]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_interval_is_the_longest_wait() {
+    let retry = "random_jitter: false, max_retries: 5, initial_interval: 1s, max_interval:";
+    let long = waits(&format!("{retry} 10s")).await;
+    assert_eq!(long, [1, 2, 4, 8, 10].map(Duration::from_secs));
+    let short = waits(&format!("{retry} 1500ms")).await;
+    assert_eq!(short, millis([1000, 1500, 1500, 1500, 1500]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn multiplier_is_how_fast_waits_grow() {
+    let retry = "random_jitter: false, multiplier:";
+    assert_eq!(waits(&format!("{retry} 1")).await, millis([100, 100, 100]));
+    assert_eq!(waits(&format!("{retry} 3")).await, millis([100, 300, 900]));
+    assert_eq!(
+        waits(&format!("{retry} 1.5")).await,
+        millis([100, 150, 225])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn random_jitter_draws_a_wait_below_its_ceiling() {
+    let retry = "max_retries: 50, multiplier: 1, initial_interval: 1s, random_jitter:";
+    assert_eq!(waits(&format!("{retry} false")).await, [SECOND; 50]);
+    let drawn = waits(&format!("{retry} true")).await;
+    assert_eq!(drawn.len(), 50);
+    assert!(drawn.iter().all(|wait| *wait <= SECOND));
+    // Fifty draws that are all on one side of the middle are no draws.
+    assert!(drawn.iter().any(|wait| *wait < SECOND / 2));
+    assert!(drawn.iter().any(|wait| *wait > SECOND / 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn budget_ratio_is_the_share_of_calls_that_are_repeated() {
+    let quick = "initial_interval: 1ms, max_retries: 1, budget_min_per_second: 0";
+    for (ratio, retries) in [("0", 0), ("0.2", 20), ("0.5", 50), ("1", 100)] {
+        let stage = failing(&format!("{quick}, budget_ratio: {ratio}")).await;
+        assert_eq!(stage.asked(100).await, 100 + retries, "{ratio}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn budget_min_per_second_is_what_is_always_allowed() {
+    let quick = "initial_interval: 1ms, max_retries: 1, budget_ratio: 0";
+    for a_second in [0, 1, 3] {
+        let stage = failing(&format!("{quick}, budget_min_per_second: {a_second}")).await;
+        // It is an allowance for ten seconds, and then for the next ten.
+        for _ in 0..3 {
+            assert_eq!(stage.asked(100).await, 100 + 10 * a_second);
+            tokio::time::advance(11 * SECOND).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idempotent_is_what_may_be_repeated_whatever_its_method() {
+    let stage = failing("idempotent: [/check, /read/*]").await;
+    for (path, attempts) in [
+        ("/check", 4),
+        ("/read/", 4),
+        ("/read/a/b?c", 4),
+        ("/check/more", 1),
+        ("/write", 1),
+    ] {
+        stage.send("p", post(path, "body")).await.unwrap();
+        let seen = stage.seen();
+        assert_eq!(seen.len(), attempts, "{path}");
+        assert!(seen.iter().all(|seen| seen.request.body() == "body"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_replay_bytes_is_the_longest_body_that_is_sent_again() {
+    for (limit, longest) in [("0", 0), ("1000", 1000), ("2KiB", 2048)] {
+        let stage = failing(&format!("max_replay_bytes: {limit}")).await;
+        for (length, attempts) in [(longest, 4), (longest + 1, 1)] {
+            let body = Body::from(vec![b'x'; length]);
+            stage
+                .send("p", Request::put("/").body(body).unwrap())
+                .await
+                .unwrap();
+            let seen = stage.seen();
+            assert_eq!(seen.len(), attempts, "{limit}: {length}");
+            assert!(seen.iter().all(|seen| seen.request.body().len() == length));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempt_timeout_gives_an_attempt_up_for_the_next() {
+    let retry = "random_jitter: false, max_retries: 1, attempt_timeout:";
+    for (timeout, wait) in [("2s", 2100), ("5s", 5100)] {
+        let stage = failing(&format!("{retry} {timeout}")).await;
+        stage.next([Never, Status(200)]);
+        assert_eq!(stage.call().await.unwrap(), 200);
+        assert_eq!(stage.gaps(), millis([wait]));
+        stage.answers(Never);
+        assert_eq!(stage.refusal().await, Some(Reason::AttemptTimeout));
+    }
+    let stage = Stage::of(&format!("retry: {{ {retry} off }}")).await;
+    stage.next([Never, Status(200)]);
+    let begun = Instant::now();
+    assert_eq!(stage.refusal().await, Some(Reason::DeadlineExceeded));
+    assert_eq!((begun.elapsed(), stage.seen().len()), (30 * SECOND, 1));
+}
