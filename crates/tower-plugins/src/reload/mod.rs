@@ -23,6 +23,9 @@ use crate::node::{Node, Services};
 /// Reloads that may wait their turn.
 const QUEUE: usize = 16;
 
+/// Counts configs that were refused, by why.
+const REJECTED: &str = "plugin_reloads_rejected_total";
+
 /// The handle to the one task that changes the graph. Dropping it ends the task.
 #[derive(Debug)]
 pub(crate) struct Reloader {
@@ -182,7 +185,12 @@ impl Task {
     }
 
     fn rejected(&self, error: Arc<Error>) {
-        tracing::warn!(error = %report::with_causes(&error), "reload rejected; the running config stays");
+        metrics::counter!(REJECTED, "reason" => report::why_rejected(&error)).increment(1);
+        tracing::warn!(
+            error = %report::with_causes(&error),
+            plugins = self.config.plugins.len(),
+            "reload rejected; the running config stays",
+        );
         self.status.send_modify(|status| status.rejected(error));
     }
 

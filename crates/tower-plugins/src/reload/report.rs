@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::config::{ConfigError, Problem, ProblemKind};
 use crate::error::Error;
 use crate::graph::{Generation, Plan, Retired};
 
@@ -150,6 +151,25 @@ pub(super) fn with_causes(error: &Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Why a config was refused: `parse`, `config`, or `build` if a plugin could not be made of it.
+pub(super) fn why_rejected(error: &Error) -> &'static str {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(config) = cause.downcast_ref::<ConfigError>() {
+            let parses = |problem: &Problem| {
+                !matches!(problem.kind, ProblemKind::Syntax | ProblemKind::Unreadable)
+            };
+            return if config.problems().iter().all(parses) {
+                "config"
+            } else {
+                "parse"
+            };
+        }
+        source = cause.source();
+    }
+    "build"
 }
 
 /// Whether `cause` stands in the chain for gRPC clients only, and says what its neighbours say.

@@ -69,3 +69,10 @@ impl Held {
         assert!(bytes < percent, "{bytes} % more bytes live");
     }
 }
+
+/// What `work` gives, and the bytes that were allocated meanwhile, whether freed since or not.
+pub(crate) fn allocated<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = ALLOCATOR.stats().bytes_allocated;
+    let done = work();
+    (done, ALLOCATOR.stats().bytes_allocated - before)
+}

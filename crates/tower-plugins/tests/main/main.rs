@@ -12,6 +12,7 @@ mod call;
 mod config;
 mod effect;
 mod embed;
+mod faults;
 mod panic;
 mod plan;
 mod reload;

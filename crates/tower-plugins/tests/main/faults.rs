@@ -1,0 +1,4 @@
+//! Faults and bad input, by the rows of the table in `docs/reliability.md`.
+
+mod input;
+mod watched;
