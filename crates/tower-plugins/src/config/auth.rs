@@ -61,7 +61,10 @@ pub(super) fn read(mut table: Table<'_>, tls: &TlsSpec) -> Auth {
         credentials: CredentialsSpec::None,
         tls: None,
     };
-    table.require("method");
+    // What `type` is here is said of it.
+    if !table.has("type") {
+        table.require("method");
+    }
     let Some((method, mine)) = table.word("method", &METHODS) else {
         // Which keys belong is not known, so none of the known ones is wrong.
         for key in AUTH.names() {
@@ -71,9 +74,9 @@ pub(super) fn read(mut table: Table<'_>, tls: &TlsSpec) -> Auth {
         return auth;
     };
     let why = match mine {
-        [] => "does not go with this method, which takes no other key".to_owned(),
+        [] => "does not go with this method, which takes no other key: remove it".to_owned(),
         mine => format!(
-            "does not go with this method, which takes {}",
+            "does not go with this method, which takes {}: remove it",
             mine.join(", ")
         ),
     };

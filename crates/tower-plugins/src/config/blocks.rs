@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use super::error::ProblemKind;
 use super::fault::Fault;
 use super::limits::{Concurrency, RateLimit};
 use super::table::{Table, Written};
 use super::tls;
+use super::tree::Value;
 use super::units::write_duration;
 use super::{
     BalanceStrategy, BreakerSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, RetrySpec,
@@ -375,6 +377,14 @@ impl Overlay for TlsSpec {
 impl Overlay for BalanceStrategy {
     fn read(&self, table: &mut Table<'_>) -> Self {
         table.require("strategy");
+        if let Some(Value::Text(word)) = table.get("strategy").map(|node| &node.value)
+            && ["least-latency", "least-connections"].contains(&&**word)
+        {
+            table.pass(&["strategy"]);
+            let message = "is `peak-ewma` here, which weighs latency and calls under way";
+            table.problem("strategy", Fault::new(ProblemKind::Unavailable, message));
+            return *self;
+        }
         table.word("strategy", &STRATEGIES).unwrap_or(*self)
     }
 }

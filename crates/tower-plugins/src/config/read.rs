@@ -9,7 +9,7 @@ use super::blocks::{AT_ROOT, Blocks, IN_PLUGIN};
 use super::error::ProblemKind;
 use super::fault::Fault;
 use super::given::Given;
-use super::keys::{ENDPOINT, MANIFEST, PLUGIN, ROOT};
+use super::keys::{ALLOWLIST, ENDPOINT, MANIFEST, PLUGIN, ROOT};
 use super::report::Report;
 use super::table::{Table, join};
 use super::tree::{Span, Value};
@@ -23,13 +23,10 @@ use super::{
 pub(super) fn plugins<'t>(report: &'t Report<'t>) -> BTreeMap<PluginName, PluginSpec> {
     let tables = report.docs().filter_map(|(doc, root)| {
         let table = report.table(doc, &ROOT, String::new(), root.at, root)?;
-        if is_manifest(&table) {
-            report.add(
-                doc,
-                root.at,
-                "",
-                Fault::new(ProblemKind::Unavailable, MANIFEST),
-            );
+        if let Some(what) = is_something_else(&table) {
+            let at = root.entries().and_then(|entries| Some(entries.first()?.at));
+            let at = at.unwrap_or(root.at);
+            report.add(doc, at, "", Fault::new(ProblemKind::Unavailable, what));
             return None;
         }
         Some(table)
@@ -85,9 +82,14 @@ pub(super) fn plugins<'t>(report: &'t Report<'t>) -> BTreeMap<PluginName, Plugin
     plugins
 }
 
-/// Whether a root is that of a single plugin.
-fn is_manifest(root: &Table<'_>) -> bool {
-    !root.has("plugins") && root.has("name") && (root.has("transport") || root.has("endpoint"))
+/// What is said of a root that is another sort of file.
+fn is_something_else(root: &Table<'_>) -> Option<&'static str> {
+    let has = |keys: &[&str]| keys.iter().any(|key| root.has(key));
+    if !root.has("plugins") {
+        let of_plugin = root.has("name") && has(&["transport", "endpoint"]);
+        return of_plugin.then_some(MANIFEST);
+    }
+    has(&["default_policy", "hash_algorithm", "global_constraints"]).then_some(ALLOWLIST)
 }
 
 /// What two files of a config say must not depend on their order: only `plugins` is in several.
@@ -253,7 +255,11 @@ fn refuse_inert(
     let breaker = policy.breaker.as_ref();
     if breaker.is_some_and(|breaker| breaker.failure_rate.is_none()) {
         for key in ["window", "min_request_threshold"] {
-            refuse("circuit_breaker", key, "does nothing without failure_rate");
+            refuse(
+                "circuit_breaker",
+                key,
+                "does nothing without failure_rate: set that, or remove this",
+            );
         }
     }
     if transport == Some(Transport::InProcess) {
@@ -367,10 +373,13 @@ const LATER: [&str; 6] = [
 ];
 
 fn read_transport(table: &mut Table<'_>) -> Option<Transport> {
-    if table.has("transport") && table.has("type") {
-        table.conflict("type", "is another word for transport: remove one of them");
+    let (has_transport, has_type) = (table.has("transport"), table.has("type"));
+    if has_transport && has_type {
+        let message =
+            "named a factory in go-plugins, and is another word for `transport` here: remove it";
+        table.conflict("type", message);
     }
-    let key = if table.has("type") {
+    let key = if has_type && !has_transport {
         "type"
     } else {
         "transport"
@@ -400,7 +409,9 @@ fn read_transport(table: &mut Table<'_>) -> Option<Transport> {
 fn read_endpoints(table: &mut Table<'_>, transport: Option<Transport>) -> Vec<EndpointSpec> {
     let (has_one, has_many) = (table.has("endpoint"), table.has("endpoints"));
     match (has_one, has_many) {
-        (false, false) => table.problem("endpoint", Fault::new(ProblemKind::Missing, "is missing")),
+        // What `path` is here is said of it.
+        (false, false) if table.has("path") => {}
+        (false, false) => table.require("endpoint"),
         (true, true) => table.conflict("endpoints", "is there beside endpoint: keep one of them"),
         _ => {}
     }

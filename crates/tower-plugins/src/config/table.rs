@@ -213,12 +213,42 @@ impl<'t> Table<'t> {
             .table(self.doc, block, path, entry.at, &entry.node)
     }
 
+    /// Whether this is what go-plugins writes for a block that nobody set: zeros, a duration among
+    /// them.
+    fn is_unset(&self) -> bool {
+        let is_zero = |entry: &Entry<'_>| match &entry.node.value {
+            Value::Integer(whole) => *whole == 0,
+            Value::Float(number) => *number == 0.0,
+            Value::Bool(bool) => !bool,
+            Value::Text(text) => text.is_empty(),
+            _ => false,
+        };
+        let is_duration = |entry: &Entry<'_>| {
+            let kind = self.block.key(&entry.key).map(|key| key.kind);
+            let of_time = matches!(
+                kind,
+                Some(Kind::Duration | Kind::Timeout | Kind::TimeoutOrOff)
+            );
+            of_time && matches!(entry.node.value, Value::Integer(_))
+        };
+        self.entries.iter().all(is_zero) && self.entries.iter().any(is_duration)
+    }
+
     /// The block `key`, which may be the word `off` or `default` as well.
     pub(super) fn block(&mut self, key: &'static str) -> Option<Written<'t>> {
         self.ask(key);
         let text = match &self.entry(key)?.node.value {
             Value::Text(_) => self.read(key, |given, _| Ok(given.text()?.to_owned()))?,
-            _ => return self.table(key).map(Written::Table),
+            _ => {
+                let table = self.table(key)?;
+                if table.is_unset() {
+                    let message = "says nothing but zeros, as go-plugins writes a block that was not \
+                                   set: remove the block";
+                    self.problem(key, Fault::of_secret(message));
+                    return None;
+                }
+                return Some(Written::Table(table));
+            }
         };
         match &*text {
             "off" => Some(Written::Off),
@@ -299,9 +329,14 @@ impl<'t> Table<'t> {
     /// A duration, which may be zero only where the key's kind says so.
     pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {
         self.read(key, |given, kind| {
+            let zero = || Fault::of_secret("must be longer than zero: write one such as \"30s\"");
+            let is_timeout = matches!(kind, Kind::Timeout);
+            if is_timeout && given.whole() == Some(0) {
+                return Err(zero());
+            }
             let duration = duration(given)?;
-            if duration.is_zero() && matches!(kind, Kind::Timeout) {
-                return Err(Fault::of_secret("must be longer than zero"));
+            if is_timeout && duration.is_zero() {
+                return Err(zero());
             }
             Ok(duration)
         })

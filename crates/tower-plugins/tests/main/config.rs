@@ -4,6 +4,7 @@ mod files;
 mod included;
 mod keys;
 mod refused;
+mod seed;
 mod text;
 mod upstream;
 

@@ -39,7 +39,12 @@ fn syntax(text: &str, error: &serde_json::Error) -> Syntax {
             return twice;
         }
     }
-    Syntax::new(message, place(text, error.line(), error.column()))
+    let at = place(text, error.line(), error.column());
+    let rest = at.bytes().and_then(|bytes| text.get(bytes.start..));
+    if rest.is_some_and(|rest| rest.starts_with(['/', '#'])) {
+        return Syntax::new("it has no comments, remove them", at);
+    }
+    Syntax::new(message, at)
 }
 
 /// `column` counts bytes, and is of the last byte that was read.

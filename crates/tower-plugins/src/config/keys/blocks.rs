@@ -158,7 +158,7 @@ pub(in super::super) static RETRY: Block = Block {
             "the time one attempt may take until the head of its response; at most `connection.request_timeout`",
         ),
     ],
-    gone: gone::RETRY,
+    gone: &[],
 };
 
 pub(in super::super) static CIRCUIT_BREAKER: Block = Block {
@@ -406,5 +406,5 @@ pub(in super::super) static TLS: Block = Block {
             "the oldest version of TLS that is spoken; earlier ones than 1.2 are broken",
         ),
     ],
-    gone: gone::TLS,
+    gone: &[],
 };

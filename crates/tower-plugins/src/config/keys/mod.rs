@@ -9,7 +9,7 @@ mod top;
 pub(super) use blocks::{
     AUTH, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, LOAD_BALANCING, RATE_LIMIT, RETRY, TLS,
 };
-pub(super) use gone::MANIFEST;
+pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use top::{ENDPOINT, PLUGIN, ROOT};
 
 /// A table of the config, and the keys that it may have.
