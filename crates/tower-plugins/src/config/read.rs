@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::given::Given;
 use super::keys::{ALLOWLIST, ENDPOINT, MANIFEST, PLUGIN, ROOT};
 use super::report::Report;
-use super::table::{Table, join};
+use super::table::{Table, is_unset, join};
 use super::tree::{Span, Value};
 use super::units::write_duration;
 use super::{
@@ -245,8 +245,11 @@ fn refuse_inert(
 ) {
     let refuse = |block: &str, key: &str, why: &str| {
         let written = table.get(block).and_then(|block| block.entries());
-        let entry = written.and_then(|entries| entries.iter().find(|entry| entry.key == key));
-        if let Some(entry) = entry {
+        let Some(entries) = written.filter(|entries| !is_unset(table.block_of(block), entries))
+        else {
+            return;
+        };
+        if let Some(entry) = entries.iter().find(|entry| entry.key == key) {
             let path = join(&table.path_of(block), key);
             let fault = Fault::new(ProblemKind::Ineffective, why);
             table.report().add(table.doc(), entry.at, path, fault);

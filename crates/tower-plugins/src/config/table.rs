@@ -100,6 +100,14 @@ impl<'t> Table<'t> {
         self.entry(key).is_some()
     }
 
+    /// The block that `key` takes; this one, if it takes none.
+    pub(super) fn block_of(&self, key: &str) -> &'static Block {
+        match self.block.key(key).map(|key| key.kind) {
+            Some(Kind::Block(block)) => block,
+            _ => self.block,
+        }
+    }
+
     /// Where `key` is written; where the table is, if it is not.
     pub(super) fn place_of(&self, key: &str) -> Span {
         self.entry(key).map_or(self.at, |entry| entry.at)
@@ -213,27 +221,6 @@ impl<'t> Table<'t> {
             .table(self.doc, block, path, entry.at, &entry.node)
     }
 
-    /// Whether this is what go-plugins writes for a block that nobody set: zeros, a duration among
-    /// them.
-    fn is_unset(&self) -> bool {
-        let is_zero = |entry: &Entry<'_>| match &entry.node.value {
-            Value::Integer(whole) => *whole == 0,
-            Value::Float(number) => *number == 0.0,
-            Value::Bool(bool) => !bool,
-            Value::Text(text) => text.is_empty(),
-            _ => false,
-        };
-        let is_duration = |entry: &Entry<'_>| {
-            let kind = self.block.key(&entry.key).map(|key| key.kind);
-            let of_time = matches!(
-                kind,
-                Some(Kind::Duration | Kind::Timeout | Kind::TimeoutOrOff)
-            );
-            of_time && matches!(entry.node.value, Value::Integer(_))
-        };
-        self.entries.iter().all(is_zero) && self.entries.iter().any(is_duration)
-    }
-
     /// The block `key`, which may be the word `off` or `default` as well.
     pub(super) fn block(&mut self, key: &'static str) -> Option<Written<'t>> {
         self.ask(key);
@@ -241,7 +228,7 @@ impl<'t> Table<'t> {
             Value::Text(_) => self.read(key, |given, _| Ok(given.text()?.to_owned()))?,
             _ => {
                 let table = self.table(key)?;
-                if table.is_unset() {
+                if is_unset(table.block, table.entries) {
                     let message = "says nothing but zeros, as go-plugins writes a block that was not \
                                    set: remove the block";
                     self.problem(key, Fault::of_secret(message));
@@ -483,6 +470,29 @@ impl<'t> Table<'t> {
             }
         }
     }
+}
+
+/// Whether `entries` are what go-plugins writes for a block that nobody set: zeros, and one among them
+/// that is not allowed.
+pub(super) fn is_unset(block: &Block, entries: &[Entry<'_>]) -> bool {
+    let is_zero = |entry: &Entry<'_>| match &entry.node.value {
+        Value::Integer(whole) => *whole == 0,
+        Value::Float(number) => *number == 0.0,
+        Value::Bool(bool) => !bool,
+        Value::Text(text) => text.is_empty(),
+        _ => false,
+    };
+    let is_wrong = |entry: &Entry<'_>| {
+        let kind = block.key(&entry.key).map(|key| key.kind);
+        let takes_no_zero = match kind {
+            Some(Kind::Duration | Kind::Timeout | Kind::TimeoutOrOff) => true,
+            Some(Kind::Integer(least, _)) => least > 0,
+            Some(Kind::Number(least, _)) => least > 0.0,
+            _ => false,
+        };
+        takes_no_zero && matches!(entry.node.value, Value::Integer(_))
+    };
+    entries.len() > 2 && entries.iter().all(is_zero) && entries.iter().any(is_wrong)
 }
 
 fn unknown_key(block: &'static Block, key: &str) -> Fault {

@@ -260,7 +260,7 @@ fn an_unknown_key_is_refused_with_its_path_and_the_nearest_known_one() {
             "auth.x",
             "known here: method",
         ),
-        ("labels: {}", "labels", "known here: name"),
+        ("labels: {}", "labels", "is not read"),
         ("'a.b': 1", "[\"a.b\"]", "unknown key"),
     ] {
         let error = plugin(extra).unwrap_err();

@@ -159,7 +159,7 @@ async fn each_is_seen(dir: &Path, save: impl Fn(&Path, usize, &str)) {
 async fn fault_04_each_way_to_replace_the_file_is_seen_a_hundred_times_of_a_hundred() {
     let renamed = tempfile::tempdir().unwrap();
     each_is_seen(renamed.path(), |dir, _, text| {
-        replace(&dir.join("plugins.yaml"), text)
+        replace(&dir.join("plugins.yaml"), text);
     })
     .await;
 
