@@ -1,6 +1,6 @@
 //! Plugins as tower services: read from a config, and replaced as one graph when it changes.
 //!
-//! A plugin is something that answers HTTP requests: a service on a TCP port or behind a Unix socket, or
+//! A plugin is something that answers HTTP requests: a service on a TCP port, with TLS or without, or behind a Unix socket, or
 //! a tower service of this program. [`Plugins`] is the running set of them, and [`Plugin`] the handle to one:
 //! a [`Service`](tower_service::Service) that is cheap to clone, always ready, and good for every later
 //! config.
@@ -13,7 +13,7 @@
 //!                                                                                      │ each attempt picks anew
 //!                                         ┌────────────────────────────────────────────┘
 //!                                         ▼
-//!                     breaker ▸ load ▸ credentials ▸ transport ─► http/1.1 · http/2 · unix · in-process
+//!                     breaker ▸ load ▸ credentials ▸ transport ─► http/1.1 · http/2 · tls · unix · in-process
 //! ```
 //!
 //! A call ends when its response's body ends: until then it keeps what it found, and a drain waits for it.
@@ -111,6 +111,7 @@
 //! | feature | default | |
 //! | --- | --- | --- |
 //! | `http` | yes | HTTP/1.1 and HTTP/2 over TCP and Unix sockets; without it there are in-process services only |
+//! | `tls` | yes | HTTP over TLS, by rustls with aws-lc-rs; brings `http` |
 //! | `watch` | yes | watches the config file and reloads it in place |
 //! | `grpc` | | a `tonic::Status` stands in the source chain of each [`Error`], so that generated clients see the right code |
 //!

@@ -1,4 +1,4 @@
-//! How an endpoint is reached: HTTP over TCP and Unix sockets, and services of this program.
+//! How an endpoint is reached: HTTP over TCP, TLS and Unix sockets, and services of this program.
 //!
 //! A transport is a [`tower_service::Service`] of requests for a shared reference: it is never
 //! cloned for a call, is always ready, and boxes one future per call.
