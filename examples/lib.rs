@@ -20,6 +20,7 @@ pages! {
     layers: "../docs/layers.md"
     observability: "../docs/observability.md"
     porting: "../docs/porting.md"
+    reliability: "../docs/reliability.md"
     reload: "../docs/reload.md"
     transports: "../docs/transports.md"
 }

@@ -136,10 +136,6 @@ fn the_samples_of_the_docs_are_accepted() {
     ] {
         for sample in docs.split(fence).skip(1) {
             let sample = sample.split("```").next().unwrap();
-            // Files that are included have a test of their own.
-            if sample.starts_with("include:") {
-                continue;
-            }
             configs.push(Config::parse(sample, format).unwrap_or_else(|e| panic!("{e}\n{sample}")));
         }
     }
