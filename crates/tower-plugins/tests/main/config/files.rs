@@ -1,7 +1,10 @@
 use std::fs;
 use std::time::Duration;
 
-use tower_plugins::config::{Address, BalanceStrategy, Config, CredentialsSpec, Format, Protocol};
+use figment::Figment;
+use tower_plugins::config::{
+    Address, BalanceStrategy, Config, CredentialsSpec, Format, Protocol, Source,
+};
 
 use super::yaml;
 
@@ -143,4 +146,142 @@ fn the_samples_of_the_docs_are_accepted() {
     // The first sample is given in each of the formats.
     let first = &configs[0];
     assert!(configs.iter().filter(|config| *config == first).count() >= 3);
+}
+
+#[test]
+fn in_a_file_of_a_thousand_plugins_each_error_is_at_its_line() {
+    let mut yaml = "plugins:\n".to_owned();
+    let mut toml = String::new();
+    let mut json = "{ \"plugins\": [\n".to_owned();
+    for i in 0..1000 {
+        let timeout = if i % 250 == 249 { "tiemout" } else { "timeout" };
+        yaml += &format!(
+            "  - name: p{i}\n    transport: http\n    endpoint: 'http://h:{port}'\n    connection: {{ request_{timeout}: 2s }}\n",
+            port = i + 1
+        );
+        toml += &format!(
+            "[[plugins]]\nname = 'p{i}'\ntransport = 'http'\nendpoint = 'http://h:{port}'\nconnection = {{ request_{timeout} = '2s' }}\n",
+            port = i + 1
+        );
+        let comma = if i == 999 { "" } else { "," };
+        json += &format!(
+            "{{ \"name\": \"p{i}\", \"transport\": \"http\", \"endpoint\": \"http://h:{port}\",\n\"connection\": {{ \"request_{timeout}\": \"2s\" }} }}{comma}\n",
+            port = i + 1
+        );
+    }
+    json += "] }";
+    // Which line of each plugin's, how many each has, and how many come before.
+    for (text, format, (line, lines, before)) in [
+        (yaml, Format::Yaml, (4, 4, 1)),
+        (toml, Format::Toml, (5, 5, 0)),
+        (json, Format::Json, (2, 2, 1)),
+    ] {
+        let error = Config::parse(&text, format).unwrap_err();
+        let found: Vec<_> = error.problems().iter().map(|p| p.line.unwrap()).collect();
+        let wanted: Vec<_> = [249, 499, 749, 999]
+            .map(|i| before + i * lines + line)
+            .into();
+        assert_eq!(found, wanted, "{format}");
+        for problem in error.problems() {
+            let at = text.lines().nth(problem.line.unwrap() - 1).unwrap();
+            let column = problem.column.unwrap() - 1;
+            assert!(
+                at[column..]
+                    .trim_start_matches('"')
+                    .starts_with("request_tiemout"),
+                "{at}"
+            );
+        }
+    }
+}
+
+/// What YAML makes of plain scalars, by the schema of its own specification; another reader agrees.
+#[test]
+fn yaml_is_read_by_its_core_schema() {
+    let read = |text: &str| -> serde_json::Value {
+        let source = Source::text(&format!("v: {text}"), Format::Yaml).unwrap();
+        let mut root: serde_json::Value = Figment::from(source).extract().unwrap();
+        root["v"].take()
+    };
+    let other = |text: &str| -> serde_json::Value {
+        serde_saphyr::from_str_with_options(
+            text,
+            serde_saphyr::options! {
+                strict_booleans: true,
+                leading_zero_numbers_as_strings: true,
+                underscored_numbers_as_strings: true,
+            },
+        )
+        .unwrap()
+    };
+    for text in [
+        "true",
+        "false",
+        "yes",
+        "no",
+        "on",
+        "off",
+        "y",
+        "n",
+        "null",
+        "~",
+        "''",
+        "'null'",
+        "\"true\"",
+        "0",
+        "-0",
+        "1",
+        "-1",
+        "+1",
+        "007",
+        "0777",
+        "1_000",
+        "0x1f",
+        "0o17",
+        "1.5",
+        "1.",
+        ".5",
+        "-.5",
+        "1e3",
+        "1.5E-3",
+        "1e",
+        "e1",
+        "1.2.3",
+        "127.0.0.1",
+        "12:30:45",
+        "2026-11-24",
+        "1h30m",
+        "- a",
+        "a: b",
+        "[1, 2]",
+        "{a: 1}",
+        "!!str 5",
+        "!!float 3",
+        "! 5",
+        "'5'",
+        "--1",
+        "1 2",
+        ".",
+        "9223372036854775807",
+        "a # b",
+        "a#b",
+        "'it''s'",
+        "\"tab\\t\"",
+        "|\n  two\n  lines\n",
+        ">-\n  fol\n  ded\n",
+    ] {
+        let (ours, theirs) = match text {
+            "- a" | "a: b" => (read(&format!("\n  {text}")), other(text)),
+            _ => (read(text), other(text)),
+        };
+        assert_eq!(ours, theirs, "{text}");
+    }
+    for text in [".nan", ".inf", "-.inf"] {
+        let source = Source::text(&format!("v: {text}"), Format::Yaml).unwrap();
+        let value = Figment::from(source).find_value("v").unwrap();
+        assert!(
+            !value.to_num().unwrap().to_f64().unwrap().is_finite(),
+            "{text}"
+        );
+    }
 }

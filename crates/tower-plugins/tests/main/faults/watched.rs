@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tempfile::TempDir;
-use tower_plugins::Plugins;
+use tower_plugins::config::FileContents;
 use tower_plugins::reload::{ReloadStatus, Timing, Watch};
+use tower_plugins::{Plugin, Plugins};
 
 use crate::support::{Shelf, causes, get, text, within};
 use crate::transport::tls::server::{Ca, Setup};
@@ -56,6 +57,18 @@ impl Watched {
         assert_eq!(answer.unwrap(), "hello");
         causes(&*status.last_error.unwrap())
     }
+}
+
+/// Puts a file that only its owner may read in the place of `path`.
+fn replace_private(path: &Path, bytes: &[u8]) {
+    let beside = path.with_extension("new");
+    fs::write(&beside, bytes).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    fs::rename(beside, path).unwrap();
 }
 
 fn replace(path: &Path, text: &str) {
@@ -222,16 +235,8 @@ async fn fault_13_a_rotation_that_fails_keeps_the_certificate_and_says_so() {
     setup.clients = Some(&ca);
     let server = setup.start().await;
     let dir = tempfile::tempdir().unwrap();
-    let put = |name: &str, contents: &tower_plugins::config::FileContents| {
-        let path = dir.path().join(name);
-        let beside = dir.path().join(format!("{name}.new"));
-        fs::write(&beside, contents.expose()).unwrap();
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).unwrap();
-        }
-        fs::rename(beside, path).unwrap();
+    let put = |name: &str, contents: &FileContents| {
+        replace_private(&dir.path().join(name), contents.expose());
     };
     let first = ca.certify(&["first"]);
     put("ca.pem", &ca.file());
@@ -245,12 +250,7 @@ async fn fault_13_a_rotation_that_fails_keeps_the_certificate_and_says_so() {
     let plugins = within(Plugins::builder().watch(dir.path().join("plugins.yaml")))
         .await
         .unwrap();
-    let seen = async || {
-        let response = crate::support::call(&plugins.plugin("p"), get("/"))
-            .await
-            .unwrap();
-        response.headers()["x-client"].to_str().unwrap().to_owned()
-    };
+    let seen = async || client_of(&plugins.plugin("p")).await;
     assert_eq!(seen().await, first.fingerprint());
 
     // Only half of it comes: it does not belong to the key.
@@ -281,16 +281,7 @@ async fn fault_13_a_rotation_that_fails_keeps_the_certificate_and_says_so() {
 async fn a_secret_that_is_rotated_is_a_reload_like_any_other() {
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
-    let write = |text: &str| {
-        let beside = dir.path().join("token.new");
-        fs::write(&beside, text).unwrap();
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).unwrap();
-        }
-        fs::rename(beside, &token).unwrap();
-    };
+    let write = |text: &str| replace_private(&token, text.as_bytes());
     write("token-0");
     let text = "plugins: { one: { transport: in-process, endpoint: echo, auth: { method: bearer, token: 'file:token' } } }";
     fs::write(dir.path().join("plugins.yaml"), text).unwrap();
@@ -336,7 +327,73 @@ async fn a_secret_that_is_rotated_is_a_reload_like_any_other() {
     assert!(calls.load(Ordering::Relaxed) > 0);
 }
 
-async fn text_of(plugin: &tower_plugins::Plugin) -> String {
+/// Both files of a certificate are rotated ten times under load, one after the other: a moment between
+/// them, in which they do not fit, is refused, and no call fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_that_are_rotated_by_their_files_fail_no_call() {
+    let ca = Ca::new();
+    let shows = ca.certify(&["localhost"]);
+    let mut setup = Setup::new(&shows);
+    setup.clients = Some(&ca);
+    let server = setup.start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, contents: &FileContents| {
+        replace_private(&dir.path().join(name), contents.expose());
+    };
+    let rotate = |name: &str| {
+        let next = ca.certify(&[name]);
+        put("me.pem", &next.identity().cert);
+        put("me.key", &next.identity().key);
+        next.fingerprint()
+    };
+    put("ca.pem", &ca.file());
+    rotate("me");
+    let text = format!(
+        "{{ default_tls: {{ ca_file: ca.pem, cert_file: me.pem, key_file: me.key }}, plugins: {{ p: {{ transport: https, endpoint: 'https://localhost:{}', retry: off }} }} }}",
+        server.port
+    );
+    fs::write(dir.path().join("plugins.yaml"), text).unwrap();
+    let plugins = within(Plugins::builder().watch(dir.path().join("plugins.yaml")))
+        .await
+        .unwrap();
+    let over = Arc::<AtomicBool>::default();
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (plugin, over) = (plugins.plugin("p"), Arc::clone(&over));
+            tokio::spawn(async move {
+                let mut calls = 0;
+                while !over.load(Ordering::Relaxed) {
+                    client_of(&plugin).await;
+                    calls += 1;
+                }
+                calls
+            })
+        })
+        .collect();
+    for _ in 0..10 {
+        let before = plugins.status().generation.get();
+        let wanted = rotate("me");
+        let mut status = plugins.subscribe();
+        let taken =
+            |status: &ReloadStatus| status.generation.get() > before && status.last_error.is_none();
+        within(status.wait_for(taken)).await.unwrap();
+        assert_eq!(client_of(&plugins.plugin("p")).await, wanted);
+    }
+    over.store(true, Ordering::Relaxed);
+    for caller in callers {
+        assert!(within(caller).await.unwrap() > 0);
+    }
+}
+
+/// Whom the server says it talks to.
+async fn client_of(plugin: &Plugin) -> String {
+    let response = crate::support::call(plugin, get("/")).await.unwrap();
+    let client = response.headers()["x-client"].to_str().unwrap().to_owned();
+    crate::support::read(response).await;
+    client
+}
+
+async fn text_of(plugin: &Plugin) -> String {
     text(plugin, get("/")).await.unwrap()
 }
 
