@@ -4,9 +4,10 @@ use http::header::{self, HeaderName, HeaderValue};
 
 use super::fault::Fault;
 use super::keys::AUTH;
-use super::table::{Table, read_secret};
+use super::table::Table;
 use super::tls;
 use super::tree::Value;
+use super::values::read_secret;
 use super::{CredentialsSpec, Secret, TlsSpec};
 
 /// The largest value of a header: what most servers take as the size of a whole head.

@@ -1,12 +1,85 @@
-//! A config made in code.
+//! Where a config comes from: files, text, layers, or code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
 
 use super::fault::Fault;
 use super::{
-    Address, Config, ConfigError, ConnectionSpec, EndpointSpec, PluginName, PluginSpec, Policy,
-    TlsSpec, Upstream,
+    Address, Config, ConfigError, ConnectionSpec, EndpointSpec, Format, Loader, PluginName,
+    PluginSpec, Policy, TlsSpec, Upstream,
 };
+
+impl Config {
+    /// The config in the file at `path`: JSON, YAML or TOML, by its extension. It may include more
+    /// files and name variables of the environment; see `docs/config.md`.
+    ///
+    /// This blocks while it reads the files. Warnings are logged; [`Loader`] gives them.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read, is not what its format allows, or is empty. Every key that is
+    /// unknown, missing, of the wrong type or out of its range, and every two values that contradict
+    /// each other, all at once.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let loaded = Loader::file(path.as_ref()).load();
+        loaded.log_warnings();
+        loaded.config
+    }
+
+    /// The config that `text` says, with the variables of the process's environment.
+    ///
+    /// ```
+    /// use tower_plugins::config::{Config, Format};
+    ///
+    /// let config = Config::parse(
+    ///     "
+    ///     plugins:
+    ///       auth:
+    ///         transport: http
+    ///         endpoint: http://127.0.0.1:8080
+    ///         connection: { request_timeout: 2s }
+    ///     ",
+    ///     Format::Yaml,
+    /// )?;
+    /// assert_eq!(config.plugins["auth"].policy.deadline.unwrap().as_secs(), 2);
+    /// # Ok::<(), tower_plugins::config::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::from_file`].
+    pub fn parse(text: &str, format: Format) -> Result<Self, ConfigError> {
+        Loader::text(text, format).load().config
+    }
+
+    /// The config that the layers of `figment` say together: a program's own figment, or a table of
+    /// it. `${NAME}` in its values is a variable of the environment.
+    ///
+    /// ```
+    /// use figment::Figment;
+    /// use tower_plugins::config::{Config, Format, Source};
+    ///
+    /// let program = Source::text(
+    ///     "
+    ///     listen: 0.0.0.0:80
+    ///     calls:
+    ///       plugins: { auth: { transport: unix, endpoint: /run/auth.sock } }
+    ///     ",
+    ///     Format::Yaml,
+    /// )?;
+    /// let config = Config::from_figment(&Figment::from(program).focus("calls"))?;
+    /// assert!(config.plugins.contains_key("auth"));
+    /// # Ok::<(), tower_plugins::config::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::from_file`]. A line is told where the file of a layer can be found and read again.
+    pub fn from_figment(figment: &Figment) -> Result<Self, ConfigError> {
+        Loader::figment(figment.clone()).load().config
+    }
+}
 
 impl Config {
     /// A config without a plugin.

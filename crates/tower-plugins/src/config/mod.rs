@@ -13,6 +13,7 @@ mod auth;
 mod blocks;
 mod construct;
 mod defaults;
+mod endpoints;
 mod env;
 mod error;
 mod expand;
@@ -33,6 +34,7 @@ mod report;
 #[cfg(feature = "schema")]
 mod schema;
 mod secret;
+mod sense;
 mod source;
 mod spec;
 mod table;
@@ -40,6 +42,7 @@ mod tls;
 mod tree;
 mod units;
 mod value;
+mod values;
 mod write;
 
 pub use env::Environment;

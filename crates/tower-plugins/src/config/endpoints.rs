@@ -1,0 +1,168 @@
+//! `transport`, and the endpoints that are reached by it.
+
+use super::address;
+use super::error::ProblemKind;
+use super::fault::Fault;
+use super::given::Given;
+use super::keys::ENDPOINT;
+use super::table::Table;
+use super::tree::Value;
+use super::{Address, EndpointSpec};
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Transport {
+    Http,
+    Https,
+    Unix,
+    InProcess,
+}
+
+const TRANSPORTS: [(&str, Transport); 4] = [
+    ("http", Transport::Http),
+    ("https", Transport::Https),
+    ("unix", Transport::Unix),
+    ("in-process", Transport::InProcess),
+];
+
+/// Transports that there are names for, and that this version does not have.
+const LATER: [&str; 6] = [
+    "grpc",
+    "grpc-tls",
+    "exec",
+    "subprocess",
+    "unix-json",
+    "exec-json",
+];
+
+pub(super) fn read_transport(table: &mut Table<'_>) -> Option<Transport> {
+    let (has_transport, has_type) = (table.has("transport"), table.has("type"));
+    if has_transport && has_type {
+        let message =
+            "named a factory in go-plugins, and is another word for `transport` here: remove it";
+        table.conflict("type", message);
+    }
+    let key = if has_type && !has_transport {
+        "type"
+    } else {
+        "transport"
+    };
+    table.pass(&["transport", "type"]);
+    table.require(key);
+    table.read(key, |given, _| {
+        let word = given.text()?;
+        let known = TRANSPORTS.iter().map(|(name, _)| *name);
+        if LATER.contains(&word) {
+            let all = known.collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "is not available in this version, which has {all}: remove the plugin until then"
+            );
+            return Err(Fault {
+                allowed: Some(all),
+                ..Fault::of_value(message).kind(ProblemKind::Unavailable)
+            });
+        }
+        let meaning = TRANSPORTS.iter().find(|(name, _)| *name == word);
+        meaning
+            .map(|(_, transport)| *transport)
+            .ok_or_else(|| Fault::unknown_word(word, known))
+    })
+}
+
+pub(super) fn read_endpoints(
+    table: &mut Table<'_>,
+    transport: Option<Transport>,
+) -> Vec<EndpointSpec> {
+    let (has_one, has_many) = (table.has("endpoint"), table.has("endpoints"));
+    match (has_one, has_many) {
+        // What `path` is here is said of it.
+        (false, false) if table.has("path") => {}
+        (false, false) => table.require("endpoint"),
+        (true, true) => table.conflict("endpoints", "is there beside endpoint: keep one of them"),
+        _ => {}
+    }
+    let path = table.path_of("endpoint");
+    let one = table.read("endpoint", |given, _| Ok(given.clone()));
+    let many = table.list("endpoints");
+    table.pass(&["endpoints"]);
+    if many.as_ref().is_some_and(Vec::is_empty) {
+        let fault = Fault::of_secret("is empty: a plugin needs at least one endpoint");
+        table.problem("endpoints", fault);
+    }
+    let one = one.map(|given| (path, given));
+    let many = many
+        .into_iter()
+        .flatten()
+        .map(|item| (item.path, item.given));
+    let mut endpoints: Vec<(String, EndpointSpec)> = Vec::new();
+    for (path, given) in one.into_iter().chain(many) {
+        let place = given.node.at;
+        let Some(address) = read_endpoint(table, &path, &given, transport) else {
+            continue;
+        };
+        let endpoint = EndpointSpec { address };
+        match endpoints.iter().find(|(_, other)| *other == endpoint) {
+            Some((first, _)) => {
+                let message = format!("is the same endpoint as {first}");
+                let fault = Fault::new(ProblemKind::Conflict, message);
+                table.report().add(table.doc(), place, path, fault);
+            }
+            None => endpoints.push((path, endpoint)),
+        }
+    }
+    endpoints
+        .into_iter()
+        .map(|(_, endpoint)| endpoint)
+        .collect()
+}
+
+/// An endpoint: its address as text, or a table of `url` and `path`.
+fn read_endpoint<'t>(
+    plugin: &Table<'t>,
+    path: &str,
+    given: &Given<'t>,
+    transport: Option<Transport>,
+) -> Option<Address> {
+    let parse = |given: &Given<'_>| {
+        let text = given.text()?;
+        match transport {
+            Some(Transport::Http) => address::parse_http(text).map(Some),
+            Some(Transport::Https) => address::parse_https(text).map(Some),
+            Some(Transport::Unix) => address::parse_unix(text).map(Some),
+            Some(Transport::InProcess) => address::parse_in_process(text).map(Some),
+            // What is wrong with the transport has been said.
+            None => Ok(None),
+        }
+    };
+    let (report, doc, at) = (plugin.report(), plugin.doc(), given.node.at);
+    if !matches!(given.node.value, Value::Table(_)) {
+        return parse(given)
+            .map_err(|fault| report.add_given(doc, at, path.to_owned(), fault, given))
+            .ok()?;
+    }
+    let mut table = report.table(doc, &ENDPOINT, path.to_owned(), at, given.node)?;
+    table.require("url");
+    let address = table.read("url", |given, _| parse(given)).flatten();
+    let prefix = table.read("path", |given, _| address::parse_prefix(given.text()?));
+    let address = match (address, prefix) {
+        (Some(mut address), Some(own)) => {
+            match &mut address {
+                Address::Http { prefix, .. }
+                | Address::Https { prefix, .. }
+                | Address::Unix { prefix, .. } => {
+                    if !prefix.is_empty() {
+                        table.conflict("path", "is there beside a path in url: keep one of them");
+                    }
+                    *prefix = own;
+                }
+                Address::InProcess { .. } => {
+                    let why = "does nothing for an in-process plugin";
+                    table.problem("path", Fault::new(ProblemKind::Ineffective, why));
+                }
+            }
+            Some(address)
+        }
+        (address, _) => address,
+    };
+    table.finish();
+    address
+}

@@ -1,0 +1,120 @@
+//! Values that are fine one by one and mean nothing together.
+
+use std::time::Duration;
+
+use super::endpoints::Transport;
+use super::error::ProblemKind;
+use super::fault::Fault;
+use super::table::{Table, is_unset, join};
+use super::units::write_duration;
+use super::{ConnectionSpec, Policy, Protocol};
+
+/// Refuses keys of the plugin `table` that would do nothing. One that is inherited may: it is not
+/// about this plugin.
+pub(super) fn refuse_inert(
+    table: &Table<'_>,
+    transport: Option<Transport>,
+    connection: &ConnectionSpec,
+    policy: &Policy,
+) {
+    let refuse = |block: &str, key: &str, why: &str| {
+        let written = table.get(block).and_then(|block| block.entries());
+        let Some(entries) = written.filter(|entries| !is_unset(table.block_of(block), entries))
+        else {
+            return;
+        };
+        if let Some(entry) = entries.iter().find(|entry| entry.key == key) {
+            let path = join(&table.path_of(block), key);
+            let fault = Fault::new(ProblemKind::Ineffective, why);
+            table.report().add(table.doc(), entry.at, path, fault);
+        }
+    };
+    let breaker = policy.breaker.as_ref();
+    if breaker.is_some_and(|breaker| breaker.failure_rate.is_none()) {
+        for key in ["window", "min_request_threshold"] {
+            refuse(
+                "circuit_breaker",
+                key,
+                "does nothing without failure_rate: set that, or remove this",
+            );
+        }
+    }
+    if transport == Some(Transport::InProcess) {
+        for key in ON_THE_WIRE {
+            refuse("connection", key, "does nothing for an in-process plugin");
+        }
+    } else {
+        if connection.protocol == Protocol::Http2 {
+            for key in ["max_connections", "max_idle_connections"] {
+                let why =
+                    "does nothing with protocol: http2, which keeps one connection per endpoint";
+                refuse("connection", key, why);
+            }
+        } else if !connection.keep_alive {
+            let why = "does nothing with keep_alive: false";
+            refuse("connection", "max_idle_connections", why);
+        }
+        if !connection.keep_alive || connection.max_idle_connections == 0 {
+            let why = "does nothing where no connection is kept without a call";
+            refuse("connection", "idle_timeout", why);
+        }
+    }
+}
+
+pub(super) fn refuse_tls(table: &Table<'_>, transport: Option<Transport>, mtls: bool) {
+    if transport.is_none_or(|transport| transport == Transport::Https) {
+        return;
+    }
+    let ineffective = |why| Fault::new(ProblemKind::Ineffective, why);
+    if table.has("tls") {
+        table.problem("tls", ineffective("does nothing without transport: https"));
+    }
+    if mtls {
+        table.problem("auth", ineffective("method: mtls takes transport: https"));
+    }
+}
+
+/// Warns of what can hardly be meant, and does no harm.
+pub(super) fn warn_of_vain(table: &Table<'_>, connection: &ConnectionSpec, policy: &Policy) {
+    let deadline = policy.deadline;
+    let never_reached = |block: &str, key: &str, time: Option<Duration>| {
+        let Some(time) = time else { return };
+        if let Some(deadline) = deadline.filter(|deadline| time >= *deadline) {
+            let (time, deadline) = (write_duration(time), write_duration(deadline));
+            let message = format!(
+                "{key}, {time}, is never reached: connection.request_timeout, {deadline}, is over first"
+            );
+            table.warn(block, message);
+        }
+    };
+    never_reached("retry", "attempt_timeout", policy.attempt_timeout);
+    let wait = policy.rate_limit.as_ref().map(|limit| limit.max_wait);
+    never_reached("rate_limit", "max_wait", wait);
+    let wait = policy.concurrency.as_ref().map(|limit| limit.max_wait);
+    never_reached("concurrency", "max_wait", wait);
+    // The library's own is longer than most calls, and no mistake of anybody.
+    let timeout = Some(connection.connection_timeout)
+        .filter(|timeout| *timeout != ConnectionSpec::default().connection_timeout);
+    never_reached("connection", "connection_timeout", timeout);
+
+    let Some(retry) = &policy.retry else { return };
+    if retry.budget_ratio.get() == 0.0 && retry.budget_min_per_second == 0 {
+        let message = "is on and its budget is nothing: no attempt is ever repeated";
+        table.warn("retry", message);
+    }
+    if !retry.random_jitter {
+        never_reached("retry", "initial_interval", Some(retry.initial_interval));
+    }
+}
+
+/// The keys of `connection` that are about a connection, rather than a call.
+const ON_THE_WIRE: [&str; 8] = [
+    "protocol",
+    "max_connections",
+    "max_idle_connections",
+    "idle_timeout",
+    "connection_timeout",
+    "keep_alive",
+    "max_response_head",
+    "max_response_body",
+];
