@@ -20,7 +20,7 @@ impl Overlay for RateLimit {
         let block = Self {
             enabled: table.bool("enabled").unwrap_or(true),
             requests_per_second: table
-                .number("requests_per_second")
+                .rate("requests_per_second")
                 .or(self.requests_per_second),
             burst_size: table.integer("burst_size").or(self.burst_size),
             max_wait: table.duration("max_wait").unwrap_or(self.max_wait),

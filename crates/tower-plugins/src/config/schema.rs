@@ -99,6 +99,10 @@ impl Definitions<'_> {
             Kind::Number(least, most) => {
                 or_variable(json!({ "type": "number", "minimum": least, "maximum": most }))
             }
+            Kind::Rate(least, most) => or_variable(json!({ "anyOf": [
+                { "type": "number", "minimum": least, "maximum": most },
+                { "type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?/[smh]$" },
+            ] })),
             Kind::Duration | Kind::Timeout => or_variable(duration()),
             Kind::TimeoutOrOff => {
                 or_variable(json!({ "anyOf": [{ "enum": ["off"] }, duration()] }))
@@ -201,6 +205,9 @@ fn takes(kind: Kind) -> String {
         Kind::Integer(least, u32::MAX) => format!("a whole number, {least} or more"),
         Kind::Integer(least, most) => format!("a whole number, {least} to {most}"),
         Kind::Number(least, most) => format!("a number, {} to {}", number(least), number(most)),
+        Kind::Rate(least, most) => {
+            format!("a number, {} to {}, or a rate", number(least), number(most))
+        }
         Kind::Duration => "a duration".to_owned(),
         Kind::Timeout => "a duration above zero".to_owned(),
         Kind::TimeoutOrOff => "a duration, or `off`".to_owned(),

@@ -274,7 +274,7 @@ pub(super) fn is_unset(block: &Block, entries: &[Entry<'_>]) -> bool {
         let takes_no_zero = match kind {
             Some(Kind::Duration | Kind::Timeout | Kind::TimeoutOrOff) => true,
             Some(Kind::Integer(least, _)) => least > 0,
-            Some(Kind::Number(least, _)) => least > 0.0,
+            Some(Kind::Number(least, _) | Kind::Rate(least, _)) => least > 0.0,
             _ => false,
         };
         takes_no_zero && matches!(entry.node.value, Value::Integer(_))

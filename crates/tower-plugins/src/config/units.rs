@@ -56,6 +56,25 @@ pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
     }
 }
 
+/// A rate such as `90/m` or `0.5/s`, as times a second.
+pub(super) fn rate(text: &str) -> Result<f64, Fault> {
+    let (number, unit) = text.split_once('/').unwrap_or((text, ""));
+    let seconds = match unit {
+        "s" => Some(1.0),
+        "m" => Some(60.0),
+        "h" => Some(3_600.0),
+        _ => None,
+    };
+    let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let number = number.parse::<f64>().ok().filter(|_| plain);
+    match (number, seconds) {
+        (Some(number), Some(seconds)) => Ok(number / seconds),
+        _ => Err(Fault::of_value(
+            "is not a rate: write a number a second, or a text such as \"90/m\"; units s, m, h",
+        )),
+    }
+}
+
 /// A size such as `64KiB`, `1MB` or `512`, in bytes.
 pub(super) fn size(text: &str) -> Result<u64, Fault> {
     let (number, unit) = split(text, |c| c.is_ascii_digit() || c == '.');
@@ -175,6 +194,23 @@ mod tests {
             "\u{661}s",
         ] {
             assert!(duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn rates_are_times_a_second() {
+        for (text, per_second) in [
+            ("10/s", 10.0),
+            ("0.5/s", 0.5),
+            ("90/m", 1.5),
+            ("36/h", 0.01),
+        ] {
+            assert_eq!(rate(text).ok(), Some(per_second), "{text}");
+        }
+        for text in [
+            "", "10", "/s", "10/", "10/d", "-1/s", "1e3/s", "NaN/s", "10 /s", "10/s/m",
+        ] {
+            assert!(rate(text).is_err(), "{text:?}");
         }
     }
 

@@ -64,20 +64,25 @@ impl<'t> Table<'t> {
             let Kind::Number(least, most) = kind else {
                 return Err(wrong_kind());
             };
-            let Some(number) = given.number() else {
-                if given.is_from_environment() {
-                    return Err(Fault::of_value("is not a number"));
-                }
-                return Err(given.expected_here("a number"));
+            match given.number() {
+                Some(number) => within(number, least, most, given),
+                None if given.is_from_environment() => Err(Fault::of_value("is not a number")),
+                None => Err(given.expected_here("a number")),
+            }
+        })
+    }
+
+    /// A number of times a second, or a text with its unit.
+    pub(super) fn rate(&mut self, key: &'static str) -> Option<Number> {
+        self.read(key, |given, kind| {
+            let Kind::Rate(least, most) = kind else {
+                return Err(wrong_kind());
             };
-            Number::new(number)
-                .filter(|_| (least..=most).contains(&number))
-                .ok_or_else(|| {
-                    if given.is_from_environment() {
-                        return Fault::of_value(format!("is out of range, {least} to {most}"));
-                    }
-                    Fault::out_of_range(number, least, most, "")
-                })
+            match (given.number(), &given.text) {
+                (Some(number), _) => within(number, least, most, given),
+                (None, Some(text)) => within(units::rate(text)?, least, most, given),
+                (None, None) => Err(given.expected("a number, or a text such as \"90/m\"")),
+            }
         })
     }
 
@@ -221,6 +226,17 @@ impl<'t> Table<'t> {
                 .ok_or_else(|| Fault::unknown_word(word, known.iter().copied()))
         })
     }
+}
+
+fn within(number: f64, least: f64, most: f64, given: &Given<'_>) -> Result<Number, Fault> {
+    Number::new(number)
+        .filter(|_| (least..=most).contains(&number))
+        .ok_or_else(|| {
+            if given.is_from_environment() {
+                return Fault::of_value(format!("is out of range, {least} to {most}"));
+            }
+            Fault::out_of_range(number, least, most, "")
+        })
 }
 
 /// The table of keys says that the key takes something else than its reader does.

@@ -299,10 +299,10 @@ pub(in super::super) static RATE_LIMIT: Block = Block {
         ENABLED,
         key(
             "requests_per_second",
-            Kind::Number(0.000_001, 1e9),
+            Kind::Rate(0.000_001, 1e9),
             "required",
             "100",
-            "tokens gained in a second; may be a fraction",
+            "tokens gained in a second; may be a fraction, or a text such as `90/m`",
         ),
         key(
             "burst_size",

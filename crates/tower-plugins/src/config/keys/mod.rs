@@ -53,6 +53,8 @@ pub(super) enum Kind {
     File,
     Integer(u32, u32),
     Number(f64, f64),
+    /// A number of times a second, or a text with its unit.
+    Rate(f64, f64),
     /// It may be zero.
     Duration,
     /// Above zero.

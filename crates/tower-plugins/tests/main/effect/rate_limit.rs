@@ -22,7 +22,11 @@ async fn enabled_false_lifts_a_limit_of_the_defaults() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_per_second_is_how_fast_tokens_come_back() {
-    for (rate, period) in [("4", Duration::from_millis(250)), ("0.5", 2 * SECOND)] {
+    for (rate, period) in [
+        ("4", Duration::from_millis(250)),
+        ("0.5", 2 * SECOND),
+        ("30/m", 2 * SECOND),
+    ] {
         let stage = limited(&format!("requests_per_second: {rate}, burst_size: 1")).await;
         for _ in 0..5 {
             assert_eq!(stage.asked(2).await, 1, "{rate}");
