@@ -9,6 +9,8 @@ use tower_plugins::config::{
     Policy, Protocol, RateLimitSpec, RetrySpec, Secret, Secrets,
 };
 
+use crate::transport::tls::server::Ca;
+
 const FORMATS: [Format; 3] = [Format::Json, Format::Yaml, Format::Toml];
 
 /// A duration in whole nanoseconds, of every magnitude.
@@ -306,4 +308,53 @@ fn a_secret_that_is_hidden_is_nowhere_and_is_not_taken_for_one() {
         assert!(error.to_string().contains("was not shown"), "{error}");
         assert!(config.to_text(format, Secrets::Shown).contains("hunter2"));
     }
+}
+
+#[test]
+fn files_are_written_as_the_files_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        path.display().to_string()
+    };
+    let ca = Ca::new();
+    let me = ca.certify(&["me"]).identity();
+    let text = format!(
+        "plugins:
+  - name: a
+    transport: https
+    endpoint: https://a
+    auth: {{ method: bearer, token: 'file:{}' }}
+    tls: {{ ca_file: {}, cert_file: {}, key_file: {}, server_name: b, min_version: '1.3' }}
+  - name: b
+    transport: https
+    endpoint: https://b
+    auth: {{ method: mtls, cert_file: {}, key_file: {} }}
+",
+        put("token", b"hunter2"),
+        put("ca.pem", ca.file().expose()),
+        put("me.pem", me.cert.expose()),
+        put("me.key", me.key.expose()),
+        put("me.pem", me.cert.expose()),
+        put("me.key", me.key.expose()),
+    );
+    let config = read(&text, Format::Yaml);
+    assert!(config.plugins["b"].upstream.tls.identity.is_some());
+    for format in FORMATS {
+        let text = config.to_text(format, Secrets::Shown);
+        assert_eq!(read(&text, format), config, "{text}");
+        assert!(
+            !text.contains("hunter2") && !text.contains("PRIVATE"),
+            "{text}"
+        );
+    }
+    // What a file holds is what is compared, whatever it is called.
+    put("token", b"hunter3");
+    assert_ne!(read(&text, Format::Yaml), config);
 }
