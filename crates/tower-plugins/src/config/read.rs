@@ -194,7 +194,10 @@ impl Reader<'_> {
         let transport = read_transport(&mut table);
         let endpoints = read_endpoints(&mut table, transport);
         let policy = blocks.policy(credentials);
-        let connection = blocks.connection();
+        let connection = match transport {
+            Some(Transport::InProcess) => ConnectionSpec::default(),
+            _ => blocks.connection(),
+        };
         refuse_inert(&table, transport, &connection, &policy);
         refuse_tls(&table, transport, mtls.is_some());
         warn_of_vain(&table, &connection, &policy);
