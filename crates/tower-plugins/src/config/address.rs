@@ -113,8 +113,11 @@ fn parse_url(url: &str, scheme: &str) -> Result<(Authority, String), Fault> {
 }
 
 pub(super) fn parse_unix(text: &str) -> Result<Address, Fault> {
-    let path = text.strip_prefix("unix:").unwrap_or(text);
-    socket(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+    let path = match text.strip_prefix("unix:") {
+        Some(path) => path.strip_prefix("//").unwrap_or(path),
+        None => text,
+    };
+    socket(PathBuf::from(path))
 }
 
 pub(super) fn parse_in_process(service: &str) -> Result<Address, Fault> {

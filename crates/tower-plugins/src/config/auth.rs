@@ -160,7 +160,11 @@ fn custom(table: &mut Table<'_>) -> Option<CredentialsSpec> {
     for entry in entries {
         let given = report.given(&entry.node);
         let header = given.and_then(|given| {
-            let name = header_name(&entry.key)?;
+            let name = header_name(&entry.key).map_err(|fault| Fault {
+                names_value: false,
+                message: format!("{:?} {}", entry.key, fault.message),
+                ..fault
+            })?;
             if headers.iter().any(|(other, _)| *other == name) {
                 return Err("is there twice, as names of headers ignore case".into());
             }
@@ -179,11 +183,9 @@ fn custom(table: &mut Table<'_>) -> Option<CredentialsSpec> {
 
 fn header_name(name: &str) -> Result<HeaderName, Fault> {
     let header = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| Fault::of_secret(format!("{name:?} is not the name of a header")))?;
+        .map_err(|_| Fault::of_value("is not the name of a header"))?;
     if RESERVED.contains(&header) {
-        return Err(Fault::of_secret(format!(
-            "the header `{header}` is set by the connection"
-        )));
+        return Err(Fault::of_value("is set by the connection"));
     }
     Ok(header)
 }

@@ -133,16 +133,25 @@ impl Blocks {
         }
     }
 
+    /// How connections are made, for a plugin that makes some. What does nothing is as if nobody had
+    /// said it: inherited, it makes no difference between two plugins, nor between two configs.
     pub(super) fn connection(&self) -> ConnectionSpec {
-        let spec = &self.connection.spec;
-        ConnectionSpec {
-            // The default gives way to a lower `max_connections`; a value that was written does not.
-            max_idle_connections: self
-                .connection
-                .max_idle
-                .unwrap_or(spec.max_idle_connections.min(spec.max_connections)),
-            ..spec.clone()
+        let library = ConnectionSpec::default();
+        let mut spec = self.connection.spec.clone();
+        let mut max_idle = self.connection.max_idle;
+        if spec.protocol == Protocol::Http2 {
+            spec.max_connections = library.max_connections;
         }
+        if spec.protocol == Protocol::Http2 || !spec.keep_alive {
+            max_idle = None;
+        }
+        // The default gives way to a lower `max_connections`; a value that was written does not.
+        spec.max_idle_connections =
+            max_idle.unwrap_or(spec.max_idle_connections.min(spec.max_connections));
+        if !spec.keep_alive || spec.max_idle_connections == 0 {
+            spec.idle_timeout = library.idle_timeout;
+        }
+        spec
     }
 }
 
@@ -311,7 +320,14 @@ impl Overlay for Breaker {
 
 impl Breaker {
     fn armed(&self) -> Option<BreakerSpec> {
-        self.enabled.then(|| self.spec.clone())
+        let mut spec = self.enabled.then(|| self.spec.clone())?;
+        if spec.failure_rate.is_none() {
+            // They do nothing, so they are as if nobody had said them.
+            let library = BreakerSpec::default();
+            spec.window = library.window;
+            spec.min_request_threshold = library.min_request_threshold;
+        }
+        Some(spec)
     }
 }
 

@@ -120,6 +120,12 @@ struct Reader<'a> {
     plugins: BTreeMap<PluginName, PluginSpec>,
 }
 
+/// The name of a plugin, and how a message shows it where that is not the name itself.
+struct Named {
+    name: PluginName,
+    shown: Option<String>,
+}
+
 struct Declared {
     path: String,
     place: (usize, Span),
@@ -135,7 +141,13 @@ impl Reader<'_> {
                     let path = format!("plugins[{index}]");
                     if let Some(mut table) = report.table(doc, &PLUGIN, path, node.at, node) {
                         table.require("name");
-                        let name = table.read("name", |given, _| parse_name(given.text()?));
+                        let name = table.read("name", |given, _| {
+                            let name = parse_name(given.text()?)?;
+                            // What a variable holds is in no message.
+                            let hidden = given.is_from_environment();
+                            let shown = hidden.then(|| given.shown(true).0);
+                            Ok(Named { name, shown })
+                        });
                         let place = table.place_of("name");
                         self.read_plugin(table, name, place);
                     }
@@ -144,14 +156,15 @@ impl Reader<'_> {
             Some((_, Value::Table(entries))) => {
                 for entry in entries {
                     let path = join("plugins", &entry.key);
-                    let named = parse_name(&entry.key).map_err(|fault| {
+                    let name = parse_name(&entry.key).map_err(|fault| {
                         let given = Given::key(&entry.key, &entry.node);
                         report.add_given(doc, entry.at, path.clone(), fault, &given);
                     });
                     let table = report.table(doc, &PLUGIN, path, entry.at, &entry.node);
                     if let Some(mut table) = table {
                         table.refuse("name", "is said by the key of the table already: remove it");
-                        self.read_plugin(table, named.ok(), entry.at);
+                        let named = name.ok().map(|name| Named { name, shown: None });
+                        self.read_plugin(table, named, entry.at);
                     }
                 }
             }
@@ -165,7 +178,7 @@ impl Reader<'_> {
     }
 
     /// Reads a plugin to its end, even if it is not to be kept.
-    fn read_plugin(&mut self, mut table: Table<'_>, name: Option<PluginName>, place: Span) {
+    fn read_plugin(&mut self, mut table: Table<'_>, name: Option<Named>, place: Span) {
         let enabled = table.bool("enabled").unwrap_or(true);
         let blocks = self.defaults.overlaid(&mut table, &IN_PLUGIN, self.library);
         let auth = table
@@ -177,7 +190,10 @@ impl Reader<'_> {
         let transport = read_transport(&mut table);
         let endpoints = read_endpoints(&mut table, transport);
         let policy = blocks.policy(credentials);
-        let connection = blocks.connection();
+        let connection = match transport {
+            Some(Transport::InProcess) => ConnectionSpec::default(),
+            _ => blocks.connection(),
+        };
         refuse_inert(&table, transport, &connection, &policy);
         refuse_tls(&table, transport, mtls.is_some());
         warn_of_vain(&table, &connection, &policy);
@@ -199,14 +215,15 @@ impl Reader<'_> {
     fn declare(
         &mut self,
         table: &Table<'_>,
-        name: PluginName,
+        Named { name, shown }: Named,
         place: Span,
         enabled: bool,
         policy: Policy,
         upstream: Upstream,
     ) {
         if let Some(first) = self.declared.get(&name) {
-            let message = format!("{name} is the name of {} already", first.path);
+            let shown = shown.as_deref().unwrap_or(name.as_str());
+            let message = format!("{shown} is the name of {} already", first.path);
             table.report().add_with(
                 (table.doc(), place),
                 table.path_of("name"),

@@ -131,13 +131,13 @@ impl<'t> Table<'t> {
             if (least..=most).contains(&bytes) {
                 return Ok(Some(bytes));
             }
-            let shown = |bytes| units::write_size(bytes);
-            Err(Fault::out_of_range(
-                shown(bytes),
-                shown(least),
-                shown(most),
-                "",
-            ))
+            let [shown, least, most] = [bytes, least, most].map(units::write_size);
+            if given.is_from_environment() {
+                return Err(Fault::of_value(format!(
+                    "is out of range, {least} to {most}"
+                )));
+            }
+            Err(Fault::out_of_range(shown, least, most, ""))
         })
     }
 

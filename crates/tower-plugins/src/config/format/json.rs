@@ -18,10 +18,39 @@ pub(super) fn parse(text: &str) -> Result<Node<'_>, Syntax> {
     }
 }
 
-/// JSON is YAML, for all that a config needs. Where it is not, the places are missing.
+/// JSON is YAML, for all that a config needs. Where it is not, as with the key `<<`, the places are
+/// missing: the values are those of JSON in any case.
 pub(super) fn parse_with_places(text: &str) -> Result<Node<'_>, Syntax> {
     let node = parse(text)?;
-    Ok(yaml::parse(text).unwrap_or(node))
+    let mut placed = node.clone();
+    match yaml::parse(text) {
+        // All or none: a line is shown with what is secret hidden, which takes the places of all.
+        Ok(places) if take_places(&mut placed, &places) => Ok(placed),
+        _ => Ok(node),
+    }
+}
+
+/// Gives `node` the places of `other`; whether the two are of the same shape.
+fn take_places(node: &mut Node<'_>, other: &Node<'_>) -> bool {
+    node.at = other.at;
+    match (&mut node.value, &other.value) {
+        (Value::Table(entries), Value::Table(others)) => {
+            entries.len() == others.len()
+                && entries.iter_mut().zip(others).all(|(entry, other)| {
+                    entry.at = other.at;
+                    entry.key == other.key && take_places(&mut entry.node, &other.node)
+                })
+        }
+        (Value::List(items), Value::List(others)) => {
+            items.len() == others.len()
+                && items
+                    .iter_mut()
+                    .zip(others)
+                    .all(|(item, other)| take_places(item, other))
+        }
+        (Value::Table(_) | Value::List(_), _) | (_, Value::Table(_) | Value::List(_)) => false,
+        _ => true,
+    }
 }
 
 fn syntax(text: &str, error: &serde_json::Error) -> Syntax {

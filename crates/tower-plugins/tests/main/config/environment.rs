@@ -110,6 +110,8 @@ fn what_a_variable_holds_is_in_no_message() {
         "endpoints: ['${S}']",
         "retry: { idempotent: '${S}' }",
         "auth: { method: bearer, token: \"${S}\\n\" }",
+        "auth: { method: api-key, header: '${S} x', api_key: k }",
+        "enabled: true }, { name: '${S}', transport: http, endpoint: 'http://h' }, { name: '${S}'",
         "retry: '${S}'",
     ] {
         let extra = extra.replace("transport:", "enabled: true }, { name: b, transport:");
@@ -117,6 +119,12 @@ fn what_a_variable_holds_is_in_no_message() {
         let shown = format!("{error} {error:?} {}", error.render(false));
         assert!(!shown.contains("hunter2"), "{shown}");
     }
+    let extra = "connection: { max_response_head: '${S}' }";
+    let error = plugin(extra, [("S", "86753090")]).unwrap_err();
+    assert!(
+        !format!("{error} {error:?}").contains("86753090"),
+        "{error}"
+    );
     let error = plugin(
         "",
         [("TOWER_PLUGINS__PLUGINS__A__DRAIN_TIMEOUT", "hunter2")],

@@ -112,6 +112,16 @@ fn a_parse_error_repeats_no_line_of_the_file() {
     }
 }
 
+/// Places in JSON come from the reader of YAML, which knows merges. JSON has none.
+#[test]
+fn a_merge_is_none_in_json() {
+    let text =
+        r#"{ "<<": { "plugins": { "a": { "transport": "http", "endpoint": "http://h" } } } }"#;
+    let error = Config::parse(text, Format::Json).unwrap_err();
+    assert_eq!(error.problems()[0].key, r#"["<<"]"#, "{error}");
+    assert_eq!(yaml(text).unwrap().plugins.len(), 1);
+}
+
 #[test]
 fn depth_and_aliases_are_bounded() {
     let deep = "[".repeat(10_000);

@@ -294,6 +294,21 @@ proptest! {
     }
 }
 
+/// `//` is left out after `unix:` only, where it is part of a URL.
+#[test]
+fn a_socket_with_two_slashes_is_written_and_read() {
+    let socket = |written: &str| {
+        let text = format!("plugins: {{ a: {{ transport: unix, endpoint: '{written}' }} }}");
+        read(&text, Format::Yaml)
+    };
+    let config = socket("unix:////run/a.sock");
+    assert_eq!(config, socket("//run/a.sock"));
+    for format in FORMATS {
+        let text = config.to_text(format, Secrets::Shown);
+        assert_eq!(read(&text, format), config, "{text}");
+    }
+}
+
 #[test]
 fn a_secret_that_is_hidden_is_nowhere_and_is_not_taken_for_one() {
     let mut plugin = PluginSpec::http("a", "http://h").unwrap();
