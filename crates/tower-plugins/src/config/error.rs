@@ -3,7 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::locate::Snippet;
+use annotate_snippets::Level;
+
+use super::page::Snippet;
 
 /// Every reason why a config was refused.
 ///
@@ -56,7 +58,7 @@ pub struct Problem {
     pub allowed: Option<String>,
     /// The known key or word that is nearest to the one that was found.
     pub nearest: Option<String>,
-    pub(super) snippet: Option<Snippet>,
+    pub(super) snippet: Option<Box<Snippet>>,
 }
 
 /// What sort of problem a [`Problem`] is.
@@ -108,7 +110,7 @@ impl ProblemKind {
 }
 
 /// Problems that are shown. A file in which one mistake was made a thousand times needs no more.
-const SHOWN: usize = 25;
+pub(super) const SHOWN: usize = 25;
 
 impl ConfigError {
     /// The problems, in the order of the files and their lines; at least one.
@@ -199,13 +201,13 @@ impl Problem {
     /// The problem for a terminal; see [`ConfigError::render`].
     #[must_use]
     pub fn render(&self, colored: bool) -> String {
-        super::locate::render(self, "error", colored)
+        super::locate::render(self, Level::ERROR, colored)
     }
 
     /// As [`render`](Self::render), headed as a warning.
     #[must_use]
     pub fn render_as_warning(&self, colored: bool) -> String {
-        super::locate::render(self, "warning", colored)
+        super::locate::render(self, Level::WARNING, colored)
     }
 
     /// The path and the message, without the place.

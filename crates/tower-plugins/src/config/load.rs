@@ -184,7 +184,9 @@ fn load_main(
     };
     let root = match text.format.parse(text.text, places) {
         Ok(root) => root,
-        Err(syntax) => return Outcome::refused(vec![unparsed(text.file, text.text, syntax)]),
+        Err(syntax) => {
+            return Outcome::refused(vec![unparsed(text.file, text.text, text.format, syntax)]);
+        }
     };
     let (included, problems) = include::files(&[doc(text, root)], environment, files);
     if !problems.is_empty() {
@@ -228,9 +230,9 @@ fn text(opened: &Opened) -> Result<Text<'_>, ConfigError> {
 }
 
 const fn doc<'t>(text: Text<'t>, root: Node<'t>) -> Doc<'t> {
-    let Text { file, text, .. } = text;
+    let Text { file, text, format } = text;
     Doc {
-        origin: Origin::Text { file, text },
+        origin: Origin::Text { file, text, format },
         root,
     }
 }
@@ -249,7 +251,7 @@ fn load_texts(
                 roots.push(root);
                 parsed.push(*text);
             }
-            Err(syntax) => problems.push(unparsed(text.file, text.text, syntax)),
+            Err(syntax) => problems.push(unparsed(text.file, text.text, text.format, syntax)),
         }
     }
     if !problems.is_empty() {

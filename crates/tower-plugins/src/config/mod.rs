@@ -27,6 +27,7 @@ mod limits;
 mod load;
 mod locate;
 mod nearest;
+mod page;
 #[cfg(feature = "tls")]
 pub(crate) mod pem;
 mod read;

@@ -13,7 +13,7 @@ use super::report::Report;
 use super::sense::{refuse_inert, refuse_tls, warn_of_vain};
 use super::table::{Table, join};
 use super::tree::{Span, Value};
-use super::{PluginName, PluginSpec, Policy, TlsSpec, Upstream};
+use super::{ConnectionSpec, PluginName, PluginSpec, Policy, TlsSpec, Upstream};
 
 /// The plugins that the docs of `report` say together.
 pub(super) fn plugins<'t>(report: &'t Report<'t>) -> BTreeMap<PluginName, PluginSpec> {

@@ -12,9 +12,11 @@ use super::error::{Problem, ProblemKind};
 use super::expand::expand;
 use super::fault::Fault;
 use super::file::Files;
+use super::format::{Format, Places, Syntax};
 use super::given::Given;
 use super::keys::Block;
 use super::locate;
+use super::page::Page;
 use super::table::Table;
 use super::tree::{Node, Span, Value};
 
@@ -29,6 +31,7 @@ pub(super) enum Origin<'t> {
     Text {
         file: Option<&'t Path>,
         text: &'t str,
+        format: Format,
     },
     /// Layers that were merged; the places of values are numbers of tags.
     Layers {
@@ -216,79 +219,101 @@ impl<'t> Report<'t> {
     pub(super) fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
         let problems = self.problems.take();
         let warnings = self.warnings.take();
-        let located = |pending: Vec<Pending>| {
-            let pending = pending.into_iter();
-            pending.map(|pending| self.locate(pending)).collect()
-        };
-        (located(problems), located(warnings))
+        let pages = self.pages(problems.iter().chain(&warnings));
+        (self.place(problems, &pages), self.place(warnings, &pages))
     }
 
-    fn locate(&self, pending: Pending) -> Problem {
+    /// The pages of the docs that have something to be reported in them.
+    fn pages<'p>(&self, pending: impl Iterator<Item = &'p Pending>) -> Vec<Option<Page<'t>>> {
+        let mut pages: Vec<_> = self.docs.iter().map(|_| None).collect();
+        for Pending { doc, also, .. } in pending {
+            for doc in [Some(*doc), also.map(|(doc, _)| doc)].into_iter().flatten() {
+                if let (Some(page @ None), Some(Doc { origin, .. })) =
+                    (pages.get_mut(doc), self.docs.get(doc))
+                    && let Origin::Text { text, format, .. } = origin
+                {
+                    // As it was written: what lies over it now hides nothing of it.
+                    let root = format.parse(text, Places::Wanted).ok();
+                    *page = Some(Page::new(text, *format, root.as_ref()));
+                }
+            }
+        }
+        pages
+    }
+
+    fn place(&self, pending: Vec<Pending>, pages: &[Option<Page<'t>>]) -> Vec<Problem> {
+        let mut by_doc: Vec<Vec<(Problem, Span)>> = self.docs.iter().map(|_| Vec::new()).collect();
+        let mut placed = Vec::new();
+        for pending in pending {
+            let (doc, at) = (pending.doc, pending.at);
+            let mut problem = self.problem(pending, pages);
+            match (at.variable(), by_doc.get_mut(doc)) {
+                (None, Some(of_doc)) => of_doc.push((problem, at)),
+                (variable, _) => {
+                    problem.variable = variable.and_then(|at| self.variables.get(at)).cloned();
+                    placed.push(problem);
+                }
+            }
+        }
+        for ((doc, page), problems) in self.docs.iter().zip(pages).zip(by_doc) {
+            placed.extend(match (&doc.origin, page) {
+                (Origin::Layers { figment, tags }, _) => {
+                    locate::place_in_layers(problems, figment, tags, &doc.root)
+                }
+                (Origin::Text { .. }, Some(page)) => locate::place_all(page, problems),
+                (Origin::Text { .. }, None) => Vec::new(),
+            });
+        }
+        placed
+    }
+
+    fn problem(&self, pending: Pending, pages: &[Option<Page<'t>>]) -> Problem {
         let Pending {
             doc,
-            at,
             key,
             fault,
             found,
             also,
+            ..
         } = pending;
+        let file = |doc: usize| self.docs.get(doc)?.origin.file();
         let mut problem = Problem {
             found,
             allowed: fault.allowed,
             nearest: fault.nearest,
+            file: file(doc).map(Path::to_owned),
             ..Problem::new(fault.kind, key, fault.message)
         };
-        self.place(&mut problem, doc, at);
-        if let Some((doc, at)) = also {
-            let mut other = Problem::new(fault.kind, problem.key.clone(), "");
-            self.place(&mut other, doc, at);
-            if other.line.is_some() || other.file != problem.file {
-                other.column = None;
-                let line = if other.file == problem.file {
-                    other.file = None;
-                    "line "
-                } else {
-                    ""
-                };
-                problem.message += &format!(", at {line}{}", other.place());
-            }
+        let other = also.and_then(|(other, at)| {
+            let page = pages.get(other)?.as_ref()?;
+            let (line, _) = page.line_and_column(at.bytes()?.start);
+            Some(match file(other).filter(|_| other != doc) {
+                Some(file) => format!("{}:{line}", file.display()),
+                None => format!("line {line}"),
+            })
+        });
+        if let Some(other) = other {
+            problem.message += &format!(", at {other}");
         }
         problem
-    }
-
-    fn place(&self, problem: &mut Problem, doc: usize, at: Span) {
-        let Some(doc) = self.docs.get(doc) else {
-            return;
-        };
-        if let Some(variable) = at.variable() {
-            problem.variable = self.variables.get(variable).cloned();
-            return;
-        }
-        match &doc.origin {
-            Origin::Text { file, text } => {
-                problem.file = file.map(Path::to_owned);
-                locate::place(problem, text, at, Some(&doc.root));
-            }
-            Origin::Layers { figment, tags } => {
-                locate::place_in_layers(problem, figment, tags, at);
-            }
-        }
     }
 }
 
 /// The problem of a text that could not be parsed.
-pub(super) fn unparsed(file: Option<&Path>, text: &str, syntax: super::format::Syntax) -> Problem {
-    let kind = match syntax.at.bytes() {
-        None if syntax.message.starts_with("is empty") => ProblemKind::Missing,
-        _ => ProblemKind::Syntax,
+pub(super) fn unparsed(file: Option<&Path>, text: &str, format: Format, syntax: Syntax) -> Problem {
+    let kind = if syntax.is_empty {
+        ProblemKind::Missing
+    } else {
+        ProblemKind::Syntax
     };
+    let page = Page::new(text, format, None);
     let mut message: Cow<'_, str> = syntax.message.into();
-    if let Some(first) = syntax.first.and_then(|first| first.bytes()) {
-        let (line, _) = locate::line_and_column(text, first.start);
+    if let Some(first) = syntax.first.and_then(Span::bytes) {
+        let (line, _) = page.line_and_column(first.start);
         message = format!("{message}, first at line {line}").into();
     }
     let mut problem = Problem::new(kind, "", message);
     problem.file = file.map(Path::to_owned);
-    locate::place(&mut problem, text, syntax.at, None);
-    problem
+    let problem = locate::place_all(&page, vec![(problem, syntax.at)]).pop();
+    problem.unwrap_or_else(|| Problem::new(kind, "", ""))
 }

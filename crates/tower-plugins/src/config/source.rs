@@ -68,7 +68,7 @@ impl Source {
     fn new(text: &str, format: Format, file: Option<&Path>) -> Result<Self, ConfigError> {
         format
             .parse(text, Places::Cheap)
-            .map_err(|syntax| unparsed(file, text, syntax))?;
+            .map_err(|syntax| unparsed(file, text, format, syntax))?;
         Ok(Self {
             format,
             file: file.map(Path::to_owned),

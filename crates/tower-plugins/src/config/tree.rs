@@ -71,6 +71,14 @@ impl Span {
         }
     }
 
+    /// This span, counted from a beginning that is `by` bytes before.
+    pub(super) fn shifted(self, by: usize) -> Self {
+        match self.bytes() {
+            Some(bytes) => Self::new(bytes.start + by, bytes.end + by),
+            None => self,
+        }
+    }
+
     /// The bytes, if they are known.
     pub(super) fn bytes(self) -> Option<std::ops::Range<usize>> {
         (self.start != u32::MAX).then(|| self.start as usize..(self.end.max(self.start)) as usize)

@@ -35,6 +35,8 @@ pub(super) struct Syntax {
     pub(super) at: Span,
     /// Another place that has to do with it.
     pub(super) first: Option<Span>,
+    /// Whether there is nothing at all.
+    pub(super) is_empty: bool,
 }
 
 /// Whether the values of a text need their places.
@@ -76,6 +78,8 @@ impl Format {
             };
             parsed.map_err(|syntax| Syntax {
                 message: format!("not valid {self}: {}", syntax.message),
+                at: syntax.at.shifted(skipped),
+                first: syntax.first.map(|first| first.shifted(skipped)),
                 ..syntax
             })?
         };
@@ -83,33 +87,34 @@ impl Format {
         let start = first.map_or(Span::NONE, |first| {
             Span::new(skipped + first, skipped + first)
         });
-        let root = if skipped > 0 { unplaced(root) } else { root };
+        let mut root = root;
+        if skipped > 0 {
+            shift(&mut root, skipped);
+        }
         match &root.value {
             Value::Table(_) => Ok(root),
-            Value::Null => Err(Syntax::new(
-                "is empty: a config needs at least a plugin",
-                start,
-            )),
+            Value::Null => Err(Syntax {
+                is_empty: true,
+                ..Syntax::new("is empty: a config needs at least a plugin", start)
+            }),
             _ => Err(Syntax::new("expected a table of keys at the top", start)),
         }
     }
 }
 
-/// `node` without its places, which count from another beginning.
-fn unplaced(node: Node<'_>) -> Node<'_> {
-    let value = match node.value {
-        Value::List(items) => Value::List(items.into_iter().map(unplaced).collect()),
-        Value::Table(mut entries) => {
-            for entry in &mut entries {
-                entry.at = Span::NONE;
-                let node = std::mem::replace(&mut entry.node, Node::unplaced(Value::Null));
-                entry.node = unplaced(node);
+/// Moves the places of `node`, which were counted from `by` on.
+fn shift(node: &mut Node<'_>, by: usize) {
+    node.at = node.at.shifted(by);
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(|item| shift(item, by)),
+        Value::Table(entries) => {
+            for entry in entries {
+                entry.at = entry.at.shifted(by);
+                shift(&mut entry.node, by);
             }
-            Value::Table(entries)
         }
-        value => value,
-    };
-    Node::unplaced(value)
+        _ => {}
+    }
 }
 
 impl Syntax {
@@ -118,14 +123,14 @@ impl Syntax {
             message: message.into(),
             at,
             first: None,
+            is_empty: false,
         }
     }
 
     fn twice(key: &str, at: Span, first: Span) -> Self {
         Self {
-            message: format!("the key {key:?} is there twice"),
-            at,
             first: Some(first),
+            ..Self::new(format!("the key {key:?} is there twice"), at)
         }
     }
 

@@ -74,6 +74,24 @@ pub(super) enum Kind {
     Plugins,
 }
 
+/// Whether any block has a key of this name.
+pub(super) fn is_known(name: &str) -> bool {
+    let blocks = [
+        &ROOT,
+        &PLUGIN,
+        &ENDPOINT,
+        &AUTH,
+        &RETRY,
+        &CIRCUIT_BREAKER,
+        &CONNECTION,
+        &RATE_LIMIT,
+        &CONCURRENCY,
+        &LOAD_BALANCING,
+        &TLS,
+    ];
+    blocks.iter().any(|block| block.key(name).is_some())
+}
+
 impl Block {
     pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)

@@ -1,17 +1,18 @@
 //! TLS: from what a spec says to a connection whose peer has proved who it is.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use rustls::client::ClientConfig;
+use rustls::client::{ClientConfig, Resumption};
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
-use rustls::{RootCertStore, SupportedProtocolVersion, version};
+use rustls::{ProtocolVersion, RootCertStore, SupportedProtocolVersion, version};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -24,9 +25,10 @@ use crate::config::{FileContents, Protocol, TlsSpec, TlsVersion};
 
 /// How TLS is begun with one endpoint.
 ///
-/// Sessions are resumed within one of these, and so never under another spec.
+/// Sessions are resumed within one of these, and so never under another spec or with another endpoint.
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
+    _shared: Arc<ClientConfig>,
     name: ServerName<'static>,
     told: Arc<Told>,
 }
@@ -42,8 +44,10 @@ impl Tls {
                 "no certificate can have its host as a name: set tls.server_name".into()
             }),
         }?;
+        let shared = shared(spec)?;
         Ok(Self {
-            config: Arc::new(config(spec, protocol)?),
+            config: Arc::new(config(&shared, protocol)),
+            _shared: shared,
             name,
             told: Arc::new(Told::new(spec, protocol)),
         })
@@ -76,7 +80,30 @@ impl fmt::Debug for Tls {
     }
 }
 
-fn config(spec: &TlsSpec, protocol: Protocol) -> Result<ClientConfig, String> {
+/// The config for one endpoint: a copy of the one for its spec, with sessions of its own.
+fn config(shared: &ClientConfig, protocol: Protocol) -> ClientConfig {
+    let mut config = ClientConfig::clone(shared);
+    config.alpn_protocols = vec![alpn(protocol).to_vec()];
+    config.resumption = Resumption::default();
+    config
+}
+
+/// What is made of `spec`, once however many endpoints have it: a bundle of roots takes milliseconds to
+/// read. It is kept for as long as one of them is there.
+fn shared(spec: &TlsSpec) -> Result<Arc<ClientConfig>, String> {
+    static MADE: LazyLock<Mutex<HashMap<TlsSpec, Weak<ClientConfig>>>> =
+        LazyLock::new(Mutex::default);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(config) = made.get(spec).and_then(Weak::upgrade) {
+        return Ok(config);
+    }
+    let config = Arc::new(make(spec)?);
+    made.retain(|_, config| config.strong_count() > 0);
+    made.insert(spec.clone(), Arc::downgrade(&config));
+    Ok(config)
+}
+
+fn make(spec: &TlsSpec) -> Result<ClientConfig, String> {
     const TLS12: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
     const TLS13: &[&SupportedProtocolVersion] = &[&version::TLS13];
     let versions = match spec.min_version {
@@ -91,15 +118,13 @@ fn config(spec: &TlsSpec, protocol: Protocol) -> Result<ClientConfig, String> {
         .with_protocol_versions(versions)
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots);
-    let mut config = match &spec.identity {
+    Ok(match &spec.identity {
         Some(identity) => {
             let key = SingleCertAndKey::from(certified_key(identity)?);
             builder.with_client_cert_resolver(Arc::new(key))
         }
         None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![alpn(protocol).to_vec()];
-    Ok(config)
+    })
 }
 
 /// What HTTP is called in the handshake.
@@ -172,7 +197,10 @@ impl Secured {
     /// Over TLS 1.3 this side's part of the handshake is over before the peer has seen its certificate.
     fn explain(&self, error: io::Error) -> io::Error {
         let (error, turned_away) = self.told.later(error);
-        if turned_away && !self.heard {
+        let version = self.io.inner().get_ref().1.protocol_version();
+        // Over TLS 1.2 it was accepted within the handshake, and may have read a request since.
+        let is_late = version == Some(ProtocolVersion::TLSv1_3);
+        if turned_away && is_late && !self.heard {
             self.notes.turned_away(error.to_string());
         }
         error
