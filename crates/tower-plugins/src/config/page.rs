@@ -12,9 +12,15 @@ pub(super) struct Page<'t> {
     text: &'t str,
     /// Where each line begins.
     lines: Vec<usize>,
-    /// The parts that may be shown, in order: keys, and values that are no secrets. Around them only
-    /// what every text has: brackets, quotes, colons.
-    plain: Vec<Range<usize>>,
+    /// Keys and values in order. Between them only what every text has is shown: brackets, quotes,
+    /// colons.
+    parts: Vec<Part>,
+}
+
+struct Part {
+    bytes: Range<usize>,
+    /// Whether it may be shown: a key, or a value that is no secret.
+    is_plain: bool,
 }
 
 /// A line of a config, and what of it is wrong.
@@ -33,7 +39,7 @@ impl<'t> Page<'t> {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let mut parts = Parts {
             text,
-            plain: Vec::new(),
+            parts: Vec::new(),
         };
         match root {
             Some(root) => {
@@ -44,14 +50,15 @@ impl<'t> Page<'t> {
             }
             None => parts.known_keys(format),
         }
-        let mut plain = parts.plain;
-        plain.sort_unstable_by_key(|range| range.start);
+        let mut parts = parts.parts;
+        // Of two readings of the same bytes, the one that hides them.
+        parts.sort_unstable_by_key(|part| (part.bytes.start, part.is_plain));
         Self {
             text,
             lines: std::iter::once(0)
                 .chain(ends.map(|(at, _)| at + 1))
                 .collect(),
-            plain,
+            parts,
         }
     }
 
@@ -86,16 +93,23 @@ impl<'t> Page<'t> {
             },
             wrong,
         };
-        let first = self.plain.partition_point(|range| range.end <= begin);
+        // A value may go on over several lines, and no key or value begins within another.
+        let first = self.parts.partition_point(|part| part.bytes.start < begin);
+        let first = first.saturating_sub(1);
         let mut from = begin;
-        for range in self.plain[first..]
-            .iter()
-            .take_while(|range| range.start < end)
-        {
-            let range = range.start.max(from)..range.end.clamp(from, end);
-            self.show_between(&mut shown, from..range.start.max(from));
-            shown.copy(self.text, range.clone());
-            from = range.end.max(from);
+        let parts = self.parts[first..].iter();
+        for part in parts.take_while(|part| part.bytes.start < end) {
+            let bytes = part.bytes.start.max(from)..part.bytes.end.clamp(from, end);
+            if bytes.start >= bytes.end {
+                continue;
+            }
+            self.show_between(&mut shown, from..bytes.start);
+            from = bytes.end;
+            if part.is_plain {
+                shown.copy(self.text, bytes);
+            } else {
+                shown.hide(bytes);
+            }
         }
         self.show_between(&mut shown, from..end);
         Some(shown.finish(end).cropped())
@@ -204,17 +218,33 @@ impl Snippet {
 
 struct Parts<'t> {
     text: &'t str,
-    plain: Vec<Range<usize>>,
+    parts: Vec<Part>,
 }
 
 impl Parts<'_> {
     fn show(&mut self, at: Span) {
+        self.add(at, true);
+    }
+
+    fn hide(&mut self, at: Span) {
+        self.add(at, false);
+    }
+
+    fn add(&mut self, at: Span, is_plain: bool) {
         if let Some(bytes) = at.bytes() {
             let bytes = floor(self.text, bytes.start)..floor(self.text, bytes.end);
             if !bytes.is_empty() {
-                self.plain.push(bytes);
+                self.parts.push(Part { bytes, is_plain });
             }
         }
+    }
+
+    /// Shows a key that is known by its name alone.
+    fn show_bytes(&mut self, bytes: Range<usize>) {
+        self.parts.push(Part {
+            bytes,
+            is_plain: true,
+        });
     }
 
     fn table(&mut self, node: &Node<'_>, block: &'static Block) {
@@ -253,11 +283,13 @@ impl Parts<'_> {
                 }
             }
             (Value::Table(_) | Value::List(_), _) => self.keys(node),
-            (_, Kind::Secret | Kind::Headers) => {}
+            (_, Kind::Secret | Kind::Headers) => self.hide(node.at),
             // In the place of a block stands a word, if it is a text.
-            (Value::Text(text), Kind::Block(_)) if !matches!(&**text, "off" | "default") => {}
+            (Value::Text(text), Kind::Block(_)) if !matches!(&**text, "off" | "default") => {
+                self.hide(node.at);
+            }
             // Credentials in a URL.
-            (Value::Text(text), _) if text.contains(['@', '?']) => {}
+            (Value::Text(text), _) if text.contains(['@', '?']) => self.hide(node.at),
             _ => self.show(node.at),
         }
     }
@@ -272,7 +304,7 @@ impl Parts<'_> {
                 }
             }
             Value::List(items) => items.iter().for_each(|item| self.keys(item)),
-            _ => {}
+            _ => self.hide(node.at),
         }
     }
 
@@ -285,7 +317,7 @@ impl Parts<'_> {
                 for word in line.split_inclusive(['[', '.', ']', '\n']) {
                     let name = word.trim_end_matches(['[', '.', ']', '\n', '\r']);
                     if keys::is_known(name) {
-                        self.plain.push(at..at + name.len());
+                        self.show_bytes(at..at + name.len());
                     }
                     at += word.len();
                 }
@@ -315,7 +347,7 @@ impl Parts<'_> {
             let is_key = keys::is_known(&line[lead..lead + key])
                 && (is_header || after.starts_with(separator));
             if is_key {
-                self.plain.push(begin + lead..begin + lead + key);
+                self.show_bytes(begin + lead..begin + lead + key);
             }
             begin += line.len();
         }
