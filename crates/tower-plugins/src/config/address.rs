@@ -6,6 +6,7 @@ use http::Uri;
 use http::uri::{Authority, PathAndQuery};
 
 use super::fault::Fault;
+use super::tls;
 use super::{Address, ConfigError, PluginName};
 
 /// What the kernel takes as the path of a socket, less the closing zero.
@@ -62,6 +63,13 @@ pub(super) fn parse_http(url: &str) -> Result<Address, Fault> {
 
 pub(super) fn parse_https(url: &str) -> Result<Address, Fault> {
     let (authority, prefix) = parse_url(url, "https")?;
+    // A certificate must be able to have it as a name.
+    let host = authority.host();
+    if !host.starts_with('[') && tls::check_name(host).is_err() {
+        return Err(Fault::of_value(
+            "has a host that is no name, and no address",
+        ));
+    }
     Ok(Address::Https { authority, prefix })
 }
 

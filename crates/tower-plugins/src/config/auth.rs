@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::keys::AUTH;
 use super::table::Table;
 use super::tls;
-use super::tree::Value;
+use super::tree::{Node, Value};
 use super::values::read_secret;
 use super::{CredentialsSpec, Secret, TlsSpec};
 
@@ -57,7 +57,8 @@ pub(super) struct Auth {
     pub(super) tls: Option<TlsSpec>,
 }
 
-pub(super) fn read(mut table: Table<'_>, tls: &TlsSpec) -> Auth {
+/// `of_tls` is the plugin's own block `tls`, if it has one.
+pub(super) fn read(mut table: Table<'_>, tls: &TlsSpec, of_tls: Option<&Node<'_>>) -> Auth {
     let mut auth = Auth {
         credentials: CredentialsSpec::None,
         tls: None,
@@ -100,6 +101,11 @@ pub(super) fn read(mut table: Table<'_>, tls: &TlsSpec) -> Auth {
         Method::Mtls => {
             table.require("cert_file");
             table.require("key_file");
+            for key in mine {
+                if table.has(key) && of_tls.is_some_and(|tls| tls.get(key).is_some()) {
+                    table.conflict(key, format!("is there beside tls.{key}: keep one of them"));
+                }
+            }
             auth.tls = Some(tls::read_files(&mut table, tls));
             None
         }

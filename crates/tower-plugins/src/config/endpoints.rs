@@ -1,5 +1,8 @@
 //! `transport`, and the endpoints that are reached by it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::address;
 use super::error::ProblemKind;
 use super::fault::Fault;
@@ -93,26 +96,27 @@ pub(super) fn read_endpoints(
         .into_iter()
         .flatten()
         .map(|item| (item.path, item.given));
-    let mut endpoints: Vec<(String, EndpointSpec)> = Vec::new();
+    let mut endpoints = Vec::new();
+    let mut paths = HashMap::new();
     for (path, given) in one.into_iter().chain(many) {
         let place = given.node.at;
         let Some(address) = read_endpoint(table, &path, &given, transport) else {
             continue;
         };
         let endpoint = EndpointSpec { address };
-        match endpoints.iter().find(|(_, other)| *other == endpoint) {
-            Some((first, _)) => {
-                let message = format!("is the same endpoint as {first}");
+        match paths.entry(endpoint.clone()) {
+            Entry::Occupied(first) => {
+                let message = format!("is the same endpoint as {}", first.get());
                 let fault = Fault::new(ProblemKind::Conflict, message);
                 table.report().add(table.doc(), place, path, fault);
             }
-            None => endpoints.push((path, endpoint)),
+            Entry::Vacant(new) => {
+                new.insert(path);
+                endpoints.push(endpoint);
+            }
         }
     }
     endpoints
-        .into_iter()
-        .map(|(_, endpoint)| endpoint)
-        .collect()
 }
 
 /// An endpoint: its address as text, or a table of `url` and `path`.

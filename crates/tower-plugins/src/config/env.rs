@@ -90,10 +90,16 @@ pub(super) fn lay_over(
     environment: &Environment,
 ) -> (Vec<String>, Vec<Misfit>) {
     let (mut variables, mut misfits) = (Vec::new(), Vec::new());
-    for (variable, value) in &environment.0 {
-        let Some(path) = variable.strip_prefix(PREFIX) else {
-            continue;
-        };
+    let variables_over = environment.0.iter();
+    let over: Vec<_> = variables_over
+        .filter_map(|(variable, value)| Some((variable, variable.strip_prefix(PREFIX)?, value)))
+        .collect();
+    let names = if over.is_empty() {
+        Vec::new()
+    } else {
+        named(roots, environment)
+    };
+    for (variable, path, value) in over {
         let laid = value
             .as_ref()
             .map_err(|()| Fault::new(ProblemKind::Variable, "is not UTF-8"))
@@ -101,9 +107,9 @@ pub(super) fn lay_over(
                 let at = u32::try_from(variables.len()).map_or(Span::NONE, Span::of_variable);
                 lay(
                     roots,
+                    &names,
                     path,
                     &Node::new(Value::Text(value.clone().into()), at),
-                    environment,
                 )
             });
         match laid {
@@ -119,12 +125,16 @@ pub(super) fn lay_over(
 
 fn lay<'t>(
     roots: &mut [Node<'t>],
+    names: &[Named],
     path: &str,
     value: &Node<'t>,
-    environment: &Environment,
 ) -> Result<(), Fault> {
     if let Some(rest) = path.strip_prefix("PLUGINS__") {
-        let (root, place, keys) = find_plugin(roots, rest, environment)?;
+        let (root, place, keys) = find_plugin(names, rest)?;
+        if keys.len() == 1 && keys[0] == "name" {
+            let message = "a variable gives no plugin another name: write it into the file";
+            return Err(Fault::new(ProblemKind::Variable, message));
+        }
         let plugins = roots
             .get_mut(root)
             .and_then(|root| entry_mut(root, "plugins"));
@@ -140,6 +150,10 @@ fn lay<'t>(
     }
     let keys: Vec<String> = path.split("__").map(str::to_lowercase).collect();
     let first = keys.first().map_or("", String::as_str);
+    if first == "include" {
+        let message = "files are included by the file alone: write it there";
+        return Err(Fault::new(ProblemKind::Variable, message));
+    }
     let root = roots.iter().position(|root| root.get(first).is_some());
     match roots.get_mut(root.unwrap_or(0)) {
         Some(root) => set(root, &keys, value),
@@ -157,36 +171,52 @@ fn entry_mut<'n, 't>(node: &'n mut Node<'t>, key: &str) -> Option<&'n mut Node<'
     }
 }
 
+/// A plugin of the files.
+struct Named {
+    root: usize,
+    place: usize,
+    name: String,
+    /// How its name is spelled in a variable's.
+    as_variable: String,
+}
+
+/// The plugins of `roots`.
+fn named(roots: &[Node<'_>], environment: &Environment) -> Vec<Named> {
+    let roots = roots.iter().enumerate();
+    roots
+        .flat_map(|(root, node)| {
+            plugin_names(node, environment).map(move |(place, name)| Named {
+                root,
+                place,
+                as_variable: as_variable(&name),
+                name,
+            })
+        })
+        .collect()
+}
+
 /// The plugin that `rest` begins with: in which root, at which place, and the keys that follow.
-fn find_plugin(
-    roots: &[Node<'_>],
-    rest: &str,
-    environment: &Environment,
-) -> Result<(usize, usize, Vec<String>), Fault> {
-    let mut names = Vec::new();
-    let mut found = Vec::new();
-    for (root, node) in roots.iter().enumerate() {
-        for (place, name) in plugin_names(node, environment) {
-            let as_variable = as_variable(&name);
-            if let Some(keys) = rest
-                .strip_prefix(&*as_variable)
-                .and_then(|rest| rest.strip_prefix("__"))
-            {
-                let keys = keys.split("__").map(str::to_lowercase).collect();
-                found.push((root, place, keys, name.clone()));
-            }
-            names.push((as_variable, name));
-        }
-    }
+fn find_plugin(names: &[Named], rest: &str) -> Result<(usize, usize, Vec<String>), Fault> {
     let fault = |message| Fault::new(ProblemKind::Variable, message);
+    let keys_of = |named: &Named| {
+        let rest = rest.strip_prefix(&*named.as_variable)?.strip_prefix("__")?;
+        Some(rest.split("__").map(str::to_lowercase).collect())
+    };
+    let mut found: Vec<(&Named, Vec<String>)> = names
+        .iter()
+        .filter_map(|named| Some((named, keys_of(named)?)))
+        .collect();
     match found.len() {
         1 => {
-            let (root, place, keys, _) = found.remove(0);
-            Ok((root, place, keys))
+            let (named, keys) = found.remove(0);
+            Ok((named.root, named.place, keys))
         }
+        0 if names.iter().any(|named| named.as_variable == rest) => Err(fault(format!(
+            "names a plugin and none of its keys: add one, as in {rest}__ENABLED"
+        ))),
         0 => {
             let asked = rest.split("__").next().unwrap_or(rest);
-            let near = nearest(asked, names.iter().map(|(variable, _)| variable.as_str()));
+            let near = nearest(asked, names.iter().map(|named| named.as_variable.as_str()));
             Err(fault(match near {
                 Some(near) => format!("no plugin is named like {asked:?}, did you mean {near:?}?"),
                 None => format!(
@@ -195,7 +225,7 @@ fn find_plugin(
             }))
         }
         _ => {
-            let names: Vec<_> = found.into_iter().map(|(.., name)| name).collect();
+            let names: Vec<_> = found.iter().map(|(named, _)| named.name.as_str()).collect();
             Err(fault(format!(
                 "may be about any of the plugins {}: rename all but one, or write it into the file",
                 names.join(", ")

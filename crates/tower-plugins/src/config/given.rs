@@ -1,6 +1,7 @@
 //! A value as a key takes it: with its variables put in.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use super::fault::Fault;
 use super::tree::{Node, Value};
@@ -11,6 +12,8 @@ pub(super) struct Given<'t> {
     /// If it is a text.
     pub(super) text: Option<Cow<'t, str>>,
     source: Source,
+    /// Whether no message may repeat it.
+    pub(super) is_secret: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,15 @@ impl<'t> Given<'t> {
                 _ => None,
             },
             source: Source::File,
+            is_secret: false,
+        }
+    }
+
+    /// A text in which a variable is wrong. A default in it may be a secret.
+    pub(super) fn unread(node: &'t Node<'t>) -> Self {
+        Self {
+            is_secret: true,
+            ..Self::of(node)
         }
     }
 
@@ -45,6 +57,7 @@ impl<'t> Given<'t> {
             node,
             text: Some(text),
             source: Source::File,
+            is_secret: false,
         }
     }
 
@@ -53,6 +66,7 @@ impl<'t> Given<'t> {
             node,
             text: Some(text),
             source: Source::Expanded,
+            is_secret: false,
         }
     }
 
@@ -61,6 +75,7 @@ impl<'t> Given<'t> {
             node,
             text: Some(text.into()),
             source: Source::Variable,
+            is_secret: false,
         }
     }
 
@@ -74,19 +89,49 @@ impl<'t> Given<'t> {
         self.source != Source::File
     }
 
-    /// As a message shows it, and as it was found. What the environment holds is not shown.
-    pub(super) fn shown(&self, by_value: bool) -> (String, String) {
-        match (self.source, &self.text) {
-            (Source::File, Some(text)) if by_value => (format!("{text:?}"), text.to_string()),
-            (Source::Expanded, _) => {
-                let written = match &self.node.value {
-                    Value::Text(written) => &**written,
-                    _ => "",
-                };
-                (format!("the value of {written:?}"), written.to_owned())
+    /// As a message shows it. What the environment holds is not shown.
+    pub(super) fn shown(&self) -> String {
+        match (self.source, &self.text, &self.node.value) {
+            (Source::File, Some(text), _) if !self.is_secret => format!("{text:?}"),
+            // A default that is written, and credentials, may be secrets.
+            (Source::Expanded, _, Value::Text(written))
+                if !self.is_secret && !written.contains(['@', '?']) && !written.contains(":-") =>
+            {
+                format!("the value of {written:?}")
             }
-            (Source::Variable, _) => ("its value".to_owned(), "text".to_owned()),
-            (Source::File, _) => (self.kind().to_owned(), self.kind().to_owned()),
+            (Source::Expanded | Source::Variable, ..) => "its value".to_owned(),
+            (Source::File, ..) => self.kind().to_owned(),
+        }
+    }
+
+    /// What was found, or only its type if it may be a secret.
+    pub(super) fn found(&self) -> String {
+        match &self.node.value {
+            _ if self.is_secret || self.is_from_environment() => self.kind().to_owned(),
+            Value::Text(text) if text.len() <= 64 && !text.contains(['@', '?']) => {
+                text.clone().into_owned()
+            }
+            Value::Bool(bool) => bool.to_string(),
+            Value::Integer(whole) => whole.to_string(),
+            Value::Float(number) => format!("{number:?}"),
+            _ => self.kind().to_owned(),
+        }
+    }
+
+    /// A part of this value: an item of a list that is written as one text.
+    pub(super) fn part(&self, text: String) -> Self {
+        Self {
+            text: Some(text.into()),
+            ..self.clone()
+        }
+    }
+
+    /// How a file that this names is called in messages.
+    pub(super) fn file_shown(&self, path: &Path) -> String {
+        if self.is_from_environment() {
+            "the file that it names".to_owned()
+        } else {
+            path.display().to_string()
         }
     }
 

@@ -95,7 +95,10 @@ fn matching(path: &Path, files: &Files) -> Result<Vec<PathBuf>, Fault> {
             listed(directory, |name| pattern.matches(name))
                 .map_err(|error| cannot(directory, error))
         }
-        _ => Ok(vec![path.to_owned()]),
+        _ => match files.read(path) {
+            Ok(_) => Ok(vec![path.to_owned()]),
+            Err(error) => Err(fault(format!("cannot be read: {error}"))),
+        },
     }
 }
 

@@ -1,5 +1,6 @@
 //! A config from its files, its environment and the files that it names: all or nothing.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -41,11 +42,22 @@ pub struct Loader {
     environment: Option<Environment>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum From {
     File(PathBuf),
     Text(SecretString, Format),
     Figment(Box<Figment>),
+}
+
+impl fmt::Debug for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not what they hold: some of it is secret.
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Text(_, format) => f.debug_tuple("Text").field(format).finish(),
+            Self::Figment(_) => f.write_str("Figment"),
+        }
+    }
 }
 
 /// What came of loading a config.
@@ -113,7 +125,7 @@ impl Loader {
                     text: text.expose_secret(),
                     format: *format,
                 }];
-                load_texts(&texts, environment, &files, places)
+                load_texts(&texts, environment, &files, places, true)
             }
             From::Figment(figment) => load_figment(figment, environment, &files),
         };
@@ -188,15 +200,7 @@ fn load_main(
             return Outcome::refused(vec![unparsed(text.file, text.text, text.format, syntax)]);
         }
     };
-    let (included, problems) = include::files(&[doc(text, root)], environment, files);
-    if !problems.is_empty() {
-        return Outcome {
-            problems,
-            misses_places: text.format == Format::Json && places == Places::Cheap,
-            ..Outcome::default()
-        };
-    }
-    let mut problems = Vec::new();
+    let (included, mut problems) = include::files(&[doc(text, root)], environment, files);
     let opened: Vec<Opened> = included
         .into_iter()
         .filter_map(|path| {
@@ -214,7 +218,9 @@ fn load_main(
             Err(error) => problems.extend(error.into_problems()),
         }
     }
-    let mut outcome = load_texts(&texts, environment, files, places);
+    let mut outcome = load_texts(&texts, environment, files, places, problems.is_empty());
+    let is_json = text.format == Format::Json && places == Places::Cheap;
+    outcome.misses_places |= is_json && !problems.is_empty();
     outcome.problems.extend(problems);
     outcome
 }
@@ -237,12 +243,13 @@ const fn doc<'t>(text: Text<'t>, root: Node<'t>) -> Doc<'t> {
     }
 }
 
-/// The config that `texts` say together, the main one first.
+/// The config that `texts` say together, the main one first. Unless it is whole, texts are missing.
 fn load_texts(
     texts: &[Text<'_>],
     environment: &Environment,
     files: &Files,
     places: Places,
+    is_whole: bool,
 ) -> Outcome {
     let (mut roots, mut parsed, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for text in texts {
@@ -271,7 +278,7 @@ fn load_texts(
         .collect();
     let cheap = places == Places::Cheap;
     let has_no_places = cheap && texts.iter().any(|text| text.format == Format::Json);
-    let mut outcome = read_docs(&docs, environment, files, variables);
+    let mut outcome = read_docs(&docs, environment, files, variables, is_whole);
     outcome.problems.extend(problems);
     outcome.misses_places =
         has_no_places && !(outcome.problems.is_empty() && outcome.warnings.is_empty());
@@ -299,7 +306,7 @@ fn load_figment(figment: &Figment, environment: &Environment, files: &Files) -> 
         },
         root: merged.root,
     }];
-    read_docs(&docs, environment, files, Vec::new())
+    read_docs(&docs, environment, files, Vec::new(), true)
 }
 
 /// The problem of a provider that is not ours.
@@ -318,9 +325,10 @@ fn read_docs<'t>(
     environment: &'t Environment,
     files: &'t Files,
     variables: Vec<String>,
+    is_whole: bool,
 ) -> Outcome {
     let report = Report::new(docs, environment, files, variables);
-    let plugins = read::plugins(&report);
+    let plugins = read::plugins(&report, is_whole);
     let (problems, warnings) = report.finish();
     Outcome {
         config: Config { plugins },

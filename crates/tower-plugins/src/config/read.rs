@@ -15,8 +15,12 @@ use super::table::{Table, join};
 use super::tree::{Span, Value};
 use super::{ConnectionSpec, PluginName, PluginSpec, Policy, TlsSpec, Upstream};
 
-/// The plugins that the docs of `report` say together.
-pub(super) fn plugins<'t>(report: &'t Report<'t>) -> BTreeMap<PluginName, PluginSpec> {
+/// The plugins that the docs of `report` say together. There may be none only if docs are missing, or
+/// they say so.
+pub(super) fn plugins<'t>(
+    report: &'t Report<'t>,
+    is_whole: bool,
+) -> BTreeMap<PluginName, PluginSpec> {
     let tables = report.docs().filter_map(|(doc, root)| {
         let table = report.table(doc, &ROOT, String::new(), root.at, root)?;
         if let Some(what) = is_something_else(&table) {
@@ -65,6 +69,7 @@ pub(super) fn plugins<'t>(report: &'t Report<'t>) -> BTreeMap<PluginName, Plugin
     if let Some((doc, at)) = place
         && declared.is_empty()
         && !allow_empty
+        && is_whole
         && report.problem_count() == 0
     {
         let message = "no plugins; set allow_empty: true if that is meant";
@@ -145,7 +150,7 @@ impl Reader<'_> {
                             let name = parse_name(given.text()?)?;
                             // What a variable holds is in no message.
                             let hidden = given.is_from_environment();
-                            let shown = hidden.then(|| given.shown(true).0);
+                            let shown = hidden.then(|| given.shown());
                             Ok(Named { name, shown })
                         });
                         let place = table.place_of("name");
@@ -181,9 +186,9 @@ impl Reader<'_> {
     fn read_plugin(&mut self, mut table: Table<'_>, name: Option<Named>, place: Span) {
         let enabled = table.bool("enabled").unwrap_or(true);
         let blocks = self.defaults.overlaid(&mut table, &IN_PLUGIN, self.library);
-        let auth = table
-            .table("auth")
-            .map(|auth| auth::read(auth, &blocks.tls));
+        let of_tls = table.get("tls");
+        let auth = table.table("auth");
+        let auth = auth.map(|auth| auth::read(auth, &blocks.tls, of_tls));
         let (credentials, mtls) = auth
             .map(|auth| (auth.credentials, auth.tls))
             .unwrap_or_default();

@@ -137,10 +137,10 @@ impl<'t> Report<'t> {
         given: &Given<'_>,
     ) {
         let mut fault = fault;
-        let (shown, found) = given.shown(fault.names_value);
         if fault.names_value {
-            fault.message = format!("{shown} {}", fault.message);
+            fault.message = format!("{} {}", given.shown(), fault.message);
         }
+        let found = given.found();
         self.add(doc, at, key, fault);
         if let Some(last) = self.problems.borrow_mut().last_mut() {
             last.found = Some(found);
@@ -170,7 +170,8 @@ impl<'t> Report<'t> {
         match node.entries() {
             Some(entries) => Some(Table::new(self, doc, block, path, at, entries)),
             None => {
-                let given = Given::of(node);
+                // A text in the place of `auth` may be the secret itself.
+                let given = Given::unread(node);
                 let fault = Fault::wrong_type("a table", given.kind());
                 self.add_given(doc, at, path, fault, &given);
                 None
@@ -208,7 +209,9 @@ impl<'t> Report<'t> {
             .get(doc)
             .and_then(|doc| doc.origin.file()?.parent());
         match directory {
-            Some(directory) => Ok(directory.join(path)),
+            // Absolute, so that it can be written and read anywhere.
+            Some(directory) => std::path::absolute(directory.join(path))
+                .map_err(|error| Fault::of_value(format!("cannot be found: {error}"))),
             None => Err(Fault::of_value(
                 "is relative to the config's file, and this config is in none: write an absolute path",
             )),

@@ -98,14 +98,13 @@ pub(super) fn write(secret: &Secret) -> String {
     }
 }
 
-/// The secret that the file at `path` holds, without the line break at its end.
-pub(super) fn from_file(path: &Path, files: &Files) -> Result<Secret, Fault> {
+/// The secret that the file at `path`, called `shown`, holds, without the line break at its end.
+pub(super) fn from_file(path: &Path, shown: &str, files: &Files) -> Result<Secret, Fault> {
     let fault = |message: String| Fault::new(ProblemKind::File, message);
-    let shown = path.display();
     let opened = files
         .read(path)
         .map_err(|error| fault(format!("{shown} cannot be read: {error}")))?;
-    check_mode(&opened)?;
+    check_mode(&opened, shown)?;
     let text = std::str::from_utf8(opened.contents.expose())
         .map_err(|_| fault(format!("{shown} is not UTF-8 text")))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
@@ -120,16 +119,15 @@ pub(super) fn from_file(path: &Path, files: &Files) -> Result<Secret, Fault> {
 }
 
 /// Refuses a file that others than its owner and group can read, or others than its owner write.
-pub(super) fn check_mode(opened: &Opened) -> Result<(), Fault> {
+pub(super) fn check_mode(opened: &Opened, shown: &str) -> Result<(), Fault> {
     let Some(mode) = opened.mode.filter(|mode| mode & 0o027 != 0) else {
         return Ok(());
     };
-    let path = opened.contents.path().display();
     let who = if mode & 0o022 == 0 { "read" } else { "changed" };
     Err(Fault::new(
         ProblemKind::File,
         format!(
-            "{path} can be {who} by others (mode {:04o}): `chmod 0600` it, or `defaultMode: 0400` \
+            "{shown} can be {who} by others (mode {:04o}): `chmod 0600` it, or `defaultMode: 0400` \
              for a Kubernetes secret",
             mode & 0o7777
         ),

@@ -166,13 +166,14 @@ impl<'t> Table<'t> {
         parse: impl FnOnce(&Given<'t>, Kind) -> Result<T, Fault>,
     ) -> Option<T> {
         let (entry, key) = self.written(key)?;
-        let given = match self.report.given(&entry.node) {
+        let mut given = match self.report.given(&entry.node) {
             Ok(given) => given,
             Err(fault) => {
-                self.problem_of(entry, fault, &Given::of(&entry.node));
+                self.problem_of(entry, fault, &Given::unread(&entry.node));
                 return None;
             }
         };
+        given.is_secret = matches!(key.kind, Kind::Secret | Kind::Headers);
         parse(&given, key.kind)
             .map_err(|fault| self.problem_of(entry, fault, &given))
             .ok()
@@ -252,7 +253,9 @@ impl<'t> Table<'t> {
             );
         }
         for entry in self.entries {
-            if self.block.key(&entry.key).is_none() {
+            // For editors, which find there what the file may hold.
+            let is_for_editors = entry.key == "$schema" && self.block.name == "root";
+            if self.block.key(&entry.key).is_none() && !is_for_editors {
                 self.problem(&entry.key, unknown_key(self.block, &entry.key));
             }
         }

@@ -6,7 +6,8 @@ use super::fault::Fault;
 #[cfg(feature = "tls")]
 use super::pem;
 use super::table::Table;
-use super::{Identity, TlsSpec, TlsVersion};
+use super::tree::Value;
+use super::{FileContents, Identity, TlsSpec, TlsVersion};
 
 pub(super) const VERSIONS: [(&str, TlsVersion); 2] =
     [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
@@ -35,13 +36,18 @@ pub(super) fn read(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
 pub(super) fn read_files(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
     let ca = table.file("ca_file", false);
     if let Some(ca) = &ca {
-        check(table, "ca_file", pem::check_ca(ca));
+        check(table, "ca_file", pem::check_ca(ca), &[ca]);
     }
     let written = table.has("cert_file") || table.has("key_file");
     let cert = table.file("cert_file", false);
     let key = table.file("key_file", true);
     if let Some(cert) = &cert {
-        check(table, "cert_file", pem::check_cert(cert, SystemTime::now()));
+        check(
+            table,
+            "cert_file",
+            pem::check_cert(cert, SystemTime::now()),
+            &[cert],
+        );
     }
     let base_identity = base.identity.as_ref();
     let cert = cert.or_else(|| base_identity.map(|identity| identity.cert.clone()));
@@ -49,7 +55,12 @@ pub(super) fn read_files(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
     let identity = match (cert, key) {
         (Some(cert), Some(key)) => {
             if written && table.is_sound() {
-                check(table, "key_file", pem::check_identity(&cert, &key));
+                check(
+                    table,
+                    "key_file",
+                    pem::check_identity(&cert, &key),
+                    &[&cert, &key],
+                );
             }
             Some(Identity { cert, key })
         }
@@ -62,14 +73,25 @@ pub(super) fn read_files(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
     }
 }
 
-fn check(table: &Table<'_>, key: &str, checked: Result<(), String>) {
-    if let Err(message) = checked {
-        table.problem(key, Fault::new(super::ProblemKind::File, message));
+/// Reports what is wrong with the files, which are called what the config calls them.
+fn check(table: &Table<'_>, key: &str, checked: Result<(), String>, files: &[&FileContents]) {
+    let Err(mut message) = checked else { return };
+    let keys = ["ca_file", "cert_file", "key_file"];
+    let written = keys.into_iter().filter_map(|key| table.get(key));
+    let from_environment = written.into_iter().any(|node| match &node.value {
+        Value::Text(text) => text.contains("${") || node.at.variable().is_some(),
+        _ => false,
+    });
+    if from_environment {
+        for file in files {
+            message = message.replace(&format!("{:?}", file.path()), "the file that it names");
+        }
     }
+    table.problem(key, Fault::new(super::ProblemKind::File, message));
 }
 
 /// Whether `name` is that of a host, or an IP address.
-fn check_name(name: &str) -> Result<(), Fault> {
+pub(super) fn check_name(name: &str) -> Result<(), Fault> {
     let is_label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
@@ -77,7 +99,12 @@ fn check_name(name: &str) -> Result<(), Fault> {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
-    let is_host = name.len() <= 253 && name.trim_end_matches('.').split('.').all(is_label);
+    let mut labels = name.strip_suffix('.').unwrap_or(name).split('.');
+    // One that ends in a number would be an address, if it were one.
+    let is_number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
+    let is_host = name.len() <= 253
+        && labels.clone().all(is_label)
+        && !labels.next_back().is_some_and(is_number);
     if is_host || name.parse::<std::net::IpAddr>().is_ok() {
         return Ok(());
     }

@@ -111,6 +111,16 @@ impl<'t> Node<'t> {
         Some(&entry.node)
     }
 
+    /// How deep it nests: a scalar not at all.
+    pub(super) fn depth(&self) -> usize {
+        let nested = match &self.value {
+            Value::List(items) => items.iter().map(Node::depth).max(),
+            Value::Table(entries) => entries.iter().map(|entry| entry.node.depth()).max(),
+            _ => return 0,
+        };
+        1 + nested.unwrap_or(0)
+    }
+
     /// Nodes in it, itself among them.
     pub(super) fn size(&self) -> usize {
         1 + match &self.value {

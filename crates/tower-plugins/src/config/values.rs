@@ -38,7 +38,7 @@ impl<'t> Table<'t> {
                     return Err(Fault {
                         allowed: Some(format!("{least} to {most}")),
                         ..Fault::of_secret(format!(
-                            "expected a whole number, {least} to {most}, found {number}"
+                            "expected a whole number, {least} to {most}, found {number:?}"
                         ))
                     });
                 }
@@ -164,12 +164,15 @@ impl<'t> Table<'t> {
         let (report, doc) = (self.report(), self.doc());
         self.read(key, |given, _| {
             let path = report.resolve(doc, given.text()?)?;
+            let shown = given.file_shown(&path);
             let opened = report.files.read(&path).map_err(|error| {
-                let message = format!("{} cannot be read: {error}", path.display());
-                Fault::new(ProblemKind::File, message)
+                Fault::new(
+                    ProblemKind::File,
+                    format!("{shown} cannot be read: {error}"),
+                )
             })?;
             if private {
-                secret::check_mode(&opened)?;
+                secret::check_mode(&opened, &shown)?;
             }
             Ok(opened.contents)
         })
@@ -191,7 +194,7 @@ impl<'t> Table<'t> {
                         return Err(given.expected("a list"));
                     };
                     let texts = text.split(',').map(str::trim).enumerate();
-                    let given = |text: &str| Given::expanded(given.node, text.to_owned().into());
+                    let given = |text: &str| given.part(text.to_owned());
                     Ok(texts
                         .map(|(index, text)| item(index, given(text)))
                         .collect())
@@ -204,7 +207,7 @@ impl<'t> Table<'t> {
                 Ok(given) => items.push(item(index, given)),
                 Err(fault) => {
                     let path = format!("{path}[{index}]");
-                    let given = Given::of(node);
+                    let given = Given::unread(node);
                     self.report()
                         .add_given(self.doc(), node.at, path, fault, &given);
                 }
@@ -259,12 +262,15 @@ pub(super) fn read_secret(
     };
     match secret::file_of(text).filter(|_| written) {
         Some(path) => {
-            let path = report.resolve(doc, path).map_err(|fault| Fault {
+            let resolved = report.resolve(doc, path).map_err(|fault| Fault {
                 names_value: false,
-                message: format!("{path:?} {}", fault.message),
+                message: match given.is_from_environment() {
+                    true => format!("the path of its file {}", fault.message),
+                    false => format!("{path:?} {}", fault.message),
+                },
                 ..fault
             })?;
-            secret::from_file(&path, report.files)
+            secret::from_file(&resolved, &given.file_shown(&resolved), report.files)
         }
         None if given.is_expanded() => Ok(Secret::new(text.to_owned())),
         None => secret::literal(text),

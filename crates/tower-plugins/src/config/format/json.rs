@@ -7,12 +7,14 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::super::tree::{Entry, Node, Span, Value};
-use super::{Syntax, yaml};
+use super::{MAX_DEPTH, Syntax, yaml};
 
 pub(super) fn parse(text: &str) -> Result<Node<'_>, Syntax> {
     let mut json = serde_json::Deserializer::from_str(text);
     let parsed = Tree::deserialize(&mut json).and_then(|tree| json.end().map(|()| tree));
     match parsed {
+        // It reads twice as deep as the others.
+        Ok(Tree(node)) if node.depth() > MAX_DEPTH => Err(Syntax::too_deep(Span::NONE)),
         Ok(Tree(node)) => Ok(node),
         Err(error) => Err(syntax(text, &error)),
     }

@@ -45,7 +45,8 @@ pub(super) fn parse(text: &str) -> Result<Node<'_>, Syntax> {
 
 struct Reader<'t, I: BorrowedInput<'t>> {
     events: Parser<'t, I>,
-    anchors: HashMap<usize, Node<'t>>,
+    /// What anchors stand for, and how deep it nests.
+    anchors: HashMap<usize, (Node<'t>, usize)>,
     replayed: usize,
 }
 
@@ -84,18 +85,22 @@ impl<'t, I: BorrowedInput<'t>> Reader<'t, I> {
         let (anchor, value) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = known(tag.as_deref(), place)?;
-                (anchor, scalar(text, style, tag))
+                (anchor, scalar(text, style, tag).ok_or_else(|| unfit(at))?)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                known(tag.as_deref(), place)?;
+                if !matches!(known(tag.as_deref(), place)?, None | Some("seq")) {
+                    return Err(unfit(at));
+                }
                 (anchor, self.list(at, depth)?)
             }
             Event::MappingStart(_, anchor, tag) => {
-                known(tag.as_deref(), place)?;
+                if !matches!(known(tag.as_deref(), place)?, None | Some("map")) {
+                    return Err(unfit(at));
+                }
                 (anchor, self.table(at, depth)?)
             }
             Event::Alias(anchor) => {
-                let mut node = self.alias(anchor, at)?;
+                let mut node = self.alias(anchor, at, depth)?;
                 node.at = at;
                 return Ok(node);
             }
@@ -103,22 +108,37 @@ impl<'t, I: BorrowedInput<'t>> Reader<'t, I> {
         };
         // The end of a collection is known only now, and nobody needs it.
         let node = Node::new(value, at);
-        if anchor > 0 {
-            self.anchors.insert(anchor, node.clone());
-        }
+        self.anchor(anchor, &node)?;
         Ok(node)
     }
 
-    fn alias(&mut self, anchor: usize, at: Span) -> Result<Node<'t>, Syntax> {
-        let Some(node) = self.anchors.get(&anchor) else {
-            return Err(Syntax::new("an alias stands in its own anchor", at));
-        };
-        self.replayed += node.size();
+    /// Keeps `node` for aliases. What is kept counts like what they stand for.
+    fn anchor(&mut self, anchor: usize, node: &Node<'t>) -> Result<(), Syntax> {
+        if anchor > 0 {
+            self.replay(node.size(), node.at)?;
+            self.anchors.insert(anchor, (node.clone(), node.depth()));
+        }
+        Ok(())
+    }
+
+    fn replay(&mut self, values: usize, at: Span) -> Result<(), Syntax> {
+        self.replayed += values;
         if self.replayed > MAX_REPLAYED {
             let message = format!("its aliases stand for more than {MAX_REPLAYED} values");
             return Err(Syntax::new(message, at));
         }
-        Ok(node.clone())
+        Ok(())
+    }
+
+    fn alias(&mut self, anchor: usize, at: Span, depth: usize) -> Result<Node<'t>, Syntax> {
+        let Some((node, nests)) = self.anchors.get(&anchor).cloned() else {
+            return Err(Syntax::new("an alias stands in its own anchor", at));
+        };
+        if depth + nests > MAX_DEPTH {
+            return Err(Syntax::too_deep(at));
+        }
+        self.replay(node.size(), at)?;
+        Ok(node)
     }
 
     fn list(&mut self, at: Span, depth: usize) -> Result<Value<'t>, Syntax> {
@@ -141,13 +161,21 @@ impl<'t, I: BorrowedInput<'t>> Reader<'t, I> {
         let mut entries: Vec<Entry<'t>> = Vec::new();
         let mut merged: Vec<Entry<'t>> = Vec::new();
         let mut keys = Keys::default();
+        let mut merges = None;
         loop {
-            let (key, at) = match self.next()? {
+            let (key, at, is_plain) = match self.next()? {
                 (Event::MappingEnd, _) => break,
-                (event, at) => self.key(event, &at, depth)?,
+                (event, at) => {
+                    let is_plain = matches!(event, Event::Scalar(_, ScalarStyle::Plain, ..));
+                    let (key, at) = self.key(event, &at, depth)?;
+                    (key, at, is_plain)
+                }
             };
             let node = self.node(depth + 1)?;
-            if key == "<<" {
+            if key == "<<" && is_plain {
+                if let Some(first) = merges.replace(at) {
+                    return Err(Syntax::twice(&key, at, first));
+                }
                 merge(node, &mut merged)?;
                 continue;
             }
@@ -175,8 +203,9 @@ impl<'t, I: BorrowedInput<'t>> Reader<'t, I> {
         let at = span(place);
         let wrong = || Syntax::new("a key is a text", at);
         match event {
-            Event::Scalar(text, _, _, tag) => {
+            Event::Scalar(text, _, anchor, tag) => {
                 known(tag.as_deref(), place)?;
+                self.anchor(anchor, &Node::new(Value::Text(text.clone()), at))?;
                 Ok((text, at))
             }
             event @ Event::Alias(_) => match self.node_of(event, place, depth)?.value {
@@ -248,10 +277,14 @@ fn known<'a>(tag: Option<&'a Tag>, place: &granit_parser::Span) -> Result<Option
     }
 }
 
-/// YAML 1.2.2, section 10.3.2: the core schema.
-fn scalar<'t>(text: Cow<'t, str>, style: ScalarStyle, tag: Option<&str>) -> Value<'t> {
+fn unfit(at: Span) -> Syntax {
+    Syntax::new("its tag says that it is of another type", at)
+}
+
+/// YAML 1.2.2, section 10.3.2: the core schema. `None` if the tag says something else.
+fn scalar<'t>(text: Cow<'t, str>, style: ScalarStyle, tag: Option<&str>) -> Option<Value<'t>> {
     if tag == Some("str") || (style != ScalarStyle::Plain && tag.is_none()) {
-        return Value::Text(text);
+        return Some(Value::Text(text));
     }
     let value = match &*text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
@@ -259,13 +292,18 @@ fn scalar<'t>(text: Cow<'t, str>, style: ScalarStyle, tag: Option<&str>) -> Valu
         "false" | "False" | "FALSE" => Value::Bool(false),
         plain => match number(plain) {
             Some(number) => number,
-            None => return Value::Text(text),
+            None => return tag.is_none().then_some(Value::Text(text)),
         },
     };
     match (tag, value) {
         #[allow(clippy::cast_precision_loss)] // a config needs no more than 53 bits
-        (Some("float"), Value::Integer(whole)) => Value::Float(whole as f64),
-        (_, value) => value,
+        (Some("float"), Value::Integer(whole)) => Some(Value::Float(whole as f64)),
+        (None, value)
+        | (Some("int"), value @ Value::Integer(_))
+        | (Some("float"), value @ Value::Float(_))
+        | (Some("bool"), value @ Value::Bool(_))
+        | (Some("null"), value @ Value::Null) => Some(value),
+        _ => None,
     }
 }
 

@@ -23,14 +23,23 @@ pub(super) struct Identity {
     state: Option<(u64, Option<SystemTime>, (i64, i64))>,
 }
 
-/// The files and directories as they were when they were last read; `None` for one that is to be
-/// read whatever it looks like.
-pub(super) type Stamps = BTreeMap<PathBuf, Option<Identity>>;
+/// The files and directories as they were when they were last read.
+pub(super) type Stamps = BTreeMap<PathBuf, Stamp>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stamp {
+    Is(Identity),
+    /// There was nothing.
+    Missing,
+    /// To be read whatever it looks like: a change could leave it as it looks.
+    Racy,
+}
 
 /// What one look found.
 pub(super) struct Look {
-    /// The directories that matter, with those of them that are there.
-    pub(super) directories: BTreeMap<PathBuf, Option<Identity>>,
+    /// The directories that matter, with those of them that are there; `None` if they were not looked
+    /// at.
+    pub(super) directories: Option<BTreeMap<PathBuf, Option<Identity>>>,
     pub(super) found: Found,
 }
 
@@ -53,12 +62,10 @@ pub(super) fn look(
     known: &Stamps,
     dependencies: &Dependencies,
 ) -> Look {
-    let is_known = |path: &PathBuf, known: &Option<Identity>| {
-        known.is_some() && state_of(path).is_ok_and(|state| Some(state) == *known)
-    };
+    let is_known = |path: &PathBuf, known: &Stamp| *known != Stamp::Racy && stamp(path) == *known;
     if !known.is_empty() && known.iter().all(|(path, known)| is_known(path, known)) {
         return Look {
-            directories: directories(path, dependencies, None),
+            directories: Some(directories(path, dependencies, None)),
             found: Found::AsBefore,
         };
     }
@@ -70,7 +77,7 @@ pub(super) fn look(
     // It may have gone since it was looked at.
     if snapshot.config.is_err() && (missing || is_missing(path)) {
         return Look {
-            directories: directories(path, dependencies, None),
+            directories: Some(directories(path, dependencies, None)),
             found: Found::Missing(snapshot),
         };
     }
@@ -83,7 +90,7 @@ pub(super) fn look(
     let into = into.chain(before.into_iter().flat_map(Dependencies::directories));
     let stamps = files.chain(into).map(|path| (path.to_owned(), stamp(path)));
     Look {
-        directories: directories(path, &read, before),
+        directories: Some(directories(path, &read, before)),
         found: Found::Read {
             stamps: stamps.collect(),
             dependencies: match before {
@@ -95,14 +102,12 @@ pub(super) fn look(
     }
 }
 
-/// What is at `path` now, if a later change would show.
-fn stamp(path: &Path) -> Option<Identity> {
-    let metadata = fs::metadata(path).ok()?;
-    is_settled(&metadata).then(|| Identity::with_state(&metadata))
-}
-
-fn state_of(path: &Path) -> io::Result<Identity> {
-    fs::metadata(path).map(|metadata| Identity::with_state(&metadata))
+fn stamp(path: &Path) -> Stamp {
+    match fs::metadata(path) {
+        Ok(metadata) if is_settled(&metadata) => Stamp::Is(Identity::with_state(&metadata)),
+        Err(error) if is_gone(&error) => Stamp::Missing,
+        Ok(_) | Err(_) => Stamp::Racy,
+    }
 }
 
 /// The directories of all files, and those that are looked into.

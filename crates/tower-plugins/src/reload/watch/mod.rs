@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -59,7 +60,12 @@ pub struct Watch {
     stamps: Stamps,
     dependencies: Dependencies,
     digest: Option<[u8; 32]>,
+    /// When what was refused is read again, although nothing has changed.
+    retry: Option<Instant>,
 }
+
+/// A certificate may be refused for the time, and become valid with it.
+const RETRY: Duration = Duration::from_secs(60);
 
 /// The times of a [`Watch`].
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +144,7 @@ impl Watch {
             stamps: Stamps::new(),
             dependencies: Dependencies::default(),
             digest: None,
+            retry: None,
         };
         watch.arm(directories(&watch.path, &watch.dependencies, None));
         Ok(watch)
@@ -175,7 +182,7 @@ impl Watch {
         let look = self.look().await;
         self.next_look = Instant::now() + self.timing.poll;
         // What happened before a directory was watched was not seen: look once more.
-        self.due = self.arm(look.directories);
+        self.due = look.directories.is_some_and(|found| self.arm(found));
         match look.found {
             Found::AsBefore => None,
             Found::Missing(snapshot) => {
@@ -189,6 +196,8 @@ impl Watch {
             } => {
                 self.stamps = stamps;
                 self.dependencies = dependencies;
+                let refused = snapshot.config.is_err();
+                self.retry = refused.then(|| Instant::now() + RETRY);
                 self.take(*snapshot)
             }
         }
@@ -226,14 +235,25 @@ impl Watch {
     /// may be on a network file system, and a large config takes a while.
     async fn look(&self) -> Look {
         let (path, loader) = (self.path.clone(), self.loader.clone());
-        let (stamps, dependencies) = (self.stamps.clone(), self.dependencies.clone());
-        tokio::task::spawn_blocking(move || look(&path, &loader, &stamps, &dependencies))
-            .await
-            // Only while the runtime shuts down.
-            .unwrap_or_else(|_| Look {
-                directories: BTreeMap::new(),
-                found: Found::AsBefore,
-            })
+        let dependencies = self.dependencies.clone();
+        let stamps = match self.retry {
+            Some(retry) if retry <= Instant::now() => Stamps::new(),
+            _ => self.stamps.clone(),
+        };
+        let look = move || look(&path, &loader, &stamps, &dependencies);
+        match tokio::task::spawn_blocking(look).await {
+            Ok(look) => look,
+            Err(error) => {
+                // Else it is only that the runtime shuts down.
+                if error.is_panic() {
+                    tracing::error!(file = %self.path.display(), "reading the config panicked");
+                }
+                Look {
+                    directories: None,
+                    found: Found::AsBefore,
+                }
+            }
+        }
     }
 
     /// Watches the directories that are there, and no others. Returns whether one of them is new.
@@ -279,10 +299,20 @@ impl Watch {
     }
 }
 
+/// A digest over the files and what came of them: a file may be refused for its mode, and then be taken
+/// with the same bytes.
+fn news(loaded: &Loaded) -> [u8; 32] {
+    let mut digest = Sha256::new_with_prefix(loaded.dependencies.digest());
+    if let Err(error) = &loaded.config {
+        digest.update(error.to_string());
+    }
+    digest.finalize().into()
+}
+
 impl Snapshot {
     fn new(loaded: Loaded) -> Self {
         Self {
-            digest: loaded.dependencies.digest(),
+            digest: news(&loaded),
             config: loaded.config,
             warnings: loaded.warnings,
             #[cfg(test)]
@@ -305,7 +335,7 @@ impl Snapshot {
         &self.warnings
     }
 
-    /// The SHA-256 over the files and what they hold.
+    /// The SHA-256 over the files, what they hold, and what is wrong with it.
     #[must_use]
     pub const fn digest(&self) -> &[u8; 32] {
         &self.digest

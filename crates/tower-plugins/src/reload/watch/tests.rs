@@ -6,6 +6,7 @@ use std::thread;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+use super::look::Stamp;
 use super::*;
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -339,9 +340,50 @@ fn a_file_changed_just_now_is_read_again_whatever_its_times_say() {
     let Found::Read { stamps, .. } = look(&path, &loader, &Stamps::new(), &none).found else {
         panic!("not read");
     };
-    assert_eq!(stamps, Stamps::from([(path.clone(), None)]));
-    let known = Identity::with_state(&fs::metadata(&path).unwrap());
-    let known = Stamps::from([(path.clone(), Some(known))]);
+    assert_eq!(stamps, Stamps::from([(path.clone(), Stamp::Racy)]));
+
+    // What is not there is as before while it is not.
+    let missing = path.with_extension("missing");
+    let known = Stamps::from([(missing, Stamp::Missing)]);
     let look = look(&path, &loader, &known, &none);
     assert!(matches!(look.found, Found::AsBefore));
+}
+
+/// To do what an error says is a change, though the bytes are the same.
+#[tokio::test]
+async fn a_file_that_becomes_private_and_a_directory_that_is_made_are_news() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let token = place.path("conf/token");
+    fs::write(&token, "hunter2").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+    place.replace("plugins: { a: { transport: http, endpoint: 'http://h', auth: { method: bearer, token: 'file:token' } } }");
+    let mut watch = Watch::with_timing(place.config(), EVENTS).unwrap();
+    let refused = timeout(BOUND, watch.changed()).await.unwrap().config();
+    assert!(refused.unwrap_err().to_string().contains("chmod 0600"));
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(
+        timeout(BOUND, watch.changed())
+            .await
+            .unwrap()
+            .config()
+            .is_ok()
+    );
+
+    place.replace("include: [more]\nallow_empty: true");
+    assert!(
+        timeout(BOUND, watch.changed())
+            .await
+            .unwrap()
+            .config()
+            .is_err()
+    );
+    fs::create_dir(place.path("conf/more")).unwrap();
+    assert!(
+        timeout(BOUND, watch.changed())
+            .await
+            .unwrap()
+            .config()
+            .is_ok()
+    );
 }

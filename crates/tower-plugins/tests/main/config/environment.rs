@@ -236,6 +236,18 @@ fn a_variable_that_fits_nowhere_or_twice_is_an_error() {
             "there is no table that could hold \"max_retries\"",
         ),
         (
+            "TOWER_PLUGINS__INCLUDE",
+            "files are included by the file alone: write it there",
+        ),
+        (
+            "TOWER_PLUGINS__PLUGINS__SEARCH__NAME",
+            "a variable gives no plugin another name: write it into the file",
+        ),
+        (
+            "TOWER_PLUGINS__PLUGINS__SEARCH",
+            "names a plugin and none of its keys: add one, as in SEARCH__ENABLED",
+        ),
+        (
             "TOWER_PLUGINS__DRAIN_TIMEUOT",
             "unknown key, did you mean `drain_timeout`?",
         ),

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use figment::Figment;
 use tower_plugins::config::{
-    Address, BalanceStrategy, Config, CredentialsSpec, Format, Protocol, Source,
+    Address, BalanceStrategy, Config, CredentialsSpec, Environment, Format, Loader, Protocol,
+    Source,
 };
 
 use super::yaml;
@@ -99,6 +100,10 @@ fn a_file_is_read_by_its_extension_and_named_in_its_problems() {
 fn a_parse_error_repeats_no_line_of_the_file() {
     for (text, format) in [
         ("token = \"hunter2\nx = 1", Format::Toml),
+        ("token: |\nhunter2==\nx: [", Format::Yaml),
+        ("token: >-\n  hunter2:\n x: [", Format::Yaml),
+        ("token =\nhunter2==\n", Format::Toml),
+        ("token = \"\"\"\nhunter2=\\d\"\"\"\n", Format::Toml),
         ("token: \"hunter2\nx: [", Format::Yaml),
         ("token: !hunter2", Format::Yaml),
         ("token: !hunter2`hunter2 x", Format::Yaml),
@@ -119,7 +124,12 @@ fn a_merge_is_none_in_json() {
         r#"{ "<<": { "plugins": { "a": { "transport": "http", "endpoint": "http://h" } } } }"#;
     let error = Config::parse(text, Format::Json).unwrap_err();
     assert_eq!(error.problems()[0].key, r#"["<<"]"#, "{error}");
-    assert_eq!(yaml(text).unwrap().plugins.len(), 1);
+    // Nor is a text in YAML that looks like one: a merge is written without quotes.
+    assert_eq!(yaml(text).unwrap_err().problems()[0].key, r#"["<<"]"#);
+    assert_eq!(
+        yaml(&text.replace("\"<<\"", "<<")).unwrap().plugins.len(),
+        1
+    );
 }
 
 #[test]
@@ -135,6 +145,23 @@ fn depth_and_aliases_are_bounded() {
         bomb.push_str(&format!("a{i}: &a{i} [{list}]\n"));
     }
     assert!(yaml(&bomb).is_err());
+    // Aliases nest as deep as what they stand for.
+    let mut nested = "a0: &a0 [x]\n".to_owned();
+    for i in 1..60 {
+        let (open, close) = ("[".repeat(50), "]".repeat(50));
+        nested.push_str(&format!("a{i}: &a{i} {open}*a{}{close}\n", i - 1));
+    }
+    let error = yaml(&nested).unwrap_err().to_string();
+    assert!(error.contains("nests deeper than 64 levels"), "{error}");
+    // What is kept for aliases counts, whether or not there are any.
+    let kept = (0..60).fold(vec!["x"; 10_000].join(", "), |list, i| {
+        format!("&k{i} [{list}]")
+    });
+    let error = yaml(&format!("a: {kept}")).unwrap_err().to_string();
+    assert!(
+        error.contains("stand for more than 100000 values"),
+        "{error}"
+    );
     assert!(yaml("allow_empty: true\n---\nallow_empty: true").is_err());
 }
 
@@ -294,4 +321,98 @@ fn yaml_is_read_by_its_core_schema() {
             "{text}"
         );
     }
+}
+
+/// A secret shows nowhere, whatever lies over it or shadows it, and whatever else is wrong.
+#[test]
+fn a_secret_is_shown_nowhere_whatever_else_is_wrong() {
+    let over = [
+        ("TOWER_PLUGINS__PLUGINS__A__AUTH__TOKEN", "hunter2-over"),
+        (
+            "TOWER_PLUGINS__PLUGINS__A__RETRY__IDEMPOTENT",
+            "/ok,hunter2",
+        ),
+        ("SECRET", "hunter2"),
+    ];
+    let plugin = |keys: &str| {
+        format!("plugins: {{ a: {{ transport: http, endpoint: 'http://h', {keys} }} }}")
+    };
+    for text in [
+        plugin("auth: { method: bearer, token: hunter2, bogus: 1 }"),
+        plugin("auth: { <<: { token: hunter2 }, method: bearer, token: hunter2x, bogus: 1 }"),
+        plugin("auth: { method: bearer, token: '}{hunter2][', bogus: 1 }"),
+        plugin("auth: { method: bearer, token: \"${MISSING:-hunter2 }\" }, bogus: 1"),
+        plugin("auth: { method: api-key, api_key: k, header: '${SECRET} x' }"),
+        plugin("auth: { method: bearer, token: 'file:${SECRET}' }"),
+        plugin("auth: { method: bearer, token: 'file:/nowhere/${SECRET}' }"),
+        plugin("auth: hunter2"),
+        plugin("auth: { method: hunter2 }").replace("hunter2 }", "bearer, token: [hunter2] }"),
+        plugin("auth: { method: bearer, tokn: &x hunter2, token: *x, headers: { a: *x } }"),
+        plugin("").replace("http://h", "http://user:hunter2@h"),
+        plugin("").replace("http://h", "http://user:hunter2@${SECRET}"),
+        plugin("").replace("http://h", "http://h/?key=hunter2"),
+        plugin("bogus: 1 # hunter2"),
+        "plugins:\n  a:\n    transport: http\n    endpoint: http://h\n    auth:\n      method: bearer\n      token: |\n        hunter2\n        hunter2\n".to_owned(),
+    ] {
+        for with_over in [false, true] {
+            let environment = if with_over {
+                Environment::from_iter(over)
+            } else {
+                Environment::from_iter([("SECRET", "hunter2")])
+            };
+            let loaded = Loader::text(&*text, Format::Yaml).environment(environment).load();
+            let Err(error) = loaded.config else { continue };
+            let shown = format!("{error}\n{error:?}\n{}\n{:?}", error.render(false), loaded.warnings);
+            assert!(!shown.contains("hunter2"), "{text}\n{shown}");
+        }
+    }
+    let loader = Loader::figment(Figment::from(
+        Source::text(&plugin("x: hunter2"), Format::Yaml).unwrap(),
+    ));
+    assert!(!format!("{loader:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_byte_order_mark_moves_no_line() {
+    let text = "\u{feff}plugins:\n  a: { transport: http, endpoint: 'http://h', bogus: 1 }";
+    let error = yaml(text).unwrap_err();
+    assert!(
+        error.to_string().starts_with("2:47: plugins.a.bogus"),
+        "{error}"
+    );
+}
+
+/// Ten thousand problems are all there, and the lines of the first are shown.
+#[test]
+fn many_problems_are_counted_and_few_are_shown() {
+    let text: String = (0..10_000).map(|i| format!("bogus_{i}: 1\n")).collect();
+    let error = yaml(&text).unwrap_err();
+    assert_eq!(error.problems().len(), 10_000);
+    assert_eq!(error.problems()[9_999].line, Some(10_000));
+    assert_eq!(error.render(false).matches("error: ").count(), 26);
+    assert!(error.to_string().ends_with("and 9975 more problems"));
+}
+
+#[test]
+fn a_file_may_say_which_schema_it_follows() {
+    let text = r#"{ "$schema": "config.schema.json", "allow_empty": true }"#;
+    assert!(Config::parse(text, Format::Json).is_ok());
+    let deeper = "plugins: { a: { transport: http, endpoint: 'http://h', $schema: x } }";
+    assert!(yaml(deeper).is_err());
+}
+
+/// A line is said of a layer only where the value is.
+#[test]
+fn no_line_is_made_up_for_a_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("program.yaml");
+    let text = "plugins:\n  a: { retry: 1 }\ncalls:\n  plugins:\n    a: { transport: http, endpoint: 'http://h', retry: 2 }\n";
+    fs::write(&path, text).unwrap();
+    let program = Figment::from(Source::file(&path).unwrap());
+    let error = Config::from_figment(&program.focus("calls")).unwrap_err();
+    assert_eq!(
+        (error.problems()[0].key.as_str(), error.problems()[0].line),
+        ("plugins.a.retry", None)
+    );
+    assert_eq!(error.problems()[0].file.as_deref(), Some(&*path));
 }

@@ -127,10 +127,26 @@ fn several_files_that_cannot_be_read_are_said_at_once() {
     assert_eq!(error.problems().len(), 4, "{error}");
     for problem in error.problems() {
         assert!(
-            matches!(problem.kind, ProblemKind::Syntax | ProblemKind::Unreadable),
+            matches!(
+                problem.kind,
+                ProblemKind::Syntax | ProblemKind::Unreadable | ProblemKind::File
+            ),
             "{error}"
         );
     }
+}
+
+#[test]
+fn what_else_is_wrong_is_said_beside_an_include_that_is() {
+    let place = Place::new();
+    place.write("plugins.yaml", "include: [missing.yaml]\ndrain_timeout: 3");
+    let error = place.load().unwrap_err();
+    let found: Vec<_> = error
+        .problems()
+        .iter()
+        .map(|p| (p.line.unwrap(), &*p.key))
+        .collect();
+    assert_eq!(found, [(1, "include[0]"), (2, "drain_timeout")], "{error}");
 }
 
 #[test]
