@@ -6,7 +6,8 @@
 //! reason for it, is in `docs/config.md`.
 //!
 //! What is refused is refused whole, with all its problems at once ([`ConfigError`]). A key that
-//! is unknown is refused, as is one that would do nothing.
+//! is unknown is refused, as is one that does nothing beside what else is said; a block that is
+//! switched off may keep its keys.
 
 mod address;
 mod auth;

@@ -27,7 +27,8 @@ impl Config {
     /// This config as text. Every key is written out, those with their default as well: read again,
     /// with secrets shown and while the files it names are the same, it is an equal config.
     ///
-    /// A file that was named by a path which is no UTF-8 cannot be named again, and is left out.
+    /// What a file cannot say is left out, and then missed when it is read: paths that are no UTF-8, and
+    /// endpoints of different kinds in one plugin.
     ///
     /// ```
     /// use tower_plugins::config::{Config, Format, PluginSpec, Secrets};
@@ -128,7 +129,7 @@ impl Writer {
             Some(Address::InProcess { .. }) => "in-process",
             Some(Address::Http { .. }) | None => "http",
         };
-        let endpoints = upstream.endpoints.iter().map(endpoint).collect();
+        let endpoints = upstream.endpoints.iter().filter_map(endpoint).collect();
         table([
             ("name", text(name.as_str())),
             ("transport", text(transport)),
@@ -196,18 +197,18 @@ impl Writer {
     }
 }
 
-fn endpoint(endpoint: &EndpointSpec) -> Node<'static> {
+fn endpoint(endpoint: &EndpointSpec) -> Option<Node<'static>> {
     let (url, path) = match &endpoint.address {
         Address::Http { authority, prefix } => (format!("http://{authority}"), Some(prefix)),
         Address::Https { authority, prefix } => (format!("https://{authority}"), Some(prefix)),
-        Address::Unix { path, prefix } => (path.display().to_string(), Some(prefix)),
+        Address::Unix { path, prefix } => (path.to_str()?.to_owned(), Some(prefix)),
         Address::InProcess { service } => (service.clone(), None),
     };
     let path = path.filter(|path| !path.is_empty());
-    table([
+    Some(table([
         ("url", text(&url)),
         ("path", path.and_then(|path| text(path))),
-    ])
+    ]))
 }
 
 fn retry(policy: &Policy) -> Option<Node<'static>> {

@@ -208,3 +208,57 @@ fn the_schema_refuses_what_is_refused_for_its_form() {
         assert_eq!(validator.is_valid(&duration), valid, "{text}");
     }
 }
+
+/// To write a default out changes nothing.
+#[test]
+fn the_defaults_of_the_page_are_those_of_the_code() {
+    let schema = schema();
+    let config = |block: &str, keys: &str| {
+        let needed = match block {
+            "rate_limit" => "requests_per_second: 7, ",
+            "concurrency" => "max_concurrent: 7, ",
+            "circuit_breaker" => "failure_rate: 0.5, ",
+            "auth" => "method: api-key, api_key: k, ",
+            _ => "",
+        };
+        let text = match block {
+            "root" => format!(
+                "{{ plugins: {{ a: {{ transport: http, endpoint: 'http://h' }} }}, {keys} }}"
+            ),
+            "plugin" => {
+                format!("plugins: {{ a: {{ transport: http, endpoint: 'http://h', {keys} }} }}")
+            }
+            "tls" => format!(
+                "plugins: {{ a: {{ transport: https, endpoint: 'https://h', tls: {{ {keys} }} }} }}"
+            ),
+            // It has one key, without which it says nothing.
+            "load_balancing" if keys.is_empty() => {
+                "plugins: { a: { transport: http, endpoint: 'http://h' } }".to_owned()
+            }
+            _ => format!(
+                "plugins: {{ a: {{ transport: http, endpoint: 'http://h', {block}: {{ {needed} {keys} }} }} }}"
+            ),
+        };
+        Config::parse(&text, Format::Yaml).unwrap_or_else(|error| panic!("{text}: {error}"))
+    };
+    let mut compared = 0;
+    for name in BLOCKS {
+        for (key, schema) in keys(&schema, name) {
+            let default = &schema["default"];
+            // An include of nothing is only read in a file; and what a rate is of is said by the rate.
+            if default.is_null()
+                || key == "include"
+                || (name, key.as_str()) == ("circuit_breaker", "failure_rate")
+            {
+                continue;
+            }
+            assert_eq!(
+                config(name, &format!("{key}: {default}")),
+                config(name, ""),
+                "{name}.{key}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared > 35, "{compared}");
+}
