@@ -204,12 +204,12 @@ impl Node<'_> {
     /// What figment makes of it.
     pub(super) fn to_figment(&self) -> value::Value {
         match &self.value {
-            Value::Null => value::Value::Empty(Tag::Default, Empty::Unit),
+            // Figment has no dates. Nothing is refused by every key; a text would be some password.
+            Value::Null | Value::Date => value::Value::Empty(Tag::Default, Empty::Unit),
             Value::Bool(bool) => (*bool).into(),
             Value::Integer(whole) => (*whole).into(),
             Value::Float(number) => (*number).into(),
             Value::Text(text) => text.as_ref().into(),
-            Value::Date => "a date".into(),
             Value::List(items) => items
                 .iter()
                 .map(Node::to_figment)

@@ -1,3 +1,4 @@
+mod corpus;
 mod docs;
 mod environment;
 mod files;

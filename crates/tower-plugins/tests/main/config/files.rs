@@ -133,6 +133,23 @@ fn a_merge_is_none_in_json() {
 }
 
 #[test]
+fn a_date_is_no_password_by_way_of_figment_either() {
+    let text = "plugins.a = { transport = 'http', endpoint = 'http://h', \
+        auth = { method = 'basic', username = 'u', password = 1979-05-27 } }";
+    let source = Source::text(text, Format::Toml).unwrap();
+    for error in [
+        Config::parse(text, Format::Toml).unwrap_err(),
+        Config::from_figment(&Figment::from(source)).unwrap_err(),
+    ] {
+        assert_eq!(
+            error.problems()[0].key,
+            "plugins.a.auth.password",
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn depth_and_aliases_are_bounded() {
     let deep = "[".repeat(10_000);
     for format in [Format::Json, Format::Yaml] {
