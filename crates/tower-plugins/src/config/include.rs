@@ -1,5 +1,6 @@
 //! `include`: more files of one config.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,13 +44,8 @@ pub(super) fn files<'t>(
             }
         }
         let main = main[0].origin.file().and_then(identity);
-        let mut seen = Vec::new();
-        paths.retain(|path| {
-            let identity = identity(path);
-            let new = identity.is_none() || (identity != main && !seen.contains(&identity));
-            seen.push(identity);
-            new
-        });
+        let mut seen: HashSet<_> = main.into_iter().collect();
+        paths.retain(|path| identity(path).is_none_or(|identity| seen.insert(identity)));
         if paths.len() >= MOST {
             let message = format!("includes {} files, at most {MOST}", paths.len());
             table.problem("include", message);

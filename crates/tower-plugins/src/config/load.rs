@@ -125,7 +125,7 @@ impl Loader {
                     text: text.expose_secret(),
                     format: *format,
                 }];
-                load_texts(&texts, environment, &files, places, true)
+                load_texts(&texts, None, environment, &files, places, true)
             }
             From::Figment(figment) => load_figment(figment, environment, &files),
         };
@@ -200,7 +200,9 @@ fn load_main(
             return Outcome::refused(vec![unparsed(text.file, text.text, text.format, syntax)]);
         }
     };
-    let (included, mut problems) = include::files(&[doc(text, root)], environment, files);
+    let main = [doc(text, root)];
+    let (included, mut problems) = include::files(&main, environment, files);
+    let [Doc { root, .. }] = main;
     let opened: Vec<Opened> = included
         .into_iter()
         .filter_map(|path| {
@@ -218,7 +220,8 @@ fn load_main(
             Err(error) => problems.extend(error.into_problems()),
         }
     }
-    let mut outcome = load_texts(&texts, environment, files, places, problems.is_empty());
+    let is_whole = problems.is_empty();
+    let mut outcome = load_texts(&texts, Some(root), environment, files, places, is_whole);
     let is_json = text.format == Format::Json && places == Places::Cheap;
     outcome.misses_places |= is_json && !problems.is_empty();
     outcome.problems.extend(problems);
@@ -243,9 +246,11 @@ const fn doc<'t>(text: Text<'t>, root: Node<'t>) -> Doc<'t> {
     }
 }
 
-/// The config that `texts` say together, the main one first. Unless it is whole, texts are missing.
-fn load_texts(
-    texts: &[Text<'_>],
+/// The config that `texts` say together, the main one first, which may have been parsed already. Unless
+/// it is whole, texts are missing.
+fn load_texts<'t>(
+    texts: &[Text<'t>],
+    mut main: Option<Node<'t>>,
     environment: &Environment,
     files: &Files,
     places: Places,
@@ -253,7 +258,8 @@ fn load_texts(
 ) -> Outcome {
     let (mut roots, mut parsed, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for text in texts {
-        match text.format.parse(text.text, places) {
+        let parsed_before = main.take().map(Ok);
+        match parsed_before.unwrap_or_else(|| text.format.parse(text.text, places)) {
             Ok(root) => {
                 roots.push(root);
                 parsed.push(*text);
