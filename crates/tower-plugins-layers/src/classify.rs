@@ -125,7 +125,11 @@ impl Classify for HttpGrpc {
                 | Reason::Draining
                 | Reason::DrainCancelled
                 | Reason::PoolExhausted
-                | Reason::RequestBroken,
+                | Reason::RequestBroken
+                | Reason::Shed
+                | Reason::Unauthenticated
+                | Reason::Forbidden
+                | Reason::FilterFailed,
             ) => Outcome::Ignored,
             _ => Outcome::Failure,
         }

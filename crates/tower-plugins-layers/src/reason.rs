@@ -1,4 +1,4 @@
-//! One word for why something was refused, retried, ejected, cut or failed.
+//! One word for why something was refused, retried, hedged, ejected, cut or failed.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::BoxError;
 
-/// Why something was refused, retried, ejected, cut or failed: the same word in the error, the
+/// Why something was refused, retried, hedged, ejected, cut or failed: the same word in the error, the
 /// metric, the span and the docs.
 ///
 /// ```
@@ -51,11 +51,31 @@ pub enum Reason {
     Status,
     /// The request's own body failed or broke off: its sender went away, as a rule.
     RequestBroken,
+    /// Calls of more importance had the place that was left.
+    Shed,
+    /// The caller showed no credentials, or none that are known.
+    Unauthenticated,
+    /// The caller is known and may not do this.
+    Forbidden,
+    /// The service that is asked about each call could not be asked.
+    FilterFailed,
+    /// The attempt before it was slow: why a second one was begun, and why the loser was cut.
+    Hedged,
+    /// Failures in a row: why a circuit opened or an endpoint was ejected.
+    ConsecutiveFailures,
+    /// The share of failures: why a circuit opened or an endpoint was ejected.
+    FailureRate,
+    /// The share of slow calls: why a circuit opened.
+    SlowCalls,
+    /// A success rate far below that of the other endpoints: why one was ejected.
+    SuccessRate,
+    /// Somebody steered it by hand.
+    Forced,
 }
 
 impl Reason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 26] = [
         Self::RateLimited,
         Self::ConcurrencyLimited,
         Self::BreakerOpen,
@@ -72,6 +92,16 @@ impl Reason {
         Self::Panicked,
         Self::Status,
         Self::RequestBroken,
+        Self::Shed,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::FilterFailed,
+        Self::Hedged,
+        Self::ConsecutiveFailures,
+        Self::FailureRate,
+        Self::SlowCalls,
+        Self::SuccessRate,
+        Self::Forced,
     ];
 
     /// The word, as it stands in metrics, spans and docs.
@@ -94,6 +124,16 @@ impl Reason {
             Self::Panicked => "panicked",
             Self::Status => "status",
             Self::RequestBroken => "request_broken",
+            Self::Shed => "shed",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::FilterFailed => "filter_failed",
+            Self::Hedged => "hedged",
+            Self::ConsecutiveFailures => "consecutive_failures",
+            Self::FailureRate => "failure_rate",
+            Self::SlowCalls => "slow_calls",
+            Self::SuccessRate => "success_rate",
+            Self::Forced => "forced",
         }
     }
 
@@ -115,6 +155,16 @@ impl Reason {
             Self::Panicked => "a service panicked",
             Self::Status => "the answer was a retryable status",
             Self::RequestBroken => "the request's own body failed before its end",
+            Self::Shed => "too many calls under way, and this one is of less importance",
+            Self::Unauthenticated => "the caller did not say who it is, or could not prove it",
+            Self::Forbidden => "the caller may not do this",
+            Self::FilterFailed => "the service that decides about calls could not be asked",
+            Self::Hedged => "an earlier attempt was slow",
+            Self::ConsecutiveFailures => "too many failures in a row",
+            Self::FailureRate => "too large a share of failures",
+            Self::SlowCalls => "too large a share of slow calls",
+            Self::SuccessRate => "a success rate far below that of the others",
+            Self::Forced => "forced by hand",
         }
     }
 

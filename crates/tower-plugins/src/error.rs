@@ -79,7 +79,12 @@ impl Kind {
                 Reason::DeadlineExceeded | Reason::AttemptTimeout | Reason::StreamIdle => {
                     Row(504, 4, true, Plugin)
                 }
-                Reason::Draining => Row(503, 14, true, Here),
+                Reason::Draining | Reason::FilterFailed | Reason::Forced => {
+                    Row(503, 14, true, Here)
+                }
+                Reason::Shed => Row(503, 8, true, Here),
+                Reason::Unauthenticated => Row(401, 16, false, Caller),
+                Reason::Forbidden => Row(403, 7, false, Caller),
                 Reason::DrainCancelled => Row(503, 14, false, Here),
                 Reason::PoolExhausted => Row(503, 14, true, Here),
                 Reason::ResponseTooLarge => Row(502, 8, false, Plugin),
@@ -276,6 +281,7 @@ impl Error {
             Some(
                 Reason::RateLimited
                     | Reason::ConcurrencyLimited
+                    | Reason::Shed
                     | Reason::BreakerOpen
                     | Reason::NoEndpoint
                     | Reason::Draining

@@ -53,7 +53,17 @@ pub(super) fn judge_error(error: &(dyn StdError + 'static)) -> Option<Retryable>
         | Reason::DrainCancelled
         | Reason::ResponseTooLarge
         | Reason::Panicked
-        | Reason::RequestBroken => None,
+        | Reason::RequestBroken
+        | Reason::Shed
+        | Reason::Unauthenticated
+        | Reason::Forbidden
+        | Reason::FilterFailed
+        | Reason::Hedged
+        | Reason::ConsecutiveFailures
+        | Reason::FailureRate
+        | Reason::SlowCalls
+        | Reason::SuccessRate
+        | Reason::Forced => None,
         Reason::AttemptTimeout
         | Reason::StreamIdle
         | Reason::ConnectFailed
