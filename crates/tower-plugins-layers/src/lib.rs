@@ -110,6 +110,7 @@
 //!
 //! | feature | |
 //! | --- | --- |
+//! | `serde` | policies are read and written by serde: fields have the names of the setters, times are text such as `250ms` |
 //! | `metrics` | [`TraceLayer`] records metrics through the `metrics` facade |
 //! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens |
 //! | `test-util` | the contract that every layer keeps, as tests for layers of your own: `contract!(name, layer)` |
