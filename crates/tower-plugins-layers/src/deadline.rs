@@ -297,6 +297,19 @@ pin_project! {
     }
 }
 
+/// `body` as it is, within no time.
+impl<B> From<B> for ResponseBody<B> {
+    fn from(inner: B) -> Self {
+        Self {
+            inner,
+            timer: Timer::Never,
+            silence: None,
+            started: false,
+            over: false,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Silence {
     bound: Duration,

@@ -16,7 +16,8 @@
 //! | [`CredentialsLayer`] | puts headers on each request that are not printed |
 //!
 //! They stand here in the order in which they are put around a client, the first outermost; each module says
-//! why. A server takes those that it needs, in the same order.
+//! why. A server takes those that it needs, in the same order. [`Optional`] is a layer or none, for settings that
+//! say which there are.
 //!
 //! ```
 //! use std::time::Duration;
@@ -128,6 +129,7 @@ mod end_of_stream;
 mod gate;
 mod header;
 mod hint;
+pub mod optional;
 pub mod rate_limit;
 mod reason;
 pub mod retry;
@@ -149,6 +151,7 @@ pub use credentials::{Credentials, CredentialsLayer};
 pub use deadline::{Deadline, DeadlineLayer};
 pub use drain::{Drain, DrainHandle, DrainLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};
+pub use optional::{Maybe, Optional};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};
 pub use retry::{ReplayBody, Retry, RetryLayer, RetryPolicy};
