@@ -3,6 +3,7 @@
 //!
 //! | layer | what it does |
 //! | --- | --- |
+//! | [`RespondLayer`] | answers with a status where others fail, in HTTP and gRPC |
 //! | [`TraceLayer`] | metrics and a span for each call |
 //! | [`DrainLayer`] | counts calls, waits for the last, ends what is left |
 //! | [`DeadlineLayer`] | bounds the time of a whole call, waits, retries and body included |
@@ -133,6 +134,7 @@ mod hint;
 pub mod optional;
 pub mod rate_limit;
 mod reason;
+pub mod respond;
 pub mod retry;
 mod sharded;
 mod timer;
@@ -155,6 +157,7 @@ pub use end_of_stream::{End, EndOfStream, OnEnd};
 pub use optional::{Maybe, Optional};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};
+pub use respond::{Respond, RespondLayer};
 pub use retry::{ReplayBody, Retry, RetryLayer, RetryPolicy};
 pub use trace::{Trace, TraceLayer};
 pub use unsent::Unsent;

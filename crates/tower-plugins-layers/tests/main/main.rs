@@ -15,6 +15,7 @@ mod optional;
 mod order;
 mod pairs;
 mod rate_limit;
+mod respond;
 mod retry;
 mod sizes;
 mod support;
