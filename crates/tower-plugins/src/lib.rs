@@ -138,6 +138,7 @@ mod plugins;
 pub use body::Body;
 pub use error::{Blame, Error};
 pub use graph::{Change, Generation, Plan};
+pub use node::{Next, Place};
 pub use plugin::{CallFuture, Plugin};
 pub use plugins::{Builder, Plugins};
 pub use tower_plugins_layers::Reason;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use http::Request;
 use tower::ServiceBuilder;
 use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
 use tower_plugins_layers::breaker::BreakerPolicy;
@@ -14,6 +15,9 @@ use tower_plugins_layers::{
     RetryPolicy, Trace, TraceLayer,
 };
 
+use tower_service::Service;
+
+use super::around::{Around, Inside, OwnLayer, Owned, Place};
 use super::endpoint::{Endpoint, Shown, Wire};
 use super::parts::{EndpointParts, Parts};
 use super::stage::stages;
@@ -22,31 +26,63 @@ use crate::config::{BalanceStrategy, CredentialsSpec, PluginSpec, Policy, Secret
 use crate::error::{Error, Kind};
 
 /// A call goes through these from left to right, and its response back.
-pub(super) type Stack = Trace<Drain<Deadline<Limited>>>;
+pub(super) type Stack = Trace<Drain<Around<Called>>>;
+
+/// What is inside of the program's own layers around a call.
+type Called = Deadline<Limited>;
 
 // What the config may leave out, from the top to the bottom: a name, its layer, and what is below it.
 stages! {
     Limited: RateLimitLayer => Placed, of Body;
-    Placed: ConcurrencyLayer => Retry<Timed>, of Body;
+    Placed: ConcurrencyLayer => Retry<Around<Timed>>, of Body;
     Timed: AttemptTimeoutLayer => Balance<Endpoint>, of ReplayBody<Body>;
 }
 
 /// The stack of `spec` over `parts`.
-pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Result<Stack, Error> {
+pub(super) fn build(
+    spec: &PluginSpec,
+    parts: &Parts,
+    drain: &DrainHandle,
+    own: &[OwnLayer],
+) -> Result<Stack, Error> {
+    let around_call = |inside| Around::of(inside, own, spec.name.as_str(), Place::Call);
+    let around_attempt = |inside| Around::of(inside, own, spec.name.as_str(), Place::Attempt);
     let policy = &spec.policy;
     let endpoints = parts.endpoints.iter().map(|parts| endpoint(policy, parts));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     Ok(ServiceBuilder::new()
         .layer(TraceLayer::new(spec.name.as_str()))
         .layer(DrainLayer::new(drain.clone()))
+        .layer_fn(around_call)
         .layer(deadline(policy))
         .layer_fn(Limited::of(rate_limit(policy, parts)))
         .layer_fn(Placed::of(concurrency(parts)))
         .layer(retry(policy, parts))
+        .layer_fn(around_attempt)
         .layer_fn(Timed::of(
             policy.attempt_timeout.map(AttemptTimeoutLayer::new),
         ))
         .service(Balance::new(balance(policy), endpoints)))
+}
+
+impl Inside for Called {
+    fn call(self: Arc<Self>, request: Request<Body>) -> Owned {
+        Box::pin(async move {
+            let response = Service::call(&mut &*self, request).await?;
+            Ok(response.map(Body::boxed))
+        })
+    }
+}
+
+impl Inside for Timed {
+    /// A request that was not sent comes back as the layers outside have passed it on, and as one that retry knows.
+    fn call(self: Arc<Self>, request: Request<Body>) -> Owned {
+        Box::pin(async move {
+            let request = request.map(ReplayBody::passthrough);
+            let response = Service::call(&mut &*self, request).await?;
+            Ok(response.map(Body::boxed))
+        })
+    }
 }
 
 /// The stack of one endpoint.
