@@ -44,68 +44,16 @@
 mod ewma;
 mod future;
 mod load;
+mod member;
+mod meta;
 mod pick;
 mod service;
 mod set;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::time::Instant;
-
 pub use ewma::EndpointLoad;
 pub use future::ResponseFuture;
 pub use load::{Load, LoadBody, LoadFuture, LoadLayer, Pending};
+pub use member::Member;
+pub use meta::EndpointMeta;
 pub use pick::BalancePolicy;
 pub use service::Balance;
-
-use crate::Breaker;
-use crate::breaker::BreakerState;
-
-/// What a balancer asks of an endpoint. Both questions are asked on every call: they must be cheap.
-pub trait Member {
-    /// What a call costs here: of two members the one with less is picked. The unit is the same for
-    /// all members of a set; [`Load`]'s is seconds of waiting.
-    fn load(&self, now: Instant) -> f64;
-
-    /// Whether it would take a call at `now`.
-    fn is_available(&self, now: Instant) -> bool;
-
-    /// How long after `now` it may take a call again, if that is known.
-    fn retry_after(&self, _now: Instant) -> Option<Duration> {
-        None
-    }
-}
-
-impl<S: Member, C> Member for Breaker<S, C> {
-    fn load(&self, now: Instant) -> f64 {
-        match self.circuit().state() {
-            BreakerState::Closed => self.get_ref().load(now),
-            BreakerState::Open | BreakerState::HalfOpen => 0.0,
-        }
-    }
-
-    fn is_available(&self, now: Instant) -> bool {
-        self.circuit().is_available(now) && self.get_ref().is_available(now)
-    }
-
-    fn retry_after(&self, now: Instant) -> Option<Duration> {
-        self.circuit()
-            .retry_after(now)
-            .max(self.get_ref().retry_after(now))
-    }
-}
-
-impl<T: Member + ?Sized> Member for Arc<T> {
-    fn load(&self, now: Instant) -> f64 {
-        (**self).load(now)
-    }
-
-    fn is_available(&self, now: Instant) -> bool {
-        (**self).is_available(now)
-    }
-
-    fn retry_after(&self, now: Instant) -> Option<Duration> {
-        (**self).retry_after(now)
-    }
-}
