@@ -22,7 +22,7 @@
 //! use http::{Request, Response};
 //! use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 //! use tower_plugins_layers::{Balance, BoxError, BreakerLayer};
-//! use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
+//! use tower_plugins_layers::balance::{LoadLayer, Strategy};
 //! use tower_plugins_layers::breaker::BreakerPolicy;
 //!
 //! async fn answer(_: Request<String>) -> Result<Response<String>, BoxError> {
@@ -36,24 +36,33 @@
 //!         .layer(LoadLayer::new())
 //!         .service(service_fn(answer))
 //! });
-//! let mut balance = Balance::new(BalancePolicy::PeakEwma, endpoints);
+//! let mut balance = Balance::new(Strategy::PeakEwma, endpoints);
 //! balance.ready().await.unwrap().call(Request::new(String::new())).await.unwrap();
 //! # });
 //! ```
 
 mod ewma;
 mod future;
+mod key;
 mod load;
 mod member;
 mod meta;
 mod pick;
+mod policy;
 mod service;
 mod set;
+mod snapshot;
+mod status;
+#[cfg(feature = "serde")]
+mod text;
 
 pub use ewma::EndpointLoad;
 pub use future::ResponseFuture;
+pub use key::{KeyFrom, RequestHead};
 pub use load::{Load, LoadBody, LoadFuture, LoadLayer, Pending};
 pub use member::Member;
 pub use meta::EndpointMeta;
-pub use pick::BalancePolicy;
-pub use service::Balance;
+pub use policy::{BalancePolicy, Strategy, SubsetFallback};
+pub use service::{Balance, LiveBalance};
+pub use set::{Change, EndpointSet};
+pub use status::{EndpointStatus, LevelStatus};

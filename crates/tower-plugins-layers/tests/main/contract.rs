@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_layer::Layer;
-use tower_plugins_layers::balance::{BalancePolicy, Load, LoadLayer};
+use tower_plugins_layers::balance::{Load, LoadLayer, Strategy};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::contract;
 use tower_plugins_layers::test_util::Probe;
@@ -15,8 +15,8 @@ contract!(
     AttemptTimeoutLayer::new(Duration::from_secs(5))
 );
 contract!(retry, RetryLayer::new(RetryPolicy::new()));
-contract!(balance, balanced(BalancePolicy::PeakEwma));
-contract!(balance_of_turns, balanced(BalancePolicy::RoundRobin));
+contract!(balance, balanced(Strategy::PeakEwma));
+contract!(balance_of_turns, balanced(Strategy::RoundRobin));
 contract!(breaker, BreakerLayer::new(BreakerPolicy::new()));
 contract!(breaker_off, BreakerLayer::off());
 contract!(load, LoadLayer::new());
@@ -32,7 +32,7 @@ contract!(drain, DrainLayer::new(DrainHandle::new()));
 contract!(trace, TraceLayer::new("plugin"));
 
 /// Three endpoints, all of them the same service.
-fn balanced(policy: BalancePolicy) -> impl Layer<Probe, Service = Balance<Breaker<Load<Probe>>>> {
+fn balanced(policy: Strategy) -> impl Layer<Probe, Service = Balance<Breaker<Load<Probe>>>> {
     tower_layer::layer_fn(move |probe: Probe| {
         let endpoint = |_| {
             let breaker = BreakerLayer::new(BreakerPolicy::new()).give_back();

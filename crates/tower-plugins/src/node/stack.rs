@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tower::ServiceBuilder;
-use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
+use tower_plugins_layers::balance::{LoadLayer, Strategy};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::drain::Drain;
 use tower_plugins_layers::retry::Backoff;
@@ -99,10 +99,10 @@ fn retry(policy: &Policy, parts: &Parts) -> RetryLayer {
     RetryLayer::new(policy)
 }
 
-fn balance(policy: &Policy) -> BalancePolicy {
+fn balance(policy: &Policy) -> Strategy {
     match policy.balance {
-        BalanceStrategy::PeakEwma => BalancePolicy::PeakEwma,
-        BalanceStrategy::RoundRobin => BalancePolicy::RoundRobin,
+        BalanceStrategy::PeakEwma => Strategy::PeakEwma,
+        BalanceStrategy::RoundRobin => Strategy::RoundRobin,
     }
 }
 
