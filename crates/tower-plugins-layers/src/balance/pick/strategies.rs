@@ -114,11 +114,16 @@ fn any<S: Member>(view: &View<'_, S>, draw: impl Fn() -> usize) -> Option<usize>
 /// The first of `offers` that takes the call, or else any that does.
 fn first<S: Member>(view: &View<'_, S>, offers: impl Iterator<Item = usize>) -> Option<usize> {
     let mut spare = None;
+    let mut spares = 0;
     for i in offers {
         match view.verdict(i) {
             Verdict::Yes => return Some(i),
             Verdict::Spare => {
-                spare.get_or_insert(i);
+                spares += 1;
+                // Any of them: the first would be the same one each time round.
+                if fastrand::usize(..spares) == 0 {
+                    spare = Some(i);
+                }
             }
             Verdict::No => {}
         }
