@@ -12,6 +12,7 @@ mod deadline;
 mod drain;
 mod end_of_stream;
 mod order;
+mod pairs;
 mod picks;
 mod rate_limit;
 mod retry;
