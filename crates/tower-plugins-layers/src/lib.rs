@@ -149,7 +149,7 @@ pub use balance::{Balance, Load, LoadLayer};
 pub use breaker::{Breaker, BreakerLayer};
 pub use classify::{Classify, Outcome};
 pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer};
-pub use context::CallContext;
+pub use context::{CallContext, Visited};
 pub use credentials::{Credentials, CredentialsLayer};
 pub use deadline::{Deadline, DeadlineLayer, TimeLeft, TimeLeftLayer};
 pub use drain::{Drain, DrainHandle, DrainLayer};

@@ -279,7 +279,8 @@ impl Reason {
             | Self::ConsecutiveFailures
             | Self::FailureRate
             | Self::SlowCalls
-            | Self::SuccessRate => (StatusCode::BAD_GATEWAY, 14),
+            | Self::SuccessRate
+            | Self::ProbeFailed => (StatusCode::BAD_GATEWAY, 14),
         }
     }
 }

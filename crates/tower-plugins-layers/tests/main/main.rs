@@ -14,6 +14,7 @@ mod end_of_stream;
 mod optional;
 mod order;
 mod pairs;
+mod picks;
 mod rate_limit;
 mod respond;
 mod retry;

@@ -5,7 +5,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_plugins_layers::balance::{Balance, BalancePolicy, LoadLayer, Member};
+use tower_plugins_layers::balance::{Balance, LoadLayer, Member, Strategy};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::{
     AttemptTimeoutLayer, BoxError, BreakerLayer, ConcurrencyLayer, DeadlineLayer, Optional, Reason,
@@ -79,12 +79,17 @@ async fn a_member_with_or_without_a_breaker_can_be_balanced() {
         });
         let member =
             Optional::new(breaker.map(BreakerLayer::new)).layer(LoadLayer::new().layer(failing));
-        let balance = Balance::new(BalancePolicy::PeakEwma, [member]);
+        let balance = Balance::new(Strategy::PeakEwma, [member]);
         assert!(balance.is_available(Instant::now()));
         assert!(balance.clone().oneshot(request()).await.is_err());
         assert_eq!(balance.is_available(Instant::now()), available);
         assert_eq!(
-            balance.members()[0].retry_after(Instant::now()).is_some(),
+            balance
+                .members()
+                .next()
+                .unwrap()
+                .retry_after(Instant::now())
+                .is_some(),
             !available
         );
     }

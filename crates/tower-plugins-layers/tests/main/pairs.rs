@@ -49,6 +49,6 @@ pair!(deadline_rate_limit: DeadlineLayer::new(TIME), rate_limit());
 pair!(rate_limit_concurrency: rate_limit(), ConcurrencyLayer::new(2));
 pair!(concurrency_retry: ConcurrencyLayer::new(2), retry());
 pair!(retry_attempt_timeout: retry(), AttemptTimeoutLayer::new(TIME));
-pair!(attempt_timeout_balance: AttemptTimeoutLayer::new(TIME), balanced(balance::BalancePolicy::PeakEwma));
+pair!(attempt_timeout_balance: AttemptTimeoutLayer::new(TIME), balanced(balance::Strategy::PeakEwma));
 pair!(breaker_load: breaker(), LoadLayer::new());
 pair!(load_credentials: LoadLayer::new(), credentials());

@@ -6,7 +6,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::Request;
 use tower::ServiceBuilder;
-use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
+use tower_plugins_layers::balance::{
+    self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, Strategy,
+};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::retry::Backoff;
 use tower_plugins_layers::{
@@ -22,7 +24,10 @@ use super::endpoint::{Endpoint, Shown, Wire};
 use super::parts::{EndpointParts, Parts};
 use super::stage::stages;
 use crate::Body;
-use crate::config::{BalanceStrategy, CredentialsSpec, PluginSpec, Policy, Secret};
+use crate::config::{
+    BalanceSpec, BalanceStrategy, CredentialsSpec, EndpointSpec, KeySpec, Number, PluginSpec,
+    Policy, Secret, SubsetFallback,
+};
 use crate::error::{Error, Kind};
 
 /// A call goes through these from left to right, and its response back.
@@ -50,6 +55,9 @@ pub(super) fn build(
     let policy = &spec.policy;
     let endpoints = parts.endpoints.iter().map(|parts| endpoint(policy, parts));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+    let specs = spec.upstream.endpoints.iter();
+    let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
+    let balance = Balance::with_endpoints(balance(&policy.balance), endpoints);
     Ok(ServiceBuilder::new()
         .layer(TraceLayer::new(spec.name.as_str()))
         .layer(DrainLayer::new(drain.clone()))
@@ -62,7 +70,7 @@ pub(super) fn build(
         .layer_fn(Timed::of(
             policy.attempt_timeout.map(AttemptTimeoutLayer::new),
         ))
-        .service(Balance::new(balance(policy), endpoints)))
+        .service(balance))
 }
 
 impl Inside for Called {
@@ -136,11 +144,60 @@ fn retry(policy: &Policy, parts: &Parts) -> RetryLayer {
     RetryLayer::new(policy)
 }
 
-fn balance(policy: &Policy) -> BalancePolicy {
-    match policy.balance {
-        BalanceStrategy::PeakEwma => BalancePolicy::PeakEwma,
-        BalanceStrategy::RoundRobin => BalancePolicy::RoundRobin,
+fn balance(spec: &BalanceSpec) -> BalancePolicy {
+    let strategy = match spec.strategy {
+        BalanceStrategy::PeakEwma => Strategy::PeakEwma,
+        BalanceStrategy::RoundRobin => Strategy::RoundRobin,
+        BalanceStrategy::WeightedRoundRobin => Strategy::WeightedRoundRobin,
+        BalanceStrategy::Random => Strategy::Random,
+        BalanceStrategy::WeightedRandom => Strategy::WeightedRandom,
+        BalanceStrategy::LeastRequest => Strategy::LeastRequest,
+        BalanceStrategy::LeastConnections => Strategy::LeastConnections,
+        BalanceStrategy::LeastLatency => Strategy::LeastLatency,
+        BalanceStrategy::RingHash => Strategy::RingHash,
+        BalanceStrategy::Maglev => Strategy::Maglev,
+    };
+    let key = |key: &KeySpec| match key {
+        KeySpec::Header(name) => KeyFrom::header(name.clone()),
+        KeySpec::Cookie(name) => KeyFrom::cookie(&**name),
+    };
+    let mut policy = BalancePolicy::new(strategy)
+        .bias(spec.least_request_bias.get())
+        .load_factor(spec.load_factor.map(Number::get))
+        .panic_threshold(spec.panic_threshold.get())
+        .overprovisioning(spec.overprovisioning.get())
+        .subset_fallback(match spec.subset_fallback {
+            SubsetFallback::Any => balance::SubsetFallback::Any,
+            SubsetFallback::None => balance::SubsetFallback::None,
+        });
+    if let Some(from) = &spec.hash_on {
+        policy = policy.hash_on(key(from));
     }
+    if let Some(zone) = &spec.zone {
+        policy = policy.zone(&**zone);
+    }
+    for (name, value) in &spec.subset {
+        policy = policy.subset(&**name, &**value);
+    }
+    for (name, from) in &spec.subset_on {
+        policy = policy.subset_on(&**name, key(from));
+    }
+    policy
+}
+
+/// What is said of an endpoint beside where it is. Its key is its address, so that a hash finds it wherever it stands
+/// in the list.
+fn placed(spec: &EndpointSpec, endpoint: Endpoint) -> (String, Endpoint, EndpointMeta) {
+    let mut meta = EndpointMeta::new()
+        .weight(spec.weight)
+        .priority(spec.priority);
+    if let Some(zone) = &spec.zone {
+        meta = meta.zone(&**zone);
+    }
+    for (name, value) in &spec.labels {
+        meta = meta.label(&**name, &**value);
+    }
+    (spec.address.to_string(), endpoint, meta)
 }
 
 fn breaker(policy: &Policy, parts: &EndpointParts) -> Option<BreakerLayer> {
