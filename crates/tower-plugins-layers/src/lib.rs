@@ -5,7 +5,10 @@
 //! | --- | --- |
 //! | [`TraceLayer`] | metrics and a span for each call |
 //! | [`DrainLayer`] | counts calls, waits for the last, ends what is left |
+//! | [`FallbackLayer`] | a fixed answer, or another service's, where there is none |
+//! | [`AuthorizeLayer`] | who calls, and whether it may |
 //! | [`DeadlineLayer`] | bounds the time of a whole call, waits, retries and body included |
+//! | [`FilterLayer`] | another service is asked about each call |
 //! | [`RateLimitLayer`] | so many calls a second |
 //! | [`ConcurrencyLayer`] | so many calls at once, with a bounded queue |
 //! | [`RetryLayer`] | makes attempts anew, within a budget, of what may be repeated |
@@ -14,6 +17,7 @@
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
 //! | [`LoadLayer`] | measures an endpoint for [`Balance`] |
 //! | [`CredentialsLayer`] | puts headers on each request that are not printed |
+//! | [`TokenCredentialsLayer`] | the same, with tokens that are refreshed |
 //!
 //! They stand here in the order in which they are put around a client, the first outermost; each module says
 //! why. A server takes those that it needs, in the same order.
@@ -111,11 +115,13 @@
 //! | feature | |
 //! | --- | --- |
 //! | `serde` | policies are read and written by serde: fields have the names of the setters, times are text such as `250ms` |
+//! | `jwt` | [`AuthorizeLayer`] takes tokens that somebody else signed |
 //! | `metrics` | [`TraceLayer`] records metrics through the `metrics` facade |
 //! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens |
 //! | `test-util` | the contract that every layer keeps, as tests for layers of your own: `contract!(name, layer)` |
 
 pub mod attempt_timeout;
+pub mod authorize;
 pub mod balance;
 pub mod breaker;
 pub mod classify;
@@ -125,9 +131,12 @@ pub mod credentials;
 pub mod deadline;
 pub mod drain;
 mod end_of_stream;
+pub mod fallback;
+pub mod filter;
 mod gate;
 mod header;
 mod hint;
+mod oneshot;
 pub mod rate_limit;
 mod reason;
 pub mod retry;
@@ -140,15 +149,18 @@ mod unsent;
 pub mod test_util;
 
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
+pub use authorize::{Authorize, AuthorizeLayer, Principal};
 pub use balance::{Balance, Load, LoadLayer};
 pub use breaker::{Breaker, BreakerLayer};
 pub use classify::{Classify, Outcome};
 pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer};
 pub use context::CallContext;
-pub use credentials::{Credentials, CredentialsLayer};
+pub use credentials::{Credentials, CredentialsLayer, TokenCredentials, TokenCredentialsLayer};
 pub use deadline::{Deadline, DeadlineLayer};
 pub use drain::{Drain, DrainHandle, DrainLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};
+pub use fallback::{Fallback, FallbackLayer, FallbackPolicy, FallbackUsed};
+pub use filter::{Filter, FilterLayer, FilterPolicy};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};
 pub use retry::{ReplayBody, Retry, RetryLayer, RetryPolicy};

@@ -79,9 +79,10 @@ impl Kind {
                 Reason::DeadlineExceeded | Reason::AttemptTimeout | Reason::StreamIdle => {
                     Row(504, 4, true, Plugin)
                 }
-                Reason::Draining | Reason::FilterFailed | Reason::Forced => {
-                    Row(503, 14, true, Here)
-                }
+                Reason::Draining
+                | Reason::FilterFailed
+                | Reason::CredentialsFailed
+                | Reason::Forced => Row(503, 14, true, Here),
                 Reason::Shed => Row(503, 8, true, Here),
                 Reason::Unauthenticated => Row(401, 16, false, Caller),
                 Reason::Forbidden => Row(403, 7, false, Caller),
