@@ -16,6 +16,7 @@
 //! | [`Balance`] | picks an endpoint for each call, by load or in turn |
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
 //! | [`LoadLayer`] | measures an endpoint for [`Balance`] |
+//! | [`TimeLeftLayer`] | tells the service that is called how much time is left |
 //! | [`CredentialsLayer`] | puts headers on each request that are not printed |
 //! | [`TokenCredentialsLayer`] | the same, with tokens that are refreshed |
 //!
@@ -156,7 +157,7 @@ pub use classify::{Classify, Outcome};
 pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer};
 pub use context::CallContext;
 pub use credentials::{Credentials, CredentialsLayer, TokenCredentials, TokenCredentialsLayer};
-pub use deadline::{Deadline, DeadlineLayer};
+pub use deadline::{Deadline, DeadlineLayer, TimeLeft, TimeLeftLayer};
 pub use drain::{Drain, DrainHandle, DrainLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};
 pub use fallback::{Fallback, FallbackLayer, FallbackPolicy, FallbackUsed};

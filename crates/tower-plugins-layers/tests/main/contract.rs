@@ -45,6 +45,7 @@ contract!(
 );
 contract!(filter_off, FilterLayer::<Allowing>::off());
 contract!(filter, FilterLayer::new(FilterPolicy::new(), allowing()));
+contract!(time_left, TimeLeftLayer::new());
 contract!(rate_limit, RateLimitLayer::new(1000.0, 1000));
 contract!(
     rate_limit_with_waiting,
@@ -60,7 +61,9 @@ contract!(drain, DrainLayer::new(DrainHandle::new()));
 contract!(trace, TraceLayer::new("plugin"));
 
 /// Three endpoints, all of them the same service.
-fn balanced(policy: BalancePolicy) -> impl Layer<Probe, Service = Balance<Breaker<Load<Probe>>>> {
+pub(crate) fn balanced(
+    policy: BalancePolicy,
+) -> impl Layer<Probe, Service = Balance<Breaker<Load<Probe>>>> {
     tower_layer::layer_fn(move |probe: Probe| {
         let endpoint = |_| {
             let breaker = BreakerLayer::new(BreakerPolicy::new()).give_back();

@@ -15,6 +15,7 @@ mod end_of_stream;
 mod fallback;
 mod filter;
 mod order;
+mod pairs;
 mod rate_limit;
 mod retry;
 mod sizes;
