@@ -130,6 +130,8 @@ impl Blocks {
             breaker: self.breaker.armed(),
             balance: self.balance,
             credentials,
+            authorize: None,
+            fallback: None,
         }
     }
 

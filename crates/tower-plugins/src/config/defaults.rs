@@ -21,6 +21,8 @@ impl Default for Policy {
             breaker: Some(BreakerSpec::default()),
             balance: BalanceStrategy::default(),
             credentials: CredentialsSpec::default(),
+            authorize: None,
+            fallback: None,
         }
     }
 }

@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::{Response, header};
 use tower::ServiceBuilder;
+use tower_plugins_layers::authorize::{Authorize, AuthorizeLayer, Callers};
 use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::drain::Drain;
 use tower_plugins_layers::retry::Backoff;
 use tower_plugins_layers::{
     AttemptTimeout, AttemptTimeoutLayer, Balance, BreakerLayer, Concurrency, ConcurrencyLayer,
-    CredentialsLayer, Deadline, DeadlineLayer, DrainHandle, DrainLayer, RateLimit, RateLimitLayer,
-    Retry, RetryLayer, RetryPolicy, Trace, TraceLayer,
+    CredentialsLayer, Deadline, DeadlineLayer, DrainHandle, DrainLayer, Fallback, FallbackLayer,
+    FallbackPolicy, RateLimit, RateLimitLayer, Retry, RetryLayer, RetryPolicy, Trace, TraceLayer,
 };
 
 use super::endpoint::{Endpoint, Wire};
@@ -21,8 +24,10 @@ use crate::config::{BalanceStrategy, CredentialsSpec, PluginSpec, Policy, Secret
 use crate::error::{Error, Kind};
 
 /// A call goes through these from left to right, and its response back.
-pub(super) type Stack =
-    Trace<Drain<Deadline<RateLimit<Concurrency<Retry<AttemptTimeout<Balance<Endpoint>>>>>>>>;
+pub(super) type Stack = Trace<Drain<Fallback<Authorize<Limited>>>>;
+
+/// What is within the call's time.
+type Limited = Deadline<RateLimit<Concurrency<Retry<AttemptTimeout<Balance<Endpoint>>>>>>;
 
 /// The stack of `spec` over `parts`. What the spec does not arm costs a branch.
 pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Result<Stack, Error> {
@@ -32,6 +37,8 @@ pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Re
     Ok(ServiceBuilder::new()
         .layer(TraceLayer::new(spec.name.as_str()))
         .layer(DrainLayer::new(drain.clone()))
+        .layer(fallback(policy)?)
+        .layer(authorize(policy))
         .layer(deadline(policy))
         .layer(rate_limit(policy, parts))
         .layer(concurrency(parts))
@@ -51,6 +58,34 @@ fn endpoint(policy: &Policy, parts: &EndpointParts) -> Result<Endpoint, Error> {
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(credentials(&policy.credentials)?)
         .service(Wire(Arc::clone(&parts.transport))))
+}
+
+fn fallback(policy: &Policy) -> Result<FallbackLayer, Error> {
+    let Some(spec) = &policy.fallback else {
+        return Ok(FallbackLayer::off());
+    };
+    let answer = Response::builder()
+        .status(spec.status)
+        .header(header::CONTENT_TYPE, &spec.content_type)
+        .body(Bytes::from(spec.body.clone()))
+        .map_err(|error| Error::caused_by(Kind::Config, format!("fallback: {error}")))?;
+    let policy = FallbackPolicy::new().on(spec.on.iter().copied());
+    Ok(FallbackLayer::answer(policy, answer))
+}
+
+/// Whoever is named may call; where nobody is asked for, everybody may.
+fn authorize(policy: &Policy) -> AuthorizeLayer {
+    let Some(spec) = &policy.authorize else {
+        return AuthorizeLayer::off();
+    };
+    let mut callers = Callers::new().api_key_header(spec.api_key_header.clone());
+    for (name, key) in &spec.api_keys {
+        callers = callers.api_key(name.as_str(), key.expose());
+    }
+    for (name, token) in &spec.bearer_tokens {
+        callers = callers.bearer(name.as_str(), token.expose());
+    }
+    AuthorizeLayer::new(callers)
 }
 
 fn deadline(policy: &Policy) -> DeadlineLayer {
