@@ -24,13 +24,15 @@ use crate::transport::{InProcess, ResponseFuture};
 /// Where in a plugin's stack a layer of one's own stands.
 ///
 /// ```text
-///   trace ▸ drain ▸ CALL ▸ deadline ▸ rate_limit ▸ concurrency ▸ retry ▸ ATTEMPT ▸ attempt_timeout ▸ balance
+///   trace ▸ drain ▸ CALL ▸ fallback ▸ authorize ▸ deadline ▸ rate_limit ▸ concurrency
+///         ▸ retry ▸ ATTEMPT ▸ attempt_timeout ▸ balance
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Place {
-    /// Around each call: seen by metrics and counted by a drain, outside of deadline, limits and retry. The
-    /// deadline, which is counted from the beginning of the call, does not cut it short.
+    /// Around each call: seen by metrics and counted by a drain, outside of all else. It sees what a fallback answers,
+    /// and calls that are refused. The deadline, which is counted from the beginning of the call, does not cut it
+    /// short.
     Call,
     /// Around each attempt: inside of retry, which sees what it does to the response, and outside of the
     /// attempt's timeout.
