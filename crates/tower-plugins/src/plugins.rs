@@ -9,10 +9,10 @@ use tower::Layer;
 use tower_plugins_layers::BoxError;
 use tower_service::Service;
 
-use crate::config::Config;
+use crate::config::{Config, Place};
 use crate::error::Error;
 use crate::graph::{Graph, GraphCell};
-use crate::node::{Next, OwnLayer, Place, Services};
+use crate::node::{Next, OwnLayer, Recipe, Services};
 use crate::reload::{ReloadReport, ReloadStatus, Reloader, ShutdownReport};
 use crate::transport::InProcess;
 use crate::{Body, Plugin};
@@ -221,6 +221,76 @@ impl Builder {
     {
         self.services
             .add_layer(OwnLayer::new(Some(plugin), place, name, layer));
+        self
+    }
+
+    /// Registers `make` under `name`, for configs: a plugin with `layers: [{ name, at, options }]` has the layer that
+    /// `make` makes of its options, inside of those that code puts at the same place. One that is registered under
+    /// the same name before is forgotten.
+    ///
+    /// Options are a table of the config, read as an `O`: a type of one's own with `Deserialize`, `()` for none, or
+    /// a map. What it does not take, or `make` does not, is an error of the config, with its place in the file; so is
+    /// a name that is not registered. The error's text is shown: it should not repeat a secret.
+    ///
+    /// Each entry of a plugin's `layers` has a layer of its own. It goes on, with its state, over reloads that leave
+    /// the entry equal; another place or other options make a new one. For the rest it is as with
+    /// [`layer`](Self::layer).
+    ///
+    /// ```
+    /// use http::{HeaderValue, Request, Response};
+    /// use serde::Deserialize;
+    /// use tower::{ServiceExt, service_fn, util::MapRequestLayer};
+    /// use tower_plugins::{Body, Plugins, config::{Config, Format}};
+    ///
+    /// #[derive(Deserialize)]
+    /// #[serde(deny_unknown_fields)]
+    /// struct Stamp { tenant: String }
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let stamp = |options: Stamp| {
+    ///     let tenant = HeaderValue::try_from(options.tenant)?;
+    ///     Ok::<_, http::Error>(MapRequestLayer::new(move |mut request: Request<Body>| {
+    ///         request.headers_mut().insert("x-tenant", tenant.clone());
+    ///         request
+    ///     }))
+    /// };
+    /// let tenant = service_fn(|request: Request<Body>| async move {
+    ///     let tenant = request.headers()["x-tenant"].as_bytes().to_vec();
+    ///     Ok::<_, std::convert::Infallible>(Response::new(Body::from(tenant)))
+    /// });
+    /// let config = Config::parse("
+    ///     plugins:
+    ///       greeter:
+    ///         transport: in-process
+    ///         endpoint: tenant
+    ///         layers: [{ name: stamp, options: { tenant: seven } }]
+    ///     ", Format::Yaml)?;
+    /// let plugins = Plugins::builder()
+    ///     .service("tenant", tenant)
+    ///     .layer_named("stamp", stamp)
+    ///     .start(config)
+    ///     .await?;
+    /// let response = plugins.plugin("greeter").oneshot(Request::new(Body::empty())).await?;
+    /// assert_eq!(http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes(), "seven");
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn layer_named<O, L, B, E>(
+        mut self,
+        name: &str,
+        make: impl Fn(O) -> Result<L, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        O: serde::de::DeserializeOwned,
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.services.add_recipe(name, Recipe::new(make));
         self
     }
 

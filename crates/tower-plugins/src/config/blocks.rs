@@ -129,6 +129,7 @@ impl Blocks {
             credentials,
             authorize: None,
             fallback: None,
+            layers: Vec::new(),
         }
     }
 

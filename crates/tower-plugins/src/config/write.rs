@@ -6,13 +6,14 @@ use std::time::Duration;
 use super::balance::{FALLBACKS, STRATEGIES};
 use super::blocks::PROTOCOLS;
 use super::format::Format;
+use super::layers::PLACES;
 use super::secret::{self, HIDDEN};
 use super::tls::VERSIONS;
 use super::tree::{Entry, Node, Value};
 use super::{
     Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config,
-    CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, Identity, KeySpec, Number,
-    PluginSpec, Policy, RateLimitSpec, RetrySpec, Secret, TlsSpec, Upstream, expand, units,
+    CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, Identity, KeySpec, LayerSpec,
+    Number, PluginSpec, Policy, RateLimitSpec, RetrySpec, Secret, TlsSpec, Upstream, expand, units,
 };
 
 /// Whether secrets are written.
@@ -143,6 +144,7 @@ impl Writer {
                 policy.authorize.as_ref().map(|spec| self.authorize(spec)),
             ),
             ("fallback", policy.fallback.as_ref().map(fallback)),
+            ("layers", self.layers(&policy.layers)),
             ("retry", retry(policy)),
             (
                 "circuit_breaker",
@@ -191,6 +193,52 @@ impl Writer {
                 ])
             }
         }
+    }
+
+    fn layers(&self, layers: &[LayerSpec]) -> Option<Node<'static>> {
+        let layers: Vec<_> = layers
+            .iter()
+            .map(|layer| {
+                let options = layer.options.table();
+                table([
+                    ("name", text(&layer.name)),
+                    ("at", word(&PLACES, &layer.at)),
+                    (
+                        "options",
+                        (!options.is_empty()).then(|| self.options(options)),
+                    ),
+                ])
+            })
+            .collect();
+        (!layers.is_empty()).then(|| list(layers))
+    }
+
+    fn options(&self, options: &serde_json::Map<String, serde_json::Value>) -> Node<'static> {
+        let entries = options.iter().map(|(key, value)| Entry {
+            key: key.clone().into(),
+            ..Entry::unplaced("", self.option(value))
+        });
+        Node::unplaced(Value::Table(entries.collect()))
+    }
+
+    /// What of it is a secret is not known: no text is shown where secrets are not.
+    fn option(&self, value: &serde_json::Value) -> Node<'static> {
+        use serde_json::Value as Json;
+        let value = match value {
+            Json::Null => Value::Null,
+            Json::Bool(bool) => Value::Bool(*bool),
+            Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(whole), _) => Value::Integer(whole),
+                (None, number) => Value::Float(number.unwrap_or(f64::INFINITY)),
+            },
+            Json::String(_) if self.secrets == Secrets::Hidden => {
+                return Node::text(HIDDEN.to_owned());
+            }
+            Json::String(text) => return Node::text(expand::escape(text).into_owned()),
+            Json::Array(items) => Value::List(items.iter().map(|item| self.option(item)).collect()),
+            Json::Object(options) => return self.options(options),
+        };
+        Node::unplaced(value)
     }
 
     fn authorize(&self, spec: &AuthorizeSpec) -> Node<'static> {

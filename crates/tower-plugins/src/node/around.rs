@@ -4,6 +4,7 @@
 //! driven to readiness by the adaptor that services of the program are called through, which also keeps its panics
 //! to the call.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -14,30 +15,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Either;
 use pin_project_lite::pin_project;
+use serde::de::DeserializeOwned;
 use tower::Layer;
 use tower_plugins_layers::{BoxError, ReplayBody};
 use tower_service::Service;
 
 use crate::Body;
+use crate::config::{ConfigError, LayerOptions, LayerSpec, Place};
 use crate::transport::{InProcess, ResponseFuture};
-
-/// Where in a plugin's stack a layer of one's own stands.
-///
-/// ```text
-///   trace ▸ drain ▸ CALL ▸ fallback ▸ authorize ▸ deadline ▸ rate_limit ▸ concurrency
-///         ▸ retry ▸ ATTEMPT ▸ attempt_timeout ▸ balance
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Place {
-    /// Around each call: seen by metrics and counted by a drain, outside of all else. It sees what a fallback answers,
-    /// and calls that are refused. The deadline, which is counted from the beginning of the call, does not cut it
-    /// short.
-    Call,
-    /// Around each attempt: inside of retry, which sees what it does to the response, and outside of the
-    /// attempt's timeout.
-    Attempt,
-}
 
 pub(super) type Owned = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
 
@@ -79,13 +64,33 @@ impl fmt::Debug for Next {
 /// Applies a layer, whose service is called by a name.
 type Apply = dyn Fn(&str, Next) -> InProcess + Send + Sync;
 
-/// A layer of the program's own, and where it stands.
+/// A layer of the program's own, for a service of any type that it makes.
+struct Applied(Box<Apply>);
+
+impl Applied {
+    fn new<L, B>(layer: L) -> Self
+    where
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        Self(Box::new(move |name, next| {
+            InProcess::new(name, layer.layer(next))
+        }))
+    }
+}
+
+/// A layer that the program puts into stacks by code, and where it stands.
 pub(crate) struct OwnLayer {
     /// The one plugin that has it, or all.
     plugin: Option<String>,
     place: Place,
     name: String,
-    around: Box<Apply>,
+    layer: Applied,
 }
 
 impl OwnLayer {
@@ -103,7 +108,7 @@ impl OwnLayer {
             plugin: plugin.map(str::to_owned),
             place,
             name: name.to_owned(),
-            around: Box::new(move |name, next| InProcess::new(name, layer.layer(next))),
+            layer: Applied::new(layer),
         }
     }
 }
@@ -118,6 +123,83 @@ impl fmt::Debug for OwnLayer {
     }
 }
 
+/// Makes a layer of its options, for configs that name it.
+pub(crate) struct Recipe(Box<Make>);
+
+type Make = dyn Fn(&LayerOptions) -> Result<Applied, BoxError> + Send + Sync;
+
+impl Recipe {
+    pub(crate) fn new<O, L, B, E>(make: impl Fn(O) -> Result<L, E> + Send + Sync + 'static) -> Self
+    where
+        O: DeserializeOwned,
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        Self(Box::new(move |options| {
+            Ok(Applied::new(make(options.read()?).map_err(Into::into)?))
+        }))
+    }
+}
+
+impl fmt::Debug for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recipe")
+    }
+}
+
+/// A layer that a config names. Its state is in it, and goes on while its spec is equal.
+#[derive(Clone)]
+pub(super) struct NamedLayer {
+    pub(super) spec: LayerSpec,
+    layer: Arc<Applied>,
+}
+
+impl NamedLayer {
+    pub(super) fn make(
+        spec: &LayerSpec,
+        recipes: &HashMap<String, Recipe>,
+    ) -> Result<Self, ConfigError> {
+        let Some(Recipe(make)) = recipes.get(&spec.name) else {
+            return Err(spec.unknown(recipes.keys().map(String::as_str)));
+        };
+        let layer = make(&spec.options).map_err(|error| spec.refused(&error))?;
+        Ok(Self {
+            spec: spec.clone(),
+            layer: Arc::new(layer),
+        })
+    }
+}
+
+/// The layers of the program's own that a plugin has, those by code before those by its config.
+#[derive(Clone, Copy)]
+pub(super) struct Own<'a> {
+    pub(super) plugin: &'a str,
+    pub(super) by_code: &'a [OwnLayer],
+    pub(super) by_config: &'a [NamedLayer],
+}
+
+impl<'a> Own<'a> {
+    /// Those at `place`, the outermost first.
+    fn at(self, place: Place) -> impl DoubleEndedIterator<Item = (&'a str, &'a Applied)> {
+        let of_plugin = move |layer: &&OwnLayer| {
+            let plugin = layer.plugin.as_deref();
+            layer.place == place && plugin.is_none_or(|name| name == self.plugin)
+        };
+        let by_code = self.by_code.iter().filter(of_plugin);
+        let by_config = self.by_config.iter();
+        let by_config = by_config.filter(move |layer| layer.spec.at == place);
+        by_code
+            .map(|layer| (layer.name.as_str(), &layer.layer))
+            .chain(by_config.map(|layer| (layer.spec.name.as_str(), &*layer.layer)))
+    }
+}
+
 /// A part of the stack, with the program's layers around it or without.
 pub(super) enum Around<S> {
     Bare(S),
@@ -125,17 +207,15 @@ pub(super) enum Around<S> {
 }
 
 impl<S: Inside> Around<S> {
-    /// `inside`, in those of `layers` that `plugin` has at `place`; the first of them is outermost.
-    pub(super) fn of(inside: S, layers: &[OwnLayer], plugin: &str, place: Place) -> Self {
-        let mut here = layers.iter().rev().filter(|layer| {
-            layer.place == place && layer.plugin.as_deref().is_none_or(|name| name == plugin)
-        });
-        let Some(innermost) = here.next() else {
+    /// `inside`, in those of `layers` at `place`; the first of them is outermost.
+    pub(super) fn of(inside: S, layers: Own<'_>, place: Place) -> Self {
+        let mut here = layers.at(place).rev();
+        let Some((name, Applied(innermost))) = here.next() else {
             return Self::Bare(inside);
         };
-        let innermost_service = (innermost.around)(&innermost.name, Next::new(inside));
-        Self::Layered(here.fold(innermost_service, |service, layer| {
-            (layer.around)(&layer.name, Next::new(service))
+        let innermost = innermost(name, Next::new(inside));
+        Self::Layered(here.fold(innermost, |service, (name, Applied(layer))| {
+            layer(name, Next::new(service))
         }))
     }
 }

@@ -18,8 +18,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::DrainHandle;
 use tower_service::Service;
 
-pub(crate) use self::around::OwnLayer;
-pub use self::around::{Next, Place};
+pub use self::around::Next;
+use self::around::Own;
+pub(crate) use self::around::{OwnLayer, Recipe};
 use self::body::CallBody;
 use self::parts::Parts;
 use self::stack::Stack;
@@ -33,6 +34,7 @@ use crate::transport::InProcess;
 pub(crate) struct Services {
     by_name: HashMap<String, InProcess>,
     layers: Vec<OwnLayer>,
+    recipes: HashMap<String, Recipe>,
 }
 
 impl Services {
@@ -42,6 +44,10 @@ impl Services {
 
     pub(crate) fn add_layer(&mut self, layer: OwnLayer) {
         self.layers.push(layer);
+    }
+
+    pub(crate) fn add_recipe(&mut self, name: &str, recipe: Recipe) {
+        self.recipes.insert(name.to_owned(), recipe);
     }
 
     fn get(&self, name: &str) -> Option<&InProcess> {
@@ -74,8 +80,13 @@ impl Node {
         let name: Arc<str> = spec.name.as_str().into();
         let parts = Parts::build(&spec, old, services).map_err(|error| error.of_plugin(&name))?;
         let drain = DrainHandle::new();
-        let stack = stack::build(&spec, &parts, &drain, &services.layers)
-            .map_err(|error| error.of_plugin(&name))?;
+        let own = Own {
+            plugin: &name,
+            by_code: &services.layers,
+            by_config: &parts.layers,
+        };
+        let stack =
+            stack::build(&spec, &parts, &drain, own).map_err(|error| error.of_plugin(&name))?;
         let gone = CancellationToken::new();
         Ok(Self {
             name,

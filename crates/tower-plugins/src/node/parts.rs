@@ -11,9 +11,10 @@ use tower_plugins_layers::retry::Budget;
 use tower_plugins_layers::{Bulkhead, RateLimiter};
 
 use super::Services;
+use super::around::NamedLayer;
 use crate::config::{
-    Address, ConcurrencySpec, ConnectionSpec, PluginSpec, RateLimitSpec, RetrySpec, TlsSpec,
-    Upstream,
+    Address, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec, PluginSpec, RateLimitSpec,
+    RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::Transport;
@@ -24,6 +25,7 @@ pub(crate) struct Parts {
     pub(super) bulkhead: Option<(ConcurrencySpec, Arc<Bulkhead>)>,
     pub(super) budget: Option<(BudgetKey, Budget)>,
     pub(super) endpoints: Vec<EndpointParts>,
+    pub(super) layers: Vec<NamedLayer>,
 }
 
 type BudgetKey = (crate::config::Number, u32);
@@ -57,6 +59,7 @@ impl Parts {
             bulkhead: policy.concurrency.as_ref().map(|new| bulkhead(new, old)),
             budget: policy.retry.as_ref().map(|new| budget(new, old)),
             endpoints,
+            layers: layers(&policy.layers, old, services)?,
         })
     }
 
@@ -65,6 +68,33 @@ impl Parts {
             .iter()
             .find(|parts| parts.address == *address)
     }
+}
+
+/// All that is wrong with them is said at once.
+fn layers(
+    specs: &[LayerSpec],
+    old: Option<&Parts>,
+    services: &Services,
+) -> Result<Vec<NamedLayer>, ConfigError> {
+    let mut old: Vec<_> = old.map_or_else(Vec::new, |old| old.layers.iter().collect());
+    let (mut layers, mut refused) = (Vec::with_capacity(specs.len()), None::<ConfigError>);
+    for spec in specs {
+        // Each goes on once: two equal ones are two layers.
+        let kept = old.iter().position(|layer| layer.spec == *spec);
+        let layer = match kept {
+            Some(index) => Ok(old.remove(index).clone()),
+            None => NamedLayer::make(spec, &services.recipes),
+        };
+        match (layer, refused.take()) {
+            (Ok(layer), before) => {
+                layers.push(layer);
+                refused = before;
+            }
+            (Err(error), None) => refused = Some(error),
+            (Err(error), Some(before)) => refused = Some(before.and(error)),
+        }
+    }
+    refused.map_or(Ok(layers), Err)
 }
 
 /// A changed rate keeps the bucket's fill in proportion: a reload is no free burst.

@@ -21,14 +21,14 @@ use tower_plugins_layers::{
 
 use tower_service::Service;
 
-use super::around::{Around, Inside, OwnLayer, Owned, Place};
+use super::around::{Around, Inside, Own, Owned};
 use super::endpoint::{Endpoint, Shown, Wire};
 use super::parts::{EndpointParts, Parts};
 use super::stage::stages;
 use crate::Body;
 use crate::config::{
-    BalanceSpec, BalanceStrategy, CredentialsSpec, EndpointSpec, KeySpec, Number, PluginSpec,
-    Policy, Secret, SubsetFallback,
+    BalanceSpec, BalanceStrategy, CredentialsSpec, EndpointSpec, KeySpec, Number, Place,
+    PluginSpec, Policy, Secret, SubsetFallback,
 };
 use crate::error::{Error, Kind};
 
@@ -51,10 +51,10 @@ pub(super) fn build(
     spec: &PluginSpec,
     parts: &Parts,
     drain: &DrainHandle,
-    own: &[OwnLayer],
+    own: Own<'_>,
 ) -> Result<Stack, Error> {
-    let around_call = |inside| Around::of(inside, own, spec.name.as_str(), Place::Call);
-    let around_attempt = |inside| Around::of(inside, own, spec.name.as_str(), Place::Attempt);
+    let around_call = |inside| Around::of(inside, own, Place::Call);
+    let around_attempt = |inside| Around::of(inside, own, Place::Attempt);
     let policy = &spec.policy;
     let endpoints = parts.endpoints.iter().map(|parts| endpoint(policy, parts));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;

@@ -1,5 +1,7 @@
 //! Layers of the program's own in a plugin's stack.
 
+mod named;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,7 +24,7 @@ type Count = Arc<AtomicU32>;
 fn mark(
     word: &'static str,
     count: &Count,
-) -> MapRequestLayer<impl Fn(Request<Body>) -> Request<Body> + Clone + Send + Sync + 'static> {
+) -> MapRequestLayer<impl Fn(Request<Body>) -> Request<Body> + Clone + Send + Sync + use<>> {
     let count = Arc::clone(count);
     MapRequestLayer::new(move |mut request: Request<Body>| {
         count.fetch_add(1, Ordering::Relaxed);

@@ -11,7 +11,7 @@ pub(super) use blocks::{
     RATE_LIMIT, RETRY, TLS,
 };
 pub(super) use gone::{ALLOWLIST, MANIFEST};
-pub(super) use top::{ENDPOINT, PLUGIN, ROOT};
+pub(super) use top::{ENDPOINT, LAYER, PLUGIN, ROOT};
 
 /// A table of the config, and the keys that it may have.
 #[derive(Debug)]
@@ -73,6 +73,10 @@ pub(super) enum Kind {
     /// A text, or a table.
     Endpoint,
     Endpoints,
+    /// A list of layers, each a table.
+    Layers,
+    /// A table of anything.
+    Options,
     /// A list of plugins, or a table of them.
     Plugins,
 }
@@ -83,6 +87,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &ROOT,
         &PLUGIN,
         &ENDPOINT,
+        &LAYER,
         &AUTH,
         &AUTHORIZE,
         &FALLBACK,

@@ -12,13 +12,14 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 13] = [
+const BLOCKS: [&str; 14] = [
     "root",
     "plugin",
     "endpoint",
     "auth",
     "authorize",
     "fallback",
+    "layer",
     "retry",
     "circuit_breaker",
     "connection",
@@ -243,6 +244,9 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             "load_balancing" if needed.is_empty() && keys.is_empty() => {
                 "plugins: { a: { transport: http, endpoint: 'http://h' } }".to_owned()
             }
+            "layer" => format!(
+                "plugins: {{ a: {{ transport: http, endpoint: 'http://h', layers: [{{ name: l, {keys} }}] }} }}"
+            ),
             "endpoint" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: {{ url: 'http://h', {keys} }} }} }}"
             ),
