@@ -1,6 +1,8 @@
 //! What the layers of one call tell one another.
 
 use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use http::Extensions;
 use tokio::time::Instant;
@@ -37,6 +39,32 @@ pub struct CallContext {
     attempt_deadline: Option<Instant>,
     attempt: u32,
     idempotent: bool,
+    picks: Option<Arc<Picks>>,
+}
+
+/// Which members of a balancer the attempts of one call went to: the last few.
+#[derive(Debug, Default)]
+pub(crate) struct Picks {
+    /// Indices, each plus one.
+    members: [AtomicUsize; 4],
+    made: AtomicUsize,
+}
+
+impl Picks {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub(crate) fn add(&self, index: usize) {
+        let place = self.made.fetch_add(1, Relaxed) % self.members.len();
+        self.members[place].store(index + 1, Relaxed);
+    }
+
+    pub(crate) fn members(&self) -> impl Iterator<Item = usize> {
+        self.members
+            .iter()
+            .filter_map(|member| member.load(Relaxed).checked_sub(1))
+    }
 }
 
 impl CallContext {
@@ -52,6 +80,7 @@ impl CallContext {
             attempt_deadline: None,
             attempt: 0,
             idempotent: false,
+            picks: None,
         }
     }
 
@@ -160,6 +189,16 @@ impl CallContext {
         self.attempt = attempt;
         self.attempt_deadline = None;
         self.now = now;
+    }
+
+    /// Has the attempts of this call keep out of one another's way.
+    pub(crate) fn set_picks(&mut self, picks: Arc<Picks>) {
+        self.picks = Some(picks);
+    }
+
+    /// Where the attempts of this call went, if they are to go to different members.
+    pub(crate) fn picks(&self) -> Option<&Picks> {
+        self.picks.as_deref()
     }
 
     /// Tells the layers further in when this attempt must have its response's head.

@@ -9,6 +9,7 @@
 //! | [`RateLimitLayer`] | so many calls a second |
 //! | [`ConcurrencyLayer`] | so many calls at once, with a bounded queue |
 //! | [`RetryLayer`] | makes attempts anew, within a budget, of what may be repeated |
+//! | [`HedgeLayer`] | makes a second attempt of a call that is slow |
 //! | [`AttemptTimeoutLayer`] | bounds the time of one attempt |
 //! | [`Balance`] | picks an endpoint for each call, by load or in turn |
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
@@ -111,13 +112,15 @@
 //! | feature | |
 //! | --- | --- |
 //! | `serde` | policies are read and written by serde: fields have the names of the setters, times are text such as `250ms` |
-//! | `metrics` | [`TraceLayer`] records metrics through the `metrics` facade |
+//! | `metrics` | [`TraceLayer`] and [`RetryLayer::named`] record metrics through the `metrics` facade |
 //! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens |
 //! | `test-util` | the contract that every layer keeps, as tests for layers of your own: `contract!(name, layer)` |
 
 pub mod attempt_timeout;
 pub mod balance;
 pub mod breaker;
+#[cfg(feature = "serde")]
+mod checked;
 pub mod classify;
 pub mod concurrency;
 mod context;
@@ -127,6 +130,7 @@ pub mod drain;
 mod end_of_stream;
 mod gate;
 mod header;
+pub mod hedge;
 mod hint;
 pub mod rate_limit;
 mod reason;
@@ -149,6 +153,7 @@ pub use credentials::{Credentials, CredentialsLayer};
 pub use deadline::{Deadline, DeadlineLayer};
 pub use drain::{Drain, DrainHandle, DrainLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};
+pub use hedge::{Hedge, HedgeLayer, HedgePolicy};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};
 pub use retry::{ReplayBody, Retry, RetryLayer, RetryPolicy};

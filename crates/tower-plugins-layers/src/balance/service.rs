@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::Request;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -46,8 +47,16 @@ impl<S: Member> Balance<S> {
     }
 
     fn pick<B>(&self, request: &Request<B>) -> Option<usize> {
-        self.set
-            .pick(|| CallContext::now(request.extensions()), &[])
+        let now = || CallContext::now(request.extensions());
+        let Some(picks) = CallContext::of(request).and_then(CallContext::picks) else {
+            return self.set.pick(now, &[]);
+        };
+        // A hedge goes where no other attempt of its call is, if it can.
+        let taken: SmallVec<[usize; 4]> = picks.members().collect();
+        let elsewhere = self.set.pick(now, &taken);
+        let picked = elsewhere.or_else(|| self.set.pick(now, &[]))?;
+        picks.add(picked);
+        Some(picked)
     }
 }
 

@@ -6,6 +6,7 @@ use tower_layer::Layer;
 use tower_plugins_layers::balance::{BalancePolicy, Load, LoadLayer};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::contract;
+use tower_plugins_layers::retry::{Budget, RetryOn};
 use tower_plugins_layers::test_util::Probe;
 use tower_plugins_layers::*;
 
@@ -15,6 +16,23 @@ contract!(
     AttemptTimeoutLayer::new(Duration::from_secs(5))
 );
 contract!(retry, RetryLayer::new(RetryPolicy::new()));
+contract!(
+    retry_with_all_options,
+    RetryLayer::named(
+        "contract",
+        RetryPolicy::new()
+            .budget(Budget::in_flight(0.2, 3))
+            .attempt_header(http::HeaderName::from_static("x-attempt"))
+            .on([RetryOn::Grpc(14)])
+            .hedge(HedgePolicy::new())
+    )
+);
+contract!(retry_off, RetryLayer::off());
+contract!(hedge, HedgeLayer::new(HedgePolicy::new()));
+contract!(
+    hedge_after_a_delay,
+    HedgeLayer::new(HedgePolicy::after(Duration::from_secs(3)).max_hedges(2))
+);
 contract!(balance, balanced(BalancePolicy::PeakEwma));
 contract!(balance_of_turns, balanced(BalancePolicy::RoundRobin));
 contract!(breaker, BreakerLayer::new(BreakerPolicy::new()));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tower_plugins_layers::balance::EndpointLoad;
 use tower_plugins_layers::breaker::BreakerHistory;
-use tower_plugins_layers::retry::Budget;
+use tower_plugins_layers::retry::{Budget, BudgetLimits};
 use tower_plugins_layers::{Bulkhead, RateLimiter};
 
 use super::Services;
@@ -95,10 +95,14 @@ fn bulkhead(new: &ConcurrencySpec, old: Option<&Parts>) -> (ConcurrencySpec, Arc
 
 fn budget(new: &RetrySpec, old: Option<&Parts>) -> (BudgetKey, Budget) {
     let key = (new.budget_ratio, new.budget_min_per_second);
+    let limits = BudgetLimits::Ratio {
+        ratio: key.0.get(),
+        min_per_second: key.1,
+    };
     let budget = match old.and_then(|old| old.budget.as_ref()) {
         Some((spec, budget)) if *spec == key => budget.clone(),
-        Some((_, budget)) => budget.with_limits(key.0.get(), key.1),
-        None => Budget::new(key.0.get(), key.1),
+        Some((_, budget)) => budget.with_limits(limits),
+        None => limits.into(),
     };
     (key, budget)
 }
