@@ -13,6 +13,7 @@ mod drain;
 mod end_of_stream;
 mod hedge;
 mod order;
+mod pairs;
 mod policies;
 mod rate_limit;
 mod retry;
