@@ -10,6 +10,7 @@
 //! switched off may keep its keys.
 
 mod address;
+mod attempts;
 mod auth;
 mod blocks;
 mod construct;
@@ -55,9 +56,10 @@ pub use load::{Loaded, Loader};
 pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
-    Address, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,
-    CredentialsSpec, EndpointSpec, Identity, PluginName, PluginSpec, Policy, Protocol,
-    RateLimitSpec, RetrySpec, TlsSpec, TlsVersion, Upstream,
+    Address, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec, Config, ConnectionSpec,
+    CredentialsSpec, EndpointSpec, HedgeSpec, Identity, JitterKind, PluginName, PluginSpec, Policy,
+    Protocol, RateLimitSpec, RetrySpec, TlsSpec, TlsVersion, Upstream,
 };
+pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};
 pub use write::Secrets;

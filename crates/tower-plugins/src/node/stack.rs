@@ -8,7 +8,8 @@ use tower::ServiceBuilder;
 use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::drain::Drain;
-use tower_plugins_layers::retry::Backoff;
+use tower_plugins_layers::hedge::HedgePolicy;
+use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
     AttemptTimeout, AttemptTimeoutLayer, Balance, BreakerLayer, Concurrency, ConcurrencyLayer,
     CredentialsLayer, Deadline, DeadlineLayer, DrainHandle, DrainLayer, RateLimit, RateLimitLayer,
@@ -17,7 +18,7 @@ use tower_plugins_layers::{
 
 use super::endpoint::{Endpoint, Wire};
 use super::parts::{EndpointParts, Parts};
-use crate::config::{BalanceStrategy, CredentialsSpec, PluginSpec, Policy, Secret};
+use crate::config::{BalanceStrategy, CredentialsSpec, JitterKind, PluginSpec, Policy, Secret};
 use crate::error::{Error, Kind};
 
 /// A call goes through these from left to right, and its response back.
@@ -35,7 +36,7 @@ pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Re
         .layer(deadline(policy))
         .layer(rate_limit(policy, parts))
         .layer(concurrency(parts))
-        .layer(retry(policy, parts))
+        .layer(retry(spec, parts))
         .layer(
             policy
                 .attempt_timeout
@@ -79,24 +80,41 @@ fn concurrency(parts: &Parts) -> ConcurrencyLayer {
     }
 }
 
-fn retry(policy: &Policy, parts: &Parts) -> RetryLayer {
-    let (Some(spec), Some((_, budget))) = (&policy.retry, &parts.budget) else {
+fn retry(plugin: &PluginSpec, parts: &Parts) -> RetryLayer {
+    let (Some(spec), Some(budget)) = (&plugin.policy.retry, &parts.budget) else {
         return RetryLayer::off();
     };
-    let backoff =
-        Backoff::new(spec.initial_interval, spec.max_interval).multiplier(spec.multiplier.get());
-    let backoff = if spec.random_jitter {
-        backoff
-    } else {
-        backoff.without_jitter()
+    let jitter = match spec.jitter {
+        _ if !spec.random_jitter => Jitter::None,
+        JitterKind::Full => Jitter::Full,
+        JitterKind::Decorrelated => Jitter::Decorrelated,
     };
+    let backoff = Backoff::new(spec.initial_interval, spec.max_interval)
+        .multiplier(spec.multiplier.get())
+        .jitter(jitter);
     let policy = RetryPolicy::new()
         .max_retries(spec.max_retries)
         .backoff(backoff)
+        .on(spec.on.iter().copied())
         .budget(budget.clone())
         .max_replay(usize::try_from(spec.max_replay_bytes).unwrap_or(usize::MAX))
-        .idempotent(&spec.idempotent);
-    RetryLayer::new(policy)
+        .idempotent(&spec.idempotent)
+        .never(&spec.never)
+        .attempt_header(spec.attempt_header.clone())
+        .hedge(hedge(&plugin.policy, parts));
+    RetryLayer::named(plugin.name.as_str(), policy)
+}
+
+fn hedge(policy: &Policy, parts: &Parts) -> Option<HedgePolicy> {
+    let (spec, latencies) = (policy.hedge.as_ref()?, parts.latencies.as_ref()?);
+    let policy = HedgePolicy::new()
+        .quantile(spec.quantile.map(crate::config::Number::get))
+        .delay(spec.delay)
+        .min_samples(spec.min_samples)
+        .max_hedges(spec.max_hedges)
+        .paths(&spec.paths)
+        .latencies(latencies.clone());
+    Some(policy)
 }
 
 fn balance(policy: &Policy) -> BalancePolicy {

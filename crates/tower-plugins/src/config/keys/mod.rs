@@ -2,12 +2,14 @@
 //!
 //! What the reader accepts, the JSON Schema and the tables of `docs/config.md` all come from here.
 
+mod attempts;
 mod blocks;
 mod gone;
 mod top;
 
+pub(super) use attempts::{HEDGE, RETRY};
 pub(super) use blocks::{
-    AUTH, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, LOAD_BALANCING, RATE_LIMIT, RETRY, TLS,
+    AUTH, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, LOAD_BALANCING, RATE_LIMIT, TLS,
 };
 pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use top::{ENDPOINT, PLUGIN, ROOT};
@@ -82,6 +84,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &ENDPOINT,
         &AUTH,
         &RETRY,
+        &HEDGE,
         &CIRCUIT_BREAKER,
         &CONNECTION,
         &RATE_LIMIT,

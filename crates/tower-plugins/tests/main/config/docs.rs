@@ -12,12 +12,13 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 11] = [
+const BLOCKS: [&str; 12] = [
     "root",
     "plugin",
     "endpoint",
     "auth",
     "retry",
+    "hedge",
     "circuit_breaker",
     "connection",
     "rate_limit",
@@ -213,8 +214,10 @@ fn the_schema_refuses_what_is_refused_for_its_form() {
 #[test]
 fn the_defaults_of_the_page_are_those_of_the_code() {
     let schema = schema();
-    let config = |block: &str, keys: &str| {
+    let config = |block: &str, key: &str, keys: &str| {
         let needed = match block {
+            "retry" if key == "budget_min_in_flight" => "budget: in_flight, ",
+            "retry" if key.contains("token") => "budget: tokens, ",
             "rate_limit" => "requests_per_second: 7, ",
             "concurrency" => "max_concurrent: 7, ",
             "circuit_breaker" => "failure_rate: 0.5, ",
@@ -253,8 +256,8 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                 continue;
             }
             assert_eq!(
-                config(name, &format!("{key}: {default}")),
-                config(name, ""),
+                config(name, key, &format!("{key}: {default}")),
+                config(name, key, ""),
                 "{name}.{key}"
             );
             compared += 1;
