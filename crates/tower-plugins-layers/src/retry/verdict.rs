@@ -84,6 +84,7 @@ impl RetryPolicy {
                 | Reason::FailureRate
                 | Reason::SlowCalls
                 | Reason::SuccessRate
+                | Reason::ProbeFailed
                 | Reason::Forced,
             ) => return Verdict::Fatal,
             Some(Reason::AttemptTimeout) => on.attempt_timeout,

@@ -487,7 +487,8 @@ fn grpc(mut request: Request<()>) -> Request<()> {
 async fn what_is_left_of_the_time_is_passed_on() {
     let three = DeadlineLayer::new(secs(3)).header(SAID.parse().unwrap());
     let left = |text: &str| Some(text.to_owned());
-    let cases: [(fn() -> Request<()>, _); 6] = [
+    type Case = (fn() -> Request<()>, [Option<String>; 2]);
+    let cases: [Case; 6] = [
         (request, [None, left("2.5")]),
         (|| saying(SAID, "1.25"), [None, left("0.75")]),
         (|| by(secs(2)), [None, left("1.5")]),
