@@ -121,7 +121,9 @@ where
             }
         })
     };
-    let outcome = layer.layer(inner).oneshot(request).await;
+    // Held on to, so that what it has dropped it has dropped itself.
+    let mut call = std::pin::pin!(layer.layer(inner).call(request));
+    let outcome = call.as_mut().await;
     Run {
         outcome,
         begun: begun.lock().unwrap().clone(),
