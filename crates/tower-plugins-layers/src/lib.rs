@@ -3,6 +3,7 @@
 //!
 //! | layer | what it does |
 //! | --- | --- |
+//! | [`RespondLayer`] | answers with a status where others fail, in HTTP and gRPC |
 //! | [`TraceLayer`] | metrics and a span for each call |
 //! | [`DrainLayer`] | counts calls, waits for the last, ends what is left |
 //! | [`DeadlineLayer`] | bounds the time of a whole call, waits, retries and body included |
@@ -18,7 +19,8 @@
 //! | [`CredentialsLayer`] | puts headers on each request that are not printed |
 //!
 //! They stand here in the order in which they are put around a client, the first outermost; each module says
-//! why. A server takes those that it needs, in the same order.
+//! why. A server takes those that it needs, in the same order. [`Optional`] is a layer or none, for settings that
+//! say which there are.
 //!
 //! ```
 //! use std::time::Duration;
@@ -133,8 +135,10 @@ mod gate;
 mod header;
 pub mod hedge;
 mod hint;
+pub mod optional;
 pub mod rate_limit;
 mod reason;
+pub mod respond;
 pub mod retry;
 mod sharded;
 mod timer;
@@ -155,8 +159,10 @@ pub use deadline::{Deadline, DeadlineLayer, TimeLeft, TimeLeftLayer};
 pub use drain::{Drain, DrainHandle, DrainLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};
 pub use hedge::{Hedge, HedgeLayer, HedgePolicy};
+pub use optional::{Maybe, Optional};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};
+pub use respond::{Respond, RespondLayer};
 pub use retry::{ReplayBody, Retry, RetryLayer, RetryPolicy};
 pub use trace::{Trace, TraceLayer};
 pub use unsent::Unsent;

@@ -42,6 +42,13 @@ impl<B> ResponseBody<B> {
     }
 }
 
+/// `body` as it is, within no time.
+impl<B> From<B> for ResponseBody<B> {
+    fn from(body: B) -> Self {
+        Self::new(body, Timer::Never, None)
+    }
+}
+
 #[derive(Debug)]
 struct Silence {
     bound: Duration,

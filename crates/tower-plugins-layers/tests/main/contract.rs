@@ -50,6 +50,25 @@ contract!(credentials, CredentialsLayer::bearer("token").unwrap());
 contract!(drain, DrainLayer::new(DrainHandle::new()));
 contract!(trace, TraceLayer::new("plugin"));
 
+contract!(
+    optional_that_is,
+    Optional::new(Some(ConcurrencyLayer::new(2)))
+);
+contract!(
+    optional_that_is_not,
+    Optional::new(None::<ConcurrencyLayer>)
+);
+contract!(
+    optional_over_optional,
+    tower_layer::Stack::new(
+        Optional::new(None::<DeadlineLayer>),
+        tower_layer::Stack::new(
+            Optional::new(Some(RateLimitLayer::new(1000.0, 1000))),
+            Optional::new(None::<AttemptTimeoutLayer>),
+        )
+    )
+);
+
 /// Three endpoints, all of them the same service.
 pub(crate) fn balanced(
     policy: BalancePolicy,
