@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use http::Extensions;
 use tokio::time::Instant;
 
+use crate::Priority;
+
 /// Extensions that are kept for other calls on a thread; each is some 200 bytes.
 const MAX_SPARE: usize = 64;
 
@@ -37,6 +39,7 @@ pub struct CallContext {
     attempt_deadline: Option<Instant>,
     attempt: u32,
     idempotent: bool,
+    priority: Option<Priority>,
 }
 
 impl CallContext {
@@ -52,6 +55,7 @@ impl CallContext {
             attempt_deadline: None,
             attempt: 0,
             idempotent: false,
+            priority: None,
         }
     }
 
@@ -138,6 +142,19 @@ impl CallContext {
     #[must_use]
     pub const fn is_idempotent(&self) -> bool {
         self.idempotent
+    }
+
+    /// How much it matters that the call goes through, if somebody said.
+    #[must_use]
+    pub const fn get_priority(&self) -> Option<Priority> {
+        self.priority
+    }
+
+    /// Says how much it matters that the call goes through.
+    #[must_use]
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
     }
 
     /// Sets the caller's own deadline.

@@ -6,8 +6,8 @@
 //! | [`TraceLayer`] | metrics and a span for each call |
 //! | [`DrainLayer`] | counts calls, waits for the last, ends what is left |
 //! | [`DeadlineLayer`] | bounds the time of a whole call, waits, retries and body included |
-//! | [`RateLimitLayer`] | so many calls a second |
-//! | [`ConcurrencyLayer`] | so many calls at once, with a bounded queue |
+//! | [`RateLimitLayer`] | so many calls a second, for all, each key or a fleet |
+//! | [`ConcurrencyLayer`] | so many calls at once, or as many as go well, the most important first |
 //! | [`RetryLayer`] | makes attempts anew, within a budget, of what may be repeated |
 //! | [`AttemptTimeoutLayer`] | bounds the time of one attempt |
 //! | [`Balance`] | picks an endpoint for each call, by load or in turn |
@@ -113,6 +113,7 @@
 //! | `serde` | policies are read and written by serde: fields have the names of the setters, times are text such as `250ms` |
 //! | `metrics` | [`TraceLayer`] records metrics through the `metrics` facade |
 //! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens |
+//! | `redis` | [`RedisLimiter`](rate_limit::RedisLimiter): a rate limit that many processes share |
 //! | `test-util` | the contract that every layer keeps, as tests for layers of your own: `contract!(name, layer)` |
 
 pub mod attempt_timeout;
@@ -130,6 +131,7 @@ mod header;
 mod hint;
 pub mod rate_limit;
 mod reason;
+mod request_head;
 pub mod retry;
 mod sharded;
 mod timer;
@@ -143,7 +145,7 @@ pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
 pub use balance::{Balance, Load, LoadLayer};
 pub use breaker::{Breaker, BreakerLayer};
 pub use classify::{Classify, Outcome};
-pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer};
+pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer, Priority};
 pub use context::CallContext;
 pub use credentials::{Credentials, CredentialsLayer};
 pub use deadline::{Deadline, DeadlineLayer};
@@ -151,6 +153,7 @@ pub use drain::{Drain, DrainHandle, DrainLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};
+pub use request_head::RequestHead;
 pub use retry::{ReplayBody, Retry, RetryLayer, RetryPolicy};
 pub use trace::{Trace, TraceLayer};
 pub use unsent::Unsent;

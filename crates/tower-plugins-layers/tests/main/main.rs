@@ -11,6 +11,7 @@ mod credentials;
 mod deadline;
 mod drain;
 mod end_of_stream;
+mod limits;
 mod order;
 mod rate_limit;
 mod retry;

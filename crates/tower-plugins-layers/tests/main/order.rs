@@ -1,7 +1,10 @@
 //! Layers whose order matters, each with what goes wrong the other way round.
 
+use std::sync::Arc;
+
 use http::Request;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_plugins_layers::concurrency::{AdaptivePolicy, Algorithm};
 use tower_plugins_layers::test_util::{Answer, Probe};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, BoxError, Bulkhead, ConcurrencyLayer, DeadlineLayer, DrainHandle,
@@ -171,4 +174,23 @@ async fn a_rate_limit_outside_a_concurrency_limit_counts_what_that_refuses() {
     let refused = inside.oneshot(request()).await;
     assert_eq!(reason(refused), Some(Reason::ConcurrencyLimited));
     waiting.await.unwrap().unwrap();
+}
+
+/// Inside retry a limit that adapts sees each attempt; outside it sees calls, slow by their backoff.
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_limit_inside_retry_sees_attempts_and_one_outside_does_not() {
+    let policy = || AdaptivePolicy::new().algorithm(Algorithm::Aimd).initial(20);
+    let (inside, outside) = (
+        Arc::new(Bulkhead::adaptive(policy())),
+        Arc::new(Bulkhead::adaptive(policy())),
+    );
+    let failing = ServiceBuilder::new()
+        .layer(ConcurrencyLayer::with_bulkhead(Arc::clone(&inside)))
+        .service(Probe::new(Answer::Error("broke")));
+    let repeated = service_fn(move |_: Request<()>| twice(failing.clone()));
+    let service = ServiceBuilder::new()
+        .layer(ConcurrencyLayer::with_bulkhead(Arc::clone(&outside)))
+        .service(repeated);
+    service.oneshot(request()).await.unwrap_err();
+    assert_eq!((inside.limit(), outside.limit()), (16, 18));
 }
