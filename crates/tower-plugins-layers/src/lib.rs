@@ -13,6 +13,7 @@
 //! | [`Balance`] | picks an endpoint for each call, by load or in turn |
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
 //! | [`LoadLayer`] | measures an endpoint for [`Balance`] |
+//! | [`TimeLeftLayer`] | tells the service that is called how much time is left |
 //! | [`CredentialsLayer`] | puts headers on each request that are not printed |
 //!
 //! They stand here in the order in which they are put around a client, the first outermost; each module says
@@ -148,7 +149,7 @@ pub use classify::{Classify, Outcome};
 pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer, Priority};
 pub use context::CallContext;
 pub use credentials::{Credentials, CredentialsLayer};
-pub use deadline::{Deadline, DeadlineLayer};
+pub use deadline::{Deadline, DeadlineLayer, TimeLeft, TimeLeftLayer};
 pub use drain::{Drain, DrainHandle, DrainLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};

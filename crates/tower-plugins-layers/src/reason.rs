@@ -70,13 +70,15 @@ pub enum Reason {
     SlowCalls,
     /// A success rate far below that of the other endpoints: why one was ejected.
     SuccessRate,
+    /// A probe failed or was slow: why a half-open circuit opened again.
+    ProbeFailed,
     /// Somebody steered it by hand.
     Forced,
 }
 
 impl Reason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::RateLimited,
         Self::ConcurrencyLimited,
         Self::BreakerOpen,
@@ -102,6 +104,7 @@ impl Reason {
         Self::FailureRate,
         Self::SlowCalls,
         Self::SuccessRate,
+        Self::ProbeFailed,
         Self::Forced,
     ];
 
@@ -134,6 +137,7 @@ impl Reason {
             Self::FailureRate => "failure_rate",
             Self::SlowCalls => "slow_calls",
             Self::SuccessRate => "success_rate",
+            Self::ProbeFailed => "probe_failed",
             Self::Forced => "forced",
         }
     }
@@ -165,6 +169,7 @@ impl Reason {
             Self::FailureRate => "too large a share of failures",
             Self::SlowCalls => "too large a share of slow calls",
             Self::SuccessRate => "a success rate far below that of the others",
+            Self::ProbeFailed => "a probe failed",
             Self::Forced => "forced by hand",
         }
     }

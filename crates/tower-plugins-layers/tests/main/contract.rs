@@ -23,6 +23,7 @@ contract!(breaker, BreakerLayer::new(BreakerPolicy::new()));
 contract!(breaker_off, BreakerLayer::off());
 contract!(load, LoadLayer::new());
 contract!(deadline, DeadlineLayer::new(Duration::from_secs(5)));
+contract!(time_left, TimeLeftLayer::new());
 contract!(rate_limit, RateLimitLayer::new(1000.0, 1000));
 contract!(
     rate_limit_with_waiting,
@@ -52,7 +53,9 @@ contract!(drain, DrainLayer::new(DrainHandle::new()));
 contract!(trace, TraceLayer::new("plugin"));
 
 /// Three endpoints, all of them the same service.
-fn balanced(policy: BalancePolicy) -> impl Layer<Probe, Service = Balance<Breaker<Load<Probe>>>> {
+pub(crate) fn balanced(
+    policy: BalancePolicy,
+) -> impl Layer<Probe, Service = Balance<Breaker<Load<Probe>>>> {
     tower_layer::layer_fn(move |probe: Probe| {
         let endpoint = |_| {
             let breaker = BreakerLayer::new(BreakerPolicy::new()).give_back();

@@ -13,6 +13,7 @@ mod drain;
 mod end_of_stream;
 mod limits;
 mod order;
+mod pairs;
 mod rate_limit;
 mod retry;
 mod sizes;
