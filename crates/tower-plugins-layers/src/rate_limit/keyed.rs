@@ -158,6 +158,30 @@ impl KeyedRateLimiter {
         }
     }
 
+    /// Limiters with new settings for as many keys, each filled to the same proportion as in `self` now.
+    #[must_use]
+    pub fn resized(&self, per_second: f64, burst: u32) -> Self {
+        let shards = self.shards.iter().map(|shard| {
+            let old = lock(shard);
+            let mut new = Shard::new(per_second, burst, old.most);
+            let slots = old.slots.iter().map(|slot| Slot {
+                digest: slot.digest,
+                limiter: Arc::new(slot.limiter.resized(per_second, burst)),
+            });
+            new.slots = slots.collect();
+            new.index.clone_from(&old.index);
+            new.sort_anew();
+            CachePadded::new(Mutex::new(new))
+        });
+        Self {
+            origin: self.origin,
+            max_keys: self.max_keys,
+            when_full: self.when_full,
+            secrets: self.secrets.clone(),
+            shards: shards.collect(),
+        }
+    }
+
     /// Keys that have a bucket.
     #[must_use]
     pub fn len(&self) -> usize {

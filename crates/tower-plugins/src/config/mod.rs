@@ -55,7 +55,7 @@ pub use load::{Loaded, Loader};
 pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
-    Address, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,
+    AdaptiveLimit, Address, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,
     CredentialsSpec, EndpointSpec, Identity, PluginName, PluginSpec, Policy, Protocol,
     RateLimitSpec, RetrySpec, TlsSpec, TlsVersion, Upstream,
 };

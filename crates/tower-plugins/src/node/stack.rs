@@ -8,6 +8,7 @@ use tower::ServiceBuilder;
 use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::drain::Drain;
+use tower_plugins_layers::rate_limit::KeyBy;
 use tower_plugins_layers::retry::Backoff;
 use tower_plugins_layers::{
     AttemptTimeout, AttemptTimeoutLayer, Balance, BreakerLayer, Concurrency, ConcurrencyLayer,
@@ -16,7 +17,7 @@ use tower_plugins_layers::{
 };
 
 use super::endpoint::{Endpoint, Wire};
-use super::parts::{EndpointParts, Parts};
+use super::parts::{EndpointParts, Limiter, Parts};
 use crate::config::{BalanceStrategy, CredentialsSpec, PluginSpec, Policy, Secret};
 use crate::error::{Error, Kind};
 
@@ -66,7 +67,13 @@ fn deadline(policy: &Policy) -> DeadlineLayer {
 fn rate_limit(policy: &Policy, parts: &Parts) -> RateLimitLayer {
     match (&policy.rate_limit, &parts.limiter) {
         (Some(spec), Some((_, limiter))) => {
-            RateLimitLayer::with_limiter(Arc::clone(limiter)).max_wait(spec.max_wait)
+            let layer = match limiter {
+                Limiter::One(limiter) => RateLimitLayer::with_limiter(Arc::clone(limiter)),
+                Limiter::Keyed(limiter, header) => {
+                    RateLimitLayer::keyed(Arc::clone(limiter), KeyBy::header(header.clone()))
+                }
+            };
+            layer.max_wait(spec.max_wait).headers(spec.headers)
         }
         _ => RateLimitLayer::off(),
     }
@@ -74,7 +81,13 @@ fn rate_limit(policy: &Policy, parts: &Parts) -> RateLimitLayer {
 
 fn concurrency(parts: &Parts) -> ConcurrencyLayer {
     match &parts.bulkhead {
-        Some((_, bulkhead)) => ConcurrencyLayer::with_bulkhead(Arc::clone(bulkhead)),
+        Some((spec, bulkhead)) => {
+            let layer = ConcurrencyLayer::with_bulkhead(Arc::clone(bulkhead));
+            match &spec.priority_header {
+                Some(header) => layer.priority_header(header.clone()),
+                None => layer,
+            }
+        }
         None => ConcurrencyLayer::off(),
     }
 }

@@ -301,6 +301,15 @@ async fn the_rate_of_all_keys_is_changed_at_once_and_they_are_filled_again() {
     limiter.set_rate(1.0, 20);
     let left = |key: &[u8]| limiter.available(key, now);
     assert_eq!((left(b"a"), left(b"b"), left(b"c")), (10.0, 0.0, 20.0));
+    let other = limiter.resized(1.0, 10);
+    assert_eq!(
+        (
+            other.available(b"a", now),
+            other.available(b"b", now),
+            other.len()
+        ),
+        (5.0, 0.0, 2)
+    );
     limiter.reset(b"b");
     assert_eq!((left(b"a"), left(b"b")), (10.0, 20.0));
     limiter.reset_all();
