@@ -15,6 +15,7 @@ mod end_of_stream;
 mod fallback;
 mod filter;
 mod hedge;
+mod limits;
 mod optional;
 mod order;
 mod pairs;
