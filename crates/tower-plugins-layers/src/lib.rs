@@ -11,6 +11,7 @@
 //! | [`RetryLayer`] | makes attempts anew, within a budget, of what may be repeated |
 //! | [`AttemptTimeoutLayer`] | bounds the time of one attempt |
 //! | [`Balance`] | picks an endpoint for each call, by load or in turn |
+//! | [`OutlierLayer`] | leaves an endpoint out of [`Balance`] that fails more than the others |
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
 //! | [`LoadLayer`] | measures an endpoint for [`Balance`] |
 //! | [`CredentialsLayer`] | puts headers on each request that are not printed |
@@ -128,6 +129,7 @@ mod end_of_stream;
 mod gate;
 mod header;
 mod hint;
+pub mod outlier;
 pub mod rate_limit;
 mod reason;
 pub mod retry;
@@ -149,6 +151,7 @@ pub use credentials::{Credentials, CredentialsLayer};
 pub use deadline::{Deadline, DeadlineLayer};
 pub use drain::{Drain, DrainHandle, DrainLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};
+pub use outlier::{Outlier, OutlierDetector, OutlierLayer, OutlierPolicy};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};
 pub use retry::{ReplayBody, Retry, RetryLayer, RetryPolicy};

@@ -28,6 +28,11 @@ contract!(
 );
 contract!(concurrency, ConcurrencyLayer::new(2));
 contract!(credentials, CredentialsLayer::bearer("token").unwrap());
+contract!(
+    outlier,
+    OutlierDetector::new(OutlierPolicy::new()).endpoint("one")
+);
+contract!(outlier_off, OutlierLayer::off());
 contract!(drain, DrainLayer::new(DrainHandle::new()));
 contract!(trace, TraceLayer::new("plugin"));
 

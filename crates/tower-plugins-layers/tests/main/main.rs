@@ -12,6 +12,7 @@ mod deadline;
 mod drain;
 mod end_of_stream;
 mod order;
+mod outlier;
 mod rate_limit;
 mod retry;
 mod sizes;
