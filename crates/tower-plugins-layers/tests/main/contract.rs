@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_layer::Layer;
-use tower_plugins_layers::balance::{Load, LoadLayer, Strategy};
+use tower_plugins_layers::balance::{Load, LoadLayer, SlowStartLayer, SlowStartPolicy, Strategy};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::contract;
 use tower_plugins_layers::test_util::Probe;
@@ -33,7 +33,20 @@ contract!(
     OutlierDetector::new(OutlierPolicy::new()).endpoint("one")
 );
 contract!(outlier_off, OutlierLayer::off());
+contract!(
+    slow_start,
+    tower_layer::Stack::new(
+        LoadLayer::new(),
+        SlowStartLayer::new(SlowStartPolicy::new())
+    )
+);
 contract!(drain, DrainLayer::new(DrainHandle::new()));
+contract!(
+    drain_with_answers,
+    DrainLayer::new(DrainHandle::new())
+        .answer(Duration::from_secs(5))
+        .close_connections()
+);
 contract!(trace, TraceLayer::new("plugin"));
 
 /// Three endpoints, all of them the same service.

@@ -16,5 +16,6 @@ mod outlier;
 mod rate_limit;
 mod retry;
 mod sizes;
+mod slow_start;
 mod support;
 mod trace;
