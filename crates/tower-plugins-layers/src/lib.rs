@@ -16,6 +16,7 @@
 //! | [`HedgeLayer`] | makes a second attempt of a call that is slow |
 //! | [`AttemptTimeoutLayer`] | bounds the time of one attempt |
 //! | [`Balance`] | picks an endpoint for each call, by load or in turn |
+//! | [`OutlierLayer`] | leaves an endpoint out of [`Balance`] that fails more than the others |
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
 //! | [`LoadLayer`] | measures an endpoint for [`Balance`] |
 //! | [`TimeLeftLayer`] | tells the service that is called how much time is left |
@@ -146,6 +147,7 @@ pub mod hedge;
 mod hint;
 mod oneshot;
 pub mod optional;
+pub mod outlier;
 pub mod rate_limit;
 mod reason;
 mod request_head;
@@ -174,6 +176,7 @@ pub use fallback::{Fallback, FallbackLayer, FallbackPolicy, FallbackUsed};
 pub use filter::{Filter, FilterLayer, FilterPolicy};
 pub use hedge::{Hedge, HedgeLayer, HedgePolicy};
 pub use optional::{Maybe, Optional};
+pub use outlier::{Outlier, OutlierDetector, OutlierLayer, OutlierPolicy};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};
 pub use request_head::RequestHead;

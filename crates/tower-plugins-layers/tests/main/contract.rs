@@ -6,7 +6,8 @@ use http::request::Parts;
 use tower_layer::Layer;
 use tower_plugins_layers::authorize::Callers;
 use tower_plugins_layers::balance::{
-    BalancePolicy, EndpointMeta, EndpointSet, KeyFrom, LiveBalance, Load, LoadLayer, Strategy,
+    BalancePolicy, EndpointMeta, EndpointSet, KeyFrom, LiveBalance, Load, LoadLayer,
+    SlowStartLayer, SlowStartPolicy, Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::concurrency::AdaptivePolicy;
@@ -113,7 +114,25 @@ contract!(
     credentials_of_tokens,
     TokenCredentialsLayer::new(|| async { Token::new("token") }, Duration::from_secs(1))
 );
+contract!(
+    outlier,
+    OutlierDetector::new(OutlierPolicy::new()).endpoint("one")
+);
+contract!(outlier_off, OutlierLayer::off());
+contract!(
+    slow_start,
+    tower_layer::Stack::new(
+        LoadLayer::new(),
+        SlowStartLayer::new(SlowStartPolicy::new())
+    )
+);
 contract!(drain, DrainLayer::new(DrainHandle::new()));
+contract!(
+    drain_with_answers,
+    DrainLayer::new(DrainHandle::new())
+        .answer(Duration::from_secs(5))
+        .close_connections()
+);
 contract!(trace, TraceLayer::new("plugin"));
 
 contract!(
