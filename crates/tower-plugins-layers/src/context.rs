@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use http::Extensions;
 use tokio::time::Instant;
 
+use crate::Priority;
+
 /// Extensions that are kept for other calls on a thread; each is some 200 bytes.
 const MAX_SPARE: usize = 64;
 
@@ -40,6 +42,7 @@ pub struct CallContext {
     attempt: u32,
     idempotent: bool,
     visited: Option<Arc<Visited>>,
+    priority: Option<Priority>,
 }
 
 impl CallContext {
@@ -56,6 +59,7 @@ impl CallContext {
             attempt: 0,
             idempotent: false,
             visited: None,
+            priority: None,
         }
     }
 
@@ -144,6 +148,19 @@ impl CallContext {
         self.idempotent
     }
 
+    /// How much it matters that the call goes through, if somebody said.
+    #[must_use]
+    pub const fn get_priority(&self) -> Option<Priority> {
+        self.priority
+    }
+
+    /// Says how much it matters that the call goes through.
+    #[must_use]
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
     /// Sets the caller's own deadline.
     #[must_use]
     pub const fn own_deadline(mut self, at: Instant) -> Self {
@@ -200,6 +217,11 @@ impl CallContext {
     pub(crate) const fn set_deadline(&mut self, at: Instant, own: Option<Instant>) {
         self.deadline = Some(at);
         self.own_deadline = own;
+    }
+
+    /// Tells a balancer further in to keep the attempts apart.
+    pub(crate) fn set_visited(&mut self, visited: Arc<Visited>) {
+        self.visited = Some(visited);
     }
 
     /// Takes the time anew for the layers further in, after the call had to wait.

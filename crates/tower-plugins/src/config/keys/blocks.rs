@@ -150,86 +150,6 @@ pub(in super::super) static FALLBACK: Block = Block {
     gone: &[],
 };
 
-pub(in super::super) static RETRY: Block = Block {
-    name: "retry",
-    about: "On by default, for what may be repeated: idempotent methods, and calls that were \
-            provably never processed.",
-    keys: &[
-        ENABLED,
-        key(
-            "max_retries",
-            Kind::Integer(0, 100),
-            "3",
-            "5",
-            "attempts beyond the first; `0` is off",
-        ),
-        key(
-            "initial_interval",
-            Kind::Timeout,
-            "100ms",
-            r#""50ms""#,
-            "the ceiling of the first backoff",
-        ),
-        key(
-            "max_interval",
-            Kind::Timeout,
-            "5s",
-            r#""1s""#,
-            "the ceiling of any backoff",
-        ),
-        key(
-            "multiplier",
-            Kind::Number(1.0, 100.0),
-            "2.0",
-            "1.5",
-            "how fast the ceiling grows",
-        ),
-        key(
-            "random_jitter",
-            Kind::Bool,
-            "true",
-            "false",
-            "a backoff is drawn between zero and its ceiling, so that callers that failed together do not come back together",
-        ),
-        key(
-            "budget_ratio",
-            Kind::Number(0.0, 1.0),
-            "0.2",
-            "0.1",
-            "retries as a share of calls: a plugin that is down is asked 1.2 times as often, not 4 times",
-        ),
-        key(
-            "budget_min_per_second",
-            Kind::Integer(0, 1_000_000),
-            "10",
-            "1",
-            "retries a second that are always allowed, for plugins with few calls; counted over 10 seconds",
-        ),
-        key(
-            "idempotent",
-            Kind::Texts,
-            "[]",
-            r#"["/check", "/v1/*"]"#,
-            "paths (or gRPC methods) that may be repeated whatever their HTTP method; a `*` at the end matches any rest",
-        ),
-        key(
-            "max_replay_bytes",
-            Kind::Size(0, 1 << 30),
-            "64KiB",
-            r#""1MiB""#,
-            "what is kept of a request's body for another attempt; a longer one is sent once",
-        ),
-        key(
-            "attempt_timeout",
-            Kind::TimeoutOrOff,
-            "off",
-            r#""500ms""#,
-            "the time one attempt may take until the head of its response; at most `connection.request_timeout`",
-        ),
-    ],
-    gone: &[],
-};
-
 pub(in super::super) static CIRCUIT_BREAKER: Block = Block {
     name: "circuit_breaker",
     about: "One per endpoint. On by default.",
@@ -387,6 +307,27 @@ pub(in super::super) static RATE_LIMIT: Block = Block {
             r#""50ms""#,
             "how long a call may wait for a token; `0s` refuses at once",
         ),
+        key(
+            "key_header",
+            Kind::Text,
+            "none",
+            r#""x-tenant""#,
+            "a header: each of its values has a bucket of its own, and calls without it share one. One bucket for all calls without this",
+        ),
+        key(
+            "max_keys",
+            Kind::Integer(1, 10_000_000),
+            "10000",
+            "1000",
+            "the most buckets, some 200 bytes each; for one more a bucket is dropped that is full again, or nearest to it. Refused without `key_header`",
+        ),
+        key(
+            "headers",
+            Kind::Bool,
+            "false",
+            "true",
+            "whether responses have the headers `RateLimit-Policy` and `RateLimit`",
+        ),
     ],
     gone: gone::RATE_LIMIT,
 };
@@ -416,6 +357,20 @@ pub(in super::super) static CONCURRENCY: Block = Block {
             "0s",
             r#""100ms""#,
             "how long a call may wait for a place",
+        ),
+        key(
+            "adaptive",
+            Kind::Word(&["off", "gradient", "aimd"]),
+            "off",
+            r#""gradient""#,
+            "whether the limit finds its own size, from 1 to `max_concurrent`, beginning at 20: `gradient` by how much longer calls take than they did, `aimd` by calls that fail",
+        ),
+        key(
+            "priority_header",
+            Kind::Text,
+            "none",
+            r#""x-priority""#,
+            "a header that has a call's priority: `critical`, `normal`, `sheddable` or `bulk`. The last two get 80 % and 50 % of the places and of the queue",
         ),
     ],
     gone: &[],

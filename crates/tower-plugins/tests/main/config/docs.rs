@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 14] = [
+const BLOCKS: [&str; 15] = [
     "root",
     "plugin",
     "endpoint",
@@ -21,6 +21,7 @@ const BLOCKS: [&str; 14] = [
     "fallback",
     "layer",
     "retry",
+    "hedge",
     "circuit_breaker",
     "connection",
     "rate_limit",
@@ -218,7 +219,9 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
     let schema = schema();
     let config = |block: &str, key: &str, keys: &str| {
         let needed = match block {
-            "rate_limit" => "requests_per_second: 7, ",
+            "retry" if key == "budget_min_in_flight" => "budget: in_flight, ",
+            "retry" if key.contains("token") => "budget: tokens, ",
+            "rate_limit" => "requests_per_second: 7, key_header: x-tenant, ",
             "concurrency" => "max_concurrent: 7, ",
             "circuit_breaker" => "failure_rate: 0.5, ",
             "auth" => "method: api-key, api_key: k, ",
