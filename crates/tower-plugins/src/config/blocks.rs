@@ -6,14 +6,13 @@
 
 use std::time::Duration;
 
+use super::breaker::Breaker;
 use super::fault::Fault;
 use super::limits::{Concurrency, RateLimit};
 use super::table::{Table, Written};
 use super::tls;
 use super::units::write_duration;
-use super::{
-    BalanceSpec, BreakerSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, RetrySpec, TlsSpec,
-};
+use super::{BalanceSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, RetrySpec, TlsSpec};
 
 /// The blocks, as far as they are known.
 #[derive(Clone)]
@@ -72,10 +71,7 @@ impl Blocks {
                 spec: RetrySpec::default(),
                 attempt_timeout: policy.attempt_timeout,
             },
-            breaker: Breaker {
-                enabled: true,
-                spec: BreakerSpec::default(),
-            },
+            breaker: Breaker::library(),
             connection: Connection {
                 spec: ConnectionSpec::default(),
                 max_idle: None,
@@ -265,67 +261,6 @@ fn paths(table: &mut Table<'_>, key: &'static str) -> Option<Vec<String>> {
         }
     }
     Some(paths)
-}
-
-#[derive(Clone)]
-struct Breaker {
-    enabled: bool,
-    spec: BreakerSpec,
-}
-
-impl Overlay for Breaker {
-    fn read(&self, table: &mut Table<'_>) -> Self {
-        let base = &self.spec;
-        let enabled = table.bool("enabled").unwrap_or(true);
-        let spec = BreakerSpec {
-            failure_threshold: match table.integer("failure_threshold") {
-                Some(threshold) => Some(threshold).filter(|threshold| *threshold > 0),
-                None => base.failure_threshold,
-            },
-            failure_rate: match table.number("failure_rate") {
-                Some(rate) => Some(rate).filter(|rate| rate.get() > 0.0),
-                None => base.failure_rate,
-            },
-            window: table.duration("window").unwrap_or(base.window),
-            min_request_threshold: table
-                .integer("min_request_threshold")
-                .unwrap_or(base.min_request_threshold),
-            recovery_timeout: table
-                .duration("recovery_timeout")
-                .unwrap_or(base.recovery_timeout),
-            success_threshold: table
-                .integer("success_threshold")
-                .unwrap_or(base.success_threshold),
-        };
-        let inert = spec.failure_rate.is_none() && spec.failure_threshold.is_none();
-        if enabled && inert && table.is_sound() {
-            table.conflict(
-                "failure_threshold",
-                "0 leaves nothing that opens the breaker: set failure_rate, or enabled: false",
-            );
-        }
-        Self { enabled, spec }
-    }
-
-    fn off(&self) -> Option<Self> {
-        Some(Self {
-            enabled: false,
-            ..self.clone()
-        })
-    }
-}
-
-impl Breaker {
-    fn armed(&self) -> Option<BreakerSpec> {
-        let mut spec = self.enabled.then(|| self.spec.clone())?;
-        if spec.failure_rate.is_none() {
-            // They do nothing, so they are as if nobody had said them.
-            let library = BreakerSpec::default();
-            spec.window = library.window;
-            spec.min_request_threshold = library.min_request_threshold;
-        }
-        Some(spec)
-    }
 }
 
 #[derive(Clone)]

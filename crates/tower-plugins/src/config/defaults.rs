@@ -64,9 +64,14 @@ impl Default for BreakerSpec {
         Self {
             failure_threshold: Some(5),
             failure_rate: None,
+            slow_call_duration: None,
+            slow_call_rate: Number::finite(1.0),
             window: Duration::from_secs(10),
+            window_calls: None,
             min_request_threshold: 20,
             recovery_timeout: Duration::from_secs(30),
+            max_recovery_timeout: None,
+            recovery_jitter: Number::finite(0.0),
             success_threshold: 2,
         }
     }

@@ -13,6 +13,7 @@ mod address;
 mod auth;
 mod balance;
 mod blocks;
+mod breaker;
 mod construct;
 mod defaults;
 mod endpoints;

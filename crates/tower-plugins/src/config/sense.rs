@@ -29,14 +29,17 @@ pub(super) fn refuse_inert(
             table.report().add(table.doc(), entry.at, path, fault);
         }
     };
-    let breaker = policy.breaker.as_ref();
-    if breaker.is_some_and(|breaker| breaker.failure_rate.is_none()) {
-        for key in ["window", "min_request_threshold"] {
-            refuse(
-                "circuit_breaker",
-                key,
-                "does nothing without failure_rate: set that, or remove this",
-            );
+    if let Some(breaker) = &policy.breaker {
+        if !breaker.judges_shares() {
+            for key in ["window", "window_calls", "min_request_threshold"] {
+                let why = "does nothing without failure_rate or slow_call_duration: \
+                           set one of them, or remove this";
+                refuse("circuit_breaker", key, why);
+            }
+        }
+        if breaker.slow_call_duration.is_none() {
+            let why = "does nothing without slow_call_duration: set that, or remove this";
+            refuse("circuit_breaker", "slow_call_rate", why);
         }
     }
     if transport == Some(Transport::InProcess) {

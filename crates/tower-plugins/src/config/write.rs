@@ -314,22 +314,44 @@ fn breaker(breaker: &BreakerSpec) -> Option<Node<'static>> {
     let BreakerSpec {
         failure_threshold,
         failure_rate,
+        slow_call_duration,
+        slow_call_rate,
         window,
+        window_calls,
         min_request_threshold,
         recovery_timeout,
+        max_recovery_timeout,
+        recovery_jitter,
         success_threshold,
     } = breaker;
-    // Without a rate these two are refused, as they do nothing.
-    let rate = failure_rate.as_ref();
+    // What would do nothing is refused when it is read.
+    let judges = breaker.judges_shares();
     Some(table([
         ("failure_threshold", integer(failure_threshold.unwrap_or(0))),
-        ("failure_rate", rate.copied().and_then(number)),
-        ("window", rate.and_then(|_| duration(*window))),
+        ("failure_rate", failure_rate.and_then(number)),
+        ("slow_call_duration", duration_or_off(*slow_call_duration)),
+        (
+            "slow_call_rate",
+            number(*slow_call_rate).filter(|_| slow_call_duration.is_some()),
+        ),
+        (
+            "window",
+            duration(*window).filter(|_| judges && window_calls.is_none()),
+        ),
+        (
+            "window_calls",
+            window_calls.and_then(integer).filter(|_| judges),
+        ),
         (
             "min_request_threshold",
-            rate.and_then(|_| integer(*min_request_threshold)),
+            integer(*min_request_threshold).filter(|_| judges),
         ),
         ("recovery_timeout", duration(*recovery_timeout)),
+        (
+            "max_recovery_timeout",
+            max_recovery_timeout.and_then(duration),
+        ),
+        ("recovery_jitter", number(*recovery_jitter)),
         ("success_threshold", integer(*success_threshold)),
     ]))
 }

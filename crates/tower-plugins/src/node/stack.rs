@@ -39,13 +39,17 @@ stages! {
 /// The stack of `spec` over `parts`.
 pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Result<Stack, Error> {
     let policy = &spec.policy;
-    let endpoints = parts.endpoints.iter().map(|parts| endpoint(policy, parts));
+    let name = spec.name.as_str();
+    let endpoints = parts
+        .endpoints
+        .iter()
+        .map(|parts| endpoint(name, policy, parts));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     let specs = spec.upstream.endpoints.iter();
     let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
     let balance = Balance::with_endpoints(balance(&policy.balance), endpoints);
     Ok(ServiceBuilder::new()
-        .layer(TraceLayer::new(spec.name.as_str()))
+        .layer(TraceLayer::new(name))
         .layer(DrainLayer::new(drain.clone()))
         .layer(deadline(policy))
         .layer_fn(Limited::of(rate_limit(policy, parts)))
@@ -58,9 +62,9 @@ pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Re
 }
 
 /// The stack of one endpoint.
-fn endpoint(policy: &Policy, parts: &EndpointParts) -> Result<Endpoint, Error> {
+fn endpoint(name: &str, policy: &Policy, parts: &EndpointParts) -> Result<Endpoint, Error> {
     Ok(ServiceBuilder::new()
-        .layer_fn(Endpoint::of(breaker(policy, parts)))
+        .layer_fn(Endpoint::of(breaker(name, policy, parts)))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer_fn(Shown::of(credentials(&policy.credentials)?))
         .service(Wire(Arc::clone(&parts.transport))))
@@ -164,19 +168,26 @@ fn placed(spec: &EndpointSpec, endpoint: Endpoint) -> (String, Endpoint, Endpoin
     (spec.address.to_string(), endpoint, meta)
 }
 
-fn breaker(policy: &Policy, parts: &EndpointParts) -> Option<BreakerLayer> {
+fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<BreakerLayer> {
     let spec = policy.breaker.as_ref()?;
     let permits = u16::try_from(spec.success_threshold).unwrap_or(u16::MAX);
-    let policy = BreakerPolicy::new()
+    let longest = spec.max_recovery_timeout.unwrap_or(spec.recovery_timeout);
+    let mut policy = BreakerPolicy::new()
         .consecutive_failures(spec.failure_threshold)
-        .failure_rate(spec.failure_rate.map(crate::config::Number::get))
+        .failure_rate(spec.failure_rate.map(Number::get))
+        .slow_call(spec.slow_call_duration)
+        .slow_rate(spec.slow_call_rate.get())
         .window(spec.window)
         .min_requests(spec.min_request_threshold)
         .recovery(spec.recovery_timeout)
-        .max_recovery(spec.recovery_timeout)
-        .jitter(0.0)
+        .max_recovery(longest)
+        .jitter(spec.recovery_jitter.get())
         .success_threshold(permits);
-    Some(BreakerLayer::with_history(policy, Arc::clone(&parts.history)).give_back())
+    if let Some(calls) = spec.window_calls {
+        policy = policy.window_calls(calls);
+    }
+    let layer = BreakerLayer::with_history(policy, Arc::clone(&parts.history));
+    Some(layer.name(name, &parts.address.shown()).give_back())
 }
 
 fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLayer>, Error> {

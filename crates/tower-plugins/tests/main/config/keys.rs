@@ -193,12 +193,47 @@ fn numbers_are_held_to_their_range() {
         (
             "circuit_breaker: { failure_threshold: 0 }",
             "circuit_breaker.failure_threshold",
-            "set failure_rate",
+            "set failure_rate or slow_call_duration",
         ),
         (
             "circuit_breaker: { window: 5s }",
             "circuit_breaker.window",
-            "nothing without failure_rate",
+            "nothing without failure_rate or slow_call_duration",
+        ),
+        (
+            "circuit_breaker: { window_calls: 5 }",
+            "circuit_breaker.window_calls",
+            "nothing without failure_rate or slow_call_duration",
+        ),
+        (
+            "circuit_breaker: { failure_rate: 1, window_calls: 5, window: 5s }",
+            "circuit_breaker.window_calls",
+            "two kinds of window",
+        ),
+        (
+            "circuit_breaker: { failure_rate: 1, window_calls: 65537 }",
+            "circuit_breaker.window_calls",
+            "out of range, 0 to 65536",
+        ),
+        (
+            "circuit_breaker: { slow_call_rate: 0.5 }",
+            "circuit_breaker.slow_call_rate",
+            "nothing without slow_call_duration",
+        ),
+        (
+            "circuit_breaker: { slow_call_duration: 1s, slow_call_rate: 0 }",
+            "circuit_breaker.slow_call_rate",
+            "always reached",
+        ),
+        (
+            "circuit_breaker: { recovery_timeout: 10s, max_recovery_timeout: 9s }",
+            "circuit_breaker.max_recovery_timeout",
+            "is shorter than recovery_timeout, 10s",
+        ),
+        (
+            "circuit_breaker: { recovery_jitter: 2 }",
+            "circuit_breaker.recovery_jitter",
+            "out of range, 0 to 1",
         ),
         (
             "connection: { max_idle_connections: 101 }",
