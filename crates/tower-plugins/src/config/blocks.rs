@@ -6,8 +6,12 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
+use super::auth;
 use super::breaker::Breaker;
 use super::fault::Fault;
+use super::given::Given;
 use super::limits::{Concurrency, RateLimit};
 use super::table::{Table, Written};
 use super::tls;
@@ -76,6 +80,7 @@ impl Blocks {
                 spec: ConnectionSpec::default(),
                 max_idle: None,
                 deadline: policy.deadline,
+                timeout_header: policy.timeout_header,
                 stream_idle_timeout: policy.stream_idle_timeout,
             },
             rate_limit: RateLimit::default(),
@@ -115,6 +120,7 @@ impl Blocks {
         Policy {
             drain_timeout: self.drain_timeout,
             deadline: self.connection.deadline,
+            timeout_header: self.connection.timeout_header.clone(),
             stream_idle_timeout: self.connection.stream_idle_timeout,
             attempt_timeout: self.retry.attempt_timeout.filter(|_| self.retry.enabled),
             rate_limit: self.rate_limit.armed(),
@@ -270,6 +276,7 @@ struct Connection {
     spec: ConnectionSpec,
     max_idle: Option<u32>,
     deadline: Option<Duration>,
+    timeout_header: Option<HeaderName>,
     stream_idle_timeout: Option<Duration>,
 }
 
@@ -311,6 +318,9 @@ impl Overlay for Connection {
             deadline: table
                 .timeout_or_off("request_timeout")
                 .unwrap_or(self.deadline),
+            timeout_header: table
+                .read("timeout_header", |given, _| timeout_header(given))
+                .unwrap_or_else(|| self.timeout_header.clone()),
             stream_idle_timeout: table
                 .timeout_or_off("stream_idle_timeout")
                 .unwrap_or(self.stream_idle_timeout),
@@ -322,6 +332,19 @@ impl Overlay for TlsSpec {
     fn read(&self, table: &mut Table<'_>) -> Self {
         tls::read(table, self)
     }
+}
+
+/// The name of a header, or `off`.
+fn timeout_header(given: &Given<'_>) -> Result<Option<HeaderName>, Fault> {
+    let text = given.text()?;
+    if text == "off" {
+        return Ok(None);
+    }
+    let name = auth::header_name(text)?;
+    if name == "grpc-timeout" {
+        return Err("is read and written for gRPC always, in a form of its own: remove it".into());
+    }
+    Ok(Some(name))
 }
 
 pub(super) const PROTOCOLS: [(&str, Protocol); 2] =

@@ -14,6 +14,7 @@ impl Default for Policy {
         Self {
             drain_timeout: Duration::from_secs(30),
             deadline: Some(Duration::from_secs(30)),
+            timeout_header: None,
             stream_idle_timeout: None,
             attempt_timeout: None,
             rate_limit: None,

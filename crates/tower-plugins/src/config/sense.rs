@@ -7,7 +7,7 @@ use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::{Table, is_unset, join};
 use super::units::write_duration;
-use super::{ConnectionSpec, Policy, Protocol};
+use super::{ConnectionSpec, CredentialsSpec, Policy, Protocol};
 
 /// Refuses keys of the plugin `table` that would do nothing. One that is inherited may: it is not
 /// about this plugin.
@@ -74,6 +74,25 @@ pub(super) fn refuse_tls(table: &Table<'_>, transport: Option<Transport>, mtls: 
     }
     if mtls {
         table.problem("auth", ineffective("method: mtls takes transport: https"));
+    }
+}
+
+/// Refuses a timeout in a header that has something else.
+pub(super) fn refuse_shared_header(table: &Table<'_>, policy: &Policy) {
+    let Some(name) = &policy.timeout_header else {
+        return;
+    };
+    let of_auth = match &policy.credentials {
+        CredentialsSpec::None => false,
+        CredentialsSpec::ApiKey { header, .. } => header == name,
+        CredentialsSpec::Bearer { .. } | CredentialsSpec::Basic { .. } => {
+            *name == http::header::AUTHORIZATION
+        }
+        CredentialsSpec::Custom { headers } => headers.iter().any(|(header, _)| header == name),
+    };
+    if of_auth {
+        let message = format!("timeout_header, {name}, is where auth puts a secret: name another");
+        table.conflict("connection", message);
     }
 }
 

@@ -46,6 +46,9 @@ pub struct Policy {
     pub drain_timeout: Duration,
     /// The time a whole call may take, waits and retries included (`connection.request_timeout`).
     pub deadline: Option<Duration>,
+    /// Where callers say how long they wait, and endpoints are told what is left of it
+    /// (`connection.timeout_header`).
+    pub timeout_header: Option<http::HeaderName>,
     /// How long a streamed response may be silent (`connection.stream_idle_timeout`).
     pub stream_idle_timeout: Option<Duration>,
     /// The time one attempt may take until the head of its response (`retry.attempt_timeout`).

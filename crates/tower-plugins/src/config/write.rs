@@ -408,6 +408,11 @@ fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'st
     let timeouts = [
         ("request_timeout", duration_or_off(policy.deadline)),
         (
+            "timeout_header",
+            (policy.timeout_header.as_ref())
+                .map_or_else(|| text("off"), |name| text(name.as_str())),
+        ),
+        (
             "stream_idle_timeout",
             duration_or_off(policy.stream_idle_timeout),
         ),
@@ -417,7 +422,7 @@ fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'st
     }
     let pooled = spec.protocol == super::Protocol::Http1;
     let keeps = spec.keep_alive && (!pooled || spec.max_idle_connections > 0);
-    let [request, idle] = timeouts;
+    let [request, header, idle] = timeouts;
     table([
         ("protocol", word(&PROTOCOLS, &spec.protocol)),
         (
@@ -434,6 +439,7 @@ fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'st
         ),
         ("connection_timeout", duration(spec.connection_timeout)),
         request,
+        header,
         idle,
         ("keep_alive", bool(spec.keep_alive)),
         ("max_response_head", size(spec.max_response_head.into())),

@@ -16,7 +16,7 @@ use tower_plugins_layers::retry::Backoff;
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
     DeadlineLayer, Drain, DrainHandle, DrainLayer, Fallback, FallbackLayer, FallbackPolicy,
-    RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy, Trace, TraceLayer,
+    RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy, TimeLeftLayer, Trace, TraceLayer,
 };
 
 use super::endpoint::{Endpoint, Shown, Wire};
@@ -72,6 +72,7 @@ fn endpoint(name: &str, policy: &Policy, parts: &EndpointParts) -> Result<Endpoi
     Ok(ServiceBuilder::new()
         .layer_fn(Endpoint::of(breaker(name, policy, parts)))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
+        .layer(time_left(policy))
         .layer_fn(Shown::of(credentials(&policy.credentials)?))
         .service(Wire(Arc::clone(&parts.transport))))
 }
@@ -107,9 +108,21 @@ fn deadline(policy: &Policy) -> DeadlineLayer {
     let layer = policy
         .deadline
         .map_or(DeadlineLayer::of_callers(), DeadlineLayer::new);
-    match policy.stream_idle_timeout {
+    let layer = match policy.stream_idle_timeout {
         Some(idle) => layer.stream_idle(idle),
         None => layer,
+    };
+    match &policy.timeout_header {
+        Some(name) => layer.header(name.clone()),
+        None => layer,
+    }
+}
+
+/// Always there: a gRPC endpoint is told of its caller's deadline without a word in the config.
+fn time_left(policy: &Policy) -> TimeLeftLayer {
+    match &policy.timeout_header {
+        Some(name) => TimeLeftLayer::new().header(name.clone()),
+        None => TimeLeftLayer::new(),
     }
 }
 

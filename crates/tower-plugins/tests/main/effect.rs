@@ -342,6 +342,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::connection::request_timeout_is_the_time_of_a_whole_call",
     ),
     (
+        "connection.timeout_header",
+        "tower_plugins::tests::effect::connection::timeout_header_is_how_long_callers_wait_and_what_endpoints_are_told_of_it",
+    ),
+    (
         "connection.stream_idle_timeout",
         "tower_plugins::tests::effect::connection::stream_idle_timeout_is_how_long_a_stream_may_be_silent",
     ),

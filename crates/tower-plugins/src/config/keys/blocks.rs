@@ -318,8 +318,8 @@ pub(in super::super) static CIRCUIT_BREAKER: Block = Block {
 
 pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
-    about: "For an `in-process` plugin only `request_timeout` and `stream_idle_timeout` mean \
-            something; the others are refused.",
+    about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
+            mean something; the others are refused.",
     keys: &[
         key(
             "protocol",
@@ -362,6 +362,13 @@ pub(in super::super) static CONNECTION: Block = Block {
             "30s",
             r#""2s""#,
             "the time of a whole call, waits and retries included; `off` or `0s` is no limit",
+        ),
+        key(
+            "timeout_header",
+            Kind::Text,
+            "`off`",
+            r#""x-request-timeout""#,
+            "a header in which callers say how long they wait, which can shorten `request_timeout`, and in which each attempt tells the endpoint what is left: `250ms`, `1.5s`, or a number of seconds, or of milliseconds if the name ends in `-ms`. gRPC has `grpc-timeout`, always",
         ),
         key(
             "stream_idle_timeout",

@@ -274,6 +274,31 @@ fn numbers_are_held_to_their_range() {
             "more than max_connections, 100",
         ),
         (
+            "connection: { timeout_header: 'a b' }",
+            "connection.timeout_header",
+            "is not the name of a header",
+        ),
+        (
+            "connection: { timeout_header: content-length }",
+            "connection.timeout_header",
+            "",
+        ),
+        (
+            "connection: { timeout_header: grpc-timeout }",
+            "connection.timeout_header",
+            "for gRPC always",
+        ),
+        (
+            "connection: { timeout_header: x-key }, auth: { method: api-key, api_key: k, header: x-key }",
+            "connection",
+            "is where auth puts a secret",
+        ),
+        (
+            "connection: { timeout_header: Authorization }, auth: { method: bearer, token: t }",
+            "connection",
+            "is where auth puts a secret",
+        ),
+        (
             "connection: { max_response_head: 1KiB }",
             "connection.max_response_head",
             "1KiB is out of range, 8KiB to 16MiB",
@@ -367,6 +392,26 @@ fn numbers_are_held_to_their_range() {
             .max_idle_connections,
         4
     );
+}
+
+#[test]
+fn the_kind_of_window_that_is_written_nearest_is_that_of_the_breaker() {
+    for (inherited, own, window, calls) in [
+        ("window_calls: 30", "window: 7s", 7, None),
+        ("window: 7s", "window_calls: 30", 10, Some(30)),
+        ("window_calls: 30", "", 10, Some(30)),
+        ("window_calls: 30", "window_calls: 0", 10, None),
+        ("window: 7s", "window_calls: 0", 7, None),
+    ] {
+        let text = format!(
+            "{{ default_circuit_breaker: {{ failure_rate: 0.5, {inherited} }},
+                plugins: {{ p: {{ transport: http, endpoint: 'http://h', circuit_breaker: {{ {own} }} }} }} }}"
+        );
+        let config = Config::parse(&text, Format::Yaml).unwrap();
+        let breaker = config.plugins["p"].policy.breaker.clone().unwrap();
+        assert_eq!(breaker.window, Duration::from_secs(window), "{text}");
+        assert_eq!(breaker.window_calls, calls, "{text}");
+    }
 }
 
 #[test]

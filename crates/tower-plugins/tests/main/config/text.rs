@@ -331,6 +331,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         (
             duration(),
             option(duration().boxed()),
+            prop::option::of("x-[a-z]{1,5}(-ms)?"),
             option(duration().boxed()),
             option(duration().boxed()),
         ),
@@ -347,7 +348,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     )
         .prop_map(
             |(
-                (drain, deadline, idle, attempt),
+                (drain, deadline, header, idle, attempt),
                 limit,
                 concurrency,
                 retry,
@@ -358,6 +359,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 let mut policy = Policy::default();
                 policy.drain_timeout = drain;
                 policy.deadline = deadline;
+                policy.timeout_header = header.map(|name| name.parse().unwrap());
                 policy.stream_idle_timeout = idle;
                 policy.attempt_timeout = attempt;
                 policy.rate_limit = limit;
