@@ -41,13 +41,19 @@ stages! {
 }
 
 /// The stack of `spec` over `parts`.
-pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Result<Stack, Error> {
+pub(super) fn build(
+    spec: &PluginSpec,
+    parts: &Parts,
+    breakers: Vec<Option<BreakerLayer>>,
+    drain: &DrainHandle,
+) -> Result<Stack, Error> {
     let policy = &spec.policy;
     let name = spec.name.as_str();
     let endpoints = parts
         .endpoints
         .iter()
-        .map(|parts| endpoint(name, policy, parts));
+        .zip(breakers)
+        .map(|(parts, breaker)| endpoint(breaker, policy, parts));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     let specs = spec.upstream.endpoints.iter();
     let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
@@ -68,9 +74,13 @@ pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Re
 }
 
 /// The stack of one endpoint.
-fn endpoint(name: &str, policy: &Policy, parts: &EndpointParts) -> Result<Endpoint, Error> {
+fn endpoint(
+    breaker: Option<BreakerLayer>,
+    policy: &Policy,
+    parts: &EndpointParts,
+) -> Result<Endpoint, Error> {
     Ok(ServiceBuilder::new()
-        .layer_fn(Endpoint::of(breaker(name, policy, parts)))
+        .layer_fn(Endpoint::of(breaker))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
         .layer_fn(Shown::of(credentials(&policy.credentials)?))
@@ -211,6 +221,13 @@ fn placed(spec: &EndpointSpec, endpoint: Endpoint) -> (String, Endpoint, Endpoin
         meta = meta.label(&**name, &**value);
     }
     (spec.address.to_string(), endpoint, meta)
+}
+
+/// The breaker of each endpoint, in their order.
+pub(super) fn breakers(spec: &PluginSpec, parts: &Parts) -> Vec<Option<BreakerLayer>> {
+    let endpoints = parts.endpoints.iter();
+    let breakers = endpoints.map(|parts| breaker(spec.name.as_str(), &spec.policy, parts));
+    breakers.collect()
 }
 
 fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<BreakerLayer> {
