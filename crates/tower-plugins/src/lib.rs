@@ -143,3 +143,5 @@ pub use node::Next;
 pub use plugin::{CallFuture, Plugin};
 pub use plugins::{Builder, Plugins};
 pub use tower_plugins_layers::Reason;
+/// Of [`Plugins::breakers`]: a breaker's handle, and what it says.
+pub use tower_plugins_layers::breaker;

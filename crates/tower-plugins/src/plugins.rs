@@ -7,9 +7,10 @@ use http::{Request, Response};
 use tokio::sync::watch;
 use tower::Layer;
 use tower_plugins_layers::BoxError;
+use tower_plugins_layers::breaker::BreakerHandle;
 use tower_service::Service;
 
-use crate::config::{Config, Place};
+use crate::config::{Address, Config, Place};
 use crate::error::Error;
 use crate::graph::{Graph, GraphCell};
 use crate::node::{Next, OwnLayer, Recipe, Services};
@@ -92,6 +93,33 @@ impl Plugins {
             .load()
             .node(name)
             .map_or(0, |node| node.drain().active())
+    }
+
+    /// The circuit breakers of the plugin `name` as it is now: each endpoint's address, and the handle to watch it
+    /// and to steer it by. Without such a plugin, or with `circuit_breaker: off`, there are none.
+    ///
+    /// What a breaker remembers belongs to the address: a handle works on through reloads, and one that is forced open
+    /// stays so, as long as the plugin has the address. Of an address that comes back later the breaker is a new one.
+    ///
+    /// ```
+    /// use tokio::time::Instant;
+    /// use tower_plugins::{Plugins, config::{Config, PluginSpec}};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let config = Config::new().with(PluginSpec::http("search", "http://10.0.0.1:8080")?);
+    /// let plugins = Plugins::builder().start(config).await?;
+    /// for (address, breaker) in plugins.breakers("search") {
+    ///     // No call goes there until `reset`.
+    ///     breaker.force_open();
+    ///     println!("{address}: {:?}", breaker.snapshot(Instant::now()));
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn breakers(&self, name: &str) -> Vec<(Address, BreakerHandle)> {
+        let graph = self.cell.load();
+        let node = graph.node(name);
+        node.map_or_else(Vec::new, |node| node.breakers().to_vec())
     }
 
     /// Makes `config` what runs, in one step: every call that begins later sees all of it.

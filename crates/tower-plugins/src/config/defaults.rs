@@ -15,6 +15,7 @@ impl Default for Policy {
         Self {
             drain_timeout: Duration::from_secs(30),
             deadline: Some(Duration::from_secs(30)),
+            timeout_header: None,
             stream_idle_timeout: None,
             attempt_timeout: None,
             rate_limit: None,
@@ -90,9 +91,14 @@ impl Default for BreakerSpec {
         Self {
             failure_threshold: Some(5),
             failure_rate: None,
+            slow_call_duration: None,
+            slow_call_rate: Number::finite(1.0),
             window: Duration::from_secs(10),
+            window_calls: None,
             min_request_threshold: 20,
             recovery_timeout: Duration::from_secs(30),
+            max_recovery_timeout: None,
+            recovery_jitter: Number::finite(0.0),
             success_threshold: 2,
         }
     }

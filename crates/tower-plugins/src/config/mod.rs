@@ -15,6 +15,7 @@ mod attempts;
 mod auth;
 mod balance;
 mod blocks;
+mod breaker;
 mod construct;
 mod defaults;
 mod endpoints;

@@ -46,6 +46,9 @@ pub struct Policy {
     pub drain_timeout: Duration,
     /// The time a whole call may take, waits and retries included (`connection.request_timeout`).
     pub deadline: Option<Duration>,
+    /// Where callers say how long they wait, and endpoints are told what is left of it
+    /// (`connection.timeout_header`).
+    pub timeout_header: Option<http::HeaderName>,
     /// How long a streamed response may be silent (`connection.stream_idle_timeout`).
     pub stream_idle_timeout: Option<Duration>,
     /// The time one attempt may take until the head of its response (`retry.attempt_timeout`).
@@ -206,12 +209,22 @@ pub struct BreakerSpec {
     pub failure_threshold: Option<u32>,
     /// The share of failures within `window` that opens it (`failure_rate`, 0 to 1).
     pub failure_rate: Option<Number>,
-    /// The time over which `failure_rate` is taken.
+    /// A call that takes longer is slow; `None` when none is (`slow_call_duration: off`).
+    pub slow_call_duration: Option<Duration>,
+    /// The share of slow calls in the window that opens it (`slow_call_rate`, above 0 to 1).
+    pub slow_call_rate: Number,
+    /// The time over which shares are taken.
     pub window: Duration,
-    /// Calls within `window` before `failure_rate` is judged.
+    /// In its place, the last calls of which shares are taken (`window_calls`).
+    pub window_calls: Option<u32>,
+    /// Calls in the window before shares are judged.
     pub min_request_threshold: u32,
     /// How long it stays open.
     pub recovery_timeout: Duration,
+    /// Up to which time that doubles with each failed probe; `None` when it stays the same.
+    pub max_recovery_timeout: Option<Duration>,
+    /// Up to this share of the open time is added at random (`recovery_jitter`, 0 to 1).
+    pub recovery_jitter: Number,
     /// Successes in half-open that close it; also the calls admitted at once in half-open.
     pub success_threshold: u32,
 }

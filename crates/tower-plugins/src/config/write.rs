@@ -471,22 +471,44 @@ fn breaker(breaker: &BreakerSpec) -> Option<Node<'static>> {
     let BreakerSpec {
         failure_threshold,
         failure_rate,
+        slow_call_duration,
+        slow_call_rate,
         window,
+        window_calls,
         min_request_threshold,
         recovery_timeout,
+        max_recovery_timeout,
+        recovery_jitter,
         success_threshold,
     } = breaker;
-    // Without a rate these two are refused, as they do nothing.
-    let rate = failure_rate.as_ref();
+    // What would do nothing is refused when it is read.
+    let judges = breaker.judges_shares();
     Some(table([
         ("failure_threshold", integer(failure_threshold.unwrap_or(0))),
-        ("failure_rate", rate.copied().and_then(number)),
-        ("window", rate.and_then(|_| duration(*window))),
+        ("failure_rate", failure_rate.and_then(number)),
+        ("slow_call_duration", duration_or_off(*slow_call_duration)),
+        (
+            "slow_call_rate",
+            number(*slow_call_rate).filter(|_| slow_call_duration.is_some()),
+        ),
+        (
+            "window",
+            duration(*window).filter(|_| judges && window_calls.is_none()),
+        ),
+        (
+            "window_calls",
+            window_calls.and_then(integer).filter(|_| judges),
+        ),
         (
             "min_request_threshold",
-            rate.and_then(|_| integer(*min_request_threshold)),
+            integer(*min_request_threshold).filter(|_| judges),
         ),
         ("recovery_timeout", duration(*recovery_timeout)),
+        (
+            "max_recovery_timeout",
+            max_recovery_timeout.and_then(duration),
+        ),
+        ("recovery_jitter", number(*recovery_jitter)),
         ("success_threshold", integer(*success_threshold)),
     ]))
 }
@@ -495,6 +517,11 @@ fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'st
     let spec = &upstream.connection;
     let timeouts = [
         ("request_timeout", duration_or_off(policy.deadline)),
+        (
+            "timeout_header",
+            (policy.timeout_header.as_ref())
+                .map_or_else(|| text("off"), |name| text(name.as_str())),
+        ),
         (
             "stream_idle_timeout",
             duration_or_off(policy.stream_idle_timeout),
@@ -505,7 +532,7 @@ fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'st
     }
     let pooled = spec.protocol == super::Protocol::Http1;
     let keeps = spec.keep_alive && (!pooled || spec.max_idle_connections > 0);
-    let [request, idle] = timeouts;
+    let [request, header, idle] = timeouts;
     table([
         ("protocol", word(&PROTOCOLS, &spec.protocol)),
         (
@@ -522,6 +549,7 @@ fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'st
         ),
         ("connection_timeout", duration(spec.connection_timeout)),
         request,
+        header,
         idle,
         ("keep_alive", bool(spec.keep_alive)),
         ("max_response_head", size(spec.max_response_head.into())),

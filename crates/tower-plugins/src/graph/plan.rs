@@ -117,6 +117,10 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         differ("drain_timeout", old.drain_timeout == new.drain_timeout);
         differ("connection.request_timeout", old.deadline == new.deadline);
         differ(
+            "connection.timeout_header",
+            old.timeout_header == new.timeout_header,
+        );
+        differ(
             "connection.stream_idle_timeout",
             old.stream_idle_timeout == new.stream_idle_timeout,
         );

@@ -11,7 +11,7 @@ use http::{Request, Response};
 use tokio::time::Instant;
 use tower_plugins_layers::balance::{Load, Member};
 use tower_plugins_layers::{
-    BoxError, BreakerLayer, CallContext, CredentialsLayer, ReplayBody, Unsent,
+    BoxError, BreakerLayer, CallContext, CredentialsLayer, ReplayBody, TimeLeft, Unsent,
 };
 use tower_service::Service;
 
@@ -22,7 +22,7 @@ use crate::transport::{self, Transport};
 
 // An attempt goes through these from the top to the bottom, and its response back.
 stages! {
-    Endpoint: BreakerLayer => Load<Shown>, of ReplayBody<Body>;
+    Endpoint: BreakerLayer => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
     Shown: CredentialsLayer => Wire, of ReplayBody<Body>;
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::DrainHandle;
+use tower_plugins_layers::breaker::BreakerHandle;
 use tower_service::Service;
 
 pub use self::around::Next;
@@ -25,7 +26,7 @@ use self::body::CallBody;
 use self::parts::Parts;
 use self::stack::Stack;
 use crate::Body;
-use crate::config::PluginSpec;
+use crate::config::{Address, PluginSpec};
 use crate::error::Error;
 use crate::transport::InProcess;
 
@@ -62,6 +63,8 @@ pub(crate) struct Node {
     spec: PluginSpec,
     stack: Stack,
     parts: Parts,
+    /// Of those endpoints that have one, in their order.
+    breakers: Vec<(Address, BreakerHandle)>,
     drain: DrainHandle,
     gone: CancellationToken,
     _gone: DropGuard,
@@ -80,19 +83,25 @@ impl Node {
         let name: Arc<str> = spec.name.as_str().into();
         let parts = Parts::build(&spec, old, services).map_err(|error| error.of_plugin(&name))?;
         let drain = DrainHandle::new();
+        let breakers = stack::breakers(&spec, &parts);
+        let handles = parts.addresses().zip(&breakers);
+        let handles = handles
+            .filter_map(|(address, breaker)| Some((address.clone(), breaker.as_ref()?.handle())));
+        let handles = handles.collect();
         let own = Own {
             plugin: &name,
             by_code: &services.layers,
             by_config: &parts.layers,
         };
-        let stack =
-            stack::build(&spec, &parts, &drain, own).map_err(|error| error.of_plugin(&name))?;
+        let stack = stack::build(&spec, &parts, breakers, &drain, own)
+            .map_err(|error| error.of_plugin(&name))?;
         let gone = CancellationToken::new();
         Ok(Self {
             name,
             spec,
             stack,
             parts,
+            breakers: handles,
             drain,
             _gone: gone.clone().drop_guard(),
             gone,
@@ -105,6 +114,10 @@ impl Node {
 
     pub(crate) const fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    pub(crate) fn breakers(&self) -> &[(Address, BreakerHandle)] {
+        &self.breakers
     }
 
     pub(crate) const fn drain(&self) -> &DrainHandle {

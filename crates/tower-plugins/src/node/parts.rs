@@ -75,6 +75,10 @@ impl Parts {
         })
     }
 
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.endpoints.iter().map(|parts| &parts.address)
+    }
+
     fn endpoint(&self, address: &Address) -> Option<&EndpointParts> {
         self.endpoints
             .iter()

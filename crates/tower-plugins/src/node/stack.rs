@@ -18,7 +18,7 @@ use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
     DeadlineLayer, Drain, DrainHandle, DrainLayer, Fallback, FallbackLayer, FallbackPolicy,
-    RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy, Trace, TraceLayer,
+    RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy, TimeLeftLayer, Trace, TraceLayer,
 };
 
 use tower_service::Service;
@@ -52,19 +52,25 @@ stages! {
 pub(super) fn build(
     spec: &PluginSpec,
     parts: &Parts,
+    breakers: Vec<Option<BreakerLayer>>,
     drain: &DrainHandle,
     own: Own<'_>,
 ) -> Result<Stack, Error> {
     let around_call = |inside| Around::of(inside, own, Place::Call);
     let around_attempt = |inside| Around::of(inside, own, Place::Attempt);
     let policy = &spec.policy;
-    let endpoints = parts.endpoints.iter().map(|parts| endpoint(policy, parts));
+    let name = spec.name.as_str();
+    let endpoints = parts
+        .endpoints
+        .iter()
+        .zip(breakers)
+        .map(|(parts, breaker)| endpoint(breaker, policy, parts));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     let specs = spec.upstream.endpoints.iter();
     let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
     let balance = Balance::with_endpoints(balance(&policy.balance), endpoints);
     Ok(ServiceBuilder::new()
-        .layer(TraceLayer::new(spec.name.as_str()))
+        .layer(TraceLayer::new(name))
         .layer(DrainLayer::new(drain.clone()))
         .layer_fn(around_call)
         .layer(fallback(policy)?)
@@ -101,10 +107,15 @@ impl Inside for Timed {
 }
 
 /// The stack of one endpoint.
-fn endpoint(policy: &Policy, parts: &EndpointParts) -> Result<Endpoint, Error> {
+fn endpoint(
+    breaker: Option<BreakerLayer>,
+    policy: &Policy,
+    parts: &EndpointParts,
+) -> Result<Endpoint, Error> {
     Ok(ServiceBuilder::new()
-        .layer_fn(Endpoint::of(breaker(policy, parts)))
+        .layer_fn(Endpoint::of(breaker))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
+        .layer(time_left(policy))
         .layer_fn(Shown::of(credentials(&policy.credentials)?))
         .service(Wire(Arc::clone(&parts.transport))))
 }
@@ -140,9 +151,21 @@ fn deadline(policy: &Policy) -> DeadlineLayer {
     let layer = policy
         .deadline
         .map_or(DeadlineLayer::of_callers(), DeadlineLayer::new);
-    match policy.stream_idle_timeout {
+    let layer = match policy.stream_idle_timeout {
         Some(idle) => layer.stream_idle(idle),
         None => layer,
+    };
+    match &policy.timeout_header {
+        Some(name) => layer.header(name.clone()),
+        None => layer,
+    }
+}
+
+/// Always there: a gRPC endpoint is told of its caller's deadline without a word in the config.
+fn time_left(policy: &Policy) -> TimeLeftLayer {
+    match &policy.timeout_header {
+        Some(name) => TimeLeftLayer::new().header(name.clone()),
+        None => TimeLeftLayer::new(),
     }
 }
 
@@ -260,19 +283,33 @@ fn placed(spec: &EndpointSpec, endpoint: Endpoint) -> (String, Endpoint, Endpoin
     (spec.address.to_string(), endpoint, meta)
 }
 
-fn breaker(policy: &Policy, parts: &EndpointParts) -> Option<BreakerLayer> {
+/// The breaker of each endpoint, in their order.
+pub(super) fn breakers(spec: &PluginSpec, parts: &Parts) -> Vec<Option<BreakerLayer>> {
+    let endpoints = parts.endpoints.iter();
+    let breakers = endpoints.map(|parts| breaker(spec.name.as_str(), &spec.policy, parts));
+    breakers.collect()
+}
+
+fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<BreakerLayer> {
     let spec = policy.breaker.as_ref()?;
     let permits = u16::try_from(spec.success_threshold).unwrap_or(u16::MAX);
-    let policy = BreakerPolicy::new()
+    let longest = spec.max_recovery_timeout.unwrap_or(spec.recovery_timeout);
+    let mut policy = BreakerPolicy::new()
         .consecutive_failures(spec.failure_threshold)
-        .failure_rate(spec.failure_rate.map(crate::config::Number::get))
+        .failure_rate(spec.failure_rate.map(Number::get))
+        .slow_call(spec.slow_call_duration)
+        .slow_rate(spec.slow_call_rate.get())
         .window(spec.window)
         .min_requests(spec.min_request_threshold)
         .recovery(spec.recovery_timeout)
-        .max_recovery(spec.recovery_timeout)
-        .jitter(0.0)
+        .max_recovery(longest)
+        .jitter(spec.recovery_jitter.get())
         .success_threshold(permits);
-    Some(BreakerLayer::with_history(policy, Arc::clone(&parts.history)).give_back())
+    if let Some(calls) = spec.window_calls {
+        policy = policy.window_calls(calls);
+    }
+    let layer = BreakerLayer::with_history(policy, Arc::clone(&parts.history));
+    Some(layer.name(name, &parts.address.shown()).give_back())
 }
 
 fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLayer>, Error> {

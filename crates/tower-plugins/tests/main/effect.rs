@@ -364,6 +364,26 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::circuit_breaker::failure_rate_is_the_share_of_failures_that_opens_it",
     ),
     (
+        "circuit_breaker.slow_call_duration",
+        "tower_plugins::tests::effect::circuit_breaker::slow_call_duration_is_the_longest_that_a_call_takes_without_being_slow",
+    ),
+    (
+        "circuit_breaker.slow_call_rate",
+        "tower_plugins::tests::effect::circuit_breaker::slow_call_rate_is_the_share_of_slow_calls_that_opens_it",
+    ),
+    (
+        "circuit_breaker.window_calls",
+        "tower_plugins::tests::effect::circuit_breaker::window_calls_is_the_number_of_calls_over_which_the_rate_is_taken",
+    ),
+    (
+        "circuit_breaker.max_recovery_timeout",
+        "tower_plugins::tests::effect::circuit_breaker::max_recovery_timeout_is_how_far_the_open_time_grows",
+    ),
+    (
+        "circuit_breaker.recovery_jitter",
+        "tower_plugins::tests::effect::circuit_breaker::recovery_jitter_is_what_may_be_added_to_the_open_time",
+    ),
+    (
         "circuit_breaker.window",
         "tower_plugins::tests::effect::circuit_breaker::window_is_the_time_over_which_the_rate_is_taken",
     ),
@@ -402,6 +422,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "connection.request_timeout",
         "tower_plugins::tests::effect::connection::request_timeout_is_the_time_of_a_whole_call",
+    ),
+    (
+        "connection.timeout_header",
+        "tower_plugins::tests::effect::connection::timeout_header_is_how_long_callers_wait_and_what_endpoints_are_told_of_it",
     ),
     (
         "connection.stream_idle_timeout",

@@ -7,6 +7,7 @@
 )]
 
 mod alone;
+mod breakers;
 mod broken_request;
 mod call;
 mod config;

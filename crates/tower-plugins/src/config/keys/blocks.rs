@@ -160,7 +160,7 @@ pub(in super::super) static CIRCUIT_BREAKER: Block = Block {
             Kind::Integer(0, 1_000_000),
             "5",
             "10",
-            "consecutive failures that open it; `0` is off, and then `failure_rate` must be set",
+            "consecutive failures that open it; `0` is off, and then `failure_rate` or `slow_call_duration` must be set",
         ),
         key(
             "failure_rate",
@@ -170,18 +170,39 @@ pub(in super::super) static CIRCUIT_BREAKER: Block = Block {
             "the share of failures within `window` that opens it; `0` is off",
         ),
         key(
+            "slow_call_duration",
+            Kind::TimeoutOrOff,
+            "off",
+            r#""2s""#,
+            "a call that takes longer is slow, whatever comes of it: to the end of its body, and of a stream to its head",
+        ),
+        key(
+            "slow_call_rate",
+            Kind::Number(0.0, 1.0),
+            "1.0",
+            "0.5",
+            "the share of slow calls within `window` that opens it, above 0; refused without `slow_call_duration`",
+        ),
+        key(
             "window",
             Kind::Timeout,
             "10s",
             r#""30s""#,
-            "the time over which `failure_rate` is taken; refused without it",
+            "the time over which `failure_rate` and `slow_call_rate` are taken; refused without `failure_rate` and `slow_call_duration`",
+        ),
+        key(
+            "window_calls",
+            Kind::Integer(0, 65_536),
+            "0",
+            "100",
+            "in place of `window`, and refused beside it: the rates are those of so many calls that ended last, whenever that was; `0` is off",
         ),
         key(
             "min_request_threshold",
             Kind::Integer(1, 1_000_000),
             "20",
             "50",
-            "calls within `window` before `failure_rate` is judged: one failure of two calls is no rate; refused without it",
+            "calls within the window before a rate is judged, or a window of fewer calls is full: one failure of two calls is no rate; refused without `failure_rate` and `slow_call_duration`",
         ),
         key(
             "recovery_timeout",
@@ -189,6 +210,20 @@ pub(in super::super) static CIRCUIT_BREAKER: Block = Block {
             "30s",
             r#""5s""#,
             "how long it stays open before it lets probes through",
+        ),
+        key(
+            "max_recovery_timeout",
+            Kind::Timeout,
+            "`recovery_timeout`",
+            r#""2m""#,
+            "the open time doubles with each failed probe up to this; by default it stays the same",
+        ),
+        key(
+            "recovery_jitter",
+            Kind::Number(0.0, 1.0),
+            "0",
+            "0.5",
+            "up to this share of the open time is added at random, so that many programs do not probe at one moment",
         ),
         key(
             "success_threshold",
@@ -203,8 +238,8 @@ pub(in super::super) static CIRCUIT_BREAKER: Block = Block {
 
 pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
-    about: "For an `in-process` plugin only `request_timeout` and `stream_idle_timeout` mean \
-            something; the others are refused.",
+    about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
+            mean something; the others are refused.",
     keys: &[
         key(
             "protocol",
@@ -247,6 +282,13 @@ pub(in super::super) static CONNECTION: Block = Block {
             "30s",
             r#""2s""#,
             "the time of a whole call, waits and retries included; `off` or `0s` is no limit",
+        ),
+        key(
+            "timeout_header",
+            Kind::Text,
+            "`off`",
+            r#""x-request-timeout""#,
+            "a header in which callers say how long they wait, which can shorten `request_timeout`, and in which each attempt tells the endpoint what is left: `250ms`, `1.5s`, or a number of seconds, or of milliseconds if the name ends in `-ms`. gRPC has `grpc-timeout`, always",
         ),
         key(
             "stream_idle_timeout",

@@ -223,7 +223,11 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             "retry" if key.contains("token") => "budget: tokens, ",
             "rate_limit" => "requests_per_second: 7, key_header: x-tenant, ",
             "concurrency" => "max_concurrent: 7, ",
-            "circuit_breaker" => "failure_rate: 0.5, ",
+            "circuit_breaker" => match key {
+                "slow_call_rate" => "slow_call_duration: 1s, ",
+                "failure_rate" => "",
+                _ => "failure_rate: 0.5, ",
+            },
             "auth" => "method: api-key, api_key: k, ",
             "load_balancing" => match key {
                 "load_factor" => "strategy: maglev, hash_on: 'header:x', ",
@@ -263,11 +267,8 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
     for name in BLOCKS {
         for (key, schema) in keys(&schema, name) {
             let default = &schema["default"];
-            // An include of nothing is only read in a file; and what a rate is of is said by the rate.
-            if default.is_null()
-                || key == "include"
-                || (name, key.as_str()) == ("circuit_breaker", "failure_rate")
-            {
+            // An include of nothing is only read in a file.
+            if default.is_null() || key == "include" {
                 continue;
             }
             assert_eq!(

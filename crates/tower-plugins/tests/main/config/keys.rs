@@ -226,17 +226,77 @@ fn numbers_are_held_to_their_range() {
         (
             "circuit_breaker: { failure_threshold: 0 }",
             "circuit_breaker.failure_threshold",
-            "set failure_rate",
+            "set failure_rate or slow_call_duration",
         ),
         (
             "circuit_breaker: { window: 5s }",
             "circuit_breaker.window",
-            "nothing without failure_rate",
+            "nothing without failure_rate or slow_call_duration",
+        ),
+        (
+            "circuit_breaker: { window_calls: 5 }",
+            "circuit_breaker.window_calls",
+            "nothing without failure_rate or slow_call_duration",
+        ),
+        (
+            "circuit_breaker: { failure_rate: 1, window_calls: 5, window: 5s }",
+            "circuit_breaker.window_calls",
+            "two kinds of window",
+        ),
+        (
+            "circuit_breaker: { failure_rate: 1, window_calls: 65537 }",
+            "circuit_breaker.window_calls",
+            "out of range, 0 to 65536",
+        ),
+        (
+            "circuit_breaker: { slow_call_rate: 0.5 }",
+            "circuit_breaker.slow_call_rate",
+            "nothing without slow_call_duration",
+        ),
+        (
+            "circuit_breaker: { slow_call_duration: 1s, slow_call_rate: 0 }",
+            "circuit_breaker.slow_call_rate",
+            "always reached",
+        ),
+        (
+            "circuit_breaker: { recovery_timeout: 10s, max_recovery_timeout: 9s }",
+            "circuit_breaker.max_recovery_timeout",
+            "is shorter than recovery_timeout, 10s",
+        ),
+        (
+            "circuit_breaker: { recovery_jitter: 2 }",
+            "circuit_breaker.recovery_jitter",
+            "out of range, 0 to 1",
         ),
         (
             "connection: { max_idle_connections: 101 }",
             "connection.max_idle_connections",
             "more than max_connections, 100",
+        ),
+        (
+            "connection: { timeout_header: 'a b' }",
+            "connection.timeout_header",
+            "is not the name of a header",
+        ),
+        (
+            "connection: { timeout_header: content-length }",
+            "connection.timeout_header",
+            "",
+        ),
+        (
+            "connection: { timeout_header: grpc-timeout }",
+            "connection.timeout_header",
+            "for gRPC always",
+        ),
+        (
+            "connection: { timeout_header: x-key }, auth: { method: api-key, api_key: k, header: x-key }",
+            "connection",
+            "is where auth puts a secret",
+        ),
+        (
+            "connection: { timeout_header: Authorization }, auth: { method: bearer, token: t }",
+            "connection",
+            "is where auth puts a secret",
         ),
         (
             "connection: { max_response_head: 1KiB }",
@@ -332,6 +392,26 @@ fn numbers_are_held_to_their_range() {
             .max_idle_connections,
         4
     );
+}
+
+#[test]
+fn the_kind_of_window_that_is_written_nearest_is_that_of_the_breaker() {
+    for (inherited, own, window, calls) in [
+        ("window_calls: 30", "window: 7s", 7, None),
+        ("window: 7s", "window_calls: 30", 10, Some(30)),
+        ("window_calls: 30", "", 10, Some(30)),
+        ("window_calls: 30", "window_calls: 0", 10, None),
+        ("window: 7s", "window_calls: 0", 7, None),
+    ] {
+        let text = format!(
+            "{{ default_circuit_breaker: {{ failure_rate: 0.5, {inherited} }},
+                plugins: {{ p: {{ transport: http, endpoint: 'http://h', circuit_breaker: {{ {own} }} }} }} }}"
+        );
+        let config = Config::parse(&text, Format::Yaml).unwrap();
+        let breaker = config.plugins["p"].policy.breaker.clone().unwrap();
+        assert_eq!(breaker.window, Duration::from_secs(window), "{text}");
+        assert_eq!(breaker.window_calls, calls, "{text}");
+    }
 }
 
 #[test]

@@ -232,24 +232,33 @@ fn hedge() -> impl Strategy<Value = HedgeSpec> {
 fn breaker() -> impl Strategy<Value = BreakerSpec> {
     let rate = prop::option::of(number(0.001, 1.0));
     (
-        1_u32..=1_000_000,
+        (1_u32..=1_000_000, any::<bool>()),
         rate,
-        any::<bool>(),
-        duration(),
+        (prop::option::of(duration()), number(0.001, 1.0)),
+        (duration(), prop::option::of(1_u32..=65_536)),
         1_u32..=1_000_000,
-        duration(),
+        (duration(), prop::option::of(duration()), number(0.0, 1.0)),
         1_u32..=1_000,
     )
         .prop_map(
-            |(threshold, rate, without, window, least, recovery, successes)| {
+            |((threshold, without), rate, slow, (window, calls), least, recovery, successes)| {
                 let mut breaker = BreakerSpec::default();
-                breaker.failure_threshold = Some(threshold).filter(|_| rate.is_none() || !without);
+                let judges = rate.is_some() || slow.0.is_some();
+                breaker.failure_threshold = Some(threshold).filter(|_| !judges || !without);
                 breaker.failure_rate = rate;
-                if rate.is_some() {
-                    breaker.window = window;
+                if slow.0.is_some() {
+                    (breaker.slow_call_duration, breaker.slow_call_rate) = (slow.0, slow.1);
+                }
+                if judges {
+                    breaker.window_calls = calls;
+                    if calls.is_none() {
+                        breaker.window = window;
+                    }
                     breaker.min_request_threshold = least;
                 }
-                breaker.recovery_timeout = recovery;
+                breaker.recovery_timeout = recovery.0;
+                breaker.max_recovery_timeout = recovery.1.map(|more| recovery.0 + more);
+                breaker.recovery_jitter = recovery.2;
                 breaker.success_threshold = successes;
                 breaker
             },
@@ -431,6 +440,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         (
             duration(),
             option(duration().boxed()),
+            prop::option::of("x-[a-z]{1,5}(-ms)?"),
             option(duration().boxed()),
             option(duration().boxed()),
         ),
@@ -448,7 +458,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     )
         .prop_map(
             |(
-                (drain, deadline, idle, attempt),
+                (drain, deadline, header, idle, attempt),
                 limit,
                 concurrency,
                 retry,
@@ -459,6 +469,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 let mut policy = Policy::default();
                 policy.drain_timeout = drain;
                 policy.deadline = deadline;
+                policy.timeout_header = header.map(|name| name.parse().unwrap());
                 policy.stream_idle_timeout = idle;
                 policy.attempt_timeout = attempt;
                 policy.rate_limit = limit;

@@ -30,6 +30,7 @@ pub(super) struct Stage {
 struct Desk {
     seen: Vec<Seen>,
     next: VecDeque<Answer>,
+    times: VecDeque<Duration>,
     then: Answer,
 }
 
@@ -106,6 +107,11 @@ impl Stage {
     pub(super) fn next(&self, answers: impl IntoIterator<Item = Answer>) -> &Self {
         self.desk().next.extend(answers);
         self
+    }
+
+    /// The next calls take so long.
+    pub(super) fn takes(&self, times: impl IntoIterator<Item = Duration>) {
+        self.desk().times.extend(times);
     }
 
     /// What was seen since this was last asked.
@@ -192,14 +198,15 @@ async fn serve(
 ) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let answer = {
+    let (answer, time) = {
         let mut desk = desk.lock().unwrap();
         desk.seen.push(Seen {
             service,
             at: Instant::now(),
             request: Request::from_parts(parts, body),
         });
-        desk.next.pop_front().unwrap_or(desk.then)
+        let answer = desk.next.pop_front().unwrap_or(desk.then);
+        (answer, desk.times.pop_front().unwrap_or(time))
     };
     let Answer::Status(status) = answer else {
         return std::future::pending().await;
