@@ -217,7 +217,7 @@ async fn layers_by_code_are_outside_of_those_by_config() {
 #[tokio::test]
 async fn options_have_their_variables_put_in() {
     let loaded = Loader::text(
-        &with(
+        with(
             "{ name: limit, options: { burst: 1, names: ['${NAME}', { deep: 'a ${NAME:-b}' }] } }",
         ),
         Format::Yaml,
@@ -231,7 +231,7 @@ async fn options_have_their_variables_put_in() {
     );
 
     let error = Loader::text(
-        &with("{ name: l, options: { a: ['${NAME}'] } }"),
+        with("{ name: l, options: { a: ['${NAME}'] } }"),
         Format::Yaml,
     )
     .environment(Environment::empty())
