@@ -1,4 +1,5 @@
-//! A layer of one's own in the stacks of plugins: around each call, and around each attempt.
+//! A layer of one's own in the stacks of plugins: around each call, and around each attempt; put there by code,
+//! and by the config, which names it and gives it options.
 //!
 //! Run it with `cargo run --example custom-layer`. The layer is an ordinary tower layer, written here; it
 //! knows nothing of plugins. The plugin is a service in this program that fails every other time, so
@@ -13,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
+use serde::Deserialize;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_plugins::config::{Config, Format};
 use tower_plugins::{Body, Place, Plugins};
@@ -22,8 +24,15 @@ type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result:
 /// Writes what was asked and what came of it into a book.
 #[derive(Clone)]
 struct AuditLayer {
-    what: &'static str,
+    what: String,
     book: Book,
+}
+
+/// What a config says of such a layer.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditOptions {
+    what: String,
 }
 
 /// Shared by all that write into it. It is the layer's, not the service's: services come and go.
@@ -89,6 +98,8 @@ plugins:
     transport: in-process
     endpoint: every-other-time
     retry: { max_retries: 2, initial_interval: 1ms }
+    layers:
+      - { name: audit, at: attempt, options: { what: depot's attempt } }
 ";
 
 #[tokio::main]
@@ -103,23 +114,31 @@ async fn main() -> Result {
         std::future::ready(Ok::<_, Infallible>(response))
     });
 
-    say(
-        "1. A layer stands around the calls of all plugins, and one around the attempts of `shop`.",
-    );
+    say("1. By code a layer stands around each call, and one around each attempt of `shop`.");
+    println!("   The config puts one around each attempt of `depot`.");
     let (calls, attempts) = (Book::default(), Book::default());
     let around_calls = AuditLayer {
-        what: "call",
+        what: "call".to_owned(),
         book: calls.clone(),
     };
     let around_attempts = AuditLayer {
-        what: "attempt",
+        what: "shop's attempt".to_owned(),
         book: attempts.clone(),
+    };
+    let book = attempts.clone();
+    let by_config = move |AuditOptions { what }: AuditOptions| {
+        if what.is_empty() {
+            return Err("an audit of nothing");
+        }
+        let book = book.clone();
+        Ok(AuditLayer { what, book })
     };
     println!("{}", indent(CONFIG));
     let plugins = Plugins::builder()
         .service("every-other-time", every_other_time)
         .layer(Place::Call, "audit", around_calls)
         .layer_of("shop", Place::Attempt, "audit", around_attempts)
+        .layer_named("audit", by_config)
         .start(Config::parse(CONFIG, Format::Yaml)?)
         .await?;
 
@@ -130,15 +149,27 @@ async fn main() -> Result {
         println!("   {name} -> {}", response.status());
     }
 
-    say("3. What the books say: each call once, and of `shop` each attempt too.");
+    say("3. What the books say: each call once, and each attempt.");
     let (calls, attempts) = (read(&calls), read(&attempts));
     for line in calls.iter().chain(&attempts) {
         println!("   {line}");
     }
-    plugins.shutdown(Duration::from_secs(5)).await?;
-    if (calls.len(), attempts.len()) != (2, 2) {
+    if (calls.len(), attempts.len()) != (2, 4) {
         return Err("the books are wrong".into());
     }
+
+    say("4. A config that names a layer wrong is refused, with its place, and what runs goes on.");
+    for (right, wrong) in [("name: audit", "name: audits"), ("what:", "whom:")] {
+        let config = Config::parse(&CONFIG.replace(right, wrong), Format::Yaml)?;
+        match plugins.reload(config).await {
+            Ok(_) => return Err("it was taken".into()),
+            Err(error) => match error.config() {
+                Some(problems) => println!("{}", indent(&problems.to_string())),
+                None => return Err(error.into()),
+            },
+        }
+    }
+    plugins.shutdown(Duration::from_secs(5)).await?;
     println!("\ncustom-layer: done");
     Ok(())
 }
