@@ -9,7 +9,8 @@ use http::{Response, header};
 use tower::ServiceBuilder;
 use tower_plugins_layers::authorize::{AuthorizeLayer, Callers};
 use tower_plugins_layers::balance::{
-    self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, Strategy,
+    self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, SlowStart, SlowStartLayer,
+    SlowStartPolicy, Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::hedge::HedgePolicy;
@@ -18,10 +19,10 @@ use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
     DeadlineLayer, Drain, DrainHandle, DrainLayer, Fallback, FallbackLayer, FallbackPolicy,
-    RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy, Trace, TraceLayer,
+    OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy, Trace, TraceLayer,
 };
 
-use super::endpoint::{Endpoint, Shown, Wire};
+use super::endpoint::{Endpoint, Guarded, Shown, Wire};
 use super::parts::{EndpointParts, Limiter, Parts};
 use super::stage::stages;
 use crate::Body;
@@ -39,13 +40,14 @@ stages! {
     Permitted: AuthorizeLayer => Deadline<Limited>, of Body;
     Limited: RateLimitLayer => Placed, of Body;
     Placed: ConcurrencyLayer => Retry<Timed>, of Body;
-    Timed: AttemptTimeoutLayer => Balance<Endpoint>, of ReplayBody<Body>;
+    Timed: AttemptTimeoutLayer => Balance<SlowStart<Endpoint>>, of ReplayBody<Body>;
 }
 
 /// The stack of `spec` over `parts`.
 pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Result<Stack, Error> {
     let policy = &spec.policy;
-    let endpoints = parts.endpoints.iter().map(|parts| endpoint(policy, parts));
+    let endpoints = parts.endpoints.iter();
+    let endpoints = endpoints.map(|end| endpoint(policy, end, parts.outliers.as_ref()));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     let specs = spec.upstream.endpoints.iter();
     let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
@@ -66,9 +68,16 @@ pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Re
 }
 
 /// The stack of one endpoint.
-fn endpoint(policy: &Policy, parts: &EndpointParts) -> Result<Endpoint, Error> {
+fn endpoint(
+    policy: &Policy,
+    parts: &EndpointParts,
+    outliers: Option<&OutlierDetector>,
+) -> Result<SlowStart<Endpoint>, Error> {
+    let outlier = outliers.map(|all| all.endpoint(&parts.address.to_string()));
     Ok(ServiceBuilder::new()
-        .layer_fn(Endpoint::of(breaker(policy, parts)))
+        .layer(slow_start(&policy.balance, parts))
+        .layer_fn(Endpoint::of(outlier))
+        .layer_fn(Guarded::of(breaker(policy, parts)))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer_fn(Shown::of(credentials(&policy.credentials)?))
         .service(Wire(Arc::clone(&parts.transport))))
@@ -212,7 +221,7 @@ fn balance(spec: &BalanceSpec) -> BalancePolicy {
 
 /// What is said of an endpoint beside where it is. Its key is its address, so that a hash finds it wherever it stands
 /// in the list.
-fn placed(spec: &EndpointSpec, endpoint: Endpoint) -> (String, Endpoint, EndpointMeta) {
+fn placed<S>(spec: &EndpointSpec, endpoint: S) -> (String, S, EndpointMeta) {
     let mut meta = EndpointMeta::new()
         .weight(spec.weight)
         .priority(spec.priority);
@@ -223,6 +232,18 @@ fn placed(spec: &EndpointSpec, endpoint: Endpoint) -> (String, Endpoint, Endpoin
         meta = meta.label(&**name, &**value);
     }
     (spec.address.to_string(), endpoint, meta)
+}
+
+/// Off, it is not left out: it wraps neither calls nor bodies.
+fn slow_start(spec: &BalanceSpec, parts: &EndpointParts) -> SlowStartLayer {
+    let Some(window) = spec.slow_start_window else {
+        return SlowStartLayer::off();
+    };
+    let policy = SlowStartPolicy::new()
+        .window(window)
+        .min_weight(spec.slow_start_min_weight.get())
+        .aggression(spec.slow_start_aggression.get());
+    SlowStartLayer::with_arrival(policy, Arc::clone(&parts.arrival))
 }
 
 fn breaker(policy: &Policy, parts: &EndpointParts) -> Option<BreakerLayer> {
