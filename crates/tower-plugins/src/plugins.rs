@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use tokio::sync::watch;
+use tower::Layer;
 use tower_plugins_layers::BoxError;
 use tower_service::Service;
 
-use crate::config::Config;
+use crate::config::{Config, Place};
 use crate::error::Error;
 use crate::graph::{Graph, GraphCell};
-use crate::node::Services;
+use crate::node::{Next, OwnLayer, Recipe, Services};
 use crate::reload::{ReloadReport, ReloadStatus, Reloader, ShutdownReport};
 use crate::transport::InProcess;
 use crate::{Body, Plugin};
@@ -154,6 +155,142 @@ impl Builder {
         B::Error: Into<BoxError>,
     {
         self.services.insert(InProcess::new(name, service));
+        self
+    }
+
+    /// Puts `layer` at `place` of every plugin's stack; of several the first is outermost.
+    ///
+    /// Each call has its own clone of the layer's service, which is driven to readiness inside the call: what
+    /// calls share stands behind an `Arc`. The layer is applied anew when a plugin's config changes, so that what
+    /// should outlive that is the layer's own. A panic in it is the call's error, with
+    /// [`Reason::Panicked`](crate::Reason::Panicked) and `name`.
+    ///
+    /// At [`Place::Attempt`] a request's body can still be sent again by retry, which keeps what it needs outside; a
+    /// request that was never sent goes again as far as the layer hands the error of [`Next`] on as it is.
+    ///
+    /// A plugin without such a layer pays a branch; one with it two boxed futures for each layer.
+    ///
+    /// ```
+    /// use http::{HeaderValue, Request, Response};
+    /// use tower::{ServiceExt, service_fn, util::MapRequestLayer};
+    /// use tower_plugins::{Body, Place, Plugins, config::{Config, PluginSpec}};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let stamp = MapRequestLayer::new(|mut request: Request<Body>| {
+    ///     request.headers_mut().insert("x-tenant", HeaderValue::from_static("seven"));
+    ///     request
+    /// });
+    /// let tenant = service_fn(|request: Request<Body>| async move {
+    ///     let tenant = request.headers()["x-tenant"].as_bytes().to_vec();
+    ///     Ok::<_, std::convert::Infallible>(Response::new(Body::from(tenant)))
+    /// });
+    /// let plugins = Plugins::builder()
+    ///     .service("tenant", tenant)
+    ///     .layer(Place::Call, "stamp", stamp)
+    ///     .start(Config::new().with(PluginSpec::in_process("greeter", "tenant")?))
+    ///     .await?;
+    /// let response = plugins.plugin("greeter").oneshot(Request::new(Body::empty())).await?;
+    /// assert_eq!(http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes(), "seven");
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn layer<L, B>(mut self, place: Place, name: &str, layer: L) -> Self
+    where
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.services
+            .add_layer(OwnLayer::new(None, place, name, layer));
+        self
+    }
+
+    /// Puts `layer` at `place` of the stack of the plugin `plugin` alone, as [`layer`](Self::layer) does of all.
+    pub fn layer_of<L, B>(mut self, plugin: &str, place: Place, name: &str, layer: L) -> Self
+    where
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.services
+            .add_layer(OwnLayer::new(Some(plugin), place, name, layer));
+        self
+    }
+
+    /// Registers `make` under `name`, for configs: a plugin with `layers: [{ name, at, options }]` has the layer that
+    /// `make` makes of its options, inside of those that code puts at the same place. One that is registered under
+    /// the same name before is forgotten.
+    ///
+    /// Options are a table of the config, read as an `O`: a type of one's own with `Deserialize`, `()` for none, or
+    /// a map. What it does not take, or `make` does not, is an error of the config, with its place in the file; so is
+    /// a name that is not registered. The error's text is shown: it should not repeat a secret.
+    ///
+    /// Each entry of a plugin's `layers` has a layer of its own. It goes on, with its state, over reloads that leave
+    /// the entry equal; another place or other options make a new one. For the rest it is as with
+    /// [`layer`](Self::layer).
+    ///
+    /// ```
+    /// use http::{HeaderValue, Request, Response};
+    /// use serde::Deserialize;
+    /// use tower::{ServiceExt, service_fn, util::MapRequestLayer};
+    /// use tower_plugins::{Body, Plugins, config::{Config, Format}};
+    ///
+    /// #[derive(Deserialize)]
+    /// #[serde(deny_unknown_fields)]
+    /// struct Stamp { tenant: String }
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let stamp = |options: Stamp| {
+    ///     let tenant = HeaderValue::try_from(options.tenant)?;
+    ///     Ok::<_, http::Error>(MapRequestLayer::new(move |mut request: Request<Body>| {
+    ///         request.headers_mut().insert("x-tenant", tenant.clone());
+    ///         request
+    ///     }))
+    /// };
+    /// let tenant = service_fn(|request: Request<Body>| async move {
+    ///     let tenant = request.headers()["x-tenant"].as_bytes().to_vec();
+    ///     Ok::<_, std::convert::Infallible>(Response::new(Body::from(tenant)))
+    /// });
+    /// let config = Config::parse("
+    ///     plugins:
+    ///       greeter:
+    ///         transport: in-process
+    ///         endpoint: tenant
+    ///         layers: [{ name: stamp, options: { tenant: seven } }]
+    ///     ", Format::Yaml)?;
+    /// let plugins = Plugins::builder()
+    ///     .service("tenant", tenant)
+    ///     .layer_named("stamp", stamp)
+    ///     .start(config)
+    ///     .await?;
+    /// let response = plugins.plugin("greeter").oneshot(Request::new(Body::empty())).await?;
+    /// assert_eq!(http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes(), "seven");
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn layer_named<O, L, B, E>(
+        mut self,
+        name: &str,
+        make: impl Fn(O) -> Result<L, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        O: serde::de::DeserializeOwned,
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.services.add_recipe(name, Recipe::new(make));
         self
     }
 

@@ -141,6 +141,7 @@ impl Blocks {
             credentials,
             authorize: None,
             fallback: None,
+            layers: Vec::new(),
         }
     }
 

@@ -27,6 +27,7 @@ impl Default for Policy {
             credentials: CredentialsSpec::default(),
             authorize: None,
             fallback: None,
+            layers: Vec::new(),
         }
     }
 }

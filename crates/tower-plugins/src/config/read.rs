@@ -13,7 +13,7 @@ use super::sense::{refuse_hedge_alone, refuse_inert, refuse_tls, warn_of_vain};
 use super::table::{Table, join};
 use super::tree::{Span, Value};
 use super::{ConnectionSpec, PluginName, PluginSpec, Policy, TlsSpec, Upstream};
-use super::{access, auth};
+use super::{access, auth, layers};
 
 /// The plugins that the docs of `report` say together. There may be none only if docs are missing, or
 /// they say so.
@@ -197,6 +197,7 @@ impl Reader<'_> {
         let mut policy = blocks.policy(credentials);
         policy.authorize = table.table("authorize").map(access::authorize);
         policy.fallback = table.table("fallback").map(access::fallback);
+        policy.layers = layers::read(&mut table);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
             _ => blocks.connection(),

@@ -134,6 +134,8 @@ impl Definitions<'_> {
                 let list = json!({ "type": "array", "minItems": 1, "items": item });
                 json!({ "anyOf": [list, variable()] })
             }
+            Kind::Layers => json!({ "type": "array", "items": self.reference(&keys::LAYER) }),
+            Kind::Options => json!({ "type": "object" }),
             Kind::Plugins => {
                 let plugin = self.reference(&keys::PLUGIN);
                 let named = json!({ "allOf": [plugin, { "required": ["name"] }] });
@@ -220,6 +222,8 @@ fn takes(kind: Kind) -> String {
         Kind::Block(_) => "a block".to_owned(),
         Kind::Endpoint => "an endpoint".to_owned(),
         Kind::Endpoints => "a list of endpoints".to_owned(),
+        Kind::Layers => "a list of layers".to_owned(),
+        Kind::Options => "a table".to_owned(),
         Kind::Plugins => "a list or a table of plugins".to_owned(),
     }
 }

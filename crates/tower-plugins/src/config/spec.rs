@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tower_plugins_layers::Reason;
 
-use super::{FileContents, Number, RetryOn, Secret};
+use super::{FileContents, LayerSpec, Number, RetryOn, Secret};
 
 /// The name of a plugin: 1 to 128 characters out of `A-Z a-z 0-9 . _ -`, the first a letter or a
 /// digit.
@@ -70,6 +70,8 @@ pub struct Policy {
     pub authorize: Option<AuthorizeSpec>,
     /// `fallback`.
     pub fallback: Option<FallbackSpec>,
+    /// `layers`: those of the program's own, inside of any that its code puts at the same place.
+    pub layers: Vec<LayerSpec>,
 }
 
 /// `rate_limit`: a token bucket.

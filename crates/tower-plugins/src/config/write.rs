@@ -7,6 +7,7 @@ use super::attempts::{BUDGETS, JITTERS};
 use super::balance::{FALLBACKS, STRATEGIES};
 use super::blocks::PROTOCOLS;
 use super::format::Format;
+use super::layers::PLACES;
 use super::limits::ADAPTIVE;
 use super::secret::{self, HIDDEN};
 use super::tls::VERSIONS;
@@ -14,8 +15,8 @@ use super::tree::{Entry, Node, Value};
 use super::{
     Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
     Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, HedgeSpec, Identity,
-    KeySpec, Number, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetrySpec, Secret, TlsSpec,
-    Upstream, expand, units,
+    KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetrySpec, Secret,
+    TlsSpec, Upstream, expand, units,
 };
 
 /// Whether secrets are written.
@@ -146,6 +147,7 @@ impl Writer {
                 policy.authorize.as_ref().map(|spec| self.authorize(spec)),
             ),
             ("fallback", policy.fallback.as_ref().map(fallback)),
+            ("layers", self.layers(&policy.layers)),
             ("retry", retry(policy)),
             ("hedge", policy.hedge.as_ref().map_or_else(off, hedge)),
             (
@@ -199,6 +201,52 @@ impl Writer {
                 ])
             }
         }
+    }
+
+    fn layers(&self, layers: &[LayerSpec]) -> Option<Node<'static>> {
+        let layers: Vec<_> = layers
+            .iter()
+            .map(|layer| {
+                let options = layer.options.table();
+                table([
+                    ("name", text(&layer.name)),
+                    ("at", word(&PLACES, &layer.at)),
+                    (
+                        "options",
+                        (!options.is_empty()).then(|| self.options(options)),
+                    ),
+                ])
+            })
+            .collect();
+        (!layers.is_empty()).then(|| list(layers))
+    }
+
+    fn options(&self, options: &serde_json::Map<String, serde_json::Value>) -> Node<'static> {
+        let entries = options.iter().map(|(key, value)| Entry {
+            key: key.clone().into(),
+            ..Entry::unplaced("", self.option(value))
+        });
+        Node::unplaced(Value::Table(entries.collect()))
+    }
+
+    /// What of it is a secret is not known: no text is shown where secrets are not.
+    fn option(&self, value: &serde_json::Value) -> Node<'static> {
+        use serde_json::Value as Json;
+        let value = match value {
+            Json::Null => Value::Null,
+            Json::Bool(bool) => Value::Bool(*bool),
+            Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(whole), _) => Value::Integer(whole),
+                (None, number) => Value::Float(number.unwrap_or(f64::INFINITY)),
+            },
+            Json::String(_) if self.secrets == Secrets::Hidden => {
+                return Node::text(HIDDEN.to_owned());
+            }
+            Json::String(text) => return Node::text(expand::escape(text).into_owned()),
+            Json::Array(items) => Value::List(items.iter().map(|item| self.option(item)).collect()),
+            Json::Object(options) => return self.options(options),
+        };
+        Node::unplaced(value)
     }
 
     fn authorize(&self, spec: &AuthorizeSpec) -> Node<'static> {

@@ -134,6 +134,7 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         differ("auth", old.credentials == new.credentials);
         differ("authorize", old.authorize == new.authorize);
         differ("fallback", old.fallback == new.fallback);
+        differ("layers", old.layers == new.layers);
     }
     let mut keys = Vec::new();
     policy(&mut keys, &old.policy, &new.policy);

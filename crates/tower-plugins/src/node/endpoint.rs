@@ -13,6 +13,7 @@ use tower_plugins_layers::{
 };
 use tower_service::Service;
 
+use super::around::Plain;
 use super::stage::{members, stages};
 use crate::Body;
 use crate::transport::{self, Transport};
@@ -42,11 +43,7 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
     fn call(&mut self, mut request: Request<ReplayBody<Body>>) -> WireFuture<'a> {
         // The context is of this stack's layers; what the plugin should know goes in headers.
         CallContext::detach(&mut request);
-        let request = request.map(|body| match body.into_inner() {
-            Ok(body) => body,
-            Err(body) => body.into_whole().map_or_else(Body::boxed, Body::from),
-        });
-        WireFuture(self.0.call(request))
+        WireFuture(self.0.call(request.map(Plain::plain)))
     }
 }
 

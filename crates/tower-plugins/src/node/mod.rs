@@ -1,5 +1,6 @@
 //! One plugin as it runs: its spec, its stack of layers, and the parts under them.
 
+mod around;
 mod body;
 mod endpoint;
 mod parts;
@@ -17,6 +18,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::DrainHandle;
 use tower_service::Service;
 
+pub use self::around::Next;
+use self::around::Own;
+pub(crate) use self::around::{OwnLayer, Recipe};
 use self::body::CallBody;
 use self::parts::Parts;
 use self::stack::Stack;
@@ -25,17 +29,29 @@ use crate::config::PluginSpec;
 use crate::error::Error;
 use crate::transport::InProcess;
 
-/// The services that the program registered, by name.
+/// What the program registered: services by name, and layers of its own.
 #[derive(Debug, Default)]
-pub(crate) struct Services(HashMap<String, InProcess>);
+pub(crate) struct Services {
+    by_name: HashMap<String, InProcess>,
+    layers: Vec<OwnLayer>,
+    recipes: HashMap<String, Recipe>,
+}
 
 impl Services {
     pub(crate) fn insert(&mut self, service: InProcess) {
-        self.0.insert(service.name().to_owned(), service);
+        self.by_name.insert(service.name().to_owned(), service);
+    }
+
+    pub(crate) fn add_layer(&mut self, layer: OwnLayer) {
+        self.layers.push(layer);
+    }
+
+    pub(crate) fn add_recipe(&mut self, name: &str, recipe: Recipe) {
+        self.recipes.insert(name.to_owned(), recipe);
     }
 
     fn get(&self, name: &str) -> Option<&InProcess> {
-        self.0.get(name)
+        self.by_name.get(name)
     }
 }
 
@@ -64,7 +80,13 @@ impl Node {
         let name: Arc<str> = spec.name.as_str().into();
         let parts = Parts::build(&spec, old, services).map_err(|error| error.of_plugin(&name))?;
         let drain = DrainHandle::new();
-        let stack = stack::build(&spec, &parts, &drain).map_err(|error| error.of_plugin(&name))?;
+        let own = Own {
+            plugin: &name,
+            by_code: &services.layers,
+            by_config: &parts.layers,
+        };
+        let stack =
+            stack::build(&spec, &parts, &drain, own).map_err(|error| error.of_plugin(&name))?;
         let gone = CancellationToken::new();
         Ok(Self {
             name,

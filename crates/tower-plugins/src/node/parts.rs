@@ -15,9 +15,10 @@ use tower_plugins_layers::retry::{Budget, BudgetLimits};
 use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy, RateLimiter};
 
 use super::Services;
+use super::around::NamedLayer;
 use crate::config::{
-    AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConnectionSpec, Number, OutlierSpec,
-    PluginSpec, RateLimitSpec, RetrySpec, TlsSpec, Upstream,
+    AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
+    Number, OutlierSpec, PluginSpec, RateLimitSpec, RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::Transport;
@@ -32,6 +33,7 @@ pub(crate) struct Parts {
     /// Of the endpoints of this node alone: those that others have are not compared with them.
     pub(super) outliers: Option<OutlierDetector>,
     pub(super) endpoints: Vec<EndpointParts>,
+    pub(super) layers: Vec<NamedLayer>,
 }
 
 /// One bucket, or one for each key.
@@ -77,6 +79,7 @@ impl Parts {
                 .as_ref()
                 .map(|new| outliers(spec.name.as_str(), new, old)),
             endpoints,
+            layers: layers(&policy.layers, old, services)?,
         })
     }
 
@@ -85,6 +88,33 @@ impl Parts {
             .iter()
             .find(|parts| parts.address == *address)
     }
+}
+
+/// All that is wrong with them is said at once.
+fn layers(
+    specs: &[LayerSpec],
+    old: Option<&Parts>,
+    services: &Services,
+) -> Result<Vec<NamedLayer>, ConfigError> {
+    let mut old: Vec<_> = old.map_or_else(Vec::new, |old| old.layers.iter().collect());
+    let (mut layers, mut refused) = (Vec::with_capacity(specs.len()), None::<ConfigError>);
+    for spec in specs {
+        // Each goes on once: two equal ones are two layers.
+        let kept = old.iter().position(|layer| layer.spec == *spec);
+        let layer = match kept {
+            Some(index) => Ok(old.remove(index).clone()),
+            None => NamedLayer::make(spec, &services.recipes),
+        };
+        match (layer, refused.take()) {
+            (Ok(layer), before) => {
+                layers.push(layer);
+                refused = before;
+            }
+            (Err(error), None) => refused = Some(error),
+            (Err(error), Some(before)) => refused = Some(before.and(error)),
+        }
+    }
+    refused.map_or(Ok(layers), Err)
 }
 
 /// A changed rate keeps the bucket's fill in proportion: a reload is no free burst.

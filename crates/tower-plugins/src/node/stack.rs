@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::{Response, header};
+use http::{Request, Response, header};
 use tower::ServiceBuilder;
 use tower_plugins_layers::authorize::{AuthorizeLayer, Callers};
 use tower_plugins_layers::balance::{
@@ -22,29 +22,42 @@ use tower_plugins_layers::{
     OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy, Trace, TraceLayer,
 };
 
+use tower_service::Service;
+
+use super::around::{Around, Inside, Own, Owned};
 use super::endpoint::{Endpoint, Guarded, Shown, Wire};
 use super::parts::{EndpointParts, Limiter, Parts};
 use super::stage::stages;
 use crate::Body;
 use crate::config::{
     BalanceSpec, BalanceStrategy, CredentialsSpec, EndpointSpec, JitterKind, KeySpec, Number,
-    PluginSpec, Policy, Secret, SubsetFallback,
+    Place, PluginSpec, Policy, Secret, SubsetFallback,
 };
 use crate::error::{Error, Kind};
 
 /// A call goes through these from left to right, and its response back.
-pub(super) type Stack = Trace<Drain<Fallback<Permitted>>>;
+pub(super) type Stack = Trace<Drain<Around<Called>>>;
+
+/// What is inside of the program's own layers around a call.
+type Called = Fallback<Permitted>;
 
 // What the config may leave out, from the top to the bottom: a name, its layer, and what is below it.
 stages! {
     Permitted: AuthorizeLayer => Deadline<Limited>, of Body;
     Limited: RateLimitLayer => Placed, of Body;
-    Placed: ConcurrencyLayer => Retry<Timed>, of Body;
+    Placed: ConcurrencyLayer => Retry<Around<Timed>>, of Body;
     Timed: AttemptTimeoutLayer => Balance<SlowStart<Endpoint>>, of ReplayBody<Body>;
 }
 
 /// The stack of `spec` over `parts`.
-pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Result<Stack, Error> {
+pub(super) fn build(
+    spec: &PluginSpec,
+    parts: &Parts,
+    drain: &DrainHandle,
+    own: Own<'_>,
+) -> Result<Stack, Error> {
+    let around_call = |inside| Around::of(inside, own, Place::Call);
+    let around_attempt = |inside| Around::of(inside, own, Place::Attempt);
     let policy = &spec.policy;
     let endpoints = parts.endpoints.iter();
     let endpoints = endpoints.map(|end| endpoint(policy, end, parts.outliers.as_ref()));
@@ -55,16 +68,38 @@ pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Re
     Ok(ServiceBuilder::new()
         .layer(TraceLayer::new(spec.name.as_str()))
         .layer(DrainLayer::new(drain.clone()))
+        .layer_fn(around_call)
         .layer(fallback(policy)?)
         .layer_fn(Permitted::of(authorize(policy)))
         .layer(deadline(policy))
         .layer_fn(Limited::of(rate_limit(policy, parts)))
         .layer_fn(Placed::of(concurrency(parts)))
         .layer(retry(spec, parts))
+        .layer_fn(around_attempt)
         .layer_fn(Timed::of(
             policy.attempt_timeout.map(AttemptTimeoutLayer::new),
         ))
         .service(balance))
+}
+
+impl Inside for Called {
+    fn call(self: Arc<Self>, request: Request<Body>) -> Owned {
+        Box::pin(async move {
+            let response = Service::call(&mut &*self, request).await?;
+            Ok(response.map(Body::boxed))
+        })
+    }
+}
+
+impl Inside for Timed {
+    /// A request that was not sent comes back as the layers outside have passed it on, and as one that retry knows.
+    fn call(self: Arc<Self>, request: Request<Body>) -> Owned {
+        Box::pin(async move {
+            let request = request.map(ReplayBody::passthrough);
+            let response = Service::call(&mut &*self, request).await?;
+            Ok(response.map(Body::boxed))
+        })
+    }
 }
 
 /// The stack of one endpoint.

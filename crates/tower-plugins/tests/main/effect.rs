@@ -9,6 +9,7 @@ mod connection;
 mod endpoint;
 mod fallback;
 mod hedge;
+mod layer;
 mod load_balancing;
 mod outlier_detection;
 mod plugin;
@@ -117,6 +118,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::plugin::fallback_is_this_plugins_alone",
     ),
     (
+        "plugins[].layers",
+        "tower_plugins::tests::effect::plugin::layers_are_this_plugins_alone_and_the_first_is_outermost",
+    ),
+    (
         "plugins[].retry",
         "tower_plugins::tests::effect::plugin::retry_is_on_and_is_this_plugins_alone",
     ),
@@ -175,6 +180,18 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "endpoint.labels",
         "tower_plugins::tests::effect::load_balancing::labels_are_what_an_endpoint_is_found_by",
+    ),
+    (
+        "layer.name",
+        "tower_plugins::tests::effect::layer::name_is_that_of_the_layer_that_acts",
+    ),
+    (
+        "layer.at",
+        "tower_plugins::tests::effect::layer::at_says_whether_it_acts_on_calls_or_on_attempts",
+    ),
+    (
+        "layer.options",
+        "tower_plugins::tests::effect::layer::options_are_what_the_layer_is_made_of",
     ),
     (
         "authorize.api_keys",

@@ -13,6 +13,7 @@ mod config;
 mod effect;
 mod embed;
 mod faults;
+mod own_layers;
 mod panic;
 mod plan;
 mod reload;

@@ -15,7 +15,7 @@ pub(super) use blocks::{
 };
 pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use outlier::OUTLIER_DETECTION;
-pub(super) use top::{ENDPOINT, PLUGIN, ROOT};
+pub(super) use top::{ENDPOINT, LAYER, PLUGIN, ROOT};
 
 /// A table of the config, and the keys that it may have.
 #[derive(Debug)]
@@ -77,6 +77,10 @@ pub(super) enum Kind {
     /// A text, or a table.
     Endpoint,
     Endpoints,
+    /// A list of layers, each a table.
+    Layers,
+    /// A table of anything.
+    Options,
     /// A list of plugins, or a table of them.
     Plugins,
 }
@@ -87,6 +91,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &ROOT,
         &PLUGIN,
         &ENDPOINT,
+        &LAYER,
         &AUTH,
         &AUTHORIZE,
         &FALLBACK,

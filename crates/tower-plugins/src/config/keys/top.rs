@@ -177,6 +177,13 @@ pub(in super::super) static PLUGIN: Block = Block {
             "a fixed answer where the plugin cannot answer",
         ),
         key(
+            "layers",
+            Kind::Layers,
+            "none",
+            r#"[{ "name": "audit", "at": "call", "options": { "what": "orders" } }]"#,
+            "layers of the program's own, by the names under which it registered them; of several at one place the first is outermost",
+        ),
+        key(
             "retry",
             Kind::Block(&RETRY),
             "on",
@@ -290,6 +297,35 @@ pub(in super::super) static ENDPOINT: Block = Block {
             "none",
             r#"{ "version": "2" }"#,
             "what `load_balancing.subset` and `subset_on` look at",
+        ),
+    ],
+    gone: &[],
+};
+
+pub(in super::super) static LAYER: Block = Block {
+    name: "layer",
+    about: "A layer of the program's own.",
+    keys: &[
+        key(
+            "name",
+            Kind::Text,
+            "required",
+            r#""audit""#,
+            "the name under which the program registered it with `layer_named`; another one is refused when the plugin is started",
+        ),
+        key(
+            "at",
+            Kind::Word(&["call", "attempt"]),
+            "call",
+            r#""attempt""#,
+            "`call`: around each call, outside of all but metrics and drain; `attempt`: around each attempt, inside of `retry`",
+        ),
+        key(
+            "options",
+            Kind::Options,
+            "none",
+            r#"{ "what": "orders" }"#,
+            "what the layer is made of, as it takes it; a variable in it is a text. While name, place and options are equal, a reload keeps the layer with its state",
         ),
     ],
     gone: &[],

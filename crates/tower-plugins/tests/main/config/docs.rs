@@ -12,13 +12,14 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 15] = [
+const BLOCKS: [&str; 16] = [
     "root",
     "plugin",
     "endpoint",
     "auth",
     "authorize",
     "fallback",
+    "layer",
     "retry",
     "hedge",
     "circuit_breaker",
@@ -248,6 +249,9 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             "load_balancing" if needed.is_empty() && keys.is_empty() => {
                 "plugins: { a: { transport: http, endpoint: 'http://h' } }".to_owned()
             }
+            "layer" => format!(
+                "plugins: {{ a: {{ transport: http, endpoint: 'http://h', layers: [{{ name: l, {keys} }}] }} }}"
+            ),
             "endpoint" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: {{ url: 'http://h', {keys} }} }} }}"
             ),

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use serde_json::Value;
+use tower_plugins::Place;
 use tower_plugins::config::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, Environment,
-    FallbackSpec, Format, HedgeSpec, JitterKind, KeySpec, Loader, Number, OutlierSpec, PluginName,
-    PluginSpec, Policy, Protocol, RateLimitSpec, RetryOn, RetrySpec, Secret, Secrets,
-    SubsetFallback,
+    FallbackSpec, Format, HedgeSpec, JitterKind, KeySpec, LayerOptions, LayerSpec, Loader, Number,
+    OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RetryOn, RetrySpec,
+    Secret, Secrets, SubsetFallback,
 };
 
 use crate::transport::tls::server::Ca;
@@ -110,6 +112,33 @@ fn fallback() -> impl Strategy<Value = FallbackSpec> {
         spec.content_type = kind;
         spec
     })
+}
+
+fn layers() -> impl Strategy<Value = Vec<LayerSpec>> {
+    let scalar = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        number(-1e9, 1e9).prop_map(|number| Value::from(number.get())),
+        "[ -~]{0,8}|[$]{0,3}[{]A[}]".prop_map(Value::from),
+    ];
+    let value = scalar.prop_recursive(2, 8, 3, |value| {
+        prop_oneof![
+            prop::collection::vec(value.clone(), 0..3).prop_map(Value::from),
+            prop::collection::hash_map("[ -~]{0,8}", value, 0..3)
+                .prop_map(|table| table.into_iter().collect()),
+        ]
+    });
+    let options = prop::collection::hash_map("[a-z]{1,8}", value, 0..3);
+    let layer = ("[A-Za-z0-9][A-Za-z0-9._-]{0,8}", any::<bool>(), options);
+    let layer = layer.prop_map(|(name, is_attempt, options)| {
+        let mut layer = LayerSpec::new(&name);
+        if is_attempt {
+            layer.at = Place::Attempt;
+        }
+        layer.options = LayerOptions::of(options).unwrap();
+        layer
+    });
+    prop::collection::vec(layer, 0..3)
 }
 
 fn retry() -> impl Strategy<Value = RetrySpec> {
@@ -469,6 +498,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             credentials(),
             prop::option::of(authorize()),
             prop::option::of(fallback()),
+            layers(),
         ),
     )
         .prop_map(
@@ -479,7 +509,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 retry,
                 (breaker, outlier),
                 balance,
-                (auth, authorize, fallback),
+                (auth, authorize, fallback, layers),
             )| {
                 let mut policy = Policy::default();
                 policy.drain_timeout = drain;
@@ -498,6 +528,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 policy.credentials = auth;
                 policy.authorize = authorize;
                 policy.fallback = fallback;
+                policy.layers = layers;
                 policy
             },
         )
@@ -631,4 +662,24 @@ fn files_are_written_as_the_files_they_are() {
     // What a file holds is what is compared, whatever it is called.
     put("token", b"hunter3");
     assert_ne!(read(&text, Format::Yaml), config);
+}
+
+/// What of a layer's options is a secret is not known.
+#[test]
+fn no_text_in_a_layers_options_is_shown() {
+    let text = "plugins: { a: { transport: in-process, endpoint: s, layers: [
+        { name: l, options: { key: s3cret, size: 7, more: [{ key: s3cret }] } }
+    ] } }";
+    let config = read(text, Format::Yaml);
+    for format in FORMATS {
+        assert!(config.to_text(format, Secrets::Shown).contains("s3cret"));
+        let hidden = config.to_text(format, Secrets::Hidden);
+        assert!(!hidden.contains("s3cret"), "{hidden}");
+        assert!(hidden.contains('7'), "{hidden}");
+    }
+    let printed = format!("{config:?}");
+    assert!(
+        printed.contains("size") && !printed.contains("s3cret"),
+        "{printed}"
+    );
 }

@@ -66,6 +66,7 @@ impl Stage {
             .service("one", service("one", Duration::ZERO))
             .service("two", service("two", Duration::ZERO))
             .service("slow", service("slow", SECOND))
+            .layer_named("mark", super::layer::mark)
             .start(config(yaml))
             .await
             .unwrap();
