@@ -14,6 +14,7 @@ use super::breaker::Breaker;
 use super::fault::Fault;
 use super::given::Given;
 use super::limits::{Concurrency, RateLimit};
+use super::outlier::Outlier;
 use super::table::{Table, Written};
 use super::tls;
 use super::{BalanceSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, TlsSpec};
@@ -25,6 +26,7 @@ pub(super) struct Blocks {
     retry: Retry,
     hedge: Hedge,
     breaker: Breaker,
+    outlier: Outlier,
     connection: Connection,
     rate_limit: RateLimit,
     concurrency: Concurrency,
@@ -37,6 +39,7 @@ pub(super) struct Names {
     retry: &'static str,
     hedge: &'static str,
     breaker: &'static str,
+    outlier: &'static str,
     connection: &'static str,
     rate_limit: &'static str,
     concurrency: &'static str,
@@ -49,6 +52,7 @@ pub(super) const IN_PLUGIN: Names = Names {
     retry: "retry",
     hedge: "hedge",
     breaker: "circuit_breaker",
+    outlier: "outlier_detection",
     connection: "connection",
     rate_limit: "rate_limit",
     concurrency: "concurrency",
@@ -61,6 +65,7 @@ pub(super) const AT_ROOT: Names = Names {
     retry: "default_retry",
     hedge: "default_hedge",
     breaker: "default_circuit_breaker",
+    outlier: "default_outlier_detection",
     connection: "default_connection",
     rate_limit: "default_rate_limit",
     concurrency: "default_concurrency",
@@ -77,6 +82,7 @@ impl Blocks {
             retry: Retry::library(policy.attempt_timeout),
             hedge: Hedge::default(),
             breaker: Breaker::library(),
+            outlier: Outlier::default(),
             connection: Connection {
                 spec: ConnectionSpec::default(),
                 max_idle: None,
@@ -102,6 +108,9 @@ impl Blocks {
             breaker: self
                 .breaker
                 .overlaid(table, names.breaker, &library.breaker),
+            outlier: self
+                .outlier
+                .overlaid(table, names.outlier, &library.outlier),
             connection: self
                 .connection
                 .overlaid(table, names.connection, &library.connection),
@@ -131,6 +140,7 @@ impl Blocks {
             // Inherited, it does nothing where retry is off.
             hedge: self.hedge.armed().filter(|_| self.retry.armed().is_some()),
             breaker: self.breaker.armed(),
+            outlier: self.outlier.armed(),
             balance: self.balance.armed(),
             credentials,
             authorize: None,

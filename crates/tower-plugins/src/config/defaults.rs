@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{
     BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec, ConnectionSpec,
-    CredentialsSpec, HedgeSpec, JitterKind, Number, Policy, Protocol, RateLimitSpec, RetryOn,
-    RetrySpec, SubsetFallback,
+    CredentialsSpec, HedgeSpec, JitterKind, Number, OutlierSpec, Policy, Protocol, RateLimitSpec,
+    RetryOn, RetrySpec, SubsetFallback,
 };
 
 impl Default for Policy {
@@ -23,6 +23,7 @@ impl Default for Policy {
             retry: Some(RetrySpec::default()),
             hedge: None,
             breaker: Some(BreakerSpec::default()),
+            outlier: None,
             balance: BalanceSpec::default(),
             credentials: CredentialsSpec::default(),
             authorize: None,
@@ -45,6 +46,9 @@ impl Default for BalanceSpec {
             subset: BTreeMap::new(),
             subset_on: BTreeMap::new(),
             subset_fallback: SubsetFallback::default(),
+            slow_start_window: None,
+            slow_start_min_weight: Number::finite(0.1),
+            slow_start_aggression: Number::finite(1.0),
         }
     }
 }
@@ -100,6 +104,25 @@ impl Default for BreakerSpec {
             max_recovery_timeout: None,
             recovery_jitter: Number::finite(0.0),
             success_threshold: 2,
+        }
+    }
+}
+
+impl Default for OutlierSpec {
+    /// gRFC A50's values, and Envoy's where that has none.
+    fn default() -> Self {
+        Self {
+            consecutive_failures: Some(5),
+            success_rate_stdev_factor: Some(Number::finite(1.9)),
+            failure_percentage_threshold: None,
+            min_requests: 100,
+            min_hosts: 5,
+            interval: Duration::from_secs(10),
+            base_ejection_time: Duration::from_secs(30),
+            max_ejection_time: Duration::from_secs(300),
+            max_ejection_time_jitter: Duration::ZERO,
+            max_ejection_percent: 10,
+            always_eject_one_host: true,
         }
     }
 }

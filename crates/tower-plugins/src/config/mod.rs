@@ -33,6 +33,7 @@ mod limits;
 mod load;
 mod locate;
 mod nearest;
+mod outlier;
 mod page;
 #[cfg(feature = "tls")]
 pub(crate) mod pem;
@@ -63,8 +64,8 @@ pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec,
-    HedgeSpec, Identity, JitterKind, KeySpec, PluginName, PluginSpec, Policy, Protocol,
-    RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    HedgeSpec, Identity, JitterKind, KeySpec, OutlierSpec, PluginName, PluginSpec, Policy,
+    Protocol, RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -63,6 +63,8 @@ pub struct Policy {
     pub hedge: Option<HedgeSpec>,
     /// `circuit_breaker`.
     pub breaker: Option<BreakerSpec>,
+    /// `outlier_detection`.
+    pub outlier: Option<OutlierSpec>,
     /// `load_balancing`.
     pub balance: BalanceSpec,
     /// `auth`.
@@ -229,6 +231,34 @@ pub struct BreakerSpec {
     pub success_threshold: u32,
 }
 
+/// `outlier_detection`: endpoints that fail more than the others are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutlierSpec {
+    /// Failures without a success between them that eject an endpoint; `None` for never.
+    pub consecutive_failures: Option<u32>,
+    /// By how many standard deviations a success rate may be below the mean; `None` for any.
+    pub success_rate_stdev_factor: Option<Number>,
+    /// The percentage of failures that ejects an endpoint, 1 to 100; `None` for never.
+    pub failure_percentage_threshold: Option<u32>,
+    /// Calls of an endpoint in an interval before its rates count.
+    pub min_requests: u32,
+    /// Endpoints with that many calls before rates are judged.
+    pub min_hosts: u32,
+    /// How often rates are judged.
+    pub interval: Duration,
+    /// How long the first ejection lasts.
+    pub base_ejection_time: Duration,
+    /// The longest ejection.
+    pub max_ejection_time: Duration,
+    /// Up to this time is added to an ejection at random.
+    pub max_ejection_time_jitter: Duration,
+    /// The most endpoints that are out at a time, in percent.
+    pub max_ejection_percent: u32,
+    /// Whether one of two or more may be out whatever the percentage.
+    pub always_eject_one_host: bool,
+}
+
 /// `load_balancing`: which endpoint an attempt goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -253,6 +283,12 @@ pub struct BalanceSpec {
     pub subset_on: BTreeMap<String, KeySpec>,
     /// What becomes of a call whose subset has no endpoint.
     pub subset_fallback: SubsetFallback,
+    /// For how long an endpoint that is new, or comes back, has less than its weight; `None` for not at all.
+    pub slow_start_window: Option<Duration>,
+    /// The part of its weight that it has from the beginning (0.001 to 1).
+    pub slow_start_min_weight: Number,
+    /// How fast its weight grows at first; 1 is evenly.
+    pub slow_start_aggression: Number,
 }
 
 /// Where in a call a key is.

@@ -15,8 +15,8 @@ use super::tree::{Entry, Node, Value};
 use super::{
     Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
     Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, HedgeSpec, Identity,
-    KeySpec, LayerSpec, Number, PluginSpec, Policy, RateLimitSpec, RetrySpec, Secret, TlsSpec,
-    Upstream, expand, units,
+    KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetrySpec, Secret,
+    TlsSpec, Upstream, expand, units,
 };
 
 /// Whether secrets are written.
@@ -153,6 +153,10 @@ impl Writer {
             (
                 "circuit_breaker",
                 policy.breaker.as_ref().map_or_else(off, breaker),
+            ),
+            (
+                "outlier_detection",
+                policy.outlier.as_ref().map_or_else(off, outlier),
             ),
             ("connection", Some(connection(policy, upstream, transport))),
             (
@@ -331,6 +335,9 @@ fn balance(spec: &BalanceSpec) -> Node<'static> {
         subset,
         subset_on,
         subset_fallback,
+        slow_start_window,
+        slow_start_min_weight,
+        slow_start_aggression,
     } = spec;
     // What does nothing beside the others is refused, so it is left out.
     let by_calls = *strategy == BalanceStrategy::LeastRequest;
@@ -352,6 +359,18 @@ fn balance(spec: &BalanceSpec) -> Node<'static> {
         (
             "subset_fallback",
             word(&FALLBACKS, subset_fallback).filter(|_| in_subsets),
+        ),
+        (
+            "slow_start_window",
+            duration_or_off(*slow_start_window).filter(|_| !strategy.is_hash()),
+        ),
+        (
+            "slow_start_min_weight",
+            number(*slow_start_min_weight).filter(|_| slow_start_window.is_some()),
+        ),
+        (
+            "slow_start_aggression",
+            number(*slow_start_aggression).filter(|_| slow_start_window.is_some()),
         ),
     ])
 }
@@ -510,6 +529,47 @@ fn breaker(breaker: &BreakerSpec) -> Option<Node<'static>> {
         ),
         ("recovery_jitter", number(*recovery_jitter)),
         ("success_threshold", integer(*success_threshold)),
+    ]))
+}
+
+fn outlier(outlier: &OutlierSpec) -> Option<Node<'static>> {
+    let OutlierSpec {
+        consecutive_failures,
+        success_rate_stdev_factor,
+        failure_percentage_threshold,
+        min_requests,
+        min_hosts,
+        interval,
+        base_ejection_time,
+        max_ejection_time,
+        max_ejection_time_jitter,
+        max_ejection_percent,
+        always_eject_one_host,
+    } = outlier;
+    let factor = success_rate_stdev_factor.unwrap_or(Number::finite(0.0));
+    // Without a rate two are refused, as they do nothing.
+    let by_rates = success_rate_stdev_factor.is_some() || failure_percentage_threshold.is_some();
+    Some(table([
+        (
+            "consecutive_failures",
+            integer(consecutive_failures.unwrap_or(0)),
+        ),
+        ("success_rate_stdev_factor", number(factor)),
+        (
+            "failure_percentage_threshold",
+            integer(failure_percentage_threshold.unwrap_or(0)),
+        ),
+        ("min_requests", integer(*min_requests).filter(|_| by_rates)),
+        ("min_hosts", integer(*min_hosts).filter(|_| by_rates)),
+        ("interval", duration(*interval)),
+        ("base_ejection_time", duration(*base_ejection_time)),
+        ("max_ejection_time", duration(*max_ejection_time)),
+        (
+            "max_ejection_time_jitter",
+            duration(*max_ejection_time_jitter),
+        ),
+        ("max_ejection_percent", integer(*max_ejection_percent)),
+        ("always_eject_one_host", bool(*always_eject_one_host)),
     ]))
 }
 

@@ -133,6 +133,7 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         differ("retry", old.retry == new.retry);
         differ("hedge", old.hedge == new.hedge);
         differ("circuit_breaker", old.breaker == new.breaker);
+        differ("outlier_detection", old.outlier == new.outlier);
         differ("load_balancing", old.balance == new.balance);
         differ("auth", old.credentials == new.credentials);
         differ("authorize", old.authorize == new.authorize);

@@ -5,60 +5,28 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use http::{Request, Response};
-use tokio::time::Instant;
-use tower_plugins_layers::balance::{Load, Member};
+use tower_plugins_layers::balance::Load;
 use tower_plugins_layers::{
-    BoxError, BreakerLayer, CallContext, CredentialsLayer, ReplayBody, TimeLeft, Unsent,
+    BoxError, BreakerLayer, CallContext, CredentialsLayer, OutlierLayer, ReplayBody, TimeLeft,
+    Unsent,
 };
 use tower_service::Service;
 
 use super::around::Plain;
-use super::stage::stages;
+use super::stage::{members, stages};
 use crate::Body;
 use crate::transport::{self, Transport};
 
 // An attempt goes through these from the top to the bottom, and its response back.
 stages! {
-    Endpoint: BreakerLayer => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
+    Endpoint: OutlierLayer => Guarded, of ReplayBody<Body>;
+    Guarded: BreakerLayer => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
     Shown: CredentialsLayer => Wire, of ReplayBody<Body>;
 }
 
-impl Member for Endpoint {
-    fn load(&self, now: Instant) -> f64 {
-        self.0.load(now)
-    }
-
-    fn is_available(&self, now: Instant) -> bool {
-        self.0.is_available(now)
-    }
-
-    fn retry_after(&self, now: Instant) -> Option<Duration> {
-        self.0.retry_after(now)
-    }
-
-    fn is_ejected(&self, now: Instant) -> bool {
-        self.0.is_ejected(now)
-    }
-
-    fn ramp(&self, now: Instant) -> f64 {
-        self.0.ramp(now)
-    }
-
-    fn in_flight(&self) -> usize {
-        self.0.in_flight()
-    }
-
-    fn rtt(&self, now: Instant) -> Duration {
-        self.0.rtt(now)
-    }
-
-    fn weighted_load(&self, now: Instant, weight: f64) -> f64 {
-        self.0.weighted_load(now, weight)
-    }
-}
+members!(Endpoint, Guarded);
 
 /// The way to the plugin: where what retry may send again becomes a plain request.
 #[derive(Clone)]

@@ -6,19 +6,19 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use tower_plugins_layers::balance::EndpointLoad;
+use tower_plugins_layers::balance::{Arrival, EndpointLoad};
 use tower_plugins_layers::breaker::BreakerHistory;
 use tower_plugins_layers::concurrency::{AdaptivePolicy, Algorithm};
 use tower_plugins_layers::hedge::Latencies;
 use tower_plugins_layers::rate_limit::KeyedRateLimiter;
 use tower_plugins_layers::retry::{Budget, BudgetLimits};
-use tower_plugins_layers::{Bulkhead, RateLimiter};
+use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy, RateLimiter};
 
 use super::Services;
 use super::around::NamedLayer;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
-    PluginSpec, RateLimitSpec, RetrySpec, TlsSpec, Upstream,
+    Number, OutlierSpec, PluginSpec, RateLimitSpec, RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::Transport;
@@ -30,6 +30,8 @@ pub(crate) struct Parts {
     pub(super) budget: Option<Budget>,
     /// What attempts took, which hedges begin after.
     pub(super) latencies: Option<Latencies>,
+    /// Of the endpoints of this node alone: those that others have are not compared with them.
+    pub(super) outliers: Option<OutlierDetector>,
     pub(super) endpoints: Vec<EndpointParts>,
     pub(super) layers: Vec<NamedLayer>,
 }
@@ -51,6 +53,8 @@ pub(super) struct EndpointParts {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) history: Arc<BreakerHistory>,
     pub(super) load: Arc<EndpointLoad>,
+    /// When it came, or came back.
+    pub(super) arrival: Arc<Arrival>,
 }
 
 impl Parts {
@@ -70,6 +74,10 @@ impl Parts {
             bulkhead: policy.concurrency.as_ref().map(|new| bulkhead(new, old)),
             budget: policy.retry.as_ref().map(|new| budget(new, old)),
             latencies: policy.hedge.as_ref().map(|_| latencies(old)),
+            outliers: policy
+                .outlier
+                .as_ref()
+                .map(|new| outliers(spec.name.as_str(), new, old)),
             endpoints,
             layers: layers(&policy.layers, old, services)?,
         })
@@ -185,6 +193,27 @@ fn latencies(old: Option<&Parts>) -> Latencies {
     old.unwrap_or_default()
 }
 
+/// Who is out stays out, and what was counted counts.
+fn outliers(name: &str, new: &OutlierSpec, old: Option<&Parts>) -> OutlierDetector {
+    let percent = |percent| u8::try_from(percent).unwrap_or(100);
+    let policy = OutlierPolicy::new()
+        .consecutive_failures(new.consecutive_failures)
+        .success_rate_stdev(new.success_rate_stdev_factor.map(Number::get))
+        .failure_percentage(new.failure_percentage_threshold.map(percent))
+        .min_requests(new.min_requests)
+        .min_hosts(new.min_hosts as usize)
+        .interval(new.interval)
+        .base_ejection(new.base_ejection_time)
+        .max_ejection(new.max_ejection_time)
+        .jitter(new.max_ejection_time_jitter)
+        .max_ejection_percent(percent(new.max_ejection_percent))
+        .always_eject_one(new.always_eject_one_host);
+    match old.and_then(|old| old.outliers.as_ref()) {
+        Some(old) => old.renewed(policy),
+        None => OutlierDetector::named(name, policy),
+    }
+}
+
 impl EndpointParts {
     fn build(
         address: &Address,
@@ -207,6 +236,7 @@ impl EndpointParts {
             transport,
             history: old.map_or_else(Arc::default, |old| Arc::clone(&old.history)),
             load: old.map_or_else(Arc::default, |old| Arc::clone(&old.load)),
+            arrival: old.map_or_else(Arc::default, |old| Arc::clone(&old.arrival)),
         })
     }
 }

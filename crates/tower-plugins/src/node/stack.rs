@@ -9,7 +9,8 @@ use http::{Request, Response, header};
 use tower::ServiceBuilder;
 use tower_plugins_layers::authorize::{AuthorizeLayer, Callers};
 use tower_plugins_layers::balance::{
-    self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, Strategy,
+    self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, SlowStart, SlowStartLayer,
+    SlowStartPolicy, Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::hedge::HedgePolicy;
@@ -18,13 +19,14 @@ use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
     DeadlineLayer, Drain, DrainHandle, DrainLayer, Fallback, FallbackLayer, FallbackPolicy,
-    RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy, TimeLeftLayer, Trace, TraceLayer,
+    OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy, TimeLeftLayer,
+    Trace, TraceLayer,
 };
 
 use tower_service::Service;
 
 use super::around::{Around, Inside, Own, Owned};
-use super::endpoint::{Endpoint, Shown, Wire};
+use super::endpoint::{Endpoint, Guarded, Shown, Wire};
 use super::parts::{EndpointParts, Limiter, Parts};
 use super::stage::stages;
 use crate::Body;
@@ -45,7 +47,7 @@ stages! {
     Permitted: AuthorizeLayer => Deadline<Limited>, of Body;
     Limited: RateLimitLayer => Placed, of Body;
     Placed: ConcurrencyLayer => Retry<Around<Timed>>, of Body;
-    Timed: AttemptTimeoutLayer => Balance<Endpoint>, of ReplayBody<Body>;
+    Timed: AttemptTimeoutLayer => Balance<SlowStart<Endpoint>>, of ReplayBody<Body>;
 }
 
 /// The stack of `spec` over `parts`.
@@ -60,11 +62,12 @@ pub(super) fn build(
     let around_attempt = |inside| Around::of(inside, own, Place::Attempt);
     let policy = &spec.policy;
     let name = spec.name.as_str();
+    let outliers = parts.outliers.as_ref();
     let endpoints = parts
         .endpoints
         .iter()
         .zip(breakers)
-        .map(|(parts, breaker)| endpoint(breaker, policy, parts));
+        .map(|(parts, breaker)| endpoint(breaker, policy, parts, outliers));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     let specs = spec.upstream.endpoints.iter();
     let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
@@ -111,9 +114,13 @@ fn endpoint(
     breaker: Option<BreakerLayer>,
     policy: &Policy,
     parts: &EndpointParts,
-) -> Result<Endpoint, Error> {
+    outliers: Option<&OutlierDetector>,
+) -> Result<SlowStart<Endpoint>, Error> {
+    let outlier = outliers.map(|all| all.endpoint(&parts.address.to_string()));
     Ok(ServiceBuilder::new()
-        .layer_fn(Endpoint::of(breaker))
+        .layer(slow_start(&policy.balance, parts))
+        .layer_fn(Endpoint::of(outlier))
+        .layer_fn(Guarded::of(breaker))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
         .layer_fn(Shown::of(credentials(&policy.credentials)?))
@@ -270,7 +277,7 @@ fn balance(spec: &BalanceSpec) -> BalancePolicy {
 
 /// What is said of an endpoint beside where it is. Its key is its address, so that a hash finds it wherever it stands
 /// in the list.
-fn placed(spec: &EndpointSpec, endpoint: Endpoint) -> (String, Endpoint, EndpointMeta) {
+fn placed<S>(spec: &EndpointSpec, endpoint: S) -> (String, S, EndpointMeta) {
     let mut meta = EndpointMeta::new()
         .weight(spec.weight)
         .priority(spec.priority);
@@ -281,6 +288,18 @@ fn placed(spec: &EndpointSpec, endpoint: Endpoint) -> (String, Endpoint, Endpoin
         meta = meta.label(&**name, &**value);
     }
     (spec.address.to_string(), endpoint, meta)
+}
+
+/// Off, it is not left out: it wraps neither calls nor bodies.
+fn slow_start(spec: &BalanceSpec, parts: &EndpointParts) -> SlowStartLayer {
+    let Some(window) = spec.slow_start_window else {
+        return SlowStartLayer::off();
+    };
+    let policy = SlowStartPolicy::new()
+        .window(window)
+        .min_weight(spec.slow_start_min_weight.get())
+        .aggression(spec.slow_start_aggression.get());
+    SlowStartLayer::with_arrival(policy, Arc::clone(&parts.arrival))
 }
 
 /// The breaker of each endpoint, in their order.

@@ -11,10 +11,12 @@ mod fallback;
 mod hedge;
 mod layer;
 mod load_balancing;
+mod outlier_detection;
 mod plugin;
 mod rate_limit;
 mod retry;
 mod root;
+mod set;
 mod stage;
 mod tls;
 
@@ -54,6 +56,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "default_rate_limit",
         "tower_plugins::tests::effect::root::default_rate_limit_holds_for_plugins_that_do_not_say_otherwise",
+    ),
+    (
+        "default_outlier_detection",
+        "tower_plugins::tests::effect::outlier_detection::default_outlier_detection_holds_for_plugins_that_do_not_say_otherwise",
     ),
     (
         "default_hedge",
@@ -130,6 +136,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "plugins[].rate_limit",
         "tower_plugins::tests::effect::plugin::rate_limit_is_off_unless_this_plugin_has_it",
+    ),
+    (
+        "plugins[].outlier_detection",
+        "tower_plugins::tests::effect::outlier_detection::outlier_detection_is_off_unless_this_plugin_has_it",
     ),
     (
         "plugins[].hedge",
@@ -400,6 +410,54 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::circuit_breaker::success_threshold_is_the_number_of_successes_that_close_it",
     ),
     (
+        "outlier_detection.enabled",
+        "tower_plugins::tests::effect::outlier_detection::enabled_false_leaves_nobody_out_whatever_the_defaults_say",
+    ),
+    (
+        "outlier_detection.consecutive_failures",
+        "tower_plugins::tests::effect::outlier_detection::consecutive_failures_is_how_many_in_a_row_eject_at_once",
+    ),
+    (
+        "outlier_detection.success_rate_stdev_factor",
+        "tower_plugins::tests::effect::outlier_detection::success_rate_stdev_factor_is_how_far_below_the_others_a_success_rate_may_be",
+    ),
+    (
+        "outlier_detection.failure_percentage_threshold",
+        "tower_plugins::tests::effect::outlier_detection::failure_percentage_threshold_is_the_share_of_failures_that_ejects",
+    ),
+    (
+        "outlier_detection.min_requests",
+        "tower_plugins::tests::effect::outlier_detection::min_requests_is_how_many_calls_there_are_before_a_rate_counts",
+    ),
+    (
+        "outlier_detection.min_hosts",
+        "tower_plugins::tests::effect::outlier_detection::min_hosts_is_how_many_endpoints_have_enough_calls_before_one_is_judged",
+    ),
+    (
+        "outlier_detection.interval",
+        "tower_plugins::tests::effect::outlier_detection::interval_is_how_often_rates_are_judged",
+    ),
+    (
+        "outlier_detection.base_ejection_time",
+        "tower_plugins::tests::effect::outlier_detection::base_ejection_time_is_how_long_an_endpoint_is_out_the_first_time",
+    ),
+    (
+        "outlier_detection.max_ejection_time",
+        "tower_plugins::tests::effect::outlier_detection::max_ejection_time_is_the_longest_that_an_endpoint_is_out",
+    ),
+    (
+        "outlier_detection.max_ejection_time_jitter",
+        "tower_plugins::tests::effect::outlier_detection::max_ejection_time_jitter_is_added_at_random",
+    ),
+    (
+        "outlier_detection.max_ejection_percent",
+        "tower_plugins::tests::effect::outlier_detection::max_ejection_percent_is_how_many_may_be_out_at_a_time",
+    ),
+    (
+        "outlier_detection.always_eject_one_host",
+        "tower_plugins::tests::effect::outlier_detection::always_eject_one_host_is_whether_one_may_be_out_in_a_small_set",
+    ),
+    (
         "connection.protocol",
         "tower_plugins::tests::effect::connection::protocol_is_what_is_spoken",
     ),
@@ -513,7 +571,7 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     ),
     (
         "load_balancing.panic_threshold",
-        "tower_plugins::tests::effect::load_balancing::panic_threshold_is_when_levels_are_no_longer_judged",
+        "tower_plugins::tests::effect::load_balancing::panic_threshold_is_when_ejected_endpoints_get_calls_again",
     ),
     (
         "load_balancing.overprovisioning",
@@ -530,6 +588,18 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "load_balancing.subset_on",
         "tower_plugins::tests::effect::load_balancing::subset_on_is_where_a_call_says_which_endpoints_it_wants",
+    ),
+    (
+        "load_balancing.slow_start_window",
+        "tower_plugins::tests::effect::load_balancing::slow_start_window_is_how_long_a_new_endpoint_has_less_than_its_share",
+    ),
+    (
+        "load_balancing.slow_start_min_weight",
+        "tower_plugins::tests::effect::load_balancing::slow_start_min_weight_is_the_part_that_a_new_endpoint_has_from_the_beginning",
+    ),
+    (
+        "load_balancing.slow_start_aggression",
+        "tower_plugins::tests::effect::load_balancing::slow_start_aggression_is_how_fast_a_new_endpoint_gets_its_share_at_first",
     ),
     (
         "load_balancing.subset_fallback",

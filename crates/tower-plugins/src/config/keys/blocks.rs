@@ -505,6 +505,27 @@ pub(in super::super) static LOAD_BALANCING: Block = Block {
             r#""none""#,
             "of a call whose subset has no endpoint, or that does not say which it wants: `any` sends it to any endpoint, `none` refuses it",
         ),
+        key(
+            "slow_start_window",
+            Kind::TimeoutOrOff,
+            "off",
+            r#""30s""#,
+            "for how long an endpoint that is new, or comes back from an open breaker or an ejection, has less than its weight beside the others; not with `ring-hash` and `maglev`, where a key stays where it is",
+        ),
+        key(
+            "slow_start_min_weight",
+            Kind::Number(0.001, 1.0),
+            "0.1",
+            "0.25",
+            "with `slow_start_window`: the part of its weight that it has from the beginning",
+        ),
+        key(
+            "slow_start_aggression",
+            Kind::Number(0.01, 100.0),
+            "1.0",
+            "2",
+            "with `slow_start_window`: the part of its weight that it has after the time t is `(t / window)^(1 / aggression)`: 1 is evenly, more is faster at first",
+        ),
     ],
     gone: gone::LOAD_BALANCING,
 };

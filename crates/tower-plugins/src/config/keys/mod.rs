@@ -5,6 +5,7 @@
 mod attempts;
 mod blocks;
 mod gone;
+mod outlier;
 mod top;
 
 pub(super) use attempts::{HEDGE, RETRY};
@@ -13,6 +14,7 @@ pub(super) use blocks::{
     RATE_LIMIT, TLS,
 };
 pub(super) use gone::{ALLOWLIST, MANIFEST};
+pub(super) use outlier::OUTLIER_DETECTION;
 pub(super) use top::{ENDPOINT, LAYER, PLUGIN, ROOT};
 
 /// A table of the config, and the keys that it may have.
@@ -96,6 +98,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &RETRY,
         &HEDGE,
         &CIRCUIT_BREAKER,
+        &OUTLIER_DETECTION,
         &CONNECTION,
         &RATE_LIMIT,
         &CONCURRENCY,

@@ -1,6 +1,6 @@
 use super::{
     AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, HEDGE, Kind,
-    LOAD_BALANCING, RATE_LIMIT, RETRY, TLS, gone, key,
+    LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone, key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -55,6 +55,13 @@ pub(in super::super) static ROOT: Block = Block {
             "",
             r#"{ "failure_threshold": 10 }"#,
             "the default for each plugin\'s `circuit_breaker`",
+        ),
+        key(
+            "default_outlier_detection",
+            Kind::Block(&OUTLIER_DETECTION),
+            "",
+            r#"{ "consecutive_failures": 3 }"#,
+            "the default for each plugin's `outlier_detection`",
         ),
         key(
             "default_connection",
@@ -196,6 +203,13 @@ pub(in super::super) static PLUGIN: Block = Block {
             "on",
             r#"{ "failure_threshold": 10 }"#,
             "when an endpoint that fails is left alone",
+        ),
+        key(
+            "outlier_detection",
+            Kind::Block(&OUTLIER_DETECTION),
+            "off",
+            r#"{ "max_ejection_percent": 30 }"#,
+            "when an endpoint that fails more than the others is left out",
         ),
         key(
             "connection",

@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 15] = [
+const BLOCKS: [&str; 16] = [
     "root",
     "plugin",
     "endpoint",
@@ -23,6 +23,7 @@ const BLOCKS: [&str; 15] = [
     "retry",
     "hedge",
     "circuit_breaker",
+    "outlier_detection",
     "connection",
     "rate_limit",
     "concurrency",
@@ -233,6 +234,7 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                 "load_factor" => "strategy: maglev, hash_on: 'header:x', ",
                 "least_request_bias" => "strategy: least-request, ",
                 "subset_fallback" => "subset: { a: b }, ",
+                "slow_start_min_weight" | "slow_start_aggression" => "slow_start_window: 30s, ",
                 _ => "",
             },
             _ => "",

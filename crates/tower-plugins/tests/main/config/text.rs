@@ -9,8 +9,8 @@ use tower_plugins::config::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, Environment,
     FallbackSpec, Format, HedgeSpec, JitterKind, KeySpec, LayerOptions, LayerSpec, Loader, Number,
-    PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RetryOn, RetrySpec, Secret, Secrets,
-    SubsetFallback,
+    OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RetryOn, RetrySpec,
+    Secret, Secrets, SubsetFallback,
 };
 
 use crate::transport::tls::server::Ca;
@@ -265,6 +265,45 @@ fn breaker() -> impl Strategy<Value = BreakerSpec> {
         )
 }
 
+fn outlier() -> impl Strategy<Value = OutlierSpec> {
+    (
+        (
+            1_u32..=1_000_000,
+            prop::option::of(number(0.001, 100.0)),
+            prop::option::of(1_u32..=100),
+            any::<bool>(),
+        ),
+        (1_u32..=1_000_000, 1_u32..=10_000),
+        (duration(), duration(), duration(), duration()),
+        (0_u32..=100, any::<bool>()),
+    )
+        .prop_map(
+            |(
+                (in_a_row, factor, percent, without),
+                (requests, hosts),
+                (interval, one, other, jitter),
+                (most, always),
+            )| {
+                let mut outlier = OutlierSpec::default();
+                let by_rates = factor.is_some() || percent.is_some();
+                outlier.consecutive_failures = Some(in_a_row).filter(|_| !(by_rates && without));
+                outlier.success_rate_stdev_factor = factor;
+                outlier.failure_percentage_threshold = percent;
+                if by_rates {
+                    outlier.min_requests = requests;
+                    outlier.min_hosts = hosts;
+                }
+                outlier.interval = interval;
+                outlier.base_ejection_time = one.min(other);
+                outlier.max_ejection_time = one.max(other);
+                outlier.max_ejection_time_jitter = jitter;
+                outlier.max_ejection_percent = most;
+                outlier.always_eject_one_host = always || most == 0;
+                outlier
+            },
+        )
+}
+
 /// Texts that formats or the reader could take for something else.
 fn label() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -303,9 +342,20 @@ fn balance() -> impl Strategy<Value = BalanceSpec> {
         prop::collection::btree_map(label(), label(), 0..3),
         prop::collection::btree_map(label(), key(), 0..3),
         any::<bool>(),
+        prop::option::of((duration(), number(0.001, 1.0), number(0.01, 100.0))),
     )
         .prop_map(
-            |(strategy, key, factor, (bias, panic, over), zone, subset, subset_on, strict)| {
+            |(
+                strategy,
+                key,
+                factor,
+                (bias, panic, over),
+                zone,
+                subset,
+                subset_on,
+                strict,
+                slow,
+            )| {
                 let mut balance = BalanceSpec::default();
                 balance.strategy = strategy;
                 if strategy.is_hash() {
@@ -323,6 +373,11 @@ fn balance() -> impl Strategy<Value = BalanceSpec> {
                 }
                 balance.subset = subset;
                 balance.subset_on = subset_on;
+                if let Some((window, least, aggression)) = slow.filter(|_| !strategy.is_hash()) {
+                    balance.slow_start_window = Some(window);
+                    balance.slow_start_min_weight = least;
+                    balance.slow_start_aggression = aggression;
+                }
                 balance
             },
         )
@@ -447,7 +502,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         prop::option::of(rate_limit),
         prop::option::of(concurrency),
         prop::option::of((retry(), prop::option::of(hedge()))),
-        prop::option::of(breaker()),
+        (prop::option::of(breaker()), prop::option::of(outlier())),
         balance(),
         (
             credentials(),
@@ -462,7 +517,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 limit,
                 concurrency,
                 retry,
-                breaker,
+                (breaker, outlier),
                 balance,
                 (auth, authorize, fallback, layers),
             )| {
@@ -479,6 +534,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 policy.retry = retry;
                 policy.hedge = hedge.flatten();
                 policy.breaker = breaker;
+                policy.outlier = outlier;
                 policy.balance = balance;
                 policy.credentials = auth;
                 policy.authorize = authorize;
