@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use tokio::time::Instant;
 use tower_plugins_layers::balance::{Load, Member};
+use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::{
     BoxError, BreakerLayer, CallContext, CredentialsLayer, ReplayBody, TimeLeft, Unsent,
 };
@@ -19,9 +20,12 @@ use super::stage::stages;
 use crate::Body;
 use crate::transport::{self, Transport};
 
+/// The layer of an endpoint's breaker.
+pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
+
 // An attempt goes through these from the top to the bottom, and its response back.
 stages! {
-    Endpoint: BreakerLayer => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
+    Endpoint: Circuit => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
     Shown: CredentialsLayer => Wire, of ReplayBody<Body>;
 }
 

@@ -12,6 +12,7 @@ use tower_plugins_layers::balance::{
     self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
+use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::hedge::HedgePolicy;
 use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
@@ -20,7 +21,7 @@ use tower_plugins_layers::{
     RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy, TimeLeftLayer, Trace, TraceLayer,
 };
 
-use super::endpoint::{Endpoint, Shown, Wire};
+use super::endpoint::{Circuit, Endpoint, Shown, Wire};
 use super::parts::{EndpointParts, Parts};
 use super::stage::stages;
 use crate::Body;
@@ -45,7 +46,7 @@ stages! {
 pub(super) fn build(
     spec: &PluginSpec,
     parts: &Parts,
-    breakers: Vec<Option<BreakerLayer>>,
+    breakers: Vec<Option<Circuit>>,
     drain: &DrainHandle,
 ) -> Result<Stack, Error> {
     let policy = &spec.policy;
@@ -76,7 +77,7 @@ pub(super) fn build(
 
 /// The stack of one endpoint.
 fn endpoint(
-    breaker: Option<BreakerLayer>,
+    breaker: Option<Circuit>,
     policy: &Policy,
     parts: &EndpointParts,
 ) -> Result<Endpoint, Error> {
@@ -242,13 +243,13 @@ fn placed(spec: &EndpointSpec, endpoint: Endpoint) -> (String, Endpoint, Endpoin
 }
 
 /// The breaker of each endpoint, in their order.
-pub(super) fn breakers(spec: &PluginSpec, parts: &Parts) -> Vec<Option<BreakerLayer>> {
+pub(super) fn breakers(spec: &PluginSpec, parts: &Parts) -> Vec<Option<Circuit>> {
     let endpoints = parts.endpoints.iter();
     let breakers = endpoints.map(|parts| breaker(spec.name.as_str(), &spec.policy, parts));
     breakers.collect()
 }
 
-fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<BreakerLayer> {
+fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<Circuit> {
     let spec = policy.breaker.as_ref()?;
     let permits = u16::try_from(spec.success_threshold).unwrap_or(u16::MAX);
     let longest = spec.max_recovery_timeout.unwrap_or(spec.recovery_timeout);
@@ -267,7 +268,15 @@ fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<Breaker
         policy = policy.window_calls(calls);
     }
     let layer = BreakerLayer::with_history(policy, Arc::clone(&parts.history));
-    Some(layer.name(name, &parts.address.shown()).give_back())
+    let mut failures = ClassifyPolicy::new();
+    if let Some(statuses) = &spec.failure_statuses {
+        failures = failures.failure_statuses(statuses.iter().copied());
+    }
+    if let Some(codes) = &spec.failure_grpc_codes {
+        failures = failures.failure_grpc_codes(codes.iter().copied());
+    }
+    let layer = layer.name(name, &parts.address.shown()).give_back();
+    Some(layer.classify(failures))
 }
 
 fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLayer>, Error> {
