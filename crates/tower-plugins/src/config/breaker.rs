@@ -1,10 +1,13 @@
 //! `circuit_breaker`.
 
+use std::ops::RangeInclusive;
+
 use super::blocks::Overlay;
 use super::fault::Fault;
+use super::given::Given;
 use super::table::Table;
 use super::units::write_duration;
-use super::{BreakerSpec, Number};
+use super::{BreakerSpec, Number, RetryOn};
 
 #[derive(Clone)]
 pub(super) struct Breaker {
@@ -25,6 +28,12 @@ impl Overlay for Breaker {
                 Some(rate) => Some(rate).filter(|rate| rate.get() > 0.0),
                 None => base.failure_rate,
             },
+            failure_statuses: list(table, "failure_statuses", statuses)
+                .map(|ranges| ranges.into_iter().flatten().collect())
+                .or_else(|| base.failure_statuses.clone()),
+            failure_grpc_codes: list(table, "failure_grpc_codes", grpc_code)
+                .map(|codes| codes.into_iter().collect())
+                .or_else(|| base.failure_grpc_codes.clone()),
             slow_call_duration: table
                 .timeout_or_off("slow_call_duration")
                 .unwrap_or(base.slow_call_duration),
@@ -95,6 +104,58 @@ impl BreakerSpec {
     /// Whether anything is judged by a window of calls.
     pub(super) const fn judges_shares(&self) -> bool {
         self.failure_rate.is_some() || self.slow_call_duration.is_some()
+    }
+}
+
+/// A list of what `parse` understands.
+fn list<T>(
+    table: &mut Table<'_>,
+    key: &'static str,
+    parse: impl Fn(&Given<'_>) -> Result<T, Fault>,
+) -> Option<Vec<T>> {
+    let items = table.list(key)?;
+    let mut values = Vec::with_capacity(items.len());
+    for item in items {
+        match parse(&item.given) {
+            Ok(value) => values.push(value),
+            Err(fault) => {
+                let at = item.given.node.at;
+                let report = table.report();
+                report.add_given(table.doc(), at, item.path, fault, &item.given);
+            }
+        }
+    }
+    Some(values)
+}
+
+/// A status, or a range such as `502-504`.
+fn statuses(given: &Given<'_>) -> Result<RangeInclusive<u16>, Fault> {
+    let wrong =
+        || Fault::of_value("is no status from 400 to 655, nor a range of them such as \"502-504\"");
+    let (first, last) = match given.whole() {
+        Some(status) => (u16::try_from(status).ok(), u16::try_from(status).ok()),
+        None => {
+            let text = given.text()?;
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            (first.parse().ok(), last.parse().ok())
+        }
+    };
+    let within = |status: &u16| (400..=655).contains(status);
+    let (first, last) = (first.filter(within), last.filter(within));
+    let (first, last) = first.zip(last).ok_or_else(wrong)?;
+    if first > last {
+        return Err(wrong());
+    }
+    Ok(first..=last)
+}
+
+/// A code by its name, in the words of `retry.on`.
+fn grpc_code(given: &Given<'_>) -> Result<u8, Fault> {
+    match format!("grpc:{}", given.text()?).parse() {
+        Ok(RetryOn::Grpc(code)) => Ok(code),
+        _ => Err(Fault::of_value(
+            "is no gRPC code: write its name, such as `unavailable` or `deadline-exceeded`",
+        )),
     }
 }
 

@@ -95,6 +95,8 @@ impl Default for BreakerSpec {
         Self {
             failure_threshold: Some(5),
             failure_rate: None,
+            failure_statuses: None,
+            failure_grpc_codes: None,
             slow_call_duration: None,
             slow_call_rate: Number::finite(1.0),
             window: Duration::from_secs(10),

@@ -112,6 +112,12 @@ impl Definitions<'_> {
             Kind::Texts => json!({
                 "anyOf": [{ "type": "array", "items": { "type": "string" } }, variable()]
             }),
+            Kind::Statuses(least, most) => {
+                let one = json!({ "type": "integer", "minimum": least, "maximum": most });
+                let text = json!({ "type": "string", "pattern": r"^[0-9]{3}(-[0-9]{3})?$|\$\{" });
+                let list = json!({ "type": "array", "items": { "anyOf": [one, text] } });
+                json!({ "anyOf": [list, variable()] })
+            }
             Kind::Headers | Kind::Named => {
                 json!({ "type": "object", "additionalProperties": { "type": "string" } })
             }
@@ -217,6 +223,7 @@ fn takes(kind: Kind) -> String {
         Kind::Size(least, most) => bytes(least, most),
         Kind::SizeOrOff(least, most) => format!("{}, or `off`", bytes(least, most)),
         Kind::Texts => "a list of texts".to_owned(),
+        Kind::Statuses(..) => "a list of statuses".to_owned(),
         Kind::Headers => "a table of secrets".to_owned(),
         Kind::Named => "a table of texts".to_owned(),
         Kind::Block(_) => "a block".to_owned(),

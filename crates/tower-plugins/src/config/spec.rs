@@ -3,7 +3,7 @@
 //! Everything here is `Eq`: two specs that are equal describe the same plugin, and a reload keeps
 //! what is equal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -211,6 +211,10 @@ pub struct BreakerSpec {
     pub failure_threshold: Option<u32>,
     /// The share of failures within `window` that opens it (`failure_rate`, 0 to 1).
     pub failure_rate: Option<Number>,
+    /// The statuses that are failures; `None` is the usual ones.
+    pub failure_statuses: Option<BTreeSet<u16>>,
+    /// The gRPC codes that are failures; `None` is the usual ones.
+    pub failure_grpc_codes: Option<BTreeSet<u8>>,
     /// A call that takes longer is slow; `None` when none is (`slow_call_duration: off`).
     pub slow_call_duration: Option<Duration>,
     /// The share of slow calls in the window that opens it (`slow_call_rate`, above 0 to 1).

@@ -1,6 +1,6 @@
 //! A config as text, every key written out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::attempts::{BUDGETS, JITTERS};
@@ -15,8 +15,8 @@ use super::tree::{Entry, Node, Value};
 use super::{
     Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
     Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, HedgeSpec, Identity,
-    KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetrySpec, Secret,
-    TlsSpec, Upstream, expand, units,
+    KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetryOn, RetrySpec,
+    Secret, TlsSpec, Upstream, expand, units,
 };
 
 /// Whether secrets are written.
@@ -490,6 +490,8 @@ fn breaker(breaker: &BreakerSpec) -> Option<Node<'static>> {
     let BreakerSpec {
         failure_threshold,
         failure_rate,
+        failure_statuses,
+        failure_grpc_codes,
         slow_call_duration,
         slow_call_rate,
         window,
@@ -505,6 +507,11 @@ fn breaker(breaker: &BreakerSpec) -> Option<Node<'static>> {
     Some(table([
         ("failure_threshold", integer(failure_threshold.unwrap_or(0))),
         ("failure_rate", failure_rate.and_then(number)),
+        ("failure_statuses", failure_statuses.as_ref().map(statuses)),
+        (
+            "failure_grpc_codes",
+            failure_grpc_codes.as_ref().map(grpc_codes),
+        ),
         ("slow_call_duration", duration_or_off(*slow_call_duration)),
         (
             "slow_call_rate",
@@ -571,6 +578,32 @@ fn outlier(outlier: &OutlierSpec) -> Option<Node<'static>> {
         ("max_ejection_percent", integer(*max_ejection_percent)),
         ("always_eject_one_host", bool(*always_eject_one_host)),
     ]))
+}
+
+fn statuses(statuses: &BTreeSet<u16>) -> Node<'static> {
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for status in statuses {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *status => *last = *status,
+            _ => ranges.push((*status, *status)),
+        }
+    }
+    let nodes = ranges.into_iter().filter_map(|(first, last)| {
+        if first == last {
+            integer(first.into())
+        } else {
+            text(&format!("{first}-{last}"))
+        }
+    });
+    list(nodes.collect())
+}
+
+fn grpc_codes(codes: &BTreeSet<u8>) -> Node<'static> {
+    let names = codes.iter().filter_map(|code| {
+        let word = RetryOn::Grpc(*code).to_string();
+        text(word.strip_prefix("grpc:")?)
+    });
+    list(names.collect())
 }
 
 fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'static> {

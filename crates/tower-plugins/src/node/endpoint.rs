@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
 use tower_plugins_layers::balance::Load;
+use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::{
     BoxError, BreakerLayer, CallContext, CredentialsLayer, OutlierLayer, ReplayBody, TimeLeft,
     Unsent,
@@ -19,10 +20,13 @@ use super::stage::{members, stages};
 use crate::Body;
 use crate::transport::{self, Transport};
 
+/// The layer of an endpoint's breaker.
+pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
+
 // An attempt goes through these from the top to the bottom, and its response back.
 stages! {
     Endpoint: OutlierLayer => Guarded, of ReplayBody<Body>;
-    Guarded: BreakerLayer => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
+    Guarded: Circuit => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
     Shown: CredentialsLayer => Wire, of ReplayBody<Body>;
 }
 

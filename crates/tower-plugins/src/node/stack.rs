@@ -13,6 +13,7 @@ use tower_plugins_layers::balance::{
     SlowStartPolicy, Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
+use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::hedge::HedgePolicy;
 use tower_plugins_layers::rate_limit::KeyBy;
 use tower_plugins_layers::retry::{Backoff, Jitter};
@@ -26,7 +27,7 @@ use tower_plugins_layers::{
 use tower_service::Service;
 
 use super::around::{Around, Inside, Own, Owned};
-use super::endpoint::{Endpoint, Guarded, Shown, Wire};
+use super::endpoint::{Circuit, Endpoint, Guarded, Shown, Wire};
 use super::parts::{EndpointParts, Limiter, Parts};
 use super::stage::stages;
 use crate::Body;
@@ -54,7 +55,7 @@ stages! {
 pub(super) fn build(
     spec: &PluginSpec,
     parts: &Parts,
-    breakers: Vec<Option<BreakerLayer>>,
+    breakers: Vec<Option<Circuit>>,
     drain: &DrainHandle,
     own: Own<'_>,
 ) -> Result<Stack, Error> {
@@ -111,12 +112,12 @@ impl Inside for Timed {
 
 /// The stack of one endpoint.
 fn endpoint(
-    breaker: Option<BreakerLayer>,
+    breaker: Option<Circuit>,
     policy: &Policy,
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
 ) -> Result<SlowStart<Endpoint>, Error> {
-    let outlier = outliers.map(|all| all.endpoint(&parts.address.to_string()));
+    let outlier = outliers.map(|all| all.endpoint(&parts.address.shown()));
     Ok(ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
         .layer_fn(Endpoint::of(outlier))
@@ -303,13 +304,13 @@ fn slow_start(spec: &BalanceSpec, parts: &EndpointParts) -> SlowStartLayer {
 }
 
 /// The breaker of each endpoint, in their order.
-pub(super) fn breakers(spec: &PluginSpec, parts: &Parts) -> Vec<Option<BreakerLayer>> {
+pub(super) fn breakers(spec: &PluginSpec, parts: &Parts) -> Vec<Option<Circuit>> {
     let endpoints = parts.endpoints.iter();
     let breakers = endpoints.map(|parts| breaker(spec.name.as_str(), &spec.policy, parts));
     breakers.collect()
 }
 
-fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<BreakerLayer> {
+fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<Circuit> {
     let spec = policy.breaker.as_ref()?;
     let permits = u16::try_from(spec.success_threshold).unwrap_or(u16::MAX);
     let longest = spec.max_recovery_timeout.unwrap_or(spec.recovery_timeout);
@@ -328,7 +329,15 @@ fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<Breaker
         policy = policy.window_calls(calls);
     }
     let layer = BreakerLayer::with_history(policy, Arc::clone(&parts.history));
-    Some(layer.name(name, &parts.address.shown()).give_back())
+    let mut failures = ClassifyPolicy::new();
+    if let Some(statuses) = &spec.failure_statuses {
+        failures = failures.failure_statuses(statuses.iter().copied());
+    }
+    if let Some(codes) = &spec.failure_grpc_codes {
+        failures = failures.failure_grpc_codes(codes.iter().copied());
+    }
+    let layer = layer.name(name, &parts.address.shown()).give_back();
+    Some(layer.classify(failures))
 }
 
 fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLayer>, Error> {

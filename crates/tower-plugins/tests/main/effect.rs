@@ -374,6 +374,14 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::circuit_breaker::failure_rate_is_the_share_of_failures_that_opens_it",
     ),
     (
+        "circuit_breaker.failure_statuses",
+        "tower_plugins::tests::effect::circuit_breaker::failure_statuses_are_those_that_open_it",
+    ),
+    (
+        "circuit_breaker.failure_grpc_codes",
+        "tower_plugins::tests::effect::circuit_breaker::failure_grpc_codes_are_those_that_open_it",
+    ),
+    (
         "circuit_breaker.slow_call_duration",
         "tower_plugins::tests::effect::circuit_breaker::slow_call_duration_is_the_longest_that_a_call_takes_without_being_slow",
     ),

@@ -170,6 +170,20 @@ pub(in super::super) static CIRCUIT_BREAKER: Block = Block {
             "the share of failures within `window` that opens it; `0` is off",
         ),
         key(
+            "failure_statuses",
+            Kind::Statuses(400, 655),
+            "",
+            r#"[500, "502-504"]"#,
+            "the statuses that are failures, from 400 to 655: numbers, and ranges as text. By default 500 to 599 but 501 and 505, which are about the request. A 5xx that is not among them is a success",
+        ),
+        key(
+            "failure_grpc_codes",
+            Kind::Texts,
+            "",
+            r#"["unavailable", "internal"]"#,
+            "the gRPC codes that are failures. By default `unknown`, `deadline-exceeded`, `internal`, `unavailable` and `data-loss`",
+        ),
+        key(
             "slow_call_duration",
             Kind::TimeoutOrOff,
             "off",

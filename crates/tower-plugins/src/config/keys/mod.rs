@@ -69,6 +69,8 @@ pub(super) enum Kind {
     Size(u64, u64),
     SizeOrOff(u64, u64),
     Texts,
+    /// A list of statuses, and of ranges of them.
+    Statuses(u16, u16),
     /// A table from the name of a header to a secret.
     Headers,
     /// A table from names to texts.

@@ -264,6 +264,26 @@ fn numbers_are_held_to_their_range() {
             "is shorter than recovery_timeout, 10s",
         ),
         (
+            "circuit_breaker: { failure_statuses: [500, 200] }",
+            "circuit_breaker.failure_statuses[1]",
+            "no status from 400 to 655",
+        ),
+        (
+            "circuit_breaker: { failure_statuses: ['504-502'] }",
+            "circuit_breaker.failure_statuses[0]",
+            "such as \"502-504\"",
+        ),
+        (
+            "circuit_breaker: { failure_statuses: [5xx] }",
+            "circuit_breaker.failure_statuses[0]",
+            "no status from 400 to 655",
+        ),
+        (
+            "circuit_breaker: { failure_grpc_codes: [unavailable, gone] }",
+            "circuit_breaker.failure_grpc_codes[1]",
+            "is no gRPC code",
+        ),
+        (
             "circuit_breaker: { recovery_jitter: 2 }",
             "circuit_breaker.recovery_jitter",
             "out of range, 0 to 1",

@@ -234,7 +234,12 @@ fn breaker() -> impl Strategy<Value = BreakerSpec> {
     (
         (1_u32..=1_000_000, any::<bool>()),
         rate,
-        (prop::option::of(duration()), number(0.001, 1.0)),
+        (
+            prop::option::of(duration()),
+            number(0.001, 1.0),
+            prop::option::of(prop::collection::btree_set(400_u16..=655, 0..9)),
+            prop::option::of(prop::collection::btree_set(1_u8..=16, 0..5)),
+        ),
         (duration(), prop::option::of(1_u32..=65_536)),
         1_u32..=1_000_000,
         (duration(), prop::option::of(duration()), number(0.0, 1.0)),
@@ -246,6 +251,8 @@ fn breaker() -> impl Strategy<Value = BreakerSpec> {
                 let judges = rate.is_some() || slow.0.is_some();
                 breaker.failure_threshold = Some(threshold).filter(|_| !judges || !without);
                 breaker.failure_rate = rate;
+                breaker.failure_statuses = slow.2;
+                breaker.failure_grpc_codes = slow.3;
                 if slow.0.is_some() {
                     (breaker.slow_call_duration, breaker.slow_call_rate) = (slow.0, slow.1);
                 }

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
 use tokio::time::advance;
-use tower_plugins::Reason;
+use tower_plugins::{Body, Plugins, Reason};
 
 use super::stage::Answer::{Never, Status};
 use super::stage::{SECOND, Stage, refusals};
+use crate::support::{call, config, get};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -205,4 +206,48 @@ async fn recovery_jitter_is_what_may_be_added_to_the_open_time() {
     }
     times.dedup();
     assert!(times.len() > 1, "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_statuses_are_those_that_open_it() {
+    for (statuses, failures) in [
+        ("[404, '502-503']", [404, 502, 503].as_slice()),
+        ("['500-599']", [500, 501, 502, 503, 505].as_slice()),
+        ("[]", &[]),
+    ] {
+        for status in [404, 500, 501, 502, 503, 505] {
+            let stage = failing(&format!("failure_statuses: {statuses}")).await;
+            stage.answers(Status(status));
+            let asked = if failures.contains(&status) { 5 } else { 20 };
+            assert_eq!(stage.asked(20).await, asked, "{statuses} {status}");
+        }
+    }
+    let stage = failing("").await;
+    stage.answers(Status(501));
+    assert_eq!(stage.asked(20).await, 20, "by default it is no failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_grpc_codes_are_those_that_open_it() {
+    for (codes, code, asked) in [
+        ("[not-found]", 5, 5),
+        ("[not-found]", 14, 20),
+        ("[unavailable, not-found]", 14, 5),
+    ] {
+        let service = tower::service_fn(move |_: http::Request<Body>| async move {
+            let response = http::Response::builder()
+                .header("content-type", "application/grpc")
+                .header("grpc-status", code);
+            response.body(Body::empty())
+        });
+        let plugins = Plugins::builder().service("grpc", service).start(config(&format!(
+            "plugins: {{ p: {{ transport: in-process, endpoint: grpc, retry: off, circuit_breaker: {{ failure_grpc_codes: {codes} }} }} }}"
+        )));
+        let p = plugins.await.unwrap().plugin("p");
+        let mut answered = 0;
+        for _ in 0..20 {
+            answered += usize::from(call(&p, get("/")).await.is_ok());
+        }
+        assert_eq!(answered, asked, "{codes} {code}");
+    }
 }
