@@ -130,6 +130,7 @@ impl Blocks {
             balance: self.balance.armed(),
             credentials,
             authorize: None,
+            filter: None,
             fallback: None,
         }
     }

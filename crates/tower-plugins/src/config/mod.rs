@@ -60,7 +60,7 @@ pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec,
-    HedgeSpec, Identity, JitterKind, KeySpec, PluginName, PluginSpec, Policy, Protocol,
+    FilterSpec, HedgeSpec, Identity, JitterKind, KeySpec, PluginName, PluginSpec, Policy, Protocol,
     RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;

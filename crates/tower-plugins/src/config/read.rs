@@ -196,6 +196,7 @@ impl Reader<'_> {
         let endpoints = read_endpoints(&mut table, transport);
         let mut policy = blocks.policy(credentials);
         policy.authorize = table.table("authorize").map(access::authorize);
+        policy.filter = table.table("filter").and_then(access::filter);
         policy.fallback = table.table("fallback").map(access::fallback);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),

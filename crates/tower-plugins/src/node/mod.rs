@@ -3,6 +3,7 @@
 mod body;
 mod endpoint;
 mod parts;
+mod registered;
 mod stack;
 mod stage;
 

@@ -15,6 +15,7 @@ use tower_plugins_layers::retry::{Budget, BudgetLimits};
 use tower_plugins_layers::{Bulkhead, RateLimiter};
 
 use super::Services;
+use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConnectionSpec, PluginSpec, RateLimitSpec,
     RetrySpec, TlsSpec, Upstream,
@@ -29,6 +30,10 @@ pub(crate) struct Parts {
     pub(super) budget: Option<Budget>,
     /// What attempts took, which hedges begin after.
     pub(super) latencies: Option<Latencies>,
+    /// Whom `filter` asks.
+    pub(super) filter: Option<Registered>,
+    /// Whom `fallback` asks.
+    pub(super) fallback: Option<Registered>,
     pub(super) endpoints: Vec<EndpointParts>,
 }
 
@@ -63,7 +68,13 @@ impl Parts {
         });
         let endpoints = endpoints.collect::<Result<_, _>>()?;
         let policy = &spec.policy;
+        let find = |name: &String| Registered::find(name, services);
+        let filter = policy.filter.as_ref().map(|spec| &spec.service);
+        let fallback = policy.fallback.as_ref();
+        let fallback = fallback.and_then(|spec| spec.service.as_ref());
         Ok(Self {
+            filter: filter.map(find).transpose()?,
+            fallback: fallback.map(find).transpose()?,
             limiter: policy.rate_limit.as_ref().map(|new| limiter(new, old)),
             bulkhead: policy.concurrency.as_ref().map(|new| bulkhead(new, old)),
             budget: policy.retry.as_ref().map(|new| budget(new, old)),
@@ -183,15 +194,10 @@ fn transport(
     services: &Services,
 ) -> Result<Arc<dyn Transport>, Error> {
     match address {
-        Address::InProcess { service } => match services.get(service) {
-            Some(service) => Ok(Arc::new(service.clone())),
-            None => Err(Error::caused_by(
-                Kind::Config,
-                format!(
-                    "no service `{service}` is registered: register it with Plugins::builder().service(\"{service}\", …)"
-                ),
-            )),
-        },
+        Address::InProcess { service } => {
+            let service = Registered::find(service, services)?;
+            Ok(Arc::new(service.into_inner()))
+        }
         #[cfg(feature = "http")]
         Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
             let Upstream {

@@ -12,12 +12,13 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 14] = [
+const BLOCKS: [&str; 15] = [
     "root",
     "plugin",
     "endpoint",
     "auth",
     "authorize",
+    "filter",
     "fallback",
     "retry",
     "hedge",
@@ -222,6 +223,7 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             "retry" if key.contains("token") => "budget: tokens, ",
             "rate_limit" => "requests_per_second: 7, key_header: x-tenant, ",
             "concurrency" => "max_concurrent: 7, ",
+            "filter" => "service: s, ",
             "circuit_breaker" => "failure_rate: 0.5, ",
             "auth" => "method: api-key, api_key: k, ",
             "load_balancing" => match key {
