@@ -144,6 +144,7 @@ impl Blocks {
             balance: self.balance.armed(),
             credentials,
             authorize: None,
+            filter: None,
             fallback: None,
             layers: Vec::new(),
         }

@@ -27,6 +27,7 @@ impl Default for Policy {
             balance: BalanceSpec::default(),
             credentials: CredentialsSpec::default(),
             authorize: None,
+            filter: None,
             fallback: None,
             layers: Vec::new(),
         }

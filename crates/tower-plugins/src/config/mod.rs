@@ -64,8 +64,8 @@ pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec,
-    HedgeSpec, Identity, JitterKind, KeySpec, OutlierSpec, PluginName, PluginSpec, Policy,
-    Protocol, RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    FilterSpec, HedgeSpec, Identity, JitterKind, KeySpec, OutlierSpec, PluginName, PluginSpec,
+    Policy, Protocol, RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -198,6 +198,7 @@ impl Reader<'_> {
         let endpoints = read_endpoints(&mut table, transport);
         let mut policy = blocks.policy(credentials);
         policy.authorize = table.table("authorize").map(access::authorize);
+        policy.filter = table.table("filter").and_then(access::filter);
         policy.fallback = table.table("fallback").map(access::fallback);
         policy.layers = layers::read(&mut table);
         let connection = match transport {

@@ -71,6 +71,8 @@ pub struct Policy {
     pub credentials: CredentialsSpec,
     /// `authorize`: `None` asks nothing of callers.
     pub authorize: Option<AuthorizeSpec>,
+    /// `filter`.
+    pub filter: Option<FilterSpec>,
     /// `fallback`.
     pub fallback: Option<FallbackSpec>,
     /// `layers`: those of the program's own, inside of any that its code puts at the same place.
@@ -363,12 +365,31 @@ pub struct AuthorizeSpec {
     pub bearer_tokens: Vec<(String, Secret)>,
 }
 
-/// `fallback`: a fixed answer where the call ends for one of some reasons.
+/// `filter`: a service of the program that is asked about each call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FilterSpec {
+    /// The name under which the program registered it.
+    pub service: String,
+    /// The headers of a request that it sees.
+    pub headers: Vec<http::HeaderName>,
+    /// The headers of its answer that go on with the request.
+    pub copy_headers: Vec<http::HeaderName>,
+    /// How long it has to its response's head.
+    pub timeout: Duration,
+    /// Whether a call goes on when it could not be asked.
+    pub fail_open: bool,
+}
+
+/// `fallback`: a fixed answer, or another service's, where the call ends for one of some reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FallbackSpec {
     /// The reasons that call for it.
     pub on: Vec<Reason>,
+    /// The name under which the program registered the service that is asked. Without it the answer is
+    /// the fixed one below.
+    pub service: Option<String>,
     /// The status of the answer.
     pub status: http::StatusCode,
     /// Its body.

@@ -14,9 +14,9 @@ use super::tls::VERSIONS;
 use super::tree::{Entry, Node, Value};
 use super::{
     Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
-    Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, HedgeSpec, Identity,
-    KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetryOn, RetrySpec,
-    Secret, TlsSpec, Upstream, expand, units,
+    Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, FilterSpec, HedgeSpec,
+    Identity, KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetryOn,
+    RetrySpec, Secret, TlsSpec, Upstream, expand, units,
 };
 
 /// Whether secrets are written.
@@ -146,6 +146,7 @@ impl Writer {
                 "authorize",
                 policy.authorize.as_ref().map(|spec| self.authorize(spec)),
             ),
+            ("filter", policy.filter.as_ref().map(filter)),
             ("fallback", policy.fallback.as_ref().map(fallback)),
             ("layers", self.layers(&policy.layers)),
             ("retry", retry(policy)),
@@ -375,19 +376,48 @@ fn balance(spec: &BalanceSpec) -> Node<'static> {
     ])
 }
 
+fn filter(spec: &FilterSpec) -> Node<'static> {
+    let FilterSpec {
+        service,
+        headers,
+        copy_headers,
+        timeout,
+        fail_open,
+    } = spec;
+    let names = |names: &[http::HeaderName]| {
+        list(
+            names
+                .iter()
+                .filter_map(|name| text(name.as_str()))
+                .collect(),
+        )
+    };
+    table([
+        ("service", text(service)),
+        ("headers", Some(names(headers))),
+        ("copy_headers", Some(names(copy_headers))),
+        ("timeout", duration(*timeout)),
+        ("fail_open", bool(*fail_open)),
+    ])
+}
+
 fn fallback(spec: &FallbackSpec) -> Node<'static> {
     let FallbackSpec {
         on,
+        service,
         status,
         body,
         content_type,
     } = spec;
     let reasons = on.iter().filter_map(|reason| text(reason.as_str()));
+    // Where a service answers there is no fixed answer.
+    let fixed = |node: Option<Node<'static>>| node.filter(|_| service.is_none());
     table([
         ("on", Some(list(reasons.collect()))),
-        ("status", integer(status.as_u16().into())),
-        ("body", text(body)),
-        ("content_type", text(content_type)),
+        ("service", service.as_deref().and_then(text)),
+        ("status", fixed(integer(status.as_u16().into()))),
+        ("body", fixed(text(body))),
+        ("content_type", fixed(text(content_type))),
     ])
 }
 

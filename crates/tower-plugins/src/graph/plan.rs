@@ -137,6 +137,7 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         differ("load_balancing", old.balance == new.balance);
         differ("auth", old.credentials == new.credentials);
         differ("authorize", old.authorize == new.authorize);
+        differ("filter", old.filter == new.filter);
         differ("fallback", old.fallback == new.fallback);
         differ("layers", old.layers == new.layers);
     }

@@ -4,6 +4,7 @@ mod around;
 mod body;
 mod endpoint;
 mod parts;
+mod registered;
 mod stack;
 mod stage;
 

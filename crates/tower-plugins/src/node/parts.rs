@@ -16,6 +16,7 @@ use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy, RateLimiter
 
 use super::Services;
 use super::around::NamedLayer;
+use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
     Number, OutlierSpec, PluginSpec, RateLimitSpec, RetrySpec, TlsSpec, Upstream,
@@ -32,6 +33,10 @@ pub(crate) struct Parts {
     pub(super) latencies: Option<Latencies>,
     /// Of the endpoints of this node alone: those that others have are not compared with them.
     pub(super) outliers: Option<OutlierDetector>,
+    /// Whom `filter` asks.
+    pub(super) filter: Option<Registered>,
+    /// Whom `fallback` asks.
+    pub(super) fallback: Option<Registered>,
     pub(super) endpoints: Vec<EndpointParts>,
     pub(super) layers: Vec<NamedLayer>,
 }
@@ -69,7 +74,13 @@ impl Parts {
         });
         let endpoints = endpoints.collect::<Result<_, _>>()?;
         let policy = &spec.policy;
+        let find = |name: &String| Registered::find(name, services);
+        let filter = policy.filter.as_ref().map(|spec| &spec.service);
+        let fallback = policy.fallback.as_ref();
+        let fallback = fallback.and_then(|spec| spec.service.as_ref());
         Ok(Self {
+            filter: filter.map(find).transpose()?,
+            fallback: fallback.map(find).transpose()?,
             limiter: policy.rate_limit.as_ref().map(|new| limiter(new, old)),
             bulkhead: policy.concurrency.as_ref().map(|new| bulkhead(new, old)),
             budget: policy.retry.as_ref().map(|new| budget(new, old)),
@@ -247,15 +258,10 @@ fn transport(
     services: &Services,
 ) -> Result<Arc<dyn Transport>, Error> {
     match address {
-        Address::InProcess { service } => match services.get(service) {
-            Some(service) => Ok(Arc::new(service.clone())),
-            None => Err(Error::caused_by(
-                Kind::Config,
-                format!(
-                    "no service `{service}` is registered: register it with Plugins::builder().service(\"{service}\", …)"
-                ),
-            )),
-        },
+        Address::InProcess { service } => {
+            let service = Registered::find(service, services)?;
+            Ok(Arc::new(service.into_inner()))
+        }
         #[cfg(feature = "http")]
         Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
             let Upstream {

@@ -14,14 +14,15 @@ use tower_plugins_layers::balance::{
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::classify::ClassifyPolicy;
+use tower_plugins_layers::fallback;
 use tower_plugins_layers::hedge::HedgePolicy;
 use tower_plugins_layers::rate_limit::KeyBy;
 use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
-    DeadlineLayer, Drain, DrainHandle, DrainLayer, Fallback, FallbackLayer, FallbackPolicy,
-    OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy, TimeLeftLayer,
-    Trace, TraceLayer,
+    DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy, FilterLayer,
+    FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy,
+    TimeLeftLayer, Trace, TraceLayer,
 };
 
 use tower_service::Service;
@@ -29,6 +30,7 @@ use tower_service::Service;
 use super::around::{Around, Inside, Own, Owned};
 use super::endpoint::{Circuit, Endpoint, Guarded, Shown, Wire};
 use super::parts::{EndpointParts, Limiter, Parts};
+use super::registered::Registered;
 use super::stage::stages;
 use crate::Body;
 use crate::config::{
@@ -38,18 +40,21 @@ use crate::config::{
 use crate::error::{Error, Kind};
 
 /// A call goes through these from left to right, and its response back.
-pub(super) type Stack = Trace<Drain<Around<Called>>>;
-
-/// What is inside of the program's own layers around a call.
-type Called = Fallback<Permitted>;
+pub(super) type Stack = Trace<Drain<Around<Instead>>>;
 
 // What the config may leave out, from the top to the bottom: a name, its layer, and what is below it.
 stages! {
-    Permitted: AuthorizeLayer => Deadline<Limited>, of Body;
+    Instead: FallbackLayer<Registered, Kept> => Answered, of Body;
+    Answered: FallbackLayer => Permitted, of Body;
+    Permitted: AuthorizeLayer => Deadline<Filtered>, of Body;
+    Filtered: FilterLayer<Registered> => Limited, of Body;
     Limited: RateLimitLayer => Placed, of Body;
     Placed: ConcurrencyLayer => Retry<Around<Timed>>, of Body;
     Timed: AttemptTimeoutLayer => Balance<SlowStart<Endpoint>>, of ReplayBody<Body>;
 }
+
+/// How a body is kept for the service that answers instead.
+type Kept = fallback::WithBody<fn(ReplayBody<Body>) -> Body>;
 
 /// The stack of `spec` over `parts`.
 pub(super) fn build(
@@ -77,9 +82,11 @@ pub(super) fn build(
         .layer(TraceLayer::new(name))
         .layer(DrainLayer::new(drain.clone()))
         .layer_fn(around_call)
-        .layer(fallback(policy)?)
+        .layer_fn(Instead::of(fallback_service(policy, parts)))
+        .layer_fn(Answered::of(fallback_answer(policy)?))
         .layer_fn(Permitted::of(authorize(policy)))
         .layer(deadline(policy))
+        .layer_fn(Filtered::of(filter(policy, parts)))
         .layer_fn(Limited::of(rate_limit(policy, parts)))
         .layer_fn(Placed::of(concurrency(parts)))
         .layer(retry(spec, parts))
@@ -90,7 +97,7 @@ pub(super) fn build(
         .service(balance))
 }
 
-impl Inside for Called {
+impl Inside for Instead {
     fn call(self: Arc<Self>, request: Request<Body>) -> Owned {
         Box::pin(async move {
             let response = Service::call(&mut &*self, request).await?;
@@ -128,9 +135,22 @@ fn endpoint(
         .service(Wire(Arc::clone(&parts.transport))))
 }
 
-fn fallback(policy: &Policy) -> Result<FallbackLayer, Error> {
-    let Some(spec) = &policy.fallback else {
-        return Ok(FallbackLayer::off());
+/// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.
+fn fallback_service(policy: &Policy, parts: &Parts) -> Option<FallbackLayer<Registered, Kept>> {
+    let (spec, service) = (policy.fallback.as_ref()?, parts.fallback.clone()?);
+    let on = FallbackPolicy::new().on(spec.on.iter().copied());
+    let max = policy.retry.as_ref().map(|retry| retry.max_replay_bytes);
+    let max = max.unwrap_or(MAX_KEPT).try_into().unwrap_or(usize::MAX);
+    Some(FallbackLayer::service(on, service).keep_body(max, Body::boxed as fn(_) -> _))
+}
+
+/// What is kept of a body where retry does not say: as much as that would by default.
+const MAX_KEPT: u64 = 64 << 10;
+
+fn fallback_answer(policy: &Policy) -> Result<Option<FallbackLayer>, Error> {
+    let fixed = policy.fallback.as_ref();
+    let Some(spec) = fixed.filter(|spec| spec.service.is_none()) else {
+        return Ok(None);
     };
     let answer = Response::builder()
         .status(spec.status)
@@ -138,7 +158,7 @@ fn fallback(policy: &Policy) -> Result<FallbackLayer, Error> {
         .body(Bytes::from(spec.body.clone()))
         .map_err(|error| Error::caused_by(Kind::Config, format!("fallback: {error}")))?;
     let policy = FallbackPolicy::new().on(spec.on.iter().copied());
-    Ok(FallbackLayer::answer(policy, answer))
+    Ok(Some(FallbackLayer::answer(policy, answer)))
 }
 
 /// Whoever is named may call; where nobody is asked for, everybody may.
@@ -152,6 +172,16 @@ fn authorize(policy: &Policy) -> Option<AuthorizeLayer> {
         callers = callers.bearer(name.as_str(), token.expose());
     }
     Some(AuthorizeLayer::new(callers))
+}
+
+fn filter(policy: &Policy, parts: &Parts) -> Option<FilterLayer<Registered>> {
+    let (spec, service) = (policy.filter.as_ref()?, parts.filter.clone()?);
+    let policy = FilterPolicy::new()
+        .headers(spec.headers.iter().cloned())
+        .copy_headers(spec.copy_headers.iter().cloned())
+        .timeout(spec.timeout)
+        .fail_open(spec.fail_open);
+    Some(FilterLayer::new(policy, service))
 }
 
 /// Always there: a caller may bring a deadline of its own.

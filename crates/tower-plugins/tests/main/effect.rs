@@ -8,6 +8,7 @@ mod concurrency;
 mod connection;
 mod endpoint;
 mod fallback;
+mod filter;
 mod hedge;
 mod layer;
 mod load_balancing;
@@ -114,6 +115,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::plugin::authorize_is_asked_of_this_plugins_callers_alone",
     ),
     (
+        "plugins[].filter",
+        "tower_plugins::tests::effect::filter::filter_is_asked_about_this_plugins_calls_alone",
+    ),
+    (
         "plugins[].fallback",
         "tower_plugins::tests::effect::plugin::fallback_is_this_plugins_alone",
     ),
@@ -204,6 +209,30 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "authorize.bearer_tokens",
         "tower_plugins::tests::effect::authorize::bearer_tokens_are_those_with_which_a_call_goes_in",
+    ),
+    (
+        "filter.service",
+        "tower_plugins::tests::effect::filter::service_is_who_is_asked_and_whose_word_counts",
+    ),
+    (
+        "filter.headers",
+        "tower_plugins::tests::effect::filter::headers_are_all_that_it_sees_of_them",
+    ),
+    (
+        "filter.copy_headers",
+        "tower_plugins::tests::effect::filter::copy_headers_go_from_its_answer_to_the_plugin_in_the_place_of_the_callers",
+    ),
+    (
+        "filter.timeout",
+        "tower_plugins::tests::effect::filter::timeout_is_how_long_it_has",
+    ),
+    (
+        "filter.fail_open",
+        "tower_plugins::tests::effect::filter::fail_open_lets_calls_go_on_that_it_could_not_judge",
+    ),
+    (
+        "fallback.service",
+        "tower_plugins::tests::effect::fallback::service_is_who_answers_instead",
     ),
     (
         "fallback.on",

@@ -112,9 +112,55 @@ pub(in super::super) static AUTHORIZE: Block = Block {
     gone: &[],
 };
 
+pub(in super::super) static FILTER: Block = Block {
+    name: "filter",
+    about: "A service of the program that is asked about each call, after the caller was let in and before a \
+            limit counts the call. It gets the method, the path and `headers`, and no body. A 2xx lets the call \
+            go on; a 5xx is a failure of the filter; another status is the call's answer. What it takes counts \
+            toward the call's time.",
+    keys: &[
+        key(
+            "service",
+            Kind::Text,
+            "required",
+            r#""gatekeeper""#,
+            "the name under which the program registered it (`Plugins::builder().service(name, …)`)",
+        ),
+        key(
+            "headers",
+            Kind::Texts,
+            "[]",
+            r#"["cookie"]"#,
+            "the headers of the request that it sees",
+        ),
+        key(
+            "copy_headers",
+            Kind::Texts,
+            "[]",
+            r#"["x-user"]"#,
+            "the headers of its answer that go on with the request; the caller's own of these names are taken off",
+        ),
+        key(
+            "timeout",
+            Kind::Timeout,
+            "1s",
+            r#""200ms""#,
+            "how long it has to the head of its answer",
+        ),
+        key(
+            "fail_open",
+            Kind::Bool,
+            "false",
+            "true",
+            "whether a call goes on when the filter fails or is too slow; without it the call is refused as `filter_failed`",
+        ),
+    ],
+    gone: &[],
+};
+
 pub(in super::super) static FALLBACK: Block = Block {
     name: "fallback",
-    about: "A fixed answer where a call ends for one of some reasons. It has the header `x-fallback` with the \
+    about: "A fixed answer, or another service's, where a call ends for one of some reasons. It has the header `x-fallback` with the \
             reason, and is counted. Once the head of a response came there is none, nor for a caller that \
             went away.",
     keys: &[
@@ -124,6 +170,13 @@ pub(in super::super) static FALLBACK: Block = Block {
             "see `docs/layers.md`",
             r#"["breaker_open", "deadline_exceeded"]"#,
             "the reasons that call for it. By default those that say that the plugin cannot answer now: `concurrency_limited`, `breaker_open`, `no_endpoint`, `deadline_exceeded`, `attempt_timeout`, `connect_failed`, `pool_exhausted`, `connection_lost`, `panicked` and `shed`",
+        ),
+        key(
+            "service",
+            Kind::Text,
+            "none",
+            r#""cache""#,
+            "the name under which the program registered a service that is asked instead of a fixed answer; it has a second to the head of its response, and if it fails the call ends as it would have. It gets the request's head, and its body if that is no larger than `retry.max_replay_bytes` (64 KiB where retry is off)",
         ),
         key(
             "status",

@@ -10,7 +10,7 @@ mod top;
 
 pub(super) use attempts::{HEDGE, RETRY};
 pub(super) use blocks::{
-    AUTH, AUTHORIZE, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, LOAD_BALANCING,
+    AUTH, AUTHORIZE, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, LOAD_BALANCING,
     RATE_LIMIT, TLS,
 };
 pub(super) use gone::{ALLOWLIST, MANIFEST};
@@ -96,6 +96,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &LAYER,
         &AUTH,
         &AUTHORIZE,
+        &FILTER,
         &FALLBACK,
         &RETRY,
         &HEDGE,

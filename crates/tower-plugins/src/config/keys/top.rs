@@ -1,6 +1,6 @@
 use super::{
-    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, HEDGE, Kind,
-    LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone, key,
+    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, HEDGE,
+    Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone, key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -170,11 +170,18 @@ pub(in super::super) static PLUGIN: Block = Block {
             "who may call; without it nothing is asked of callers",
         ),
         key(
+            "filter",
+            Kind::Block(&FILTER),
+            "none",
+            r#"{ "service": "gatekeeper" }"#,
+            "a service of the program that is asked about each call",
+        ),
+        key(
             "fallback",
             Kind::Block(&FALLBACK),
             "none",
             r#"{ "body": "[]", "content_type": "application/json" }"#,
-            "a fixed answer where the plugin cannot answer",
+            "a fixed answer, or another service's, where the plugin cannot answer",
         ),
         key(
             "layers",

@@ -12,12 +12,13 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 16] = [
+const BLOCKS: [&str; 17] = [
     "root",
     "plugin",
     "endpoint",
     "auth",
     "authorize",
+    "filter",
     "fallback",
     "layer",
     "retry",
@@ -229,6 +230,7 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                 "failure_rate" => "",
                 _ => "failure_rate: 0.5, ",
             },
+            "filter" => "service: s, ",
             "auth" => "method: api-key, api_key: k, ",
             "load_balancing" => match key {
                 "load_factor" => "strategy: maglev, hash_on: 'header:x', ",

@@ -187,6 +187,32 @@ fn numbers_are_held_to_their_range() {
             "does nothing without api_keys",
         ),
         ("authorize: off", "authorize", "a table"),
+        ("filter: {}", "filter.service", "is missing"),
+        (
+            "filter: { service: 'a b' }",
+            "filter.service",
+            "cannot name a service",
+        ),
+        (
+            "filter: { service: s, headers: [x y] }",
+            "filter.headers[0]",
+            "is not the name of a header",
+        ),
+        (
+            "filter: { service: s, copy_headers: [content-length] }",
+            "filter.copy_headers[0]",
+            "is set by the connection",
+        ),
+        (
+            "filter: { service: s, timeout: 0 }",
+            "filter.timeout",
+            "longer than zero",
+        ),
+        (
+            "fallback: { service: s, body: b }",
+            "fallback.body",
+            "remove one of them",
+        ),
         ("fallback: { on: [] }", "fallback.on", "holds no reason"),
         (
             "fallback: { on: [request_broken] }",

@@ -8,9 +8,9 @@ use tower_plugins::Place;
 use tower_plugins::config::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, Environment,
-    FallbackSpec, Format, HedgeSpec, JitterKind, KeySpec, LayerOptions, LayerSpec, Loader, Number,
-    OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RetryOn, RetrySpec,
-    Secret, Secrets, SubsetFallback,
+    FallbackSpec, FilterSpec, Format, HedgeSpec, JitterKind, KeySpec, LayerOptions, LayerSpec,
+    Loader, Number, OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RetryOn,
+    RetrySpec, Secret, Secrets, SubsetFallback,
 };
 
 use crate::transport::tls::server::Ca;
@@ -104,14 +104,40 @@ fn authorize() -> impl Strategy<Value = AuthorizeSpec> {
 fn fallback() -> impl Strategy<Value = FallbackSpec> {
     let usual = FallbackSpec::default().on;
     let on = prop::sample::subsequence(usual, 1..10);
-    (on, 200_u16..600, "[ -~]{0,20}", "[!-~]{1,20}").prop_map(|(on, status, body, kind)| {
+    let fixed = (on.clone(), 200_u16..600, "[ -~]{0,20}", "[!-~]{1,20}");
+    let fixed = fixed.prop_map(|(on, status, body, kind)| {
         let mut spec = FallbackSpec::default();
         spec.on = on;
         spec.status = http::StatusCode::from_u16(status).unwrap();
         spec.body = body;
         spec.content_type = kind;
         spec
-    })
+    });
+    let asked = (on, "[a-z]{1,8}").prop_map(|(on, service)| {
+        let mut spec = FallbackSpec::default();
+        spec.on = on;
+        spec.service = Some(service);
+        spec
+    });
+    prop_oneof![fixed, asked]
+}
+
+fn filter() -> impl Strategy<Value = FilterSpec> {
+    let names = || prop::sample::subsequence(vec!["cookie", "x-a", "x-b"], 0..=3);
+    ("[a-z]{1,8}", names(), names(), duration(), any::<bool>()).prop_map(
+        |(service, seen, copied, timeout, open)| {
+            let names = |names: Vec<&'static str>| {
+                let names = names.into_iter();
+                names.map(http::HeaderName::from_static).collect()
+            };
+            let mut spec = FilterSpec::new(service);
+            spec.headers = names(seen);
+            spec.copy_headers = names(copied);
+            spec.timeout = timeout;
+            spec.fail_open = open;
+            spec
+        },
+    )
 }
 
 fn layers() -> impl Strategy<Value = Vec<LayerSpec>> {
@@ -516,6 +542,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             prop::option::of(authorize()),
             prop::option::of(fallback()),
             layers(),
+            prop::option::of(filter()),
         ),
     )
         .prop_map(
@@ -526,7 +553,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 retry,
                 (breaker, outlier),
                 balance,
-                (auth, authorize, fallback, layers),
+                (auth, authorize, fallback, layers, filter),
             )| {
                 let mut policy = Policy::default();
                 policy.drain_timeout = drain;
@@ -547,6 +574,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 policy.authorize = authorize;
                 policy.fallback = fallback;
                 policy.layers = layers;
+                policy.filter = filter;
                 policy
             },
         )

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use crate::support::{Shelf, call, channel, config, get, read};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-/// Plugins over the services `one`, `two` and `slow`, which needs a second for an answer.
+/// Plugins over the services `one` and `two`, `slow`, which needs a second for an answer, and `never`, which gives none.
 #[derive(Clone)]
 pub(super) struct Stage {
     pub(super) plugins: Plugins,
@@ -67,6 +67,7 @@ impl Stage {
             .service("one", service("one", Duration::ZERO))
             .service("two", service("two", Duration::ZERO))
             .service("slow", service("slow", SECOND))
+            .service("never", service("never", Duration::MAX))
             .layer_named("mark", super::layer::mark)
             .start(config(yaml))
             .await
@@ -215,6 +216,8 @@ async fn serve(
         tokio::time::sleep(time).await;
     }
     let mut response = Response::new(service.into());
+    let name = HeaderValue::from_static(service);
+    response.headers_mut().insert("x-service", name);
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     Ok(response)
 }
