@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use http::Extensions;
 use tokio::time::Instant;
@@ -11,6 +12,10 @@ use crate::Priority;
 
 /// Extensions that are kept for other calls on a thread; each is some 200 bytes.
 const MAX_SPARE: usize = 64;
+
+/// The least that a caller has to wait for its leaving to be the endpoint's failure: less is its own choice, by which it
+/// could have an endpoint taken for broken.
+const FAIR: Duration = Duration::from_millis(100);
 
 thread_local! {
     /// Extensions with a context of an old call and nothing else.
@@ -206,6 +211,16 @@ impl CallContext {
     /// Tells the layers further in when this attempt must have its response's head.
     pub(crate) const fn set_attempt_deadline(&mut self, at: Instant) {
         self.attempt_deadline = Some(at);
+    }
+
+    /// When the call must be over, and the caller's own part in that, as far as they say something about who is
+    /// called: a caller that waits for next to nothing says nothing.
+    pub(crate) fn judged(&self) -> (Option<Instant>, Option<Instant>) {
+        let fair = |at: &Instant| at.saturating_duration_since(self.now) >= FAIR;
+        match self.own_deadline {
+            Some(own) if !fair(&own) => (self.deadline.filter(|at| *at != own), None),
+            own => (self.deadline, own),
+        }
     }
 
     /// The deadline that the caller has set.

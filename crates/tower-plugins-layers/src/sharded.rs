@@ -105,8 +105,10 @@ impl ShardedCount {
 
     /// The sum. While others change the count it is a value near the truth, no more.
     pub(crate) fn sum(&self) -> usize {
-        self.shards.iter().fold(0, |sum, shard| {
+        let sum = self.shards.iter().fold(0_usize, |sum, shard| {
             sum.wrapping_add(shard.load(Ordering::SeqCst))
-        })
+        });
+        // What ended on a shard after it began on one that was read before makes less than nothing.
+        if sum > usize::MAX / 2 { 0 } else { sum }
     }
 }

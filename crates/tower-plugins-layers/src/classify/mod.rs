@@ -88,7 +88,8 @@ pub trait Classify: Clone + Send + Sync + 'static {
 /// | any other error, one for a deadline or timeout inside too | failure |
 ///
 /// A call that is dropped is ignored, unless its deadline or its attempt's time was over: then the
-/// endpoint had its time and did not answer, which is a failure.
+/// endpoint had its time and did not answer, which is a failure. A caller's own deadline of less than 100 ms
+/// says nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpGrpc;
 
@@ -142,10 +143,13 @@ pub(crate) struct Cutoff {
 
 impl Cutoff {
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
-        CallContext::of(request).map_or_else(Self::default, |context| Self {
-            attempt: context.attempt_deadline(),
-            call: context.deadline(),
-            own: context.callers_deadline(),
+        CallContext::of(request).map_or_else(Self::default, |context| {
+            let (call, own) = context.judged();
+            Self {
+                attempt: context.attempt_deadline(),
+                call,
+                own,
+            }
         })
     }
 

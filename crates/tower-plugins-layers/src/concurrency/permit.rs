@@ -47,7 +47,7 @@ impl Permit {
     }
 
     pub(super) fn deadline<B>(request: &Request<B>) -> Option<Instant> {
-        CallContext::of(request).and_then(CallContext::deadline)
+        CallContext::of(request).and_then(|context| context.judged().0)
     }
 
     fn since(&self, at: Instant) -> u64 {

@@ -12,9 +12,12 @@ use futures_util::FutureExt;
 use futures_util::future::Shared;
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{BoxError, Reason, Refused};
+
+/// The longest that a token is waited for.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// A bearer token, and when it expires. It is not printed.
 #[derive(Clone)]
@@ -108,7 +111,8 @@ struct State {
     number: u64,
     /// When the token is refreshed ahead of its end.
     refresh_at: Option<Instant>,
-    refresh: Option<Refresh>,
+    /// And when it was begun.
+    refresh: Option<(Refresh, Instant)>,
     /// The last failure, and until when nobody asks again.
     failed: Option<(Failure, Instant)>,
 }
@@ -177,7 +181,10 @@ impl Cache {
 
     /// The refresh that is under way, or a new one.
     fn refresh(self: &Arc<Self>, state: &mut State, now: Instant) -> Result<Refresh, Refused> {
-        if let Some(refresh) = &state.refresh {
+        // One that nobody has polled for so long may be dead: its connection has gone meanwhile.
+        if let Some((refresh, begun)) = &state.refresh
+            && now.saturating_duration_since(*begun) < LONGEST
+        {
             return Ok(refresh.clone());
         }
         if let Some((failure, until)) = &state.failed
@@ -190,9 +197,10 @@ impl Cache {
             // Begun where it is first polled, outside of the lock; a panic is one failure, not all
             // that come.
             let asked = AssertUnwindSafe(async move { source.token().await });
-            let result = match asked.catch_unwind().await {
-                Ok(result) => result,
-                Err(_) => Err("the source of tokens panicked".into()),
+            let result = match timeout(LONGEST, asked.catch_unwind()).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => Err("the source of tokens panicked".into()),
+                Err(_) => Err("the source of tokens gave none within 30 s".into()),
             };
             let result = result.map_err(|error| Failure(Arc::new(error)));
             let Some(cache) = cache.upgrade() else {
@@ -201,7 +209,7 @@ impl Cache {
             cache.end(result)
         });
         let refresh = refresh.shared();
-        state.refresh = Some(refresh.clone());
+        state.refresh = Some((refresh.clone(), now));
         Ok(refresh)
     }
 

@@ -71,7 +71,10 @@ where
                 whole = data.len() <= room;
                 seen.extend_from_slice(&data[..data.len().min(room)]);
             }
-            frames.push_back(frame);
+            // Nothing is not kept: of that there can be any amount.
+            if frame.data_ref().is_none_or(|data| !data.is_empty()) {
+                frames.push_back(frame);
+            }
             if !whole {
                 break;
             }

@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
+use tokio::time::{Instant, timeout};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -167,10 +168,16 @@ impl<F, D, T> Rules<F, D, T> {
         T: Take<B>,
     {
         let (mut head, body) = request.into_parts();
-        let (seen, whole, body) = self.take.take(body).await?;
+        let end = Instant::now().checked_add(self.policy.timeout);
+        let take = self.take.take(body);
+        // Nothing of a body that comes in too slowly is left to go on with.
+        let (seen, whole, body) = match timeout(self.policy.timeout, take).await {
+            Ok(taken) => taken?,
+            Err(late) => return Err(failed(late.into())),
+        };
         let question = self.question(&head, seen, whole);
-        let timeout = Some(self.policy.timeout);
-        let decision = match oneshot(self.service, question, timeout).await {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let decision = match oneshot(self.service, question, left).await {
             Ok(answer) => self.decide.decide(answer, &self.policy),
             Err(error) => Decision::Failed(error),
         };

@@ -125,7 +125,7 @@ impl Histogram {
         {
             self.windows[(turn % 2) as usize].clear();
             if turn - last > 1 {
-                self.windows[(last % 2) as usize].clear();
+                self.windows[((turn + 1) % 2) as usize].clear();
             }
         }
         turn

@@ -50,6 +50,9 @@ pub struct OutlierPolicy {
     pub(super) always_eject_one: bool,
 }
 
+/// The longest interval.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The shortest interval and ejection.
 const SHORTEST: Duration = Duration::from_millis(1);
 
@@ -117,7 +120,7 @@ impl OutlierPolicy {
     /// How often rates are judged. At least 1 ms.
     #[must_use]
     pub fn interval(mut self, time: Duration) -> Self {
-        self.interval = time.max(SHORTEST);
+        self.interval = time.clamp(SHORTEST, LONGEST);
         self
     }
 
@@ -188,7 +191,7 @@ mod text {
 
     use serde::{Deserialize, Serialize};
 
-    use super::{OutlierPolicy, SHORTEST};
+    use super::{LONGEST, OutlierPolicy, SHORTEST};
 
     /// The policy as it is written.
     #[derive(Serialize, Deserialize)]
@@ -256,6 +259,9 @@ mod text {
             }
             if fields.min_requests == 0 || fields.min_hosts == 0 {
                 return Err("`min_requests` and `min_hosts` must be at least 1");
+            }
+            if fields.interval > LONGEST {
+                return Err("`interval` must be at most 1day");
             }
             if fields.interval < SHORTEST || fields.base_ejection < SHORTEST {
                 return Err("`interval` and `base_ejection` must be at least 1ms");

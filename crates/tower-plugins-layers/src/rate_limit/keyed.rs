@@ -112,6 +112,8 @@ impl KeyedRateLimiter {
         // Under the lock, so that no bucket is dropped between finding it and taking from it.
         match shard.limiter(digest, self.origin, now, self.when_full) {
             Ok(limiter) => limiter.admit(now, n, terms),
+            // Room for which nobody can say when it comes.
+            Err(Duration::MAX) => Admission::Refused(Refused::new(Reason::RateLimited)),
             Err(wait) => Admission::Refused(Refused::new(Reason::RateLimited).retry_after(wait)),
         }
     }

@@ -256,7 +256,7 @@ impl RateLimiter {
             let Err(wait) = self.take_by(now, Duration::ZERO, n, ahead) else {
                 return Admission::Granted(self.standing(now, terms));
             };
-            if wait > terms.max_wait {
+            if wait > terms.max_wait || wait == Duration::MAX {
                 return Admission::Refused(self.refused(now, wait));
             }
             // Only when the line is as long as it was when the wait was worked out.
@@ -321,7 +321,7 @@ impl Place {
         let _turn = timeout(max_wait, limiter.turn.acquire()).await;
         // As of when this call came: a timer that fires late costs those behind no token.
         while let Err(wait) = limiter.take_by(since, since.elapsed(), self.1, 0) {
-            if wait > max_wait {
+            if wait > max_wait || wait == Duration::MAX {
                 let left = wait.saturating_sub(since.elapsed());
                 return Err(limiter.refused(Instant::now(), left));
             }

@@ -300,7 +300,7 @@ where
             let kept = state.bytes + bytes.len();
             if last || kept > state.max {
                 state.lose(Lost::TooLarge);
-            } else if state.lost.is_none() {
+            } else if state.lost.is_none() && !bytes.is_empty() {
                 state.frames.push(bytes.clone());
                 state.bytes = kept;
                 self.frames += 1;

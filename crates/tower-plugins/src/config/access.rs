@@ -32,6 +32,13 @@ pub(super) fn authorize(mut table: Table<'_>) -> AuthorizeSpec {
         bearer_tokens: callers(&mut table, "bearer_tokens"),
     };
     if table.is_sound() {
+        let both = !spec.api_keys.is_empty() && !spec.bearer_tokens.is_empty();
+        if both && spec.api_key_header == http::header::AUTHORIZATION {
+            table.conflict(
+                "api_key_header",
+                "is where bearer_tokens are looked for: keep one of the two, or another header",
+            );
+        }
         if spec.api_keys.is_empty() && table.has("api_key_header") {
             table.conflict("api_key_header", "does nothing without api_keys: remove it");
         }

@@ -51,6 +51,18 @@ pub(super) fn refuse_inert(
             "does nothing without key_header: set that, or remove this",
         );
     }
+    if let (Some(callers), Some(header)) = (
+        &policy.authorize,
+        limit.and_then(|limit| limit.key_header.as_ref()),
+    ) {
+        let keys = !callers.api_keys.is_empty() && *header == callers.api_key_header;
+        let tokens = !callers.bearer_tokens.is_empty() && *header == http::header::AUTHORIZATION;
+        if keys || tokens {
+            let why = "is the header that authorize takes off the request before: all callers would \
+                       share one limit. Take another header";
+            refuse("rate_limit", "key_header", why);
+        }
+    }
     if transport == Some(Transport::InProcess) {
         for key in ON_THE_WIRE {
             refuse("connection", key, "does nothing for an in-process plugin");

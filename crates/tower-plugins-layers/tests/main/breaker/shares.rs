@@ -194,3 +194,20 @@ async fn a_failure_is_what_the_classifier_says_and_the_handle_stays_the_same() {
     before.reset();
     assert!(service.call(Request::new(200)).await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_waits_for_next_to_nothing_says_nothing_of_the_endpoint() {
+    for (waits, opens) in [(0, false), (99, false), (100, true)] {
+        let layer = BreakerLayer::new(brittle());
+        let mut request = Request::new(());
+        let own = Instant::now() + Duration::from_millis(waits);
+        request
+            .extensions_mut()
+            .insert(CallContext::new().own_deadline(own));
+        let call = begin_with(&layer, request).expect("let in");
+        advance(Duration::from_millis(waits)).await;
+        drop(call);
+        let state = layer.handle().state();
+        assert_eq!(state == BreakerState::Open, opens, "{waits} ms");
+    }
+}

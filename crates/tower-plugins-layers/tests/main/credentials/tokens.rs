@@ -216,3 +216,38 @@ async fn a_token_is_never_printed() {
     let printed = format!("{layer:?} {:?} {:?}", layer.layer(()), Token::new("s3cret"));
     assert!(!printed.contains("s3cret"), "{printed}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_hangs_is_given_up_and_asked_again() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let times = Arc::clone(&asked);
+    let source = move || {
+        let first = times.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if first {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, BoxError>(Token::new("t")?)
+        }
+    };
+    let layer = TokenCredentialsLayer::new(source, secs(20));
+    let (result, took) = timed(shown(&layer, millis(0))).await;
+    assert_eq!(reason(result), Some(Reason::CredentialsFailed));
+    assert_eq!(took, secs(30));
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(shown(&layer, millis(0)).await.unwrap(), "Bearer t");
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_nobody_drove_for_long_is_begun_anew() {
+    let issuer = Issuer::default();
+    let layer = issuer.layer();
+    // One begins it and leaves; nobody comes for a while.
+    {
+        let mut left = Box::pin(shown(&layer, millis(0)));
+        assert!(is_pending(&mut left).await);
+    }
+    tokio::time::sleep(secs(31)).await;
+    assert_eq!(shown(&layer, millis(0)).await.unwrap(), "Bearer t2");
+}

@@ -396,3 +396,14 @@ fn a_policy_is_written_and_read_and_nonsense_is_refused() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_interval_is_a_day() {
+    let policy = OutlierPolicy::new().interval(Duration::MAX);
+    let detector = OutlierDetector::new(policy);
+    let one = detector.endpoint("one");
+    call(&one, 200).await;
+    advance(Duration::from_secs(100_000)).await;
+    call(&one, 200).await;
+    assert!(serde_json::from_str::<OutlierPolicy>(r#"{"interval":"2days"}"#).is_err());
+}

@@ -532,17 +532,20 @@ fn policy() -> impl Strategy<Value = Policy> {
             option(duration().boxed()),
             option(duration().boxed()),
         ),
-        prop::option::of(rate_limit),
-        prop::option::of(concurrency),
-        prop::option::of((retry(), prop::option::of(hedge()))),
-        (prop::option::of(breaker()), prop::option::of(outlier())),
-        balance(),
+        prop::option::of(rate_limit.boxed()),
+        prop::option::of(concurrency.boxed()),
+        prop::option::of((retry().boxed(), prop::option::of(hedge().boxed()))),
         (
-            credentials(),
-            prop::option::of(authorize()),
-            prop::option::of(fallback()),
-            layers(),
-            prop::option::of(filter()),
+            prop::option::of(breaker().boxed()),
+            prop::option::of(outlier().boxed()),
+        ),
+        balance().boxed(),
+        (
+            credentials().boxed(),
+            prop::option::of(authorize().boxed()),
+            prop::option::of(fallback().boxed()),
+            layers().boxed(),
+            prop::option::of(filter().boxed()),
         ),
     )
         .prop_map(
@@ -583,16 +586,18 @@ fn policy() -> impl Strategy<Value = Policy> {
 fn plugin() -> impl Strategy<Value = PluginSpec> {
     let endpoints = address()
         .prop_flat_map(|addresses| addresses.into_iter().map(endpoint).collect::<Vec<_>>());
-    (name(), endpoints, policy(), connection()).prop_map(|(name, endpoints, policy, connection)| {
-        let in_process = matches!(endpoints[0].address, Address::InProcess { .. });
-        let mut plugin = PluginSpec::new(name, endpoints[0].address.clone());
-        plugin.upstream.endpoints = endpoints;
-        plugin.policy = policy;
-        if !in_process {
-            plugin.upstream.connection = connection;
-        }
-        plugin
-    })
+    (name(), endpoints, policy().boxed(), connection()).prop_map(
+        |(name, endpoints, policy, connection)| {
+            let in_process = matches!(endpoints[0].address, Address::InProcess { .. });
+            let mut plugin = PluginSpec::new(name, endpoints[0].address.clone());
+            plugin.upstream.endpoints = endpoints;
+            plugin.policy = policy;
+            if !in_process {
+                plugin.upstream.connection = connection;
+            }
+            plugin
+        },
+    )
 }
 
 pub(crate) fn config() -> impl Strategy<Value = Config> {
