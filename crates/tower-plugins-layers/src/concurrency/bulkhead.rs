@@ -43,7 +43,7 @@ impl Bulkhead {
             limit: AtomicUsize::new(max_concurrent.max(1)),
             max_queued: 0,
             max_wait: Duration::ZERO,
-            shares: [1.0, 1.0, 0.8, 0.5],
+            shares: Priority::SHARES,
             taken: CachePadded::new(AtomicUsize::new(0)),
             queued: AtomicUsize::new(0),
             queue: Mutex::default(),
