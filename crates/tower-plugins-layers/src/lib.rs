@@ -126,6 +126,7 @@
 //! | `redis` | [`RedisLimiter`](rate_limit::RedisLimiter): a rate limit that many processes share |
 //! | `test-util` | the contract that every layer keeps, as tests for layers of your own: `contract!(name, layer)` |
 
+mod answer_body;
 pub mod attempt_timeout;
 pub mod authorize;
 pub mod balance;
@@ -161,6 +162,7 @@ mod unsent;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 
+pub use answer_body::AnswerBody;
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
 pub use authorize::{Authorize, AuthorizeLayer, Principal};
 pub use balance::{Balance, Load, LoadLayer};

@@ -136,8 +136,12 @@ mod plugin;
 mod plugins;
 
 pub use body::Body;
+pub use config::Place;
 pub use error::{Blame, Error};
 pub use graph::{Change, Generation, Plan};
+pub use node::Next;
 pub use plugin::{CallFuture, Plugin};
 pub use plugins::{Builder, Plugins};
 pub use tower_plugins_layers::Reason;
+/// Of [`Plugins::breakers`]: a breaker's handle, and what it says.
+pub use tower_plugins_layers::breaker;

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use tokio::sync::watch;
+use tower::Layer;
 use tower_plugins_layers::BoxError;
+use tower_plugins_layers::breaker::BreakerHandle;
 use tower_service::Service;
 
-use crate::config::Config;
+use crate::config::{Address, Config, Place};
 use crate::error::Error;
 use crate::graph::{Graph, GraphCell};
-use crate::node::Services;
+use crate::node::{Next, OwnLayer, Recipe, Services};
 use crate::reload::{ReloadReport, ReloadStatus, Reloader, ShutdownReport};
 use crate::transport::InProcess;
 use crate::{Body, Plugin};
@@ -93,6 +95,33 @@ impl Plugins {
             .map_or(0, |node| node.drain().active())
     }
 
+    /// The circuit breakers of the plugin `name` as it is now: each endpoint's address, and the handle to watch it
+    /// and to steer it by. Without such a plugin, or with `circuit_breaker: off`, there are none.
+    ///
+    /// What a breaker remembers belongs to the address: a handle works on through reloads, and one that is forced open
+    /// stays so, as long as the plugin has the address. Of an address that comes back later the breaker is a new one.
+    ///
+    /// ```
+    /// use tokio::time::Instant;
+    /// use tower_plugins::{Plugins, config::{Config, PluginSpec}};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let config = Config::new().with(PluginSpec::http("search", "http://10.0.0.1:8080")?);
+    /// let plugins = Plugins::builder().start(config).await?;
+    /// for (address, breaker) in plugins.breakers("search") {
+    ///     // No call goes there until `reset`.
+    ///     breaker.force_open();
+    ///     println!("{address}: {:?}", breaker.snapshot(Instant::now()));
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn breakers(&self, name: &str) -> Vec<(Address, BreakerHandle)> {
+        let graph = self.cell.load();
+        let node = graph.node(name);
+        node.map_or_else(Vec::new, |node| node.breakers().to_vec())
+    }
+
     /// Makes `config` what runs, in one step: every call that begins later sees all of it.
     ///
     /// What is equal is kept as it is, with its connections and histories; nodes that leave finish
@@ -154,6 +183,142 @@ impl Builder {
         B::Error: Into<BoxError>,
     {
         self.services.insert(InProcess::new(name, service));
+        self
+    }
+
+    /// Puts `layer` at `place` of every plugin's stack; of several the first is outermost.
+    ///
+    /// Each call has its own clone of the layer's service, which is driven to readiness inside the call: what
+    /// calls share stands behind an `Arc`. The layer is applied anew when a plugin's config changes, so that what
+    /// should outlive that is the layer's own. A panic in it is the call's error, with
+    /// [`Reason::Panicked`](crate::Reason::Panicked) and `name`.
+    ///
+    /// At [`Place::Attempt`] a request's body can still be sent again by retry, which keeps what it needs outside; a
+    /// request that was never sent goes again as far as the layer hands the error of [`Next`] on as it is.
+    ///
+    /// A plugin without such a layer pays a branch; one with it two boxed futures for each layer.
+    ///
+    /// ```
+    /// use http::{HeaderValue, Request, Response};
+    /// use tower::{ServiceExt, service_fn, util::MapRequestLayer};
+    /// use tower_plugins::{Body, Place, Plugins, config::{Config, PluginSpec}};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let stamp = MapRequestLayer::new(|mut request: Request<Body>| {
+    ///     request.headers_mut().insert("x-tenant", HeaderValue::from_static("seven"));
+    ///     request
+    /// });
+    /// let tenant = service_fn(|request: Request<Body>| async move {
+    ///     let tenant = request.headers()["x-tenant"].as_bytes().to_vec();
+    ///     Ok::<_, std::convert::Infallible>(Response::new(Body::from(tenant)))
+    /// });
+    /// let plugins = Plugins::builder()
+    ///     .service("tenant", tenant)
+    ///     .layer(Place::Call, "stamp", stamp)
+    ///     .start(Config::new().with(PluginSpec::in_process("greeter", "tenant")?))
+    ///     .await?;
+    /// let response = plugins.plugin("greeter").oneshot(Request::new(Body::empty())).await?;
+    /// assert_eq!(http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes(), "seven");
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn layer<L, B>(mut self, place: Place, name: &str, layer: L) -> Self
+    where
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.services
+            .add_layer(OwnLayer::new(None, place, name, layer));
+        self
+    }
+
+    /// Puts `layer` at `place` of the stack of the plugin `plugin` alone, as [`layer`](Self::layer) does of all.
+    pub fn layer_of<L, B>(mut self, plugin: &str, place: Place, name: &str, layer: L) -> Self
+    where
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.services
+            .add_layer(OwnLayer::new(Some(plugin), place, name, layer));
+        self
+    }
+
+    /// Registers `make` under `name`, for configs: a plugin with `layers: [{ name, at, options }]` has the layer that
+    /// `make` makes of its options, inside of those that code puts at the same place. One that is registered under
+    /// the same name before is forgotten.
+    ///
+    /// Options are a table of the config, read as an `O`: a type of one's own with `Deserialize`, `()` for none, or
+    /// a map. What it does not take, or `make` does not, is an error of the config, with its place in the file; so is
+    /// a name that is not registered. The error's text is shown: it should not repeat a secret.
+    ///
+    /// Each entry of a plugin's `layers` has a layer of its own. It goes on, with its state, over reloads that leave
+    /// the entry equal; another place or other options make a new one. For the rest it is as with
+    /// [`layer`](Self::layer).
+    ///
+    /// ```
+    /// use http::{HeaderValue, Request, Response};
+    /// use serde::Deserialize;
+    /// use tower::{ServiceExt, service_fn, util::MapRequestLayer};
+    /// use tower_plugins::{Body, Plugins, config::{Config, Format}};
+    ///
+    /// #[derive(Deserialize)]
+    /// #[serde(deny_unknown_fields)]
+    /// struct Stamp { tenant: String }
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let stamp = |options: Stamp| {
+    ///     let tenant = HeaderValue::try_from(options.tenant)?;
+    ///     Ok::<_, http::Error>(MapRequestLayer::new(move |mut request: Request<Body>| {
+    ///         request.headers_mut().insert("x-tenant", tenant.clone());
+    ///         request
+    ///     }))
+    /// };
+    /// let tenant = service_fn(|request: Request<Body>| async move {
+    ///     let tenant = request.headers()["x-tenant"].as_bytes().to_vec();
+    ///     Ok::<_, std::convert::Infallible>(Response::new(Body::from(tenant)))
+    /// });
+    /// let config = Config::parse("
+    ///     plugins:
+    ///       greeter:
+    ///         transport: in-process
+    ///         endpoint: tenant
+    ///         layers: [{ name: stamp, options: { tenant: seven } }]
+    ///     ", Format::Yaml)?;
+    /// let plugins = Plugins::builder()
+    ///     .service("tenant", tenant)
+    ///     .layer_named("stamp", stamp)
+    ///     .start(config)
+    ///     .await?;
+    /// let response = plugins.plugin("greeter").oneshot(Request::new(Body::empty())).await?;
+    /// assert_eq!(http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes(), "seven");
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn layer_named<O, L, B, E>(
+        mut self,
+        name: &str,
+        make: impl Fn(O) -> Result<L, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        O: serde::de::DeserializeOwned,
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.services.add_recipe(name, Recipe::new(make));
         self
     }
 

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::history::Ended;
-use super::layer::Circuit;
+use super::layer::{Circuit, Guarded};
 use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome};
 use crate::deadline::is_stream;
 use crate::sharded::Held;
@@ -22,7 +22,7 @@ pub type ResponseBody<B, C = HttpGrpc> = EndOfStream<B, Option<Outstanding<C>>>;
 /// A call that was let in and has not ended. Dropped, it gives its permit back.
 pub struct Outstanding<C> {
     /// `None` once the end was told.
-    pub(super) circuit: Option<Held<Circuit>>,
+    pub(super) guarded: Option<Held<Guarded<C>>>,
     pub(super) generation: u32,
     /// When its time is over.
     pub(super) cut: Option<Instant>,
@@ -32,24 +32,24 @@ pub struct Outstanding<C> {
     pub(super) slow: bool,
     /// How long the endpoint asked to be left alone, in its head.
     pub(super) asked: Option<Duration>,
-    pub(super) classify: C,
 }
 
 impl<C> Outstanding<C> {
     fn tell(&mut self, outcome: Outcome) {
-        let Some(circuit) = self.circuit.take() else {
+        let Some(guarded) = self.guarded.take() else {
             return;
         };
+        let circuit = &guarded.circuit;
         let history = &circuit.history;
         let failed = match outcome {
             Outcome::Success | Outcome::Overloaded => false,
             Outcome::Failure => true,
             Outcome::Ignored => return history.ignored(self.generation),
         };
-        let slow = self.slow || self.is_slow(&circuit);
+        let slow = self.slow || self.is_slow(circuit);
         let asked = self.asked;
         history.ended(
-            &circuit,
+            circuit,
             self.generation,
             Ended {
                 failed,
@@ -68,8 +68,8 @@ impl<C> Outstanding<C> {
 
 impl<C: Classify> OnEnd for Outstanding<C> {
     fn on_end(mut self, end: End<'_>) {
-        if self.circuit.is_some() {
-            let outcome = self.classify.end(&end);
+        if let Some(guarded) = &self.guarded {
+            let outcome = guarded.classify.end(&end);
             if let End::Complete(Some(trailers)) = end {
                 self.asked = hint::asked(trailers);
             }
@@ -80,7 +80,7 @@ impl<C: Classify> OnEnd for Outstanding<C> {
 
 impl<C> Drop for Outstanding<C> {
     fn drop(&mut self) {
-        if self.circuit.is_some() {
+        if self.guarded.is_some() {
             let outcome = Cutoff::dropped(self.cut);
             self.tell(outcome);
         }
@@ -108,7 +108,8 @@ impl<C: Classify> Admitted<C> {
         let mut outstanding = self.outstanding;
         outstanding.cut = self.cutoff.of_body(response);
         let headers = response.headers();
-        match outstanding.classify.head(response.status(), headers) {
+        let guarded = outstanding.guarded.as_ref();
+        match guarded.and_then(|guarded| guarded.classify.head(response.status(), headers)) {
             Some(outcome) => {
                 if outcome == Outcome::Failure {
                     outstanding.asked = hint::asked(headers);
@@ -117,8 +118,7 @@ impl<C: Classify> Admitted<C> {
             }
             // How long a stream goes on is not the endpoint's doing.
             None if outstanding.start.is_some() && is_stream(response) => {
-                let slow = (outstanding.circuit.as_ref())
-                    .is_some_and(|circuit| outstanding.is_slow(circuit));
+                let slow = guarded.is_some_and(|guarded| outstanding.is_slow(&guarded.circuit));
                 (outstanding.slow, outstanding.start) = (slow, None);
             }
             None => {}
@@ -128,8 +128,10 @@ impl<C: Classify> Admitted<C> {
 
     /// An error has come in its place.
     fn failed(mut self, error: &(dyn std::error::Error + 'static)) {
-        let outcome = self.outstanding.classify.error(error);
-        self.outstanding.tell(outcome);
+        if let Some(guarded) = &self.outstanding.guarded {
+            let outcome = guarded.classify.error(error);
+            self.outstanding.tell(outcome);
+        }
     }
 }
 

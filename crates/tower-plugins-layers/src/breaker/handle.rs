@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use super::layer::Circuit;
 use super::{BreakerHistory, BreakerSnapshot, BreakerState, Transition};
-use crate::sharded::Shared;
 
 /// The view of a circuit from outside: to watch it and to steer it.
 ///
@@ -29,7 +28,7 @@ use crate::sharded::Shared;
 /// ```
 #[derive(Clone, Debug)]
 pub struct BreakerHandle {
-    pub(super) circuit: Option<Shared<Circuit>>,
+    pub(super) circuit: Option<Arc<Circuit>>,
 }
 
 impl BreakerHandle {

@@ -13,13 +13,20 @@ use crate::{BoxError, CallContext, Reason, Refused, Unsent};
 /// Makes [`Breaker`] services, which share one circuit.
 #[derive(Clone, Debug)]
 pub struct BreakerLayer<C = HttpGrpc> {
+    guarded: Option<Shared<Guarded<C>>>,
     handle: BreakerHandle,
-    classify: C,
     give_back: bool,
 }
 
-/// A policy over a history. Padded where it is shared: each call changes the count of its owners.
+/// What a call holds: its circuit, and who judges its end, which no call keeps a copy of.
 #[derive(Debug)]
+pub(super) struct Guarded<C> {
+    pub(super) circuit: Circuit,
+    pub(super) classify: C,
+}
+
+/// A policy over a history.
+#[derive(Clone, Debug)]
 pub(super) struct Circuit {
     pub(super) policy: BreakerPolicy,
     pub(super) history: Arc<BreakerHistory>,
@@ -40,23 +47,29 @@ impl BreakerLayer {
     pub fn with_history(policy: BreakerPolicy, history: Arc<BreakerHistory>) -> Self {
         let calls = policy.window_calls.filter(|_| policy.judges_rates());
         let count = calls.map(|calls| history.count_of(calls));
-        Self::of(Some(Shared::new(Circuit {
+        let circuit = Circuit {
             policy,
             history,
             count,
-        })))
+        };
+        Self {
+            handle: BreakerHandle {
+                circuit: Some(Arc::new(circuit.clone())),
+            },
+            guarded: Some(Shared::new(Guarded {
+                circuit,
+                classify: HttpGrpc,
+            })),
+            give_back: false,
+        }
     }
 
     /// No circuit: every call goes through and nothing is counted.
     #[must_use]
     pub const fn off() -> Self {
-        Self::of(None)
-    }
-
-    const fn of(circuit: Option<Shared<Circuit>>) -> Self {
         Self {
-            handle: BreakerHandle { circuit },
-            classify: HttpGrpc,
+            guarded: None,
+            handle: BreakerHandle { circuit: None },
             give_back: false,
         }
     }
@@ -66,9 +79,15 @@ impl<C> BreakerLayer<C> {
     /// Sets what a failure is; [`HttpGrpc`] by default.
     #[must_use]
     pub fn classify<D: Classify>(self, classify: D) -> BreakerLayer<D> {
+        let guarded = self.guarded.map(|guarded| {
+            Shared::new(Guarded {
+                circuit: guarded.circuit.clone(),
+                classify,
+            })
+        });
         BreakerLayer {
+            guarded,
             handle: self.handle,
-            classify,
             give_back: self.give_back,
         }
     }
@@ -107,21 +126,21 @@ impl<C> BreakerLayer<C> {
 impl<C: Classify> BreakerLayer<C> {
     /// What must be told of the end of a call with `request`, if it may go through.
     pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<Option<Admitted<C>>, Refused> {
-        let Some(circuit) = &self.handle.circuit else {
+        let Some(guarded) = &self.guarded else {
             return Ok(None);
         };
+        let circuit = &guarded.circuit;
         match circuit.history.admit(&circuit.policy) {
             Ok(generation) => {
                 let cutoff = Cutoff::of(request);
                 let outstanding = Outstanding {
-                    circuit: Some(circuit.hold()),
+                    guarded: Some(guarded.hold()),
                     generation,
                     cut: cutoff.of_head(),
                     start: (circuit.policy.slow_call)
                         .map(|_| CallContext::now(request.extensions())),
                     slow: false,
                     asked: None,
-                    classify: self.classify.clone(),
                 };
                 Ok(Some(Admitted {
                     outstanding,

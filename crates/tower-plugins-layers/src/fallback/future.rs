@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderName, HeaderValue, Request, Response};
-use http_body_util::Either;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -13,7 +12,7 @@ use super::keep::sealed::Again;
 use super::layer::{Head, Plan};
 use super::{FallbackBody, FallbackUsed};
 use crate::oneshot::{Other, oneshot};
-use crate::{BoxError, Reason};
+use crate::{AnswerBody, BoxError, Reason};
 
 /// What is kept of a request while it is under way.
 pub(super) struct Kept<K> {
@@ -109,7 +108,7 @@ where
     K: Again,
     FB: 'static,
 {
-    type Output = Result<Response<Either<RB, FB>>, BoxError>;
+    type Output = Result<Response<AnswerBody<RB, FB>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
@@ -125,7 +124,9 @@ where
                         // What failed inside is dropped here, before the other service is asked.
                         Ok(falling) => State::Falling { falling },
                         Err(before) => {
-                            return Poll::Ready(before.map(|response| response.map(Either::Left)));
+                            return Poll::Ready(
+                                before.map(|response| response.map(AnswerBody::from)),
+                            );
                         }
                     }
                 }
@@ -143,14 +144,14 @@ impl<RB, FB> Falling<RB, FB> {
     fn end(
         &mut self,
         answer: Result<Response<FB>, BoxError>,
-    ) -> Result<Response<Either<RB, FB>>, BoxError> {
+    ) -> Result<Response<AnswerBody<RB, FB>>, BoxError> {
         let mut response = match answer {
             Ok(response) => response,
             Err(failed) => {
                 #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
                 let before = self.before.take().expect("polled after its end");
                 drop(failed);
-                return before.map(|response| response.map(Either::Left));
+                return before.map(|response| response.map(AnswerBody::from));
             }
         };
         if let Some(name) = self.header.take() {
@@ -158,7 +159,7 @@ impl<RB, FB> Falling<RB, FB> {
             response.headers_mut().insert(name, reason);
         }
         response.extensions_mut().insert(FallbackUsed(self.reason));
-        Ok(response.map(Either::Right))
+        Ok(response.map(AnswerBody::instead))
     }
 }
 

@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::future::{Kept, ResponseFuture};
 use super::keep::sealed;
 use super::{FallbackPolicy, Keep, NoBody, WithBody};
-use crate::BoxError;
+use crate::{AnswerBody, BoxError};
 
 /// The body of a request to the other service.
 pub type FallbackBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -197,7 +197,7 @@ where
     K: Keep<B>,
     FB: 'static,
 {
-    type Response = Response<http_body_util::Either<RB, FB>>;
+    type Response = Response<AnswerBody<RB, FB>>;
     type Error = BoxError;
     type Future = ResponseFuture<S::Future, Arc<Plan<F>>, K::Kept, RB, FB>;
 
@@ -222,7 +222,7 @@ where
     K: Keep<B>,
     FB: 'static,
 {
-    type Response = Response<http_body_util::Either<RB, FB>>;
+    type Response = Response<AnswerBody<RB, FB>>;
     type Error = BoxError;
     type Future =
         ResponseFuture<<&'a S as Service<Request<B>>>::Future, &'a Plan<F>, K::Kept, RB, FB>;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
-use http_body_util::{Either, Full};
+use http_body_util::Full;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -16,7 +16,7 @@ use super::body::{Head, Larger, Take, WithBody};
 use super::{Decide, Decision, FilterPolicy, Http};
 use crate::gate::take_ready;
 use crate::oneshot::oneshot;
-use crate::{BoxError, CallContext, Principal, Reason, Refused};
+use crate::{AnswerBody, BoxError, CallContext, Principal, Reason, Refused};
 
 static X_PARTIAL_BODY: HeaderName = HeaderName::from_static("x-partial-body");
 
@@ -205,7 +205,7 @@ where
     B: Send + 'static,
     FB: Send + 'static,
 {
-    type Response = Response<Either<RB, FB>>;
+    type Response = Response<AnswerBody<RB, FB>>;
     type Error = BoxError;
     type Future = ResponseFuture<S, B, FB>;
 
@@ -237,7 +237,7 @@ where
     B: Send + 'static,
     FB: Send + 'static,
 {
-    type Response = Response<Either<RB, FB>>;
+    type Response = Response<AnswerBody<RB, FB>>;
     type Error = BoxError;
     type Future = ResponseFuture<&'a S, B, FB>;
 
@@ -298,7 +298,7 @@ where
     S: Service<Request<B>, Response = Response<RB>>,
     S::Error: Into<BoxError>,
 {
-    type Output = Result<Response<Either<RB, FB>>, BoxError>;
+    type Output = Result<Response<AnswerBody<RB, FB>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
@@ -306,13 +306,15 @@ where
             let next = match state.as_mut().project() {
                 Projected::Calling { inner } => {
                     let response = ready!(inner.poll(cx)).map_err(Into::into)?;
-                    return Poll::Ready(Ok(response.map(Either::Left)));
+                    return Poll::Ready(Ok(response.map(AnswerBody::from)));
                 }
                 Projected::Asking { asking, service } => match ready!(asking.as_mut().poll(cx))? {
                     Asked::Go(request) => State::Calling {
                         inner: service.call(request),
                     },
-                    Asked::Answer(answer) => return Poll::Ready(Ok(answer.map(Either::Right))),
+                    Asked::Answer(answer) => {
+                        return Poll::Ready(Ok(answer.map(AnswerBody::instead)));
+                    }
                 },
             };
             state.set(next);

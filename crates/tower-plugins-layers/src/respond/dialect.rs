@@ -1,7 +1,10 @@
-use std::time::Duration;
+use std::error::Error as StdError;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
+
+use crate::Refused;
+use crate::authorize::Denied;
 
 /// The kind of answer that a caller understands.
 ///
@@ -10,7 +13,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 /// use tower_plugins_layers::respond::Dialect;
 ///
 /// let request = Request::get("/").body(()).unwrap();
-/// let answer = Dialect::of(&request).respond(StatusCode::NOT_FOUND, 12, "no such thing", None);
+/// let answer = Dialect::of(&request).respond(StatusCode::NOT_FOUND, 12, "no such thing");
 /// assert_eq!(answer.status(), 404);
 /// assert_eq!(answer.into_body(), "no such thing\n");
 /// ```
@@ -35,14 +38,8 @@ impl Dialect {
     /// An answer of `status`, or in gRPC of `code`, that says `message`. The message is one line of
     /// printable ASCII; in gRPC one that is not is left out.
     #[must_use]
-    pub fn respond(
-        self,
-        status: StatusCode,
-        code: i32,
-        message: &str,
-        retry_after: Option<Duration>,
-    ) -> Response<Bytes> {
-        let mut response = match self {
+    pub fn respond(self, status: StatusCode, code: i32, message: &str) -> Response<Bytes> {
+        match self {
             Self::Http => {
                 let mut response = Response::new(Bytes::from(format!("{message}\n")));
                 *response.status_mut() = status;
@@ -64,14 +61,31 @@ impl Dialect {
                 }
                 response
             }
-        };
-        if let Some(after) = retry_after {
-            // Whole seconds, rounded up: a caller that comes back too early is refused again.
-            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        response
+    }
+}
+
+/// Sets the headers by which `error` tells a caller how to go on: those of [`Refused::write_to`], and on a 401
+/// the challenge that is in its [`Denied`].
+///
+/// ```
+/// use http::Response;
+/// use tower_plugins_layers::respond::write_headers;
+/// use tower_plugins_layers::{Reason, Refused};
+///
+/// let mut answer = Response::new(());
+/// let refused = Refused::new(Reason::Draining).retry_after(std::time::Duration::from_millis(1500));
+/// write_headers(&refused, &mut answer);
+/// assert_eq!(answer.headers()["retry-after"], "2");
+/// ```
+pub fn write_headers<B>(error: &(dyn StdError + 'static), response: &mut Response<B>) {
+    if let Some(refused) = Refused::find(error) {
+        refused.write_to(response.headers_mut());
+    }
+    if response.status() == StatusCode::UNAUTHORIZED
+        && let Some(challenge) = Denied::find(error).and_then(Denied::challenge)
+    {
+        let headers = response.headers_mut();
+        headers.insert(header::WWW_AUTHENTICATE, challenge.clone());
     }
 }

@@ -3,8 +3,11 @@
 //! A layer that refuses a call ends it in an error, but a server's service may not fail: axum asks for
 //! [`Infallible`], and a tonic client should see a status. [`RespondLayer`], outermost, answers in the place of
 //! what failed: by the [`Reason`]'s status in HTTP, or, to a request of `application/grpc`, with a
-//! gRPC response of trailers only. A wait that is known goes into `Retry-After`, in whole seconds and
-//! rounded up. Neither answer says more than the reason's own words: causes may name addresses.
+//! gRPC response of trailers only. Neither says more than the reason's own words: causes may name addresses.
+//!
+//! What the error tells a caller goes into headers: a wait that is known into `Retry-After`, in whole seconds and
+//! rounded up; the state of a rate limit into `RateLimit-Policy` and `RateLimit`; and on a 401 the challenge of an
+//! [`AuthorizeLayer`](crate::AuthorizeLayer) into `WWW-Authenticate`.
 //!
 //! | reason | HTTP | gRPC |
 //! | --- | --- | --- |
@@ -71,7 +74,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub use self::dialect::Dialect;
+pub use self::dialect::{Dialect, write_headers};
 use crate::{BoxError, Reason, Refused};
 
 /// The body of [`Respond`]'s responses: that of the service inside, or a line of text.
@@ -211,20 +214,15 @@ where
 
 fn answer(dialect: Dialect, error: &BoxError, header: Option<HeaderName>) -> Response<Bytes> {
     let Some(refused) = Refused::find(&**error) else {
-        return dialect.respond(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            13,
-            "internal error",
-            None,
-        );
+        return dialect.respond(StatusCode::INTERNAL_SERVER_ERROR, 13, "internal error");
     };
     let reason = refused.reason();
     let mut response = dialect.respond(
         reason.http_status(),
         reason.grpc_code(),
         &Refused::new(reason).to_string(),
-        refused.wait(),
     );
+    write_headers(&**error, &mut response);
     if let Some(name) = header {
         let word = HeaderValue::from_static(reason.as_str());
         response.headers_mut().insert(name, word);

@@ -98,6 +98,8 @@ pub use backoff::{Backoff, Jitter};
 pub use budget::{Budget, BudgetLimits, Deposit, Withdrawal};
 pub use first_frame::ResponseBody;
 pub use future::ResponseFuture;
+#[cfg(feature = "serde")]
+pub(crate) use on::CODES as GRPC_CODES;
 pub use on::{RetryOn, UnknownRetryOn};
 pub use policy::RetryPolicy;
 pub(crate) use replay::Replay;

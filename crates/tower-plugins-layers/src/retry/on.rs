@@ -52,7 +52,7 @@ pub enum RetryOn {
 }
 
 /// The names of gRPC's codes from 1 on.
-const CODES: [&str; 16] = [
+pub(crate) const CODES: [&str; 16] = [
     "cancelled",
     "unknown",
     "invalid-argument",

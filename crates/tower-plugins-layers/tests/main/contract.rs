@@ -207,14 +207,14 @@ fn changing() -> impl Layer<Probe, Service = LiveBalance<Breaker<Load<Probe>>>> 
     })
 }
 
-type Allowing = tower::util::BoxCloneSyncService<
+pub(crate) type Allowing = tower::util::BoxCloneSyncService<
     http::Request<FilterBody>,
     http::Response<FilterBody>,
     BoxError,
 >;
 
 /// A filter that lets everything go on.
-fn allowing() -> Allowing {
+pub(crate) fn allowing() -> Allowing {
     let yes = |_: http::Request<FilterBody>| async { Ok(http::Response::default()) };
     Allowing::new(tower::service_fn(yes))
 }

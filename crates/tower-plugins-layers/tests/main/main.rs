@@ -6,6 +6,7 @@ mod attempt_timeout;
 mod authorize;
 mod balance;
 mod breaker;
+mod classify;
 mod concurrency;
 mod contract;
 mod credentials;

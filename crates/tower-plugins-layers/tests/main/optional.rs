@@ -8,7 +8,8 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_plugins_layers::balance::{Balance, LoadLayer, Member, Strategy};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, BoxError, BreakerLayer, ConcurrencyLayer, DeadlineLayer, Optional, Reason,
+    AttemptTimeoutLayer, BoxError, BreakerLayer, ConcurrencyLayer, DeadlineLayer, FallbackLayer,
+    FallbackPolicy, FilterLayer, FilterPolicy, Optional, Reason, Refused,
 };
 
 use crate::support::{reason, request, secs};
@@ -92,5 +93,40 @@ async fn a_member_with_or_without_a_breaker_can_be_balanced() {
                 .is_some(),
             !available
         );
+    }
+}
+
+/// Of those that answer in the place of the service inside, too.
+#[tokio::test]
+async fn an_answer_in_the_place_of_another_has_the_body_that_the_layer_gave() {
+    type Asked = Request<Full<bytes::Bytes>>;
+    let failing = service_fn(|_: Request<()>| async {
+        Err::<Response<Answer>, BoxError>(Refused::new(Reason::BreakerOpen).into())
+    });
+    let fixed = FallbackLayer::answer(FallbackPolicy::new(), Response::new("fixed".into()));
+    let asking = service_fn(|_: Asked| async {
+        let answer = Response::builder().status(403);
+        Ok::<_, BoxError>(answer.body(String::from("no")).unwrap())
+    });
+    let filter = FilterLayer::new(FilterPolicy::new(), asking);
+    for (on, fell, filtered) in [(true, Some("fixed"), "no"), (false, None, "body")] {
+        let fallback = Optional::new(on.then(|| fixed.clone())).layer(failing);
+        match (fallback.oneshot(request()).await, fell) {
+            (Ok(response), Some(fixed)) => {
+                assert_eq!(
+                    response.body().size_hint().exact(),
+                    Some(fixed.len() as u64)
+                );
+                let body = response.into_body().collect().await.unwrap();
+                assert_eq!(body.to_bytes(), fixed);
+            }
+            (result, expected) => {
+                assert_eq!((result.is_ok(), expected), (false, None));
+            }
+        }
+        let filter = Optional::new(on.then(|| filter.clone())).layer(answering());
+        let body = filter.oneshot(request()).await.unwrap().into_body();
+        assert_eq!(body.size_hint().exact(), Some(filtered.len() as u64));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), filtered);
     }
 }

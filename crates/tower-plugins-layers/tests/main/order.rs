@@ -5,17 +5,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
+use tokio::time::Instant;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_plugins_layers::authorize::Callers;
-use tower_plugins_layers::balance::{LoadLayer, Strategy};
+use tower_plugins_layers::balance::{LoadLayer, Member, SlowStartLayer, SlowStartPolicy, Strategy};
 use tower_plugins_layers::concurrency::{AdaptivePolicy, Algorithm};
 use tower_plugins_layers::retry::Backoff;
 use tower_plugins_layers::test_util::{Answer, Probe};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, AuthorizeLayer, Balance, BoxError, Bulkhead, ConcurrencyLayer,
     DeadlineLayer, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy, FilterLayer,
-    FilterPolicy, HedgeLayer, HedgePolicy, RateLimitLayer, Reason, Refused, ReplayBody, RetryLayer,
-    RetryPolicy,
+    FilterPolicy, HedgeLayer, HedgePolicy, OutlierDetector, OutlierLayer, OutlierPolicy,
+    RateLimitLayer, Reason, Refused, ReplayBody, RetryLayer, RetryPolicy,
 };
 
 use crate::support::{reason, request, secs, timed};
@@ -373,4 +374,61 @@ async fn an_adaptive_limit_inside_retry_sees_attempts_and_one_outside_does_not()
         .service(repeated);
     service.oneshot(request()).await.unwrap_err();
     assert_eq!((inside.limit(), outside.limit()), (16, 18));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outlier_layer_inside_a_balancer_keeps_calls_from_who_fails_and_one_outside_does_not() {
+    let failures = async |is_inside: bool| {
+        let detector = OutlierDetector::new(OutlierPolicy::new().consecutive_failures(1));
+        let endpoints = (0..3).map(|n| {
+            let answer = if n == 0 {
+                Answer::Error("broke")
+            } else {
+                Answer::Frames
+            };
+            let outlier = if is_inside {
+                detector.endpoint(&n.to_string())
+            } else {
+                OutlierLayer::off()
+            };
+            let layers = ServiceBuilder::new().layer(outlier).layer(LoadLayer::new());
+            layers.service(Probe::new(answer))
+        });
+        let outside = if is_inside {
+            OutlierLayer::off()
+        } else {
+            detector.endpoint("all")
+        };
+        let service = outside.layer(Balance::new(Strategy::RoundRobin, endpoints));
+        let mut failures = 0;
+        for _ in 0..30 {
+            failures += usize::from(service.clone().oneshot(request()).await.is_err());
+        }
+        (failures, detector.ejected())
+    };
+    assert_eq!(failures(true).await, (1, 1));
+    // Nobody to compare with, and nobody to leave out.
+    assert_eq!(failures(false).await, (10, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_start_outside_an_outlier_layer_sees_an_ejection_end_and_inside_does_not() {
+    let policy = SlowStartPolicy::new().window(secs(100));
+    let detector = OutlierDetector::new(OutlierPolicy::new());
+    let probe = || LoadLayer::new().layer(Probe::new(Answer::Frames));
+    let outside = SlowStartLayer::new(policy).layer(detector.endpoint("one").layer(probe()));
+    let inside = detector
+        .endpoint("one")
+        .layer(SlowStartLayer::new(policy).layer(probe()));
+    tokio::time::advance(secs(100)).await;
+    assert!(detector.eject("one"));
+    let ramps = || {
+        let now = Instant::now();
+        // What a balancer asks at each call.
+        let is_out = (outside.is_ejected(now), inside.is_ejected(now));
+        (is_out, outside.ramp(now), inside.ramp(now))
+    };
+    assert_eq!(ramps(), ((true, true), 1.0, 1.0));
+    assert!(detector.restore("one"));
+    assert_eq!(ramps(), ((false, false), 0.1, 1.0));
 }

@@ -8,7 +8,7 @@ use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::contract;
 use tower_plugins_layers::*;
 
-use crate::contract::balanced;
+use crate::contract::{Allowing, allowing, balanced};
 
 const TIME: Duration = Duration::from_secs(5);
 
@@ -25,6 +25,27 @@ fn trace() -> TraceLayer {
 
 fn drain() -> DrainLayer {
     DrainLayer::new(DrainHandle::new())
+}
+
+fn fallback() -> FallbackLayer {
+    let answer = http::Response::new("else".into());
+    FallbackLayer::answer(FallbackPolicy::new(), answer)
+}
+
+fn authorize() -> AuthorizeLayer {
+    AuthorizeLayer::new(authorize::Callers::new().api_key("billing", "k3y")).anonymous(true)
+}
+
+fn filter() -> FilterLayer<Allowing> {
+    FilterLayer::new(FilterPolicy::new(), allowing())
+}
+
+fn hedge() -> HedgeLayer {
+    HedgeLayer::new(HedgePolicy::after(TIME))
+}
+
+fn outlier() -> OutlierLayer {
+    OutlierDetector::new(OutlierPolicy::new()).endpoint("one")
 }
 
 fn rate_limit() -> RateLimitLayer {
@@ -44,11 +65,24 @@ fn credentials() -> CredentialsLayer {
 }
 
 pair!(trace_drain: trace(), drain());
-pair!(drain_deadline: drain(), DeadlineLayer::new(TIME));
-pair!(deadline_rate_limit: DeadlineLayer::new(TIME), rate_limit());
+pair!(drain_fallback: drain(), fallback());
+pair!(fallback_authorize: fallback(), authorize());
+pair!(authorize_deadline: authorize(), DeadlineLayer::new(TIME));
+pair!(deadline_filter: DeadlineLayer::new(TIME), filter());
+pair!(filter_rate_limit: filter(), rate_limit());
 pair!(rate_limit_concurrency: rate_limit(), ConcurrencyLayer::new(2));
 pair!(concurrency_retry: ConcurrencyLayer::new(2), retry());
+pair!(concurrency_hedge: ConcurrencyLayer::new(2), hedge());
 pair!(retry_attempt_timeout: retry(), AttemptTimeoutLayer::new(TIME));
+pair!(hedge_attempt_timeout: hedge(), AttemptTimeoutLayer::new(TIME));
 pair!(attempt_timeout_balance: AttemptTimeoutLayer::new(TIME), balanced(balance::Strategy::PeakEwma));
+pair!(outlier_breaker: outlier(), breaker());
 pair!(breaker_load: breaker(), LoadLayer::new());
+pair!(load_time_left: LoadLayer::new(), TimeLeftLayer::new());
+pair!(time_left_credentials: TimeLeftLayer::new(), credentials());
+// What a config leaves out makes neighbours of others.
+pair!(drain_deadline: drain(), DeadlineLayer::new(TIME));
+pair!(deadline_rate_limit: DeadlineLayer::new(TIME), rate_limit());
+pair!(deadline_retry: DeadlineLayer::new(TIME), retry());
+pair!(retry_balance: retry(), balanced(balance::Strategy::RoundRobin));
 pair!(load_credentials: LoadLayer::new(), credentials());

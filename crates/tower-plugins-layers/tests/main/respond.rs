@@ -7,9 +7,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
 use bytes::Bytes;
-use http::{HeaderName, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_plugins_layers::authorize::Denied;
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::test_util::{Answer, Probe};
 use tower_plugins_layers::{
@@ -54,6 +55,43 @@ async fn a_refusal_is_a_status_and_a_line_and_says_no_causes() {
     assert_eq!(response.headers()["retry-after"], "2");
     assert_eq!(response.headers().len(), 2);
     assert_eq!(response.body(), "rate limit reached\n");
+}
+
+#[tokio::test]
+async fn the_state_of_a_rate_limit_and_a_challenge_go_into_headers_each_once() {
+    let limit = RateLimitLayer::new(0.5, 1).headers(true);
+    let service = ServiceBuilder::new()
+        .layer(RespondLayer::new())
+        .layer(limit)
+        .service(Probe::new(Answer::Frames));
+    assert_eq!(service.clone().oneshot(ask()).await.unwrap().status(), 200);
+    for request in [ask(), grpc()] {
+        let response = service.clone().oneshot(request).await.unwrap();
+        let all = |name: &str| {
+            let values = response.headers().get_all(name).iter();
+            let values = values.map(|value| value.to_str().unwrap().to_owned());
+            values.collect::<Vec<_>>()
+        };
+        assert_eq!(all("retry-after"), ["2"]);
+        assert_eq!(all("ratelimit-policy"), ["\"default\";q=1;w=2"]);
+        assert_eq!(all("ratelimit"), ["\"default\";r=0;t=2"]);
+    }
+
+    let bearer = HeaderValue::from_static("Bearer");
+    let denied = Denied::unauthenticated().challenge_with(bearer.clone());
+    let response = answer_to(ask(), RespondLayer::new(), denied).await;
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let challenges = response.headers().get_all("www-authenticate");
+    assert_eq!(challenges.iter().collect::<Vec<_>>(), ["Bearer"]);
+    // It is of a 401 alone, and a gRPC answer is none.
+    for (request, denied) in [
+        (ask(), Denied::forbidden()),
+        (grpc(), Denied::unauthenticated()),
+    ] {
+        let denied = denied.challenge_with(bearer.clone());
+        let response = answer_to(request, RespondLayer::new(), denied).await;
+        assert!(!response.headers().contains_key("www-authenticate"));
+    }
 }
 
 #[tokio::test]

@@ -5,9 +5,12 @@ use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use tower::{Layer, Service};
+use tower_plugins_layers::breaker::BreakerPolicy;
+use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, AuthorizeLayer, BoxError, ConcurrencyLayer, CredentialsLayer,
-    DeadlineLayer, DrainHandle, DrainLayer, FallbackLayer, Optional, RateLimitLayer, TraceLayer,
+    AttemptTimeoutLayer, AuthorizeLayer, BoxError, BreakerLayer, ConcurrencyLayer,
+    CredentialsLayer, DeadlineLayer, DrainHandle, DrainLayer, FallbackLayer, Optional,
+    RateLimitLayer, TraceLayer,
 };
 
 /// A service whose future has no size.
@@ -55,6 +58,16 @@ fn no_layer_adds_much_to_a_call() {
             "fallback",
             future_and_body(&<FallbackLayer>::off()),
             (24, 16),
+        ),
+        (
+            "breaker",
+            future_and_body(&BreakerLayer::new(BreakerPolicy::new())),
+            (112, 64),
+        ),
+        (
+            "breaker with a classifier of its own",
+            future_and_body(&BreakerLayer::off().classify(ClassifyPolicy::new())),
+            (112, 64),
         ),
         (
             "concurrency",

@@ -1,16 +1,19 @@
-//! `authorize` and `fallback`: who may call, and what there is where there is no answer.
+//! `authorize`, `filter` and `fallback`: who may call, and what there is where there is no answer.
+
+use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
 use tower_plugins_layers::Reason;
 
+use super::address::parse_in_process;
 use super::auth::{check_value, header_name};
 use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::Table;
 use super::tree::Value;
 use super::values::read_secret;
-use super::{AuthorizeSpec, FallbackSpec, PluginName, Secret};
+use super::{Address, AuthorizeSpec, FallbackSpec, FilterSpec, PluginName, Secret};
 
 /// The largest answer in a config: a larger one is a service's.
 const MAX_BODY: usize = 64 << 10;
@@ -76,7 +79,53 @@ fn callers(table: &mut Table<'_>, key: &'static str) -> Vec<(String, Secret)> {
     callers
 }
 
-/// The fixed answer, and when it is given.
+/// Who is asked about each call, and of what.
+pub(super) fn filter(mut table: Table<'_>) -> Option<FilterSpec> {
+    table.require("service");
+    let service = service(&mut table);
+    let headers = header_names(&mut table, "headers");
+    let copy_headers = header_names(&mut table, "copy_headers");
+    let timeout = table.duration("timeout");
+    let fail_open = table.bool("fail_open");
+    table.finish();
+    let usual = FilterSpec::new(service?);
+    Some(FilterSpec {
+        headers: headers.unwrap_or_default(),
+        copy_headers: copy_headers.unwrap_or_default(),
+        timeout: timeout.unwrap_or(usual.timeout),
+        fail_open: fail_open.unwrap_or(usual.fail_open),
+        ..usual
+    })
+}
+
+/// The name of a service that the program registers. Whether it does is not known here.
+fn service(table: &mut Table<'_>) -> Option<String> {
+    table.read("service", |given, _| {
+        match parse_in_process(given.text()?)? {
+            Address::InProcess { service } => Ok(service),
+            address => Err(Fault::of_value(format!("{address} is no service's name"))),
+        }
+    })
+}
+
+/// A list of headers' names, each once.
+fn header_names(table: &mut Table<'_>, key: &'static str) -> Option<Vec<HeaderName>> {
+    let mut names = Vec::new();
+    for item in table.list(key)? {
+        match item.given.text().and_then(header_name) {
+            Ok(name) if names.contains(&name) => {}
+            Ok(name) => names.push(name),
+            Err(fault) => {
+                let at = item.given.node.at;
+                let report = table.report();
+                report.add_given(table.doc(), at, item.path, fault, &item.given);
+            }
+        }
+    }
+    Some(names)
+}
+
+/// The answer, fixed or of a service, and when it is given.
 pub(super) fn fallback(mut table: Table<'_>) -> FallbackSpec {
     let usual = FallbackSpec::default();
     let on = reasons(&mut table);
@@ -112,9 +161,23 @@ pub(super) fn fallback(mut table: Table<'_>) -> FallbackSpec {
         table.pass(&["content_type"]);
         None
     };
+    let service = if table.has("service") {
+        for key in ["status", "body", "content_type"] {
+            if table.has(key) {
+                let message =
+                    "is of a fixed answer, and `service` gives its own: remove one of them";
+                table.conflict(key, message);
+            }
+        }
+        service(&mut table)
+    } else {
+        table.pass(&["service"]);
+        None
+    };
     table.finish();
     FallbackSpec {
         on: on.unwrap_or(usual.on),
+        service,
         status: status.unwrap_or(usual.status),
         body: body.unwrap_or(usual.body),
         content_type: content_type.unwrap_or(usual.content_type),
@@ -168,6 +231,20 @@ impl Default for AuthorizeSpec {
     }
 }
 
+impl FilterSpec {
+    /// The filter `service`, which sees no headers; it has a second, and a call goes on only if it says so.
+    #[must_use]
+    pub fn new(service: impl Into<String>) -> Self {
+        Self {
+            service: service.into(),
+            headers: Vec::new(),
+            copy_headers: Vec::new(),
+            timeout: Duration::from_secs(1),
+            fail_open: false,
+        }
+    }
+}
+
 impl FallbackSpec {
     /// The reasons that may stand in `on`: those with which a call can end here.
     pub(super) const POSSIBLE: [Reason; 16] = [
@@ -206,6 +283,7 @@ impl Default for FallbackSpec {
                 Reason::Panicked,
                 Reason::Shed,
             ],
+            service: None,
             status: StatusCode::OK,
             body: String::new(),
             content_type: "text/plain; charset=utf-8".to_owned(),

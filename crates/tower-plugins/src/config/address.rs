@@ -13,6 +13,18 @@ use super::{Address, ConfigError, PluginName};
 const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 impl Address {
+    /// As metrics and events show it: one that was made in code may have credentials, which they must not.
+    pub(crate) fn shown(&self) -> String {
+        let (Self::Http { authority, .. } | Self::Https { authority, .. }) = self else {
+            return self.to_string();
+        };
+        let whole = self.to_string();
+        match authority.as_str().rsplit_once('@') {
+            Some((credentials, _)) => whole.replacen(&format!("{credentials}@"), "", 1),
+            None => whole,
+        }
+    }
+
     /// The address of `url`, such as `http://127.0.0.1:8080` or `http://auth.internal:8080/v1`.
     ///
     /// Without a port it is port 80.

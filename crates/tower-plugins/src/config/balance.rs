@@ -30,7 +30,7 @@ pub(super) const FALLBACKS: [(&str, SubsetFallback); 2] =
     [("any", SubsetFallback::Any), ("none", SubsetFallback::None)];
 
 /// Keys that count only beside others, and which.
-const INERT: [(&str, &str); 4] = [
+const INERT: [(&str, &str); 7] = [
     (
         "hash_on",
         "does nothing without strategy: ring-hash or maglev",
@@ -46,6 +46,18 @@ const INERT: [(&str, &str); 4] = [
     (
         "subset_fallback",
         "does nothing without subset or subset_on",
+    ),
+    (
+        "slow_start_window",
+        "does nothing with strategy: ring-hash or maglev",
+    ),
+    (
+        "slow_start_min_weight",
+        "does nothing without slow_start_window",
+    ),
+    (
+        "slow_start_aggression",
+        "does nothing without slow_start_window",
     ),
 ];
 
@@ -84,6 +96,15 @@ impl Overlay for BalanceSpec {
             subset_fallback: table
                 .word("subset_fallback", &FALLBACKS)
                 .unwrap_or(self.subset_fallback),
+            slow_start_window: table
+                .timeout_or_off("slow_start_window")
+                .unwrap_or(self.slow_start_window),
+            slow_start_min_weight: table
+                .number("slow_start_min_weight")
+                .unwrap_or(self.slow_start_min_weight),
+            slow_start_aggression: table
+                .number("slow_start_aggression")
+                .unwrap_or(self.slow_start_aggression),
         };
         if table.is_sound() {
             spec.check(table);
@@ -115,6 +136,8 @@ impl BalanceSpec {
             "hash_on" | "load_factor" => self.strategy.is_hash(),
             "least_request_bias" => self.strategy == BalanceStrategy::LeastRequest,
             "subset_fallback" => !(self.subset.is_empty() && self.subset_on.is_empty()),
+            "slow_start_window" => !self.strategy.is_hash(),
+            "slow_start_min_weight" | "slow_start_aggression" => self.slow_start_window.is_some(),
             _ => true,
         }
     }
@@ -132,6 +155,13 @@ impl BalanceSpec {
         }
         if !self.counts("subset_fallback") {
             spec.subset_fallback = library.subset_fallback;
+        }
+        if !self.counts("slow_start_window") {
+            spec.slow_start_window = None;
+        }
+        if spec.slow_start_window.is_none() {
+            spec.slow_start_min_weight = library.slow_start_min_weight;
+            spec.slow_start_aggression = library.slow_start_aggression;
         }
         spec
     }

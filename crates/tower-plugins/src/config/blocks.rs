@@ -6,12 +6,18 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::attempts::{Hedge, Retry};
+use super::auth;
+use super::breaker::Breaker;
 use super::fault::Fault;
+use super::given::Given;
 use super::limits::{Concurrency, RateLimit};
+use super::outlier::Outlier;
 use super::table::{Table, Written};
 use super::tls;
-use super::{BalanceSpec, BreakerSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, TlsSpec};
+use super::{BalanceSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, TlsSpec};
 
 /// The blocks, as far as they are known.
 #[derive(Clone)]
@@ -20,6 +26,7 @@ pub(super) struct Blocks {
     retry: Retry,
     hedge: Hedge,
     breaker: Breaker,
+    outlier: Outlier,
     connection: Connection,
     rate_limit: RateLimit,
     concurrency: Concurrency,
@@ -32,6 +39,7 @@ pub(super) struct Names {
     retry: &'static str,
     hedge: &'static str,
     breaker: &'static str,
+    outlier: &'static str,
     connection: &'static str,
     rate_limit: &'static str,
     concurrency: &'static str,
@@ -44,6 +52,7 @@ pub(super) const IN_PLUGIN: Names = Names {
     retry: "retry",
     hedge: "hedge",
     breaker: "circuit_breaker",
+    outlier: "outlier_detection",
     connection: "connection",
     rate_limit: "rate_limit",
     concurrency: "concurrency",
@@ -56,6 +65,7 @@ pub(super) const AT_ROOT: Names = Names {
     retry: "default_retry",
     hedge: "default_hedge",
     breaker: "default_circuit_breaker",
+    outlier: "default_outlier_detection",
     connection: "default_connection",
     rate_limit: "default_rate_limit",
     concurrency: "default_concurrency",
@@ -71,14 +81,13 @@ impl Blocks {
             drain_timeout: policy.drain_timeout,
             retry: Retry::library(policy.attempt_timeout),
             hedge: Hedge::default(),
-            breaker: Breaker {
-                enabled: true,
-                spec: BreakerSpec::default(),
-            },
+            breaker: Breaker::library(),
+            outlier: Outlier::default(),
             connection: Connection {
                 spec: ConnectionSpec::default(),
                 max_idle: None,
                 deadline: policy.deadline,
+                timeout_header: policy.timeout_header,
                 stream_idle_timeout: policy.stream_idle_timeout,
             },
             rate_limit: RateLimit::default(),
@@ -99,6 +108,9 @@ impl Blocks {
             breaker: self
                 .breaker
                 .overlaid(table, names.breaker, &library.breaker),
+            outlier: self
+                .outlier
+                .overlaid(table, names.outlier, &library.outlier),
             connection: self
                 .connection
                 .overlaid(table, names.connection, &library.connection),
@@ -119,6 +131,7 @@ impl Blocks {
         Policy {
             drain_timeout: self.drain_timeout,
             deadline: self.connection.deadline,
+            timeout_header: self.connection.timeout_header.clone(),
             stream_idle_timeout: self.connection.stream_idle_timeout,
             attempt_timeout: self.retry.attempt_timeout(),
             rate_limit: self.rate_limit.armed(),
@@ -127,10 +140,13 @@ impl Blocks {
             // Inherited, it does nothing where retry is off.
             hedge: self.hedge.armed().filter(|_| self.retry.armed().is_some()),
             breaker: self.breaker.armed(),
+            outlier: self.outlier.armed(),
             balance: self.balance.armed(),
             credentials,
             authorize: None,
+            filter: None,
             fallback: None,
+            layers: Vec::new(),
         }
     }
 
@@ -191,71 +207,11 @@ pub(super) trait Overlay: Clone {
 }
 
 #[derive(Clone)]
-struct Breaker {
-    enabled: bool,
-    spec: BreakerSpec,
-}
-
-impl Overlay for Breaker {
-    fn read(&self, table: &mut Table<'_>) -> Self {
-        let base = &self.spec;
-        let enabled = table.bool("enabled").unwrap_or(true);
-        let spec = BreakerSpec {
-            failure_threshold: match table.integer("failure_threshold") {
-                Some(threshold) => Some(threshold).filter(|threshold| *threshold > 0),
-                None => base.failure_threshold,
-            },
-            failure_rate: match table.number("failure_rate") {
-                Some(rate) => Some(rate).filter(|rate| rate.get() > 0.0),
-                None => base.failure_rate,
-            },
-            window: table.duration("window").unwrap_or(base.window),
-            min_request_threshold: table
-                .integer("min_request_threshold")
-                .unwrap_or(base.min_request_threshold),
-            recovery_timeout: table
-                .duration("recovery_timeout")
-                .unwrap_or(base.recovery_timeout),
-            success_threshold: table
-                .integer("success_threshold")
-                .unwrap_or(base.success_threshold),
-        };
-        let inert = spec.failure_rate.is_none() && spec.failure_threshold.is_none();
-        if enabled && inert && table.is_sound() {
-            table.conflict(
-                "failure_threshold",
-                "0 leaves nothing that opens the breaker: set failure_rate, or enabled: false",
-            );
-        }
-        Self { enabled, spec }
-    }
-
-    fn off(&self) -> Option<Self> {
-        Some(Self {
-            enabled: false,
-            ..self.clone()
-        })
-    }
-}
-
-impl Breaker {
-    fn armed(&self) -> Option<BreakerSpec> {
-        let mut spec = self.enabled.then(|| self.spec.clone())?;
-        if spec.failure_rate.is_none() {
-            // They do nothing, so they are as if nobody had said them.
-            let library = BreakerSpec::default();
-            spec.window = library.window;
-            spec.min_request_threshold = library.min_request_threshold;
-        }
-        Some(spec)
-    }
-}
-
-#[derive(Clone)]
 struct Connection {
     spec: ConnectionSpec,
     max_idle: Option<u32>,
     deadline: Option<Duration>,
+    timeout_header: Option<HeaderName>,
     stream_idle_timeout: Option<Duration>,
 }
 
@@ -297,6 +253,9 @@ impl Overlay for Connection {
             deadline: table
                 .timeout_or_off("request_timeout")
                 .unwrap_or(self.deadline),
+            timeout_header: table
+                .read("timeout_header", |given, _| timeout_header(given))
+                .unwrap_or_else(|| self.timeout_header.clone()),
             stream_idle_timeout: table
                 .timeout_or_off("stream_idle_timeout")
                 .unwrap_or(self.stream_idle_timeout),
@@ -308,6 +267,19 @@ impl Overlay for TlsSpec {
     fn read(&self, table: &mut Table<'_>) -> Self {
         tls::read(table, self)
     }
+}
+
+/// The name of a header, or `off`.
+fn timeout_header(given: &Given<'_>) -> Result<Option<HeaderName>, Fault> {
+    let text = given.text()?;
+    if text == "off" {
+        return Ok(None);
+    }
+    let name = auth::header_name(text)?;
+    if name == "grpc-timeout" {
+        return Err("is read and written for gRPC always, in a form of its own: remove it".into());
+    }
+    Ok(Some(name))
 }
 
 pub(super) const PROTOCOLS: [(&str, Protocol); 2] =

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{
     BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec, ConnectionSpec,
-    CredentialsSpec, HedgeSpec, JitterKind, Number, Policy, Protocol, RateLimitSpec, RetryOn,
-    RetrySpec, SubsetFallback,
+    CredentialsSpec, HedgeSpec, JitterKind, Number, OutlierSpec, Policy, Protocol, RateLimitSpec,
+    RetryOn, RetrySpec, SubsetFallback,
 };
 
 impl Default for Policy {
@@ -15,6 +15,7 @@ impl Default for Policy {
         Self {
             drain_timeout: Duration::from_secs(30),
             deadline: Some(Duration::from_secs(30)),
+            timeout_header: None,
             stream_idle_timeout: None,
             attempt_timeout: None,
             rate_limit: None,
@@ -22,10 +23,13 @@ impl Default for Policy {
             retry: Some(RetrySpec::default()),
             hedge: None,
             breaker: Some(BreakerSpec::default()),
+            outlier: None,
             balance: BalanceSpec::default(),
             credentials: CredentialsSpec::default(),
             authorize: None,
+            filter: None,
             fallback: None,
+            layers: Vec::new(),
         }
     }
 }
@@ -43,6 +47,9 @@ impl Default for BalanceSpec {
             subset: BTreeMap::new(),
             subset_on: BTreeMap::new(),
             subset_fallback: SubsetFallback::default(),
+            slow_start_window: None,
+            slow_start_min_weight: Number::finite(0.1),
+            slow_start_aggression: Number::finite(1.0),
         }
     }
 }
@@ -89,10 +96,36 @@ impl Default for BreakerSpec {
         Self {
             failure_threshold: Some(5),
             failure_rate: None,
+            failure_statuses: None,
+            failure_grpc_codes: None,
+            slow_call_duration: None,
+            slow_call_rate: Number::finite(1.0),
             window: Duration::from_secs(10),
+            window_calls: None,
             min_request_threshold: 20,
             recovery_timeout: Duration::from_secs(30),
+            max_recovery_timeout: None,
+            recovery_jitter: Number::finite(0.0),
             success_threshold: 2,
+        }
+    }
+}
+
+impl Default for OutlierSpec {
+    /// gRFC A50's values, and Envoy's where that has none.
+    fn default() -> Self {
+        Self {
+            consecutive_failures: Some(5),
+            success_rate_stdev_factor: Some(Number::finite(1.9)),
+            failure_percentage_threshold: None,
+            min_requests: 100,
+            min_hosts: 5,
+            interval: Duration::from_secs(10),
+            base_ejection_time: Duration::from_secs(30),
+            max_ejection_time: Duration::from_secs(300),
+            max_ejection_time_jitter: Duration::ZERO,
+            max_ejection_percent: 10,
+            always_eject_one_host: true,
         }
     }
 }

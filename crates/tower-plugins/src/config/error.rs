@@ -166,7 +166,7 @@ impl ConfigError {
     }
 
     /// The problems of both.
-    pub(super) fn and(mut self, other: Self) -> Self {
+    pub(crate) fn and(mut self, other: Self) -> Self {
         self.problems.extend(other.problems);
         self
     }

@@ -15,6 +15,7 @@ mod attempts;
 mod auth;
 mod balance;
 mod blocks;
+mod breaker;
 mod construct;
 mod defaults;
 mod endpoints;
@@ -27,10 +28,12 @@ mod format;
 mod given;
 mod include;
 mod keys;
+mod layers;
 mod limits;
 mod load;
 mod locate;
 mod nearest;
+mod outlier;
 mod page;
 #[cfg(feature = "tls")]
 pub(crate) mod pem;
@@ -54,14 +57,15 @@ pub use env::Environment;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use file::Dependencies;
 pub use format::Format;
+pub use layers::{LayerOptions, LayerSpec, Place};
 pub use load::{Loaded, Loader};
 pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec,
-    HedgeSpec, Identity, JitterKind, KeySpec, PluginName, PluginSpec, Policy, Protocol,
-    RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    FilterSpec, HedgeSpec, Identity, JitterKind, KeySpec, OutlierSpec, PluginName, PluginSpec,
+    Policy, Protocol, RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

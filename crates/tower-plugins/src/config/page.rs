@@ -272,12 +272,17 @@ impl Parts<'_> {
                     self.table(item, &keys::PLUGIN);
                 }
             }
+            (Value::List(items), Kind::Layers) => {
+                for item in items {
+                    self.table(item, &keys::LAYER);
+                }
+            }
             (Value::List(items), Kind::Endpoints) => {
                 for item in items {
                     self.value(item, Kind::Endpoint);
                 }
             }
-            (Value::List(items), Kind::Texts) => {
+            (Value::List(items), Kind::Texts | Kind::Statuses(..)) => {
                 for item in items {
                     self.value(item, Kind::Text);
                 }

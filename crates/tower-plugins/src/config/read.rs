@@ -9,11 +9,13 @@ use super::fault::Fault;
 use super::given::Given;
 use super::keys::{ALLOWLIST, MANIFEST, PLUGIN, ROOT};
 use super::report::Report;
-use super::sense::{refuse_hedge_alone, refuse_inert, refuse_tls, warn_of_vain};
+use super::sense::{
+    refuse_hedge_alone, refuse_inert, refuse_shared_header, refuse_tls, warn_of_vain,
+};
 use super::table::{Table, join};
 use super::tree::{Span, Value};
 use super::{ConnectionSpec, PluginName, PluginSpec, Policy, TlsSpec, Upstream};
-use super::{access, auth};
+use super::{access, auth, layers};
 
 /// The plugins that the docs of `report` say together. There may be none only if docs are missing, or
 /// they say so.
@@ -196,13 +198,16 @@ impl Reader<'_> {
         let endpoints = read_endpoints(&mut table, transport);
         let mut policy = blocks.policy(credentials);
         policy.authorize = table.table("authorize").map(access::authorize);
+        policy.filter = table.table("filter").and_then(access::filter);
         policy.fallback = table.table("fallback").map(access::fallback);
+        policy.layers = layers::read(&mut table);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
             _ => blocks.connection(),
         };
         refuse_inert(&table, transport, &connection, &policy);
         refuse_tls(&table, transport, mtls.is_some());
+        refuse_shared_header(&table, &policy);
         refuse_hedge_alone(&table, &blocks);
         warn_of_vain(&table, &connection, &policy);
         let tls = match transport {

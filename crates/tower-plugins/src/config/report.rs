@@ -1,7 +1,7 @@
 //! What was found wrong in one config, and what it is read with.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -57,6 +57,39 @@ pub(super) struct Report<'t> {
     variables: Vec<String>,
     problems: RefCell<Vec<Pending>>,
     warnings: RefCell<Vec<Pending>>,
+    /// The place that was last counted to.
+    counted: Cell<Counted>,
+}
+
+/// A byte of a doc, with its line and its column, each from 1.
+#[derive(Clone, Copy)]
+struct Counted {
+    doc: usize,
+    byte: usize,
+    line: usize,
+    column: usize,
+}
+
+impl Counted {
+    const fn begin(doc: usize) -> Self {
+        Self {
+            doc,
+            byte: 0,
+            line: 1,
+            column: 1,
+        }
+    }
+
+    fn to(mut self, text: &str, byte: usize) -> Self {
+        let passed = &text[self.byte..byte];
+        self.byte = byte;
+        self.line += passed.matches('\n').count();
+        self.column = match passed.rfind('\n') {
+            Some(end) => passed[end..].chars().count(),
+            None => self.column + passed.chars().count(),
+        };
+        self
+    }
 }
 
 /// A problem of which the line is not known yet.
@@ -84,6 +117,7 @@ impl<'t> Report<'t> {
             variables,
             problems: RefCell::new(Vec::new()),
             warnings: RefCell::new(Vec::new()),
+            counted: Cell::new(Counted::begin(0)),
         }
     }
 
@@ -216,6 +250,26 @@ impl<'t> Report<'t> {
                 "is relative to the config's file, and this config is in none: write an absolute path",
             )),
         }
+    }
+
+    /// A problem at `at` of which the message is still to come, for what is found out later.
+    pub(super) fn place_of(&self, doc: usize, at: Span, key: &str) -> Problem {
+        let mut problem = Problem::new(ProblemKind::BadValue, key, "");
+        problem.variable = at.variable().and_then(|at| self.variables.get(at)).cloned();
+        let origin = self.docs.get(doc).map(|doc| &doc.origin);
+        if let Some(Origin::Text { file, text, .. }) = origin {
+            problem.file = file.map(Path::to_owned);
+            if let Some(bytes) = at.bytes() {
+                // Places come in order: each is counted to from the one before.
+                let (byte, last) = (super::page::floor(text, bytes.start), self.counted.get());
+                let is_ahead = last.doc == doc && last.byte <= byte;
+                let from = if is_ahead { last } else { Counted::begin(doc) };
+                let here = from.to(text, byte);
+                self.counted.set(here);
+                (problem.line, problem.column) = (Some(here.line), Some(here.column));
+            }
+        }
+        problem
     }
 
     /// The problems and the warnings, with their lines.

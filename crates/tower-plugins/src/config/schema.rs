@@ -112,13 +112,20 @@ impl Definitions<'_> {
             Kind::Texts => json!({
                 "anyOf": [{ "type": "array", "items": { "type": "string" } }, variable()]
             }),
+            Kind::Statuses(least, most) => {
+                let one = json!({ "type": "integer", "minimum": least, "maximum": most });
+                let text = json!({ "type": "string", "pattern": r"^[0-9]{3}(-[0-9]{3})?$|\$\{" });
+                let list = json!({ "type": "array", "items": { "anyOf": [one, text] } });
+                json!({ "anyOf": [list, variable()] })
+            }
             Kind::Headers | Kind::Named => {
                 json!({ "type": "object", "additionalProperties": { "type": "string" } })
             }
             Kind::Block(block) => {
                 let words = match block.name {
-                    "auth" | "authorize" | "fallback" => return self.reference(block),
-                    "retry" | "hedge" | "circuit_breaker" | "rate_limit" | "concurrency" => {
+                    "auth" | "authorize" | "filter" | "fallback" => return self.reference(block),
+                    "retry" | "hedge" | "circuit_breaker" | "outlier_detection" | "rate_limit"
+                    | "concurrency" => {
                         json!(["off", "default"])
                     }
                     _ => json!(["default"]),
@@ -133,6 +140,8 @@ impl Definitions<'_> {
                 let list = json!({ "type": "array", "minItems": 1, "items": item });
                 json!({ "anyOf": [list, variable()] })
             }
+            Kind::Layers => json!({ "type": "array", "items": self.reference(&keys::LAYER) }),
+            Kind::Options => json!({ "type": "object" }),
             Kind::Plugins => {
                 let plugin = self.reference(&keys::PLUGIN);
                 let named = json!({ "allOf": [plugin, { "required": ["name"] }] });
@@ -214,11 +223,14 @@ fn takes(kind: Kind) -> String {
         Kind::Size(least, most) => bytes(least, most),
         Kind::SizeOrOff(least, most) => format!("{}, or `off`", bytes(least, most)),
         Kind::Texts => "a list of texts".to_owned(),
+        Kind::Statuses(..) => "a list of statuses".to_owned(),
         Kind::Headers => "a table of secrets".to_owned(),
         Kind::Named => "a table of texts".to_owned(),
         Kind::Block(_) => "a block".to_owned(),
         Kind::Endpoint => "an endpoint".to_owned(),
         Kind::Endpoints => "a list of endpoints".to_owned(),
+        Kind::Layers => "a list of layers".to_owned(),
+        Kind::Options => "a table".to_owned(),
         Kind::Plugins => "a list or a table of plugins".to_owned(),
     }
 }

@@ -8,7 +8,7 @@ use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::{Table, is_unset, join};
 use super::units::write_duration;
-use super::{BudgetKind, ConnectionSpec, Policy, Protocol};
+use super::{BudgetKind, ConnectionSpec, CredentialsSpec, Policy, Protocol};
 
 /// Refuses keys of the plugin `table` that would do nothing. One that is inherited may: it is not
 /// about this plugin.
@@ -30,14 +30,17 @@ pub(super) fn refuse_inert(
             table.report().add(table.doc(), entry.at, path, fault);
         }
     };
-    let breaker = policy.breaker.as_ref();
-    if breaker.is_some_and(|breaker| breaker.failure_rate.is_none()) {
-        for key in ["window", "min_request_threshold"] {
-            refuse(
-                "circuit_breaker",
-                key,
-                "does nothing without failure_rate: set that, or remove this",
-            );
+    if let Some(breaker) = &policy.breaker {
+        if !breaker.judges_shares() {
+            for key in ["window", "window_calls", "min_request_threshold"] {
+                let why = "does nothing without failure_rate or slow_call_duration: \
+                           set one of them, or remove this";
+                refuse("circuit_breaker", key, why);
+            }
+        }
+        if breaker.slow_call_duration.is_none() {
+            let why = "does nothing without slow_call_duration: set that, or remove this";
+            refuse("circuit_breaker", "slow_call_rate", why);
         }
     }
     let limit = policy.rate_limit.as_ref();
@@ -80,6 +83,25 @@ pub(super) fn refuse_tls(table: &Table<'_>, transport: Option<Transport>, mtls: 
     }
     if mtls {
         table.problem("auth", ineffective("method: mtls takes transport: https"));
+    }
+}
+
+/// Refuses a timeout in a header that has something else.
+pub(super) fn refuse_shared_header(table: &Table<'_>, policy: &Policy) {
+    let Some(name) = &policy.timeout_header else {
+        return;
+    };
+    let of_auth = match &policy.credentials {
+        CredentialsSpec::None => false,
+        CredentialsSpec::ApiKey { header, .. } => header == name,
+        CredentialsSpec::Bearer { .. } | CredentialsSpec::Basic { .. } => {
+            *name == http::header::AUTHORIZATION
+        }
+        CredentialsSpec::Custom { headers } => headers.iter().any(|(header, _)| header == name),
+    };
+    if of_auth {
+        let message = format!("timeout_header, {name}, is where auth puts a secret: name another");
+        table.conflict("connection", message);
     }
 }
 

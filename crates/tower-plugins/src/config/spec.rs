@@ -3,7 +3,7 @@
 //! Everything here is `Eq`: two specs that are equal describe the same plugin, and a reload keeps
 //! what is equal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tower_plugins_layers::Reason;
 
-use super::{FileContents, Number, RetryOn, Secret};
+use super::{FileContents, LayerSpec, Number, RetryOn, Secret};
 
 /// The name of a plugin: 1 to 128 characters out of `A-Z a-z 0-9 . _ -`, the first a letter or a
 /// digit.
@@ -46,6 +46,9 @@ pub struct Policy {
     pub drain_timeout: Duration,
     /// The time a whole call may take, waits and retries included (`connection.request_timeout`).
     pub deadline: Option<Duration>,
+    /// Where callers say how long they wait, and endpoints are told what is left of it
+    /// (`connection.timeout_header`).
+    pub timeout_header: Option<http::HeaderName>,
     /// How long a streamed response may be silent (`connection.stream_idle_timeout`).
     pub stream_idle_timeout: Option<Duration>,
     /// The time one attempt may take until the head of its response (`retry.attempt_timeout`).
@@ -60,14 +63,20 @@ pub struct Policy {
     pub hedge: Option<HedgeSpec>,
     /// `circuit_breaker`.
     pub breaker: Option<BreakerSpec>,
+    /// `outlier_detection`.
+    pub outlier: Option<OutlierSpec>,
     /// `load_balancing`.
     pub balance: BalanceSpec,
     /// `auth`.
     pub credentials: CredentialsSpec,
     /// `authorize`: `None` asks nothing of callers.
     pub authorize: Option<AuthorizeSpec>,
+    /// `filter`.
+    pub filter: Option<FilterSpec>,
     /// `fallback`.
     pub fallback: Option<FallbackSpec>,
+    /// `layers`: those of the program's own, inside of any that its code puts at the same place.
+    pub layers: Vec<LayerSpec>,
 }
 
 /// `rate_limit`: a token bucket.
@@ -204,14 +213,56 @@ pub struct BreakerSpec {
     pub failure_threshold: Option<u32>,
     /// The share of failures within `window` that opens it (`failure_rate`, 0 to 1).
     pub failure_rate: Option<Number>,
-    /// The time over which `failure_rate` is taken.
+    /// The statuses that are failures; `None` is the usual ones.
+    pub failure_statuses: Option<BTreeSet<u16>>,
+    /// The gRPC codes that are failures; `None` is the usual ones.
+    pub failure_grpc_codes: Option<BTreeSet<u8>>,
+    /// A call that takes longer is slow; `None` when none is (`slow_call_duration: off`).
+    pub slow_call_duration: Option<Duration>,
+    /// The share of slow calls in the window that opens it (`slow_call_rate`, above 0 to 1).
+    pub slow_call_rate: Number,
+    /// The time over which shares are taken.
     pub window: Duration,
-    /// Calls within `window` before `failure_rate` is judged.
+    /// In its place, the last calls of which shares are taken (`window_calls`).
+    pub window_calls: Option<u32>,
+    /// Calls in the window before shares are judged.
     pub min_request_threshold: u32,
     /// How long it stays open.
     pub recovery_timeout: Duration,
+    /// Up to which time that doubles with each failed probe; `None` when it stays the same.
+    pub max_recovery_timeout: Option<Duration>,
+    /// Up to this share of the open time is added at random (`recovery_jitter`, 0 to 1).
+    pub recovery_jitter: Number,
     /// Successes in half-open that close it; also the calls admitted at once in half-open.
     pub success_threshold: u32,
+}
+
+/// `outlier_detection`: endpoints that fail more than the others are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutlierSpec {
+    /// Failures without a success between them that eject an endpoint; `None` for never.
+    pub consecutive_failures: Option<u32>,
+    /// By how many standard deviations a success rate may be below the mean; `None` for any.
+    pub success_rate_stdev_factor: Option<Number>,
+    /// The percentage of failures that ejects an endpoint, 1 to 100; `None` for never.
+    pub failure_percentage_threshold: Option<u32>,
+    /// Calls of an endpoint in an interval before its rates count.
+    pub min_requests: u32,
+    /// Endpoints with that many calls before rates are judged.
+    pub min_hosts: u32,
+    /// How often rates are judged.
+    pub interval: Duration,
+    /// How long the first ejection lasts.
+    pub base_ejection_time: Duration,
+    /// The longest ejection.
+    pub max_ejection_time: Duration,
+    /// Up to this time is added to an ejection at random.
+    pub max_ejection_time_jitter: Duration,
+    /// The most endpoints that are out at a time, in percent.
+    pub max_ejection_percent: u32,
+    /// Whether one of two or more may be out whatever the percentage.
+    pub always_eject_one_host: bool,
 }
 
 /// `load_balancing`: which endpoint an attempt goes to.
@@ -238,6 +289,12 @@ pub struct BalanceSpec {
     pub subset_on: BTreeMap<String, KeySpec>,
     /// What becomes of a call whose subset has no endpoint.
     pub subset_fallback: SubsetFallback,
+    /// For how long an endpoint that is new, or comes back, has less than its weight; `None` for not at all.
+    pub slow_start_window: Option<Duration>,
+    /// The part of its weight that it has from the beginning (0.001 to 1).
+    pub slow_start_min_weight: Number,
+    /// How fast its weight grows at first; 1 is evenly.
+    pub slow_start_aggression: Number,
 }
 
 /// Where in a call a key is.
@@ -308,12 +365,31 @@ pub struct AuthorizeSpec {
     pub bearer_tokens: Vec<(String, Secret)>,
 }
 
-/// `fallback`: a fixed answer where the call ends for one of some reasons.
+/// `filter`: a service of the program that is asked about each call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FilterSpec {
+    /// The name under which the program registered it.
+    pub service: String,
+    /// The headers of a request that it sees.
+    pub headers: Vec<http::HeaderName>,
+    /// The headers of its answer that go on with the request.
+    pub copy_headers: Vec<http::HeaderName>,
+    /// How long it has to its response's head.
+    pub timeout: Duration,
+    /// Whether a call goes on when it could not be asked.
+    pub fail_open: bool,
+}
+
+/// `fallback`: a fixed answer, or another service's, where the call ends for one of some reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FallbackSpec {
     /// The reasons that call for it.
     pub on: Vec<Reason>,
+    /// The name under which the program registered the service that is asked. Without it the answer is
+    /// the fixed one below.
+    pub service: Option<String>,
     /// The status of the answer.
     pub status: http::StatusCode,
     /// Its body.

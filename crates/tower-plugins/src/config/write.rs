@@ -1,21 +1,22 @@
 //! A config as text, every key written out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::attempts::{BUDGETS, JITTERS};
 use super::balance::{FALLBACKS, STRATEGIES};
 use super::blocks::PROTOCOLS;
 use super::format::Format;
+use super::layers::PLACES;
 use super::limits::ADAPTIVE;
 use super::secret::{self, HIDDEN};
 use super::tls::VERSIONS;
 use super::tree::{Entry, Node, Value};
 use super::{
     Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
-    Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, HedgeSpec, Identity,
-    KeySpec, Number, PluginSpec, Policy, RateLimitSpec, RetrySpec, Secret, TlsSpec, Upstream,
-    expand, units,
+    Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, FilterSpec, HedgeSpec,
+    Identity, KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetryOn,
+    RetrySpec, Secret, TlsSpec, Upstream, expand, units,
 };
 
 /// Whether secrets are written.
@@ -145,12 +146,18 @@ impl Writer {
                 "authorize",
                 policy.authorize.as_ref().map(|spec| self.authorize(spec)),
             ),
+            ("filter", policy.filter.as_ref().map(filter)),
             ("fallback", policy.fallback.as_ref().map(fallback)),
+            ("layers", self.layers(&policy.layers)),
             ("retry", retry(policy)),
             ("hedge", policy.hedge.as_ref().map_or_else(off, hedge)),
             (
                 "circuit_breaker",
                 policy.breaker.as_ref().map_or_else(off, breaker),
+            ),
+            (
+                "outlier_detection",
+                policy.outlier.as_ref().map_or_else(off, outlier),
             ),
             ("connection", Some(connection(policy, upstream, transport))),
             (
@@ -195,6 +202,52 @@ impl Writer {
                 ])
             }
         }
+    }
+
+    fn layers(&self, layers: &[LayerSpec]) -> Option<Node<'static>> {
+        let layers: Vec<_> = layers
+            .iter()
+            .map(|layer| {
+                let options = layer.options.table();
+                table([
+                    ("name", text(&layer.name)),
+                    ("at", word(&PLACES, &layer.at)),
+                    (
+                        "options",
+                        (!options.is_empty()).then(|| self.options(options)),
+                    ),
+                ])
+            })
+            .collect();
+        (!layers.is_empty()).then(|| list(layers))
+    }
+
+    fn options(&self, options: &serde_json::Map<String, serde_json::Value>) -> Node<'static> {
+        let entries = options.iter().map(|(key, value)| Entry {
+            key: key.clone().into(),
+            ..Entry::unplaced("", self.option(value))
+        });
+        Node::unplaced(Value::Table(entries.collect()))
+    }
+
+    /// What of it is a secret is not known: no text is shown where secrets are not.
+    fn option(&self, value: &serde_json::Value) -> Node<'static> {
+        use serde_json::Value as Json;
+        let value = match value {
+            Json::Null => Value::Null,
+            Json::Bool(bool) => Value::Bool(*bool),
+            Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(whole), _) => Value::Integer(whole),
+                (None, number) => Value::Float(number.unwrap_or(f64::INFINITY)),
+            },
+            Json::String(_) if self.secrets == Secrets::Hidden => {
+                return Node::text(HIDDEN.to_owned());
+            }
+            Json::String(text) => return Node::text(expand::escape(text).into_owned()),
+            Json::Array(items) => Value::List(items.iter().map(|item| self.option(item)).collect()),
+            Json::Object(options) => return self.options(options),
+        };
+        Node::unplaced(value)
     }
 
     fn authorize(&self, spec: &AuthorizeSpec) -> Node<'static> {
@@ -283,6 +336,9 @@ fn balance(spec: &BalanceSpec) -> Node<'static> {
         subset,
         subset_on,
         subset_fallback,
+        slow_start_window,
+        slow_start_min_weight,
+        slow_start_aggression,
     } = spec;
     // What does nothing beside the others is refused, so it is left out.
     let by_calls = *strategy == BalanceStrategy::LeastRequest;
@@ -305,22 +361,63 @@ fn balance(spec: &BalanceSpec) -> Node<'static> {
             "subset_fallback",
             word(&FALLBACKS, subset_fallback).filter(|_| in_subsets),
         ),
+        (
+            "slow_start_window",
+            duration_or_off(*slow_start_window).filter(|_| !strategy.is_hash()),
+        ),
+        (
+            "slow_start_min_weight",
+            number(*slow_start_min_weight).filter(|_| slow_start_window.is_some()),
+        ),
+        (
+            "slow_start_aggression",
+            number(*slow_start_aggression).filter(|_| slow_start_window.is_some()),
+        ),
+    ])
+}
+
+fn filter(spec: &FilterSpec) -> Node<'static> {
+    let FilterSpec {
+        service,
+        headers,
+        copy_headers,
+        timeout,
+        fail_open,
+    } = spec;
+    let names = |names: &[http::HeaderName]| {
+        list(
+            names
+                .iter()
+                .filter_map(|name| text(name.as_str()))
+                .collect(),
+        )
+    };
+    table([
+        ("service", text(service)),
+        ("headers", Some(names(headers))),
+        ("copy_headers", Some(names(copy_headers))),
+        ("timeout", duration(*timeout)),
+        ("fail_open", bool(*fail_open)),
     ])
 }
 
 fn fallback(spec: &FallbackSpec) -> Node<'static> {
     let FallbackSpec {
         on,
+        service,
         status,
         body,
         content_type,
     } = spec;
     let reasons = on.iter().filter_map(|reason| text(reason.as_str()));
+    // Where a service answers there is no fixed answer.
+    let fixed = |node: Option<Node<'static>>| node.filter(|_| service.is_none());
     table([
         ("on", Some(list(reasons.collect()))),
-        ("status", integer(status.as_u16().into())),
-        ("body", text(body)),
-        ("content_type", text(content_type)),
+        ("service", service.as_deref().and_then(text)),
+        ("status", fixed(integer(status.as_u16().into()))),
+        ("body", fixed(text(body))),
+        ("content_type", fixed(text(content_type))),
     ])
 }
 
@@ -423,30 +520,131 @@ fn breaker(breaker: &BreakerSpec) -> Option<Node<'static>> {
     let BreakerSpec {
         failure_threshold,
         failure_rate,
+        failure_statuses,
+        failure_grpc_codes,
+        slow_call_duration,
+        slow_call_rate,
         window,
+        window_calls,
         min_request_threshold,
         recovery_timeout,
+        max_recovery_timeout,
+        recovery_jitter,
         success_threshold,
     } = breaker;
-    // Without a rate these two are refused, as they do nothing.
-    let rate = failure_rate.as_ref();
+    // What would do nothing is refused when it is read.
+    let judges = breaker.judges_shares();
     Some(table([
         ("failure_threshold", integer(failure_threshold.unwrap_or(0))),
-        ("failure_rate", rate.copied().and_then(number)),
-        ("window", rate.and_then(|_| duration(*window))),
+        ("failure_rate", failure_rate.and_then(number)),
+        ("failure_statuses", failure_statuses.as_ref().map(statuses)),
+        (
+            "failure_grpc_codes",
+            failure_grpc_codes.as_ref().map(grpc_codes),
+        ),
+        ("slow_call_duration", duration_or_off(*slow_call_duration)),
+        (
+            "slow_call_rate",
+            number(*slow_call_rate).filter(|_| slow_call_duration.is_some()),
+        ),
+        (
+            "window",
+            duration(*window).filter(|_| judges && window_calls.is_none()),
+        ),
+        (
+            "window_calls",
+            window_calls.and_then(integer).filter(|_| judges),
+        ),
         (
             "min_request_threshold",
-            rate.and_then(|_| integer(*min_request_threshold)),
+            integer(*min_request_threshold).filter(|_| judges),
         ),
         ("recovery_timeout", duration(*recovery_timeout)),
+        (
+            "max_recovery_timeout",
+            max_recovery_timeout.and_then(duration),
+        ),
+        ("recovery_jitter", number(*recovery_jitter)),
         ("success_threshold", integer(*success_threshold)),
     ]))
+}
+
+fn outlier(outlier: &OutlierSpec) -> Option<Node<'static>> {
+    let OutlierSpec {
+        consecutive_failures,
+        success_rate_stdev_factor,
+        failure_percentage_threshold,
+        min_requests,
+        min_hosts,
+        interval,
+        base_ejection_time,
+        max_ejection_time,
+        max_ejection_time_jitter,
+        max_ejection_percent,
+        always_eject_one_host,
+    } = outlier;
+    let factor = success_rate_stdev_factor.unwrap_or(Number::finite(0.0));
+    // Without a rate two are refused, as they do nothing.
+    let by_rates = success_rate_stdev_factor.is_some() || failure_percentage_threshold.is_some();
+    Some(table([
+        (
+            "consecutive_failures",
+            integer(consecutive_failures.unwrap_or(0)),
+        ),
+        ("success_rate_stdev_factor", number(factor)),
+        (
+            "failure_percentage_threshold",
+            integer(failure_percentage_threshold.unwrap_or(0)),
+        ),
+        ("min_requests", integer(*min_requests).filter(|_| by_rates)),
+        ("min_hosts", integer(*min_hosts).filter(|_| by_rates)),
+        ("interval", duration(*interval)),
+        ("base_ejection_time", duration(*base_ejection_time)),
+        ("max_ejection_time", duration(*max_ejection_time)),
+        (
+            "max_ejection_time_jitter",
+            duration(*max_ejection_time_jitter),
+        ),
+        ("max_ejection_percent", integer(*max_ejection_percent)),
+        ("always_eject_one_host", bool(*always_eject_one_host)),
+    ]))
+}
+
+fn statuses(statuses: &BTreeSet<u16>) -> Node<'static> {
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for status in statuses {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *status => *last = *status,
+            _ => ranges.push((*status, *status)),
+        }
+    }
+    let nodes = ranges.into_iter().filter_map(|(first, last)| {
+        if first == last {
+            integer(first.into())
+        } else {
+            text(&format!("{first}-{last}"))
+        }
+    });
+    list(nodes.collect())
+}
+
+fn grpc_codes(codes: &BTreeSet<u8>) -> Node<'static> {
+    let names = codes.iter().filter_map(|code| {
+        let word = RetryOn::Grpc(*code).to_string();
+        text(word.strip_prefix("grpc:")?)
+    });
+    list(names.collect())
 }
 
 fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'static> {
     let spec = &upstream.connection;
     let timeouts = [
         ("request_timeout", duration_or_off(policy.deadline)),
+        (
+            "timeout_header",
+            (policy.timeout_header.as_ref())
+                .map_or_else(|| text("off"), |name| text(name.as_str())),
+        ),
         (
             "stream_idle_timeout",
             duration_or_off(policy.stream_idle_timeout),
@@ -457,7 +655,7 @@ fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'st
     }
     let pooled = spec.protocol == super::Protocol::Http1;
     let keeps = spec.keep_alive && (!pooled || spec.max_idle_connections > 0);
-    let [request, idle] = timeouts;
+    let [request, header, idle] = timeouts;
     table([
         ("protocol", word(&PROTOCOLS, &spec.protocol)),
         (
@@ -474,6 +672,7 @@ fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'st
         ),
         ("connection_timeout", duration(spec.connection_timeout)),
         request,
+        header,
         idle,
         ("keep_alive", bool(spec.keep_alive)),
         ("max_response_head", size(spec.max_response_head.into())),

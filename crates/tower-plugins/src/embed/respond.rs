@@ -19,7 +19,8 @@ impl Dialect {
     /// addresses.
     pub(super) fn respond(self, error: &Error) -> Response<Body> {
         let (status, code) = (error.http_status(), error.grpc_code());
-        let response = (self.0).respond(status, code, &error.to_string(), error.retry_after());
+        let mut response = (self.0).respond(status, code, &error.to_string());
+        respond::write_headers(error, &mut response);
         response.map(Body::from)
     }
 }

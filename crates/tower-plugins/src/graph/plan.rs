@@ -117,6 +117,10 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         differ("drain_timeout", old.drain_timeout == new.drain_timeout);
         differ("connection.request_timeout", old.deadline == new.deadline);
         differ(
+            "connection.timeout_header",
+            old.timeout_header == new.timeout_header,
+        );
+        differ(
             "connection.stream_idle_timeout",
             old.stream_idle_timeout == new.stream_idle_timeout,
         );
@@ -129,10 +133,13 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         differ("retry", old.retry == new.retry);
         differ("hedge", old.hedge == new.hedge);
         differ("circuit_breaker", old.breaker == new.breaker);
+        differ("outlier_detection", old.outlier == new.outlier);
         differ("load_balancing", old.balance == new.balance);
         differ("auth", old.credentials == new.credentials);
         differ("authorize", old.authorize == new.authorize);
+        differ("filter", old.filter == new.filter);
         differ("fallback", old.fallback == new.fallback);
+        differ("layers", old.layers == new.layers);
     }
     let mut keys = Vec::new();
     policy(&mut keys, &old.policy, &new.policy);

@@ -5,59 +5,32 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use http::{Request, Response};
-use tokio::time::Instant;
-use tower_plugins_layers::balance::{Load, Member};
+use tower_plugins_layers::balance::Load;
+use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::{
-    BoxError, BreakerLayer, CallContext, CredentialsLayer, ReplayBody, Unsent,
+    BoxError, BreakerLayer, CallContext, CredentialsLayer, OutlierLayer, ReplayBody, TimeLeft,
+    Unsent,
 };
 use tower_service::Service;
 
-use super::stage::stages;
+use super::around::Plain;
+use super::stage::{members, stages};
 use crate::Body;
 use crate::transport::{self, Transport};
 
+/// The layer of an endpoint's breaker.
+pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
+
 // An attempt goes through these from the top to the bottom, and its response back.
 stages! {
-    Endpoint: BreakerLayer => Load<Shown>, of ReplayBody<Body>;
+    Endpoint: OutlierLayer => Guarded, of ReplayBody<Body>;
+    Guarded: Circuit => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
     Shown: CredentialsLayer => Wire, of ReplayBody<Body>;
 }
 
-impl Member for Endpoint {
-    fn load(&self, now: Instant) -> f64 {
-        self.0.load(now)
-    }
-
-    fn is_available(&self, now: Instant) -> bool {
-        self.0.is_available(now)
-    }
-
-    fn retry_after(&self, now: Instant) -> Option<Duration> {
-        self.0.retry_after(now)
-    }
-
-    fn is_ejected(&self, now: Instant) -> bool {
-        self.0.is_ejected(now)
-    }
-
-    fn ramp(&self, now: Instant) -> f64 {
-        self.0.ramp(now)
-    }
-
-    fn in_flight(&self) -> usize {
-        self.0.in_flight()
-    }
-
-    fn rtt(&self, now: Instant) -> Duration {
-        self.0.rtt(now)
-    }
-
-    fn weighted_load(&self, now: Instant, weight: f64) -> f64 {
-        self.0.weighted_load(now, weight)
-    }
-}
+members!(Endpoint, Guarded);
 
 /// The way to the plugin: where what retry may send again becomes a plain request.
 #[derive(Clone)]
@@ -75,11 +48,7 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
     fn call(&mut self, mut request: Request<ReplayBody<Body>>) -> WireFuture<'a> {
         // The context is of this stack's layers; what the plugin should know goes in headers.
         CallContext::detach(&mut request);
-        let request = request.map(|body| match body.into_inner() {
-            Ok(body) => body,
-            Err(body) => body.into_whole().map_or_else(Body::boxed, Body::from),
-        });
-        WireFuture(self.0.call(request))
+        WireFuture(self.0.call(request.map(Plain::plain)))
     }
 }
 

@@ -1,8 +1,10 @@
 //! One plugin as it runs: its spec, its stack of layers, and the parts under them.
 
+mod around;
 mod body;
 mod endpoint;
 mod parts;
+mod registered;
 mod stack;
 mod stage;
 
@@ -15,27 +17,43 @@ use std::sync::Arc;
 use http::{Request, Response};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::DrainHandle;
+use tower_plugins_layers::breaker::BreakerHandle;
 use tower_service::Service;
 
+pub use self::around::Next;
+use self::around::Own;
+pub(crate) use self::around::{OwnLayer, Recipe};
 use self::body::CallBody;
 use self::parts::Parts;
 use self::stack::Stack;
 use crate::Body;
-use crate::config::PluginSpec;
+use crate::config::{Address, PluginSpec};
 use crate::error::Error;
 use crate::transport::InProcess;
 
-/// The services that the program registered, by name.
+/// What the program registered: services by name, and layers of its own.
 #[derive(Debug, Default)]
-pub(crate) struct Services(HashMap<String, InProcess>);
+pub(crate) struct Services {
+    by_name: HashMap<String, InProcess>,
+    layers: Vec<OwnLayer>,
+    recipes: HashMap<String, Recipe>,
+}
 
 impl Services {
     pub(crate) fn insert(&mut self, service: InProcess) {
-        self.0.insert(service.name().to_owned(), service);
+        self.by_name.insert(service.name().to_owned(), service);
+    }
+
+    pub(crate) fn add_layer(&mut self, layer: OwnLayer) {
+        self.layers.push(layer);
+    }
+
+    pub(crate) fn add_recipe(&mut self, name: &str, recipe: Recipe) {
+        self.recipes.insert(name.to_owned(), recipe);
     }
 
     fn get(&self, name: &str) -> Option<&InProcess> {
-        self.0.get(name)
+        self.by_name.get(name)
     }
 }
 
@@ -46,6 +64,8 @@ pub(crate) struct Node {
     spec: PluginSpec,
     stack: Stack,
     parts: Parts,
+    /// Of those endpoints that have one, in their order.
+    breakers: Vec<(Address, BreakerHandle)>,
     drain: DrainHandle,
     gone: CancellationToken,
     _gone: DropGuard,
@@ -64,13 +84,25 @@ impl Node {
         let name: Arc<str> = spec.name.as_str().into();
         let parts = Parts::build(&spec, old, services).map_err(|error| error.of_plugin(&name))?;
         let drain = DrainHandle::new();
-        let stack = stack::build(&spec, &parts, &drain).map_err(|error| error.of_plugin(&name))?;
+        let breakers = stack::breakers(&spec, &parts);
+        let handles = parts.addresses().zip(&breakers);
+        let handles = handles
+            .filter_map(|(address, breaker)| Some((address.clone(), breaker.as_ref()?.handle())));
+        let handles = handles.collect();
+        let own = Own {
+            plugin: &name,
+            by_code: &services.layers,
+            by_config: &parts.layers,
+        };
+        let stack = stack::build(&spec, &parts, breakers, &drain, own)
+            .map_err(|error| error.of_plugin(&name))?;
         let gone = CancellationToken::new();
         Ok(Self {
             name,
             spec,
             stack,
             parts,
+            breakers: handles,
             drain,
             _gone: gone.clone().drop_guard(),
             gone,
@@ -83,6 +115,10 @@ impl Node {
 
     pub(crate) const fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    pub(crate) fn breakers(&self) -> &[(Address, BreakerHandle)] {
+        &self.breakers
     }
 
     pub(crate) const fn drain(&self) -> &DrainHandle {

@@ -6,18 +6,20 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use tower_plugins_layers::balance::EndpointLoad;
+use tower_plugins_layers::balance::{Arrival, EndpointLoad};
 use tower_plugins_layers::breaker::BreakerHistory;
 use tower_plugins_layers::concurrency::{AdaptivePolicy, Algorithm};
 use tower_plugins_layers::hedge::Latencies;
 use tower_plugins_layers::rate_limit::KeyedRateLimiter;
 use tower_plugins_layers::retry::{Budget, BudgetLimits};
-use tower_plugins_layers::{Bulkhead, RateLimiter};
+use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy, RateLimiter};
 
 use super::Services;
+use super::around::NamedLayer;
+use super::registered::Registered;
 use crate::config::{
-    AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConnectionSpec, PluginSpec, RateLimitSpec,
-    RetrySpec, TlsSpec, Upstream,
+    AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
+    Number, OutlierSpec, PluginSpec, RateLimitSpec, RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::Transport;
@@ -29,7 +31,14 @@ pub(crate) struct Parts {
     pub(super) budget: Option<Budget>,
     /// What attempts took, which hedges begin after.
     pub(super) latencies: Option<Latencies>,
+    /// Of the endpoints of this node alone: those that others have are not compared with them.
+    pub(super) outliers: Option<OutlierDetector>,
+    /// Whom `filter` asks.
+    pub(super) filter: Option<Registered>,
+    /// Whom `fallback` asks.
+    pub(super) fallback: Option<Registered>,
     pub(super) endpoints: Vec<EndpointParts>,
+    pub(super) layers: Vec<NamedLayer>,
 }
 
 /// One bucket, or one for each key.
@@ -49,6 +58,8 @@ pub(super) struct EndpointParts {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) history: Arc<BreakerHistory>,
     pub(super) load: Arc<EndpointLoad>,
+    /// When it came, or came back.
+    pub(super) arrival: Arc<Arrival>,
 }
 
 impl Parts {
@@ -63,13 +74,28 @@ impl Parts {
         });
         let endpoints = endpoints.collect::<Result<_, _>>()?;
         let policy = &spec.policy;
+        let find = |name: &String| Registered::find(name, services);
+        let filter = policy.filter.as_ref().map(|spec| &spec.service);
+        let fallback = policy.fallback.as_ref();
+        let fallback = fallback.and_then(|spec| spec.service.as_ref());
         Ok(Self {
+            filter: filter.map(find).transpose()?,
+            fallback: fallback.map(find).transpose()?,
             limiter: policy.rate_limit.as_ref().map(|new| limiter(new, old)),
             bulkhead: policy.concurrency.as_ref().map(|new| bulkhead(new, old)),
             budget: policy.retry.as_ref().map(|new| budget(new, old)),
             latencies: policy.hedge.as_ref().map(|_| latencies(old)),
+            outliers: policy
+                .outlier
+                .as_ref()
+                .map(|new| outliers(spec.name.as_str(), new, old)),
             endpoints,
+            layers: layers(&policy.layers, old, services)?,
         })
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.endpoints.iter().map(|parts| &parts.address)
     }
 
     fn endpoint(&self, address: &Address) -> Option<&EndpointParts> {
@@ -77,6 +103,33 @@ impl Parts {
             .iter()
             .find(|parts| parts.address == *address)
     }
+}
+
+/// All that is wrong with them is said at once.
+fn layers(
+    specs: &[LayerSpec],
+    old: Option<&Parts>,
+    services: &Services,
+) -> Result<Vec<NamedLayer>, ConfigError> {
+    let mut old: Vec<_> = old.map_or_else(Vec::new, |old| old.layers.iter().collect());
+    let (mut layers, mut refused) = (Vec::with_capacity(specs.len()), None::<ConfigError>);
+    for spec in specs {
+        // Each goes on once: two equal ones are two layers.
+        let kept = old.iter().position(|layer| layer.spec == *spec);
+        let layer = match kept {
+            Some(index) => Ok(old.remove(index).clone()),
+            None => NamedLayer::make(spec, &services.recipes),
+        };
+        match (layer, refused.take()) {
+            (Ok(layer), before) => {
+                layers.push(layer);
+                refused = before;
+            }
+            (Err(error), None) => refused = Some(error),
+            (Err(error), Some(before)) => refused = Some(before.and(error)),
+        }
+    }
+    refused.map_or(Ok(layers), Err)
 }
 
 /// A changed rate keeps the bucket's fill in proportion: a reload is no free burst.
@@ -151,6 +204,27 @@ fn latencies(old: Option<&Parts>) -> Latencies {
     old.unwrap_or_default()
 }
 
+/// Who is out stays out, and what was counted counts.
+fn outliers(name: &str, new: &OutlierSpec, old: Option<&Parts>) -> OutlierDetector {
+    let percent = |percent| u8::try_from(percent).unwrap_or(100);
+    let policy = OutlierPolicy::new()
+        .consecutive_failures(new.consecutive_failures)
+        .success_rate_stdev(new.success_rate_stdev_factor.map(Number::get))
+        .failure_percentage(new.failure_percentage_threshold.map(percent))
+        .min_requests(new.min_requests)
+        .min_hosts(new.min_hosts as usize)
+        .interval(new.interval)
+        .base_ejection(new.base_ejection_time)
+        .max_ejection(new.max_ejection_time)
+        .jitter(new.max_ejection_time_jitter)
+        .max_ejection_percent(percent(new.max_ejection_percent))
+        .always_eject_one(new.always_eject_one_host);
+    match old.and_then(|old| old.outliers.as_ref()) {
+        Some(old) => old.renewed(policy),
+        None => OutlierDetector::named(name, policy),
+    }
+}
+
 impl EndpointParts {
     fn build(
         address: &Address,
@@ -173,6 +247,7 @@ impl EndpointParts {
             transport,
             history: old.map_or_else(Arc::default, |old| Arc::clone(&old.history)),
             load: old.map_or_else(Arc::default, |old| Arc::clone(&old.load)),
+            arrival: old.map_or_else(Arc::default, |old| Arc::clone(&old.arrival)),
         })
     }
 }
@@ -183,15 +258,10 @@ fn transport(
     services: &Services,
 ) -> Result<Arc<dyn Transport>, Error> {
     match address {
-        Address::InProcess { service } => match services.get(service) {
-            Some(service) => Ok(Arc::new(service.clone())),
-            None => Err(Error::caused_by(
-                Kind::Config,
-                format!(
-                    "no service `{service}` is registered: register it with Plugins::builder().service(\"{service}\", …)"
-                ),
-            )),
-        },
+        Address::InProcess { service } => {
+            let service = Registered::find(service, services)?;
+            Ok(Arc::new(service.into_inner()))
+        }
         #[cfg(feature = "http")]
         Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
             let Upstream {

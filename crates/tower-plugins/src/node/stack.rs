@@ -5,78 +5,152 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::{Response, header};
+use http::{Request, Response, header};
 use tower::ServiceBuilder;
 use tower_plugins_layers::authorize::{AuthorizeLayer, Callers};
 use tower_plugins_layers::balance::{
-    self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, Strategy,
+    self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, SlowStart, SlowStartLayer,
+    SlowStartPolicy, Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
+use tower_plugins_layers::classify::ClassifyPolicy;
+use tower_plugins_layers::fallback;
 use tower_plugins_layers::hedge::HedgePolicy;
 use tower_plugins_layers::rate_limit::KeyBy;
 use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
-    DeadlineLayer, Drain, DrainHandle, DrainLayer, Fallback, FallbackLayer, FallbackPolicy,
-    RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy, Trace, TraceLayer,
+    DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy, FilterLayer,
+    FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy,
+    TimeLeftLayer, Trace, TraceLayer,
 };
 
-use super::endpoint::{Endpoint, Shown, Wire};
+use tower_service::Service;
+
+use super::around::{Around, Inside, Own, Owned};
+use super::endpoint::{Circuit, Endpoint, Guarded, Shown, Wire};
 use super::parts::{EndpointParts, Limiter, Parts};
+use super::registered::Registered;
 use super::stage::stages;
 use crate::Body;
 use crate::config::{
     BalanceSpec, BalanceStrategy, CredentialsSpec, EndpointSpec, JitterKind, KeySpec, Number,
-    PluginSpec, Policy, Secret, SubsetFallback,
+    Place, PluginSpec, Policy, Secret, SubsetFallback,
 };
 use crate::error::{Error, Kind};
 
 /// A call goes through these from left to right, and its response back.
-pub(super) type Stack = Trace<Drain<Fallback<Permitted>>>;
+pub(super) type Stack = Trace<Drain<Around<Instead>>>;
 
 // What the config may leave out, from the top to the bottom: a name, its layer, and what is below it.
 stages! {
-    Permitted: AuthorizeLayer => Deadline<Limited>, of Body;
+    Instead: FallbackLayer<Registered, Kept> => Answered, of Body;
+    Answered: FallbackLayer => Permitted, of Body;
+    Permitted: AuthorizeLayer => Deadline<Filtered>, of Body;
+    Filtered: FilterLayer<Registered> => Limited, of Body;
     Limited: RateLimitLayer => Placed, of Body;
-    Placed: ConcurrencyLayer => Retry<Timed>, of Body;
-    Timed: AttemptTimeoutLayer => Balance<Endpoint>, of ReplayBody<Body>;
+    Placed: ConcurrencyLayer => Retry<Around<Timed>>, of Body;
+    Timed: AttemptTimeoutLayer => Balance<SlowStart<Endpoint>>, of ReplayBody<Body>;
 }
 
+/// How a body is kept for the service that answers instead.
+type Kept = fallback::WithBody<fn(ReplayBody<Body>) -> Body>;
+
 /// The stack of `spec` over `parts`.
-pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Result<Stack, Error> {
+pub(super) fn build(
+    spec: &PluginSpec,
+    parts: &Parts,
+    breakers: Vec<Option<Circuit>>,
+    drain: &DrainHandle,
+    own: Own<'_>,
+) -> Result<Stack, Error> {
+    let around_call = |inside| Around::of(inside, own, Place::Call);
+    let around_attempt = |inside| Around::of(inside, own, Place::Attempt);
     let policy = &spec.policy;
-    let endpoints = parts.endpoints.iter().map(|parts| endpoint(policy, parts));
+    let name = spec.name.as_str();
+    let outliers = parts.outliers.as_ref();
+    let endpoints = parts
+        .endpoints
+        .iter()
+        .zip(breakers)
+        .map(|(parts, breaker)| endpoint(breaker, policy, parts, outliers));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     let specs = spec.upstream.endpoints.iter();
     let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
     let balance = Balance::with_endpoints(balance(&policy.balance), endpoints);
     Ok(ServiceBuilder::new()
-        .layer(TraceLayer::new(spec.name.as_str()))
+        .layer(TraceLayer::new(name))
         .layer(DrainLayer::new(drain.clone()))
-        .layer(fallback(policy)?)
+        .layer_fn(around_call)
+        .layer_fn(Instead::of(fallback_service(policy, parts)))
+        .layer_fn(Answered::of(fallback_answer(policy)?))
         .layer_fn(Permitted::of(authorize(policy)))
         .layer(deadline(policy))
+        .layer_fn(Filtered::of(filter(policy, parts)))
         .layer_fn(Limited::of(rate_limit(policy, parts)))
         .layer_fn(Placed::of(concurrency(parts)))
         .layer(retry(spec, parts))
+        .layer_fn(around_attempt)
         .layer_fn(Timed::of(
             policy.attempt_timeout.map(AttemptTimeoutLayer::new),
         ))
         .service(balance))
 }
 
+impl Inside for Instead {
+    fn call(self: Arc<Self>, request: Request<Body>) -> Owned {
+        Box::pin(async move {
+            let response = Service::call(&mut &*self, request).await?;
+            Ok(response.map(Body::boxed))
+        })
+    }
+}
+
+impl Inside for Timed {
+    /// A request that was not sent comes back as the layers outside have passed it on, and as one that retry knows.
+    fn call(self: Arc<Self>, request: Request<Body>) -> Owned {
+        Box::pin(async move {
+            let request = request.map(ReplayBody::passthrough);
+            let response = Service::call(&mut &*self, request).await?;
+            Ok(response.map(Body::boxed))
+        })
+    }
+}
+
 /// The stack of one endpoint.
-fn endpoint(policy: &Policy, parts: &EndpointParts) -> Result<Endpoint, Error> {
+fn endpoint(
+    breaker: Option<Circuit>,
+    policy: &Policy,
+    parts: &EndpointParts,
+    outliers: Option<&OutlierDetector>,
+) -> Result<SlowStart<Endpoint>, Error> {
+    let outlier = outliers.map(|all| all.endpoint(&parts.address.shown()));
     Ok(ServiceBuilder::new()
-        .layer_fn(Endpoint::of(breaker(policy, parts)))
+        .layer(slow_start(&policy.balance, parts))
+        .layer_fn(Endpoint::of(outlier))
+        .layer_fn(Guarded::of(breaker))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
+        .layer(time_left(policy))
         .layer_fn(Shown::of(credentials(&policy.credentials)?))
         .service(Wire(Arc::clone(&parts.transport))))
 }
 
-fn fallback(policy: &Policy) -> Result<FallbackLayer, Error> {
-    let Some(spec) = &policy.fallback else {
-        return Ok(FallbackLayer::off());
+/// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.
+fn fallback_service(policy: &Policy, parts: &Parts) -> Option<FallbackLayer<Registered, Kept>> {
+    let (spec, service) = (policy.fallback.as_ref()?, parts.fallback.clone()?);
+    let on = FallbackPolicy::new().on(spec.on.iter().copied());
+    let max = policy.retry.as_ref().map(|retry| retry.max_replay_bytes);
+    let max = max.unwrap_or(MAX_KEPT).try_into().unwrap_or(usize::MAX);
+    Some(FallbackLayer::service(on, service).keep_body(max, Body::boxed as fn(_) -> _))
+}
+
+/// What is kept of a body where retry does not say: as much as that would by default.
+const MAX_KEPT: u64 = 64 << 10;
+
+fn fallback_answer(policy: &Policy) -> Result<Option<FallbackLayer>, Error> {
+    let fixed = policy.fallback.as_ref();
+    let Some(spec) = fixed.filter(|spec| spec.service.is_none()) else {
+        return Ok(None);
     };
     let answer = Response::builder()
         .status(spec.status)
@@ -84,7 +158,7 @@ fn fallback(policy: &Policy) -> Result<FallbackLayer, Error> {
         .body(Bytes::from(spec.body.clone()))
         .map_err(|error| Error::caused_by(Kind::Config, format!("fallback: {error}")))?;
     let policy = FallbackPolicy::new().on(spec.on.iter().copied());
-    Ok(FallbackLayer::answer(policy, answer))
+    Ok(Some(FallbackLayer::answer(policy, answer)))
 }
 
 /// Whoever is named may call; where nobody is asked for, everybody may.
@@ -100,14 +174,36 @@ fn authorize(policy: &Policy) -> Option<AuthorizeLayer> {
     Some(AuthorizeLayer::new(callers))
 }
 
+fn filter(policy: &Policy, parts: &Parts) -> Option<FilterLayer<Registered>> {
+    let (spec, service) = (policy.filter.as_ref()?, parts.filter.clone()?);
+    let policy = FilterPolicy::new()
+        .headers(spec.headers.iter().cloned())
+        .copy_headers(spec.copy_headers.iter().cloned())
+        .timeout(spec.timeout)
+        .fail_open(spec.fail_open);
+    Some(FilterLayer::new(policy, service))
+}
+
 /// Always there: a caller may bring a deadline of its own.
 fn deadline(policy: &Policy) -> DeadlineLayer {
     let layer = policy
         .deadline
         .map_or(DeadlineLayer::of_callers(), DeadlineLayer::new);
-    match policy.stream_idle_timeout {
+    let layer = match policy.stream_idle_timeout {
         Some(idle) => layer.stream_idle(idle),
         None => layer,
+    };
+    match &policy.timeout_header {
+        Some(name) => layer.header(name.clone()),
+        None => layer,
+    }
+}
+
+/// Always there: a gRPC endpoint is told of its caller's deadline without a word in the config.
+fn time_left(policy: &Policy) -> TimeLeftLayer {
+    match &policy.timeout_header {
+        Some(name) => TimeLeftLayer::new().header(name.clone()),
+        None => TimeLeftLayer::new(),
     }
 }
 
@@ -212,7 +308,7 @@ fn balance(spec: &BalanceSpec) -> BalancePolicy {
 
 /// What is said of an endpoint beside where it is. Its key is its address, so that a hash finds it wherever it stands
 /// in the list.
-fn placed(spec: &EndpointSpec, endpoint: Endpoint) -> (String, Endpoint, EndpointMeta) {
+fn placed<S>(spec: &EndpointSpec, endpoint: S) -> (String, S, EndpointMeta) {
     let mut meta = EndpointMeta::new()
         .weight(spec.weight)
         .priority(spec.priority);
@@ -225,19 +321,53 @@ fn placed(spec: &EndpointSpec, endpoint: Endpoint) -> (String, Endpoint, Endpoin
     (spec.address.to_string(), endpoint, meta)
 }
 
-fn breaker(policy: &Policy, parts: &EndpointParts) -> Option<BreakerLayer> {
+/// Off, it is not left out: it wraps neither calls nor bodies.
+fn slow_start(spec: &BalanceSpec, parts: &EndpointParts) -> SlowStartLayer {
+    let Some(window) = spec.slow_start_window else {
+        return SlowStartLayer::off();
+    };
+    let policy = SlowStartPolicy::new()
+        .window(window)
+        .min_weight(spec.slow_start_min_weight.get())
+        .aggression(spec.slow_start_aggression.get());
+    SlowStartLayer::with_arrival(policy, Arc::clone(&parts.arrival))
+}
+
+/// The breaker of each endpoint, in their order.
+pub(super) fn breakers(spec: &PluginSpec, parts: &Parts) -> Vec<Option<Circuit>> {
+    let endpoints = parts.endpoints.iter();
+    let breakers = endpoints.map(|parts| breaker(spec.name.as_str(), &spec.policy, parts));
+    breakers.collect()
+}
+
+fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<Circuit> {
     let spec = policy.breaker.as_ref()?;
     let permits = u16::try_from(spec.success_threshold).unwrap_or(u16::MAX);
-    let policy = BreakerPolicy::new()
+    let longest = spec.max_recovery_timeout.unwrap_or(spec.recovery_timeout);
+    let mut policy = BreakerPolicy::new()
         .consecutive_failures(spec.failure_threshold)
-        .failure_rate(spec.failure_rate.map(crate::config::Number::get))
+        .failure_rate(spec.failure_rate.map(Number::get))
+        .slow_call(spec.slow_call_duration)
+        .slow_rate(spec.slow_call_rate.get())
         .window(spec.window)
         .min_requests(spec.min_request_threshold)
         .recovery(spec.recovery_timeout)
-        .max_recovery(spec.recovery_timeout)
-        .jitter(0.0)
+        .max_recovery(longest)
+        .jitter(spec.recovery_jitter.get())
         .success_threshold(permits);
-    Some(BreakerLayer::with_history(policy, Arc::clone(&parts.history)).give_back())
+    if let Some(calls) = spec.window_calls {
+        policy = policy.window_calls(calls);
+    }
+    let layer = BreakerLayer::with_history(policy, Arc::clone(&parts.history));
+    let mut failures = ClassifyPolicy::new();
+    if let Some(statuses) = &spec.failure_statuses {
+        failures = failures.failure_statuses(statuses.iter().copied());
+    }
+    if let Some(codes) = &spec.failure_grpc_codes {
+        failures = failures.failure_grpc_codes(codes.iter().copied());
+    }
+    let layer = layer.name(name, &parts.address.shown()).give_back();
+    Some(layer.classify(failures))
 }
 
 fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLayer>, Error> {

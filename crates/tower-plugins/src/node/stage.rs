@@ -40,4 +40,43 @@ macro_rules! stages {
     )*};
 }
 
-pub(super) use stages;
+/// Has these of the [`stages`] stand in a balancer.
+macro_rules! members {
+    ($($name:ident),*) => {$(
+        impl ::tower_plugins_layers::balance::Member for $name {
+            fn load(&self, now: ::tokio::time::Instant) -> f64 {
+                self.0.load(now)
+            }
+
+            fn is_available(&self, now: ::tokio::time::Instant) -> bool {
+                self.0.is_available(now)
+            }
+
+            fn retry_after(&self, now: ::tokio::time::Instant) -> Option<::std::time::Duration> {
+                self.0.retry_after(now)
+            }
+
+            fn is_ejected(&self, now: ::tokio::time::Instant) -> bool {
+                self.0.is_ejected(now)
+            }
+
+            fn ramp(&self, now: ::tokio::time::Instant) -> f64 {
+                self.0.ramp(now)
+            }
+
+            fn in_flight(&self) -> usize {
+                self.0.in_flight()
+            }
+
+            fn rtt(&self, now: ::tokio::time::Instant) -> ::std::time::Duration {
+                self.0.rtt(now)
+            }
+
+            fn weighted_load(&self, now: ::tokio::time::Instant, weight: f64) -> f64 {
+                self.0.weighted_load(now, weight)
+            }
+        }
+    )*};
+}
+
+pub(super) use {members, stages};

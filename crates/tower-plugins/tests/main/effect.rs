@@ -8,12 +8,16 @@ mod concurrency;
 mod connection;
 mod endpoint;
 mod fallback;
+mod filter;
 mod hedge;
+mod layer;
 mod load_balancing;
+mod outlier_detection;
 mod plugin;
 mod rate_limit;
 mod retry;
 mod root;
+mod set;
 mod stage;
 mod tls;
 
@@ -53,6 +57,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "default_rate_limit",
         "tower_plugins::tests::effect::root::default_rate_limit_holds_for_plugins_that_do_not_say_otherwise",
+    ),
+    (
+        "default_outlier_detection",
+        "tower_plugins::tests::effect::outlier_detection::default_outlier_detection_holds_for_plugins_that_do_not_say_otherwise",
     ),
     (
         "default_hedge",
@@ -107,8 +115,16 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::plugin::authorize_is_asked_of_this_plugins_callers_alone",
     ),
     (
+        "plugins[].filter",
+        "tower_plugins::tests::effect::filter::filter_is_asked_about_this_plugins_calls_alone",
+    ),
+    (
         "plugins[].fallback",
         "tower_plugins::tests::effect::plugin::fallback_is_this_plugins_alone",
+    ),
+    (
+        "plugins[].layers",
+        "tower_plugins::tests::effect::plugin::layers_are_this_plugins_alone_and_the_first_is_outermost",
     ),
     (
         "plugins[].retry",
@@ -125,6 +141,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "plugins[].rate_limit",
         "tower_plugins::tests::effect::plugin::rate_limit_is_off_unless_this_plugin_has_it",
+    ),
+    (
+        "plugins[].outlier_detection",
+        "tower_plugins::tests::effect::outlier_detection::outlier_detection_is_off_unless_this_plugin_has_it",
     ),
     (
         "plugins[].hedge",
@@ -167,6 +187,18 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::load_balancing::labels_are_what_an_endpoint_is_found_by",
     ),
     (
+        "layer.name",
+        "tower_plugins::tests::effect::layer::name_is_that_of_the_layer_that_acts",
+    ),
+    (
+        "layer.at",
+        "tower_plugins::tests::effect::layer::at_says_whether_it_acts_on_calls_or_on_attempts",
+    ),
+    (
+        "layer.options",
+        "tower_plugins::tests::effect::layer::options_are_what_the_layer_is_made_of",
+    ),
+    (
         "authorize.api_keys",
         "tower_plugins::tests::effect::authorize::api_keys_are_those_with_which_a_call_goes_in_and_they_go_no_further",
     ),
@@ -177,6 +209,30 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "authorize.bearer_tokens",
         "tower_plugins::tests::effect::authorize::bearer_tokens_are_those_with_which_a_call_goes_in",
+    ),
+    (
+        "filter.service",
+        "tower_plugins::tests::effect::filter::service_is_who_is_asked_and_whose_word_counts",
+    ),
+    (
+        "filter.headers",
+        "tower_plugins::tests::effect::filter::headers_are_all_that_it_sees_of_them",
+    ),
+    (
+        "filter.copy_headers",
+        "tower_plugins::tests::effect::filter::copy_headers_go_from_its_answer_to_the_plugin_in_the_place_of_the_callers",
+    ),
+    (
+        "filter.timeout",
+        "tower_plugins::tests::effect::filter::timeout_is_how_long_it_has",
+    ),
+    (
+        "filter.fail_open",
+        "tower_plugins::tests::effect::filter::fail_open_lets_calls_go_on_that_it_could_not_judge",
+    ),
+    (
+        "fallback.service",
+        "tower_plugins::tests::effect::fallback::service_is_who_answers_instead",
     ),
     (
         "fallback.on",
@@ -347,6 +403,34 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::circuit_breaker::failure_rate_is_the_share_of_failures_that_opens_it",
     ),
     (
+        "circuit_breaker.failure_statuses",
+        "tower_plugins::tests::effect::circuit_breaker::failure_statuses_are_those_that_open_it",
+    ),
+    (
+        "circuit_breaker.failure_grpc_codes",
+        "tower_plugins::tests::effect::circuit_breaker::failure_grpc_codes_are_those_that_open_it",
+    ),
+    (
+        "circuit_breaker.slow_call_duration",
+        "tower_plugins::tests::effect::circuit_breaker::slow_call_duration_is_the_longest_that_a_call_takes_without_being_slow",
+    ),
+    (
+        "circuit_breaker.slow_call_rate",
+        "tower_plugins::tests::effect::circuit_breaker::slow_call_rate_is_the_share_of_slow_calls_that_opens_it",
+    ),
+    (
+        "circuit_breaker.window_calls",
+        "tower_plugins::tests::effect::circuit_breaker::window_calls_is_the_number_of_calls_over_which_the_rate_is_taken",
+    ),
+    (
+        "circuit_breaker.max_recovery_timeout",
+        "tower_plugins::tests::effect::circuit_breaker::max_recovery_timeout_is_how_far_the_open_time_grows",
+    ),
+    (
+        "circuit_breaker.recovery_jitter",
+        "tower_plugins::tests::effect::circuit_breaker::recovery_jitter_is_what_may_be_added_to_the_open_time",
+    ),
+    (
         "circuit_breaker.window",
         "tower_plugins::tests::effect::circuit_breaker::window_is_the_time_over_which_the_rate_is_taken",
     ),
@@ -361,6 +445,54 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "circuit_breaker.success_threshold",
         "tower_plugins::tests::effect::circuit_breaker::success_threshold_is_the_number_of_successes_that_close_it",
+    ),
+    (
+        "outlier_detection.enabled",
+        "tower_plugins::tests::effect::outlier_detection::enabled_false_leaves_nobody_out_whatever_the_defaults_say",
+    ),
+    (
+        "outlier_detection.consecutive_failures",
+        "tower_plugins::tests::effect::outlier_detection::consecutive_failures_is_how_many_in_a_row_eject_at_once",
+    ),
+    (
+        "outlier_detection.success_rate_stdev_factor",
+        "tower_plugins::tests::effect::outlier_detection::success_rate_stdev_factor_is_how_far_below_the_others_a_success_rate_may_be",
+    ),
+    (
+        "outlier_detection.failure_percentage_threshold",
+        "tower_plugins::tests::effect::outlier_detection::failure_percentage_threshold_is_the_share_of_failures_that_ejects",
+    ),
+    (
+        "outlier_detection.min_requests",
+        "tower_plugins::tests::effect::outlier_detection::min_requests_is_how_many_calls_there_are_before_a_rate_counts",
+    ),
+    (
+        "outlier_detection.min_hosts",
+        "tower_plugins::tests::effect::outlier_detection::min_hosts_is_how_many_endpoints_have_enough_calls_before_one_is_judged",
+    ),
+    (
+        "outlier_detection.interval",
+        "tower_plugins::tests::effect::outlier_detection::interval_is_how_often_rates_are_judged",
+    ),
+    (
+        "outlier_detection.base_ejection_time",
+        "tower_plugins::tests::effect::outlier_detection::base_ejection_time_is_how_long_an_endpoint_is_out_the_first_time",
+    ),
+    (
+        "outlier_detection.max_ejection_time",
+        "tower_plugins::tests::effect::outlier_detection::max_ejection_time_is_the_longest_that_an_endpoint_is_out",
+    ),
+    (
+        "outlier_detection.max_ejection_time_jitter",
+        "tower_plugins::tests::effect::outlier_detection::max_ejection_time_jitter_is_added_at_random",
+    ),
+    (
+        "outlier_detection.max_ejection_percent",
+        "tower_plugins::tests::effect::outlier_detection::max_ejection_percent_is_how_many_may_be_out_at_a_time",
+    ),
+    (
+        "outlier_detection.always_eject_one_host",
+        "tower_plugins::tests::effect::outlier_detection::always_eject_one_host_is_whether_one_may_be_out_in_a_small_set",
     ),
     (
         "connection.protocol",
@@ -385,6 +517,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "connection.request_timeout",
         "tower_plugins::tests::effect::connection::request_timeout_is_the_time_of_a_whole_call",
+    ),
+    (
+        "connection.timeout_header",
+        "tower_plugins::tests::effect::connection::timeout_header_is_how_long_callers_wait_and_what_endpoints_are_told_of_it",
     ),
     (
         "connection.stream_idle_timeout",
@@ -472,7 +608,7 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     ),
     (
         "load_balancing.panic_threshold",
-        "tower_plugins::tests::effect::load_balancing::panic_threshold_is_when_levels_are_no_longer_judged",
+        "tower_plugins::tests::effect::load_balancing::panic_threshold_is_when_ejected_endpoints_get_calls_again",
     ),
     (
         "load_balancing.overprovisioning",
@@ -489,6 +625,18 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "load_balancing.subset_on",
         "tower_plugins::tests::effect::load_balancing::subset_on_is_where_a_call_says_which_endpoints_it_wants",
+    ),
+    (
+        "load_balancing.slow_start_window",
+        "tower_plugins::tests::effect::load_balancing::slow_start_window_is_how_long_a_new_endpoint_has_less_than_its_share",
+    ),
+    (
+        "load_balancing.slow_start_min_weight",
+        "tower_plugins::tests::effect::load_balancing::slow_start_min_weight_is_the_part_that_a_new_endpoint_has_from_the_beginning",
+    ),
+    (
+        "load_balancing.slow_start_aggression",
+        "tower_plugins::tests::effect::load_balancing::slow_start_aggression_is_how_fast_a_new_endpoint_gets_its_share_at_first",
     ),
     (
         "load_balancing.subset_fallback",

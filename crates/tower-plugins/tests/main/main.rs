@@ -7,12 +7,14 @@
 )]
 
 mod alone;
+mod breakers;
 mod broken_request;
 mod call;
 mod config;
 mod effect;
 mod embed;
 mod faults;
+mod own_layers;
 mod panic;
 mod plan;
 mod reload;

@@ -172,3 +172,25 @@ async fn a_window_of_calls_survives_a_new_policy_of_the_same_length() {
     let other = BreakerLayer::with_history(of_calls(7), history);
     assert_eq!(calls(&other), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_what_the_classifier_says_and_the_handle_stays_the_same() {
+    let layer = BreakerLayer::new(brittle());
+    let before = layer.handle();
+    let policy = classify::ClassifyPolicy::new().failure_statuses([404]);
+    let layer = layer.classify(policy);
+    let mut service = layer.layer(service_fn(|request: Request<u16>| async move {
+        response(request.into_body(), ScriptedBody::new([]))
+    }));
+    for status in [500, 503, 404] {
+        assert_eq!(before.state(), BreakerState::Closed, "before {status}");
+        let answer = service.call(Request::new(status)).await;
+        assert_eq!(answer.expect("let in").status(), status);
+    }
+    assert_eq!(before.state(), BreakerState::Open);
+    let refused = service.call(Request::new(200)).await;
+    let error = refused.expect_err("it is open");
+    assert_eq!(Reason::of(&*error), Some(Reason::BreakerOpen));
+    before.reset();
+    assert!(service.call(Request::new(200)).await.is_ok());
+}

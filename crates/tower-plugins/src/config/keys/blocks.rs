@@ -112,9 +112,55 @@ pub(in super::super) static AUTHORIZE: Block = Block {
     gone: &[],
 };
 
+pub(in super::super) static FILTER: Block = Block {
+    name: "filter",
+    about: "A service of the program that is asked about each call, after the caller was let in and before a \
+            limit counts the call. It gets the method, the path and `headers`, and no body. A 2xx lets the call \
+            go on; a 5xx is a failure of the filter; another status is the call's answer. What it takes counts \
+            toward the call's time.",
+    keys: &[
+        key(
+            "service",
+            Kind::Text,
+            "required",
+            r#""gatekeeper""#,
+            "the name under which the program registered it (`Plugins::builder().service(name, …)`)",
+        ),
+        key(
+            "headers",
+            Kind::Texts,
+            "[]",
+            r#"["cookie"]"#,
+            "the headers of the request that it sees",
+        ),
+        key(
+            "copy_headers",
+            Kind::Texts,
+            "[]",
+            r#"["x-user"]"#,
+            "the headers of its answer that go on with the request; the caller's own of these names are taken off",
+        ),
+        key(
+            "timeout",
+            Kind::Timeout,
+            "1s",
+            r#""200ms""#,
+            "how long it has to the head of its answer",
+        ),
+        key(
+            "fail_open",
+            Kind::Bool,
+            "false",
+            "true",
+            "whether a call goes on when the filter fails or is too slow; without it the call is refused as `filter_failed`",
+        ),
+    ],
+    gone: &[],
+};
+
 pub(in super::super) static FALLBACK: Block = Block {
     name: "fallback",
-    about: "A fixed answer where a call ends for one of some reasons. It has the header `x-fallback` with the \
+    about: "A fixed answer, or another service's, where a call ends for one of some reasons. It has the header `x-fallback` with the \
             reason, and is counted. Once the head of a response came there is none, nor for a caller that \
             went away.",
     keys: &[
@@ -124,6 +170,13 @@ pub(in super::super) static FALLBACK: Block = Block {
             "see `docs/layers.md`",
             r#"["breaker_open", "deadline_exceeded"]"#,
             "the reasons that call for it. By default those that say that the plugin cannot answer now: `concurrency_limited`, `breaker_open`, `no_endpoint`, `deadline_exceeded`, `attempt_timeout`, `connect_failed`, `pool_exhausted`, `connection_lost`, `panicked` and `shed`",
+        ),
+        key(
+            "service",
+            Kind::Text,
+            "none",
+            r#""cache""#,
+            "the name under which the program registered a service that is asked instead of a fixed answer; it has a second to the head of its response, and if it fails the call ends as it would have. It gets the request's head, and its body if that is no larger than `retry.max_replay_bytes` (64 KiB where retry is off)",
         ),
         key(
             "status",
@@ -160,7 +213,7 @@ pub(in super::super) static CIRCUIT_BREAKER: Block = Block {
             Kind::Integer(0, 1_000_000),
             "5",
             "10",
-            "consecutive failures that open it; `0` is off, and then `failure_rate` must be set",
+            "consecutive failures that open it; `0` is off, and then `failure_rate` or `slow_call_duration` must be set",
         ),
         key(
             "failure_rate",
@@ -170,18 +223,53 @@ pub(in super::super) static CIRCUIT_BREAKER: Block = Block {
             "the share of failures within `window` that opens it; `0` is off",
         ),
         key(
+            "failure_statuses",
+            Kind::Statuses(400, 655),
+            "",
+            r#"[500, "502-504"]"#,
+            "the statuses that are failures, from 400 to 655: numbers, and ranges as text. By default 500 to 599 but 501 and 505, which are about the request. A 5xx that is not among them is a success",
+        ),
+        key(
+            "failure_grpc_codes",
+            Kind::Texts,
+            "",
+            r#"["unavailable", "internal"]"#,
+            "the gRPC codes that are failures. By default `unknown`, `deadline-exceeded`, `internal`, `unavailable` and `data-loss`",
+        ),
+        key(
+            "slow_call_duration",
+            Kind::TimeoutOrOff,
+            "off",
+            r#""2s""#,
+            "a call that takes longer is slow, whatever comes of it: to the end of its body, and of a stream to its head",
+        ),
+        key(
+            "slow_call_rate",
+            Kind::Number(0.0, 1.0),
+            "1.0",
+            "0.5",
+            "the share of slow calls within `window` that opens it, above 0; refused without `slow_call_duration`",
+        ),
+        key(
             "window",
             Kind::Timeout,
             "10s",
             r#""30s""#,
-            "the time over which `failure_rate` is taken; refused without it",
+            "the time over which `failure_rate` and `slow_call_rate` are taken; refused without `failure_rate` and `slow_call_duration`",
+        ),
+        key(
+            "window_calls",
+            Kind::Integer(0, 65_536),
+            "0",
+            "100",
+            "in place of `window`, and refused beside it: the rates are those of so many calls that ended last, whenever that was; `0` is off",
         ),
         key(
             "min_request_threshold",
             Kind::Integer(1, 1_000_000),
             "20",
             "50",
-            "calls within `window` before `failure_rate` is judged: one failure of two calls is no rate; refused without it",
+            "calls within the window before a rate is judged, or a window of fewer calls is full: one failure of two calls is no rate; refused without `failure_rate` and `slow_call_duration`",
         ),
         key(
             "recovery_timeout",
@@ -189,6 +277,20 @@ pub(in super::super) static CIRCUIT_BREAKER: Block = Block {
             "30s",
             r#""5s""#,
             "how long it stays open before it lets probes through",
+        ),
+        key(
+            "max_recovery_timeout",
+            Kind::Timeout,
+            "`recovery_timeout`",
+            r#""2m""#,
+            "the open time doubles with each failed probe up to this; by default it stays the same",
+        ),
+        key(
+            "recovery_jitter",
+            Kind::Number(0.0, 1.0),
+            "0",
+            "0.5",
+            "up to this share of the open time is added at random, so that many programs do not probe at one moment",
         ),
         key(
             "success_threshold",
@@ -203,8 +305,8 @@ pub(in super::super) static CIRCUIT_BREAKER: Block = Block {
 
 pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
-    about: "For an `in-process` plugin only `request_timeout` and `stream_idle_timeout` mean \
-            something; the others are refused.",
+    about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
+            mean something; the others are refused.",
     keys: &[
         key(
             "protocol",
@@ -247,6 +349,13 @@ pub(in super::super) static CONNECTION: Block = Block {
             "30s",
             r#""2s""#,
             "the time of a whole call, waits and retries included; `off` or `0s` is no limit",
+        ),
+        key(
+            "timeout_header",
+            Kind::Text,
+            "`off`",
+            r#""x-request-timeout""#,
+            "a header in which callers say how long they wait, which can shorten `request_timeout`, and in which each attempt tells the endpoint what is left: `250ms`, `1.5s`, or a number of seconds, or of milliseconds if the name ends in `-ms`. gRPC has `grpc-timeout`, always",
         ),
         key(
             "stream_idle_timeout",
@@ -462,6 +571,27 @@ pub(in super::super) static LOAD_BALANCING: Block = Block {
             "any",
             r#""none""#,
             "of a call whose subset has no endpoint, or that does not say which it wants: `any` sends it to any endpoint, `none` refuses it",
+        ),
+        key(
+            "slow_start_window",
+            Kind::TimeoutOrOff,
+            "off",
+            r#""30s""#,
+            "for how long an endpoint that is new, or comes back from an open breaker or an ejection, has less than its weight beside the others; not with `ring-hash` and `maglev`, where a key stays where it is",
+        ),
+        key(
+            "slow_start_min_weight",
+            Kind::Number(0.001, 1.0),
+            "0.1",
+            "0.25",
+            "with `slow_start_window`: the part of its weight that it has from the beginning",
+        ),
+        key(
+            "slow_start_aggression",
+            Kind::Number(0.01, 100.0),
+            "1.0",
+            "2",
+            "with `slow_start_window`: the part of its weight that it has after the time t is `(t / window)^(1 / aggression)`: 1 is evenly, more is faster at first",
         ),
     ],
     gone: gone::LOAD_BALANCING,

@@ -98,6 +98,10 @@ pub(super) const ROOT: Gone = &[
         "is a plugin's: write it in an entry under `plugins`, or for all of them as `default_circuit_breaker`",
     ),
     (
+        "outlier_detection",
+        "is a plugin's: write it in an entry under `plugins`, or for all of them as `default_outlier_detection`",
+    ),
+    (
         "connection",
         "is a plugin's: write it in an entry under `plugins`, or for all of them as `default_connection`",
     ),

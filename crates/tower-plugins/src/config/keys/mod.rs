@@ -5,15 +5,17 @@
 mod attempts;
 mod blocks;
 mod gone;
+mod outlier;
 mod top;
 
 pub(super) use attempts::{HEDGE, RETRY};
 pub(super) use blocks::{
-    AUTH, AUTHORIZE, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, LOAD_BALANCING,
+    AUTH, AUTHORIZE, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, LOAD_BALANCING,
     RATE_LIMIT, TLS,
 };
 pub(super) use gone::{ALLOWLIST, MANIFEST};
-pub(super) use top::{ENDPOINT, PLUGIN, ROOT};
+pub(super) use outlier::OUTLIER_DETECTION;
+pub(super) use top::{ENDPOINT, LAYER, PLUGIN, ROOT};
 
 /// A table of the config, and the keys that it may have.
 #[derive(Debug)]
@@ -67,6 +69,8 @@ pub(super) enum Kind {
     Size(u64, u64),
     SizeOrOff(u64, u64),
     Texts,
+    /// A list of statuses, and of ranges of them.
+    Statuses(u16, u16),
     /// A table from the name of a header to a secret.
     Headers,
     /// A table from names to texts.
@@ -75,6 +79,10 @@ pub(super) enum Kind {
     /// A text, or a table.
     Endpoint,
     Endpoints,
+    /// A list of layers, each a table.
+    Layers,
+    /// A table of anything.
+    Options,
     /// A list of plugins, or a table of them.
     Plugins,
 }
@@ -85,12 +93,15 @@ pub(super) fn is_known(name: &str) -> bool {
         &ROOT,
         &PLUGIN,
         &ENDPOINT,
+        &LAYER,
         &AUTH,
         &AUTHORIZE,
+        &FILTER,
         &FALLBACK,
         &RETRY,
         &HEDGE,
         &CIRCUIT_BREAKER,
+        &OUTLIER_DETECTION,
         &CONNECTION,
         &RATE_LIMIT,
         &CONCURRENCY,

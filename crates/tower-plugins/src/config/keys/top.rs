@@ -1,6 +1,6 @@
 use super::{
-    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, HEDGE, Kind,
-    LOAD_BALANCING, RATE_LIMIT, RETRY, TLS, gone, key,
+    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, HEDGE,
+    Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone, key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -55,6 +55,13 @@ pub(in super::super) static ROOT: Block = Block {
             "",
             r#"{ "failure_threshold": 10 }"#,
             "the default for each plugin\'s `circuit_breaker`",
+        ),
+        key(
+            "default_outlier_detection",
+            Kind::Block(&OUTLIER_DETECTION),
+            "",
+            r#"{ "consecutive_failures": 3 }"#,
+            "the default for each plugin's `outlier_detection`",
         ),
         key(
             "default_connection",
@@ -163,11 +170,25 @@ pub(in super::super) static PLUGIN: Block = Block {
             "who may call; without it nothing is asked of callers",
         ),
         key(
+            "filter",
+            Kind::Block(&FILTER),
+            "none",
+            r#"{ "service": "gatekeeper" }"#,
+            "a service of the program that is asked about each call",
+        ),
+        key(
             "fallback",
             Kind::Block(&FALLBACK),
             "none",
             r#"{ "body": "[]", "content_type": "application/json" }"#,
-            "a fixed answer where the plugin cannot answer",
+            "a fixed answer, or another service's, where the plugin cannot answer",
+        ),
+        key(
+            "layers",
+            Kind::Layers,
+            "none",
+            r#"[{ "name": "audit", "at": "call", "options": { "what": "orders" } }]"#,
+            "layers of the program's own, by the names under which it registered them; of several at one place the first is outermost",
         ),
         key(
             "retry",
@@ -189,6 +210,13 @@ pub(in super::super) static PLUGIN: Block = Block {
             "on",
             r#"{ "failure_threshold": 10 }"#,
             "when an endpoint that fails is left alone",
+        ),
+        key(
+            "outlier_detection",
+            Kind::Block(&OUTLIER_DETECTION),
+            "off",
+            r#"{ "max_ejection_percent": 30 }"#,
+            "when an endpoint that fails more than the others is left out",
         ),
         key(
             "connection",
@@ -276,6 +304,35 @@ pub(in super::super) static ENDPOINT: Block = Block {
             "none",
             r#"{ "version": "2" }"#,
             "what `load_balancing.subset` and `subset_on` look at",
+        ),
+    ],
+    gone: &[],
+};
+
+pub(in super::super) static LAYER: Block = Block {
+    name: "layer",
+    about: "A layer of the program's own.",
+    keys: &[
+        key(
+            "name",
+            Kind::Text,
+            "required",
+            r#""audit""#,
+            "the name under which the program registered it with `layer_named`; another one is refused when the plugin is started",
+        ),
+        key(
+            "at",
+            Kind::Word(&["call", "attempt"]),
+            "call",
+            r#""attempt""#,
+            "`call`: around each call, outside of all but metrics and drain; `attempt`: around each attempt, inside of `retry`",
+        ),
+        key(
+            "options",
+            Kind::Options,
+            "none",
+            r#"{ "what": "orders" }"#,
+            "what the layer is made of, as it takes it; a variable in it is a text. While name, place and options are equal, a reload keeps the layer with its state",
         ),
     ],
     gone: &[],

@@ -12,16 +12,19 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 14] = [
+const BLOCKS: [&str; 17] = [
     "root",
     "plugin",
     "endpoint",
     "auth",
     "authorize",
+    "filter",
     "fallback",
+    "layer",
     "retry",
     "hedge",
     "circuit_breaker",
+    "outlier_detection",
     "connection",
     "rate_limit",
     "concurrency",
@@ -222,12 +225,18 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             "retry" if key.contains("token") => "budget: tokens, ",
             "rate_limit" => "requests_per_second: 7, key_header: x-tenant, ",
             "concurrency" => "max_concurrent: 7, ",
-            "circuit_breaker" => "failure_rate: 0.5, ",
+            "circuit_breaker" => match key {
+                "slow_call_rate" => "slow_call_duration: 1s, ",
+                "failure_rate" => "",
+                _ => "failure_rate: 0.5, ",
+            },
+            "filter" => "service: s, ",
             "auth" => "method: api-key, api_key: k, ",
             "load_balancing" => match key {
                 "load_factor" => "strategy: maglev, hash_on: 'header:x', ",
                 "least_request_bias" => "strategy: least-request, ",
                 "subset_fallback" => "subset: { a: b }, ",
+                "slow_start_min_weight" | "slow_start_aggression" => "slow_start_window: 30s, ",
                 _ => "",
             },
             _ => "",
@@ -246,6 +255,9 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             "load_balancing" if needed.is_empty() && keys.is_empty() => {
                 "plugins: { a: { transport: http, endpoint: 'http://h' } }".to_owned()
             }
+            "layer" => format!(
+                "plugins: {{ a: {{ transport: http, endpoint: 'http://h', layers: [{{ name: l, {keys} }}] }} }}"
+            ),
             "endpoint" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: {{ url: 'http://h', {keys} }} }} }}"
             ),
@@ -259,11 +271,8 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
     for name in BLOCKS {
         for (key, schema) in keys(&schema, name) {
             let default = &schema["default"];
-            // An include of nothing is only read in a file; and what a rate is of is said by the rate.
-            if default.is_null()
-                || key == "include"
-                || (name, key.as_str()) == ("circuit_breaker", "failure_rate")
-            {
+            // An include of nothing is only read in a file.
+            if default.is_null() || key == "include" {
                 continue;
             }
             assert_eq!(

@@ -187,6 +187,32 @@ fn numbers_are_held_to_their_range() {
             "does nothing without api_keys",
         ),
         ("authorize: off", "authorize", "a table"),
+        ("filter: {}", "filter.service", "is missing"),
+        (
+            "filter: { service: 'a b' }",
+            "filter.service",
+            "cannot name a service",
+        ),
+        (
+            "filter: { service: s, headers: [x y] }",
+            "filter.headers[0]",
+            "is not the name of a header",
+        ),
+        (
+            "filter: { service: s, copy_headers: [content-length] }",
+            "filter.copy_headers[0]",
+            "is set by the connection",
+        ),
+        (
+            "filter: { service: s, timeout: 0 }",
+            "filter.timeout",
+            "longer than zero",
+        ),
+        (
+            "fallback: { service: s, body: b }",
+            "fallback.body",
+            "remove one of them",
+        ),
         ("fallback: { on: [] }", "fallback.on", "holds no reason"),
         (
             "fallback: { on: [request_broken] }",
@@ -226,17 +252,97 @@ fn numbers_are_held_to_their_range() {
         (
             "circuit_breaker: { failure_threshold: 0 }",
             "circuit_breaker.failure_threshold",
-            "set failure_rate",
+            "set failure_rate or slow_call_duration",
         ),
         (
             "circuit_breaker: { window: 5s }",
             "circuit_breaker.window",
-            "nothing without failure_rate",
+            "nothing without failure_rate or slow_call_duration",
+        ),
+        (
+            "circuit_breaker: { window_calls: 5 }",
+            "circuit_breaker.window_calls",
+            "nothing without failure_rate or slow_call_duration",
+        ),
+        (
+            "circuit_breaker: { failure_rate: 1, window_calls: 5, window: 5s }",
+            "circuit_breaker.window_calls",
+            "two kinds of window",
+        ),
+        (
+            "circuit_breaker: { failure_rate: 1, window_calls: 65537 }",
+            "circuit_breaker.window_calls",
+            "out of range, 0 to 65536",
+        ),
+        (
+            "circuit_breaker: { slow_call_rate: 0.5 }",
+            "circuit_breaker.slow_call_rate",
+            "nothing without slow_call_duration",
+        ),
+        (
+            "circuit_breaker: { slow_call_duration: 1s, slow_call_rate: 0 }",
+            "circuit_breaker.slow_call_rate",
+            "always reached",
+        ),
+        (
+            "circuit_breaker: { recovery_timeout: 10s, max_recovery_timeout: 9s }",
+            "circuit_breaker.max_recovery_timeout",
+            "is shorter than recovery_timeout, 10s",
+        ),
+        (
+            "circuit_breaker: { failure_statuses: [500, 200] }",
+            "circuit_breaker.failure_statuses[1]",
+            "no status from 400 to 655",
+        ),
+        (
+            "circuit_breaker: { failure_statuses: ['504-502'] }",
+            "circuit_breaker.failure_statuses[0]",
+            "such as \"502-504\"",
+        ),
+        (
+            "circuit_breaker: { failure_statuses: [5xx] }",
+            "circuit_breaker.failure_statuses[0]",
+            "no status from 400 to 655",
+        ),
+        (
+            "circuit_breaker: { failure_grpc_codes: [unavailable, gone] }",
+            "circuit_breaker.failure_grpc_codes[1]",
+            "is no gRPC code",
+        ),
+        (
+            "circuit_breaker: { recovery_jitter: 2 }",
+            "circuit_breaker.recovery_jitter",
+            "out of range, 0 to 1",
         ),
         (
             "connection: { max_idle_connections: 101 }",
             "connection.max_idle_connections",
             "more than max_connections, 100",
+        ),
+        (
+            "connection: { timeout_header: 'a b' }",
+            "connection.timeout_header",
+            "is not the name of a header",
+        ),
+        (
+            "connection: { timeout_header: content-length }",
+            "connection.timeout_header",
+            "",
+        ),
+        (
+            "connection: { timeout_header: grpc-timeout }",
+            "connection.timeout_header",
+            "for gRPC always",
+        ),
+        (
+            "connection: { timeout_header: x-key }, auth: { method: api-key, api_key: k, header: x-key }",
+            "connection",
+            "is where auth puts a secret",
+        ),
+        (
+            "connection: { timeout_header: Authorization }, auth: { method: bearer, token: t }",
+            "connection",
+            "is where auth puts a secret",
         ),
         (
             "connection: { max_response_head: 1KiB }",
@@ -332,6 +438,26 @@ fn numbers_are_held_to_their_range() {
             .max_idle_connections,
         4
     );
+}
+
+#[test]
+fn the_kind_of_window_that_is_written_nearest_is_that_of_the_breaker() {
+    for (inherited, own, window, calls) in [
+        ("window_calls: 30", "window: 7s", 7, None),
+        ("window: 7s", "window_calls: 30", 10, Some(30)),
+        ("window_calls: 30", "", 10, Some(30)),
+        ("window_calls: 30", "window_calls: 0", 10, None),
+        ("window: 7s", "window_calls: 0", 7, None),
+    ] {
+        let text = format!(
+            "{{ default_circuit_breaker: {{ failure_rate: 0.5, {inherited} }},
+                plugins: {{ p: {{ transport: http, endpoint: 'http://h', circuit_breaker: {{ {own} }} }} }} }}"
+        );
+        let config = Config::parse(&text, Format::Yaml).unwrap();
+        let breaker = config.plugins["p"].policy.breaker.clone().unwrap();
+        assert_eq!(breaker.window, Duration::from_secs(window), "{text}");
+        assert_eq!(breaker.window_calls, calls, "{text}");
+    }
 }
 
 #[test]

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use serde_json::Value;
+use tower_plugins::Place;
 use tower_plugins::config::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, Environment,
-    FallbackSpec, Format, HedgeSpec, JitterKind, KeySpec, Loader, Number, PluginName, PluginSpec,
-    Policy, Protocol, RateLimitSpec, RetryOn, RetrySpec, Secret, Secrets, SubsetFallback,
+    FallbackSpec, FilterSpec, Format, HedgeSpec, JitterKind, KeySpec, LayerOptions, LayerSpec,
+    Loader, Number, OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RetryOn,
+    RetrySpec, Secret, Secrets, SubsetFallback,
 };
 
 use crate::transport::tls::server::Ca;
@@ -101,14 +104,67 @@ fn authorize() -> impl Strategy<Value = AuthorizeSpec> {
 fn fallback() -> impl Strategy<Value = FallbackSpec> {
     let usual = FallbackSpec::default().on;
     let on = prop::sample::subsequence(usual, 1..10);
-    (on, 200_u16..600, "[ -~]{0,20}", "[!-~]{1,20}").prop_map(|(on, status, body, kind)| {
+    let fixed = (on.clone(), 200_u16..600, "[ -~]{0,20}", "[!-~]{1,20}");
+    let fixed = fixed.prop_map(|(on, status, body, kind)| {
         let mut spec = FallbackSpec::default();
         spec.on = on;
         spec.status = http::StatusCode::from_u16(status).unwrap();
         spec.body = body;
         spec.content_type = kind;
         spec
-    })
+    });
+    let asked = (on, "[a-z]{1,8}").prop_map(|(on, service)| {
+        let mut spec = FallbackSpec::default();
+        spec.on = on;
+        spec.service = Some(service);
+        spec
+    });
+    prop_oneof![fixed, asked]
+}
+
+fn filter() -> impl Strategy<Value = FilterSpec> {
+    let names = || prop::sample::subsequence(vec!["cookie", "x-a", "x-b"], 0..=3);
+    ("[a-z]{1,8}", names(), names(), duration(), any::<bool>()).prop_map(
+        |(service, seen, copied, timeout, open)| {
+            let names = |names: Vec<&'static str>| {
+                let names = names.into_iter();
+                names.map(http::HeaderName::from_static).collect()
+            };
+            let mut spec = FilterSpec::new(service);
+            spec.headers = names(seen);
+            spec.copy_headers = names(copied);
+            spec.timeout = timeout;
+            spec.fail_open = open;
+            spec
+        },
+    )
+}
+
+fn layers() -> impl Strategy<Value = Vec<LayerSpec>> {
+    let scalar = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        number(-1e9, 1e9).prop_map(|number| Value::from(number.get())),
+        "[ -~]{0,8}|[$]{0,3}[{]A[}]".prop_map(Value::from),
+    ];
+    let value = scalar.prop_recursive(2, 8, 3, |value| {
+        prop_oneof![
+            prop::collection::vec(value.clone(), 0..3).prop_map(Value::from),
+            prop::collection::hash_map("[ -~]{0,8}", value, 0..3)
+                .prop_map(|table| table.into_iter().collect()),
+        ]
+    });
+    let options = prop::collection::hash_map("[a-z]{1,8}", value, 0..3);
+    let layer = ("[A-Za-z0-9][A-Za-z0-9._-]{0,8}", any::<bool>(), options);
+    let layer = layer.prop_map(|(name, is_attempt, options)| {
+        let mut layer = LayerSpec::new(&name);
+        if is_attempt {
+            layer.at = Place::Attempt;
+        }
+        layer.options = LayerOptions::of(options).unwrap();
+        layer
+    });
+    prop::collection::vec(layer, 0..3)
 }
 
 fn retry() -> impl Strategy<Value = RetrySpec> {
@@ -202,26 +258,81 @@ fn hedge() -> impl Strategy<Value = HedgeSpec> {
 fn breaker() -> impl Strategy<Value = BreakerSpec> {
     let rate = prop::option::of(number(0.001, 1.0));
     (
-        1_u32..=1_000_000,
+        (1_u32..=1_000_000, any::<bool>()),
         rate,
-        any::<bool>(),
-        duration(),
+        (
+            prop::option::of(duration()),
+            number(0.001, 1.0),
+            prop::option::of(prop::collection::btree_set(400_u16..=655, 0..9)),
+            prop::option::of(prop::collection::btree_set(1_u8..=16, 0..5)),
+        ),
+        (duration(), prop::option::of(1_u32..=65_536)),
         1_u32..=1_000_000,
-        duration(),
+        (duration(), prop::option::of(duration()), number(0.0, 1.0)),
         1_u32..=1_000,
     )
         .prop_map(
-            |(threshold, rate, without, window, least, recovery, successes)| {
+            |((threshold, without), rate, slow, (window, calls), least, recovery, successes)| {
                 let mut breaker = BreakerSpec::default();
-                breaker.failure_threshold = Some(threshold).filter(|_| rate.is_none() || !without);
+                let judges = rate.is_some() || slow.0.is_some();
+                breaker.failure_threshold = Some(threshold).filter(|_| !judges || !without);
                 breaker.failure_rate = rate;
-                if rate.is_some() {
-                    breaker.window = window;
+                breaker.failure_statuses = slow.2;
+                breaker.failure_grpc_codes = slow.3;
+                if slow.0.is_some() {
+                    (breaker.slow_call_duration, breaker.slow_call_rate) = (slow.0, slow.1);
+                }
+                if judges {
+                    breaker.window_calls = calls;
+                    if calls.is_none() {
+                        breaker.window = window;
+                    }
                     breaker.min_request_threshold = least;
                 }
-                breaker.recovery_timeout = recovery;
+                breaker.recovery_timeout = recovery.0;
+                breaker.max_recovery_timeout = recovery.1.map(|more| recovery.0 + more);
+                breaker.recovery_jitter = recovery.2;
                 breaker.success_threshold = successes;
                 breaker
+            },
+        )
+}
+
+fn outlier() -> impl Strategy<Value = OutlierSpec> {
+    (
+        (
+            1_u32..=1_000_000,
+            prop::option::of(number(0.001, 100.0)),
+            prop::option::of(1_u32..=100),
+            any::<bool>(),
+        ),
+        (1_u32..=1_000_000, 1_u32..=10_000),
+        (duration(), duration(), duration(), duration()),
+        (0_u32..=100, any::<bool>()),
+    )
+        .prop_map(
+            |(
+                (in_a_row, factor, percent, without),
+                (requests, hosts),
+                (interval, one, other, jitter),
+                (most, always),
+            )| {
+                let mut outlier = OutlierSpec::default();
+                let by_rates = factor.is_some() || percent.is_some();
+                outlier.consecutive_failures = Some(in_a_row).filter(|_| !(by_rates && without));
+                outlier.success_rate_stdev_factor = factor;
+                outlier.failure_percentage_threshold = percent;
+                if by_rates {
+                    outlier.min_requests = requests;
+                    outlier.min_hosts = hosts;
+                }
+                outlier.interval = interval;
+                outlier.base_ejection_time = one.min(other);
+                outlier.max_ejection_time = one.max(other);
+                outlier.max_ejection_time_jitter = jitter;
+                outlier.max_ejection_percent = most;
+                outlier.always_eject_one_host = always || most == 0;
+                outlier
             },
         )
 }
@@ -264,9 +375,20 @@ fn balance() -> impl Strategy<Value = BalanceSpec> {
         prop::collection::btree_map(label(), label(), 0..3),
         prop::collection::btree_map(label(), key(), 0..3),
         any::<bool>(),
+        prop::option::of((duration(), number(0.001, 1.0), number(0.01, 100.0))),
     )
         .prop_map(
-            |(strategy, key, factor, (bias, panic, over), zone, subset, subset_on, strict)| {
+            |(
+                strategy,
+                key,
+                factor,
+                (bias, panic, over),
+                zone,
+                subset,
+                subset_on,
+                strict,
+                slow,
+            )| {
                 let mut balance = BalanceSpec::default();
                 balance.strategy = strategy;
                 if strategy.is_hash() {
@@ -284,6 +406,11 @@ fn balance() -> impl Strategy<Value = BalanceSpec> {
                 }
                 balance.subset = subset;
                 balance.subset_on = subset_on;
+                if let Some((window, least, aggression)) = slow.filter(|_| !strategy.is_hash()) {
+                    balance.slow_start_window = Some(window);
+                    balance.slow_start_min_weight = least;
+                    balance.slow_start_aggression = aggression;
+                }
                 balance
             },
         )
@@ -401,33 +528,37 @@ fn policy() -> impl Strategy<Value = Policy> {
         (
             duration(),
             option(duration().boxed()),
+            prop::option::of("x-[a-z]{1,5}(-ms)?"),
             option(duration().boxed()),
             option(duration().boxed()),
         ),
         prop::option::of(rate_limit),
         prop::option::of(concurrency),
         prop::option::of((retry(), prop::option::of(hedge()))),
-        prop::option::of(breaker()),
+        (prop::option::of(breaker()), prop::option::of(outlier())),
         balance(),
         (
             credentials(),
             prop::option::of(authorize()),
             prop::option::of(fallback()),
+            layers(),
+            prop::option::of(filter()),
         ),
     )
         .prop_map(
             |(
-                (drain, deadline, idle, attempt),
+                (drain, deadline, header, idle, attempt),
                 limit,
                 concurrency,
                 retry,
-                breaker,
+                (breaker, outlier),
                 balance,
-                (auth, authorize, fallback),
+                (auth, authorize, fallback, layers, filter),
             )| {
                 let mut policy = Policy::default();
                 policy.drain_timeout = drain;
                 policy.deadline = deadline;
+                policy.timeout_header = header.map(|name| name.parse().unwrap());
                 policy.stream_idle_timeout = idle;
                 policy.attempt_timeout = attempt;
                 policy.rate_limit = limit;
@@ -437,10 +568,13 @@ fn policy() -> impl Strategy<Value = Policy> {
                 policy.retry = retry;
                 policy.hedge = hedge.flatten();
                 policy.breaker = breaker;
+                policy.outlier = outlier;
                 policy.balance = balance;
                 policy.credentials = auth;
                 policy.authorize = authorize;
                 policy.fallback = fallback;
+                policy.layers = layers;
+                policy.filter = filter;
                 policy
             },
         )
@@ -574,4 +708,24 @@ fn files_are_written_as_the_files_they_are() {
     // What a file holds is what is compared, whatever it is called.
     put("token", b"hunter3");
     assert_ne!(read(&text, Format::Yaml), config);
+}
+
+/// What of a layer's options is a secret is not known.
+#[test]
+fn no_text_in_a_layers_options_is_shown() {
+    let text = "plugins: { a: { transport: in-process, endpoint: s, layers: [
+        { name: l, options: { key: s3cret, size: 7, more: [{ key: s3cret }] } }
+    ] } }";
+    let config = read(text, Format::Yaml);
+    for format in FORMATS {
+        assert!(config.to_text(format, Secrets::Shown).contains("s3cret"));
+        let hidden = config.to_text(format, Secrets::Hidden);
+        assert!(!hidden.contains("s3cret"), "{hidden}");
+        assert!(hidden.contains('7'), "{hidden}");
+    }
+    let printed = format!("{config:?}");
+    assert!(
+        printed.contains("size") && !printed.contains("s3cret"),
+        "{printed}"
+    );
 }

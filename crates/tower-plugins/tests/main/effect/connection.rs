@@ -201,6 +201,68 @@ async fn request_timeout_is_the_time_of_a_whole_call() {
     }
 }
 
+fn with(name: &'static str, value: &str, kind: &'static str) -> http::Request<Body> {
+    let mut request = get("/");
+    let headers = request.headers_mut();
+    headers.insert(name, HeaderValue::try_from(value).unwrap());
+    headers.insert("content-type", HeaderValue::from_static(kind));
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeout_header_is_how_long_callers_wait_and_what_endpoints_are_told_of_it() {
+    for (header, is_read, of_second) in [
+        ("connection: { timeout_header: x-wait }", true, "7.5"),
+        ("connection: { timeout_header: off }", false, "10"),
+    ] {
+        let stage = Stage::of(&format!(
+            "{header}, retry: {{ attempt_timeout: 20s, random_jitter: false, initial_interval: 2500ms }}"
+        ))
+        .await;
+        // Each attempt is told what is left then.
+        stage.next([Status(503)]);
+        let call = stage.send("p", with("x-wait", "10", "text/plain"));
+        assert_eq!(call.await.unwrap().status(), 200);
+        let told = stage.seen().into_iter().map(|seen| {
+            assert!(!seen.request.headers().contains_key("grpc-timeout"));
+            seen.request.headers()["x-wait"].clone()
+        });
+        assert_eq!(told.collect::<Vec<_>>(), ["10", of_second], "{header}");
+
+        stage.answers(Never);
+        let begun = Instant::now();
+        let call = stage.send("p", with("x-wait", "1500ms", "text/plain"));
+        assert_eq!(
+            call.await.unwrap_err().reason(),
+            Some(Reason::DeadlineExceeded)
+        );
+        let seconds = if is_read { 1.5 } else { 30.0 };
+        assert_eq!(begun.elapsed().as_secs_f64(), seconds);
+    }
+    // The policy's own time, and that of an attempt, are told without a word of the caller.
+    let stage = Stage::of(
+        "connection: { timeout_header: x-wait-ms, request_timeout: 9s }, retry: { attempt_timeout: 4s }",
+    )
+    .await;
+    stage.call().await.unwrap();
+    assert_eq!(stage.seen()[0].request.headers()["x-wait-ms"], "4000");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grpc_endpoint_is_told_what_is_left_of_its_caller_s_time() {
+    let stage = Stage::of(
+        "retry: { random_jitter: false, initial_interval: 2500ms, idempotent: [/*] }, connection: { request_timeout: 8s }",
+    )
+    .await;
+    stage.next([Status(503)]);
+    let call = stage.send("p", with("grpc-timeout", "5S", "application/grpc"));
+    assert_eq!(call.await.unwrap().status(), 200);
+    let told: Vec<_> = (stage.seen().into_iter())
+        .map(|seen| seen.request.headers()["grpc-timeout"].clone())
+        .collect();
+    assert_eq!(told, ["5000000u", "2500000u"]);
+}
+
 /// How long a stream may be silent before it fails; `None` is an hour at least.
 async fn silence(connection: &str) -> Option<(Option<Reason>, Duration)> {
     let (frames, body) = channel();

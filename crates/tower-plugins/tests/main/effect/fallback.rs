@@ -60,3 +60,50 @@ async fn content_type_is_that_of_the_answer() {
         "application/json"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn service_is_who_answers_instead() {
+    let keys = "retry: { max_replay_bytes: 4 }, authorize: { api_keys: { a: k } },
+                rate_limit: { requests_per_second: 0.001, burst_size: 1 },
+                fallback: { service: two, on: [rate_limited, unauthenticated] }";
+    let stage = Stage::of(keys).await;
+    let ask = |body: &'static str, key: bool| {
+        let request = http::Request::post("/the/path").header("x-mark", "kept");
+        let request = if key {
+            request.header("x-api-key", "k")
+        } else {
+            request
+        };
+        request.body(Body::from(body)).unwrap()
+    };
+    // Where the plugin answers nobody else is asked, and the body arrives whole.
+    let response = stage.send("p", ask("four", true)).await.unwrap();
+    assert!(!response.headers().contains_key("x-fallback"));
+    let seen = stage.seen();
+    assert_eq!((seen.len(), seen[0].service), (1, "one"));
+    assert_eq!(seen[0].request.body(), "four");
+
+    let response = stage.send("p", ask("four", true)).await.unwrap();
+    assert_eq!(response.headers()["x-fallback"], "rate_limited");
+    assert_eq!(read(response).await, "two");
+    let seen = stage.seen();
+    assert_eq!((seen.len(), seen[0].service), (1, "two"));
+    assert_eq!(seen[0].request.uri().path(), "/the/path");
+    assert_eq!(seen[0].request.headers()["x-mark"], "kept");
+    assert_eq!(seen[0].request.body(), "four");
+    let response = stage.send("p", ask("", false)).await.unwrap();
+    assert_eq!(response.headers()["x-fallback"], "unauthenticated");
+    assert_eq!(stage.seen()[0].request.body(), "");
+
+    // A body that is not kept leaves no fallback.
+    let error = stage.send("p", ask("larger", true)).await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::RateLimited));
+    // Nor does a service that fails.
+    let stage = Stage::of(
+        "fallback: { service: never }, retry: off, circuit_breaker: { failure_threshold: 1 }",
+    )
+    .await;
+    stage.answers(Status(500));
+    assert_eq!(stage.call().await.unwrap(), 500);
+    assert_eq!(stage.refusal().await, Some(Reason::BreakerOpen));
+}

@@ -8,6 +8,7 @@ use http::{Request, Response};
 use tower::{ServiceExt, service_fn};
 use tower_plugins::{Body, Plugins, Reason};
 
+use super::set::Set;
 use super::stage::{Answer, Stage};
 use crate::support::{config, get, read};
 
@@ -232,6 +233,84 @@ async fn panic_threshold_is_when_levels_are_no_longer_judged() {
         assert!(
             (part - first).abs() < 0.04,
             "{threshold}: {part}, {first} expected"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn panic_threshold_is_when_ejected_endpoints_get_calls_again() {
+    // Three of four are out.
+    for (threshold, getting) in [("0", 1), ("0.25", 1), ("0.26", 4), ("1", 4)] {
+        let balancing = format!("strategy: round-robin, panic_threshold: {threshold}");
+        let keys = "outlier_detection: { consecutive_failures: 2, max_ejection_percent: 75 }";
+        let set = Set::balanced(4, &balancing, keys).await;
+        for endpoint in 1..4 {
+            set.answers(endpoint, 500);
+        }
+        set.calls(40).await;
+        let calls = set.calls(40).await;
+        let with_calls = calls.iter().filter(|&&calls| calls > 0).count();
+        assert_eq!(with_calls, getting, "{threshold}: {calls:?}");
+    }
+}
+
+/// The share of an endpoint that has been there for `age` seconds, beside one that has long been there.
+async fn share_at(age: u64, keys: &str) -> f64 {
+    let balancing = format!("strategy: weighted-round-robin, {keys}");
+    let set = Set::balanced(1, &balancing, "").await;
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    set.reload(2, &balancing, "").await;
+    tokio::time::advance(Duration::from_secs(age)).await;
+    set.calls(1000).await[1] as f64 / 1000.0
+}
+
+/// The share of one of two endpoints, of which it has this part of its weight.
+fn share_of(part: f64) -> f64 {
+    part / (1.0 + part)
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_start_window_is_how_long_a_new_endpoint_has_less_than_its_share() {
+    for (window, age, part) in [
+        ("100s", 50, 0.5),
+        ("100s", 100, 1.0),
+        ("200s", 50, 0.25),
+        ("off", 0, 1.0),
+    ] {
+        let share = share_at(age, &format!("slow_start_window: {window}")).await;
+        let wanted = share_of(part);
+        assert!(
+            (share - wanted).abs() < 0.03,
+            "{window}, {age}: {share}, {wanted} expected"
+        );
+    }
+    // It is not new to the next node of the plugin.
+    let balancing = "strategy: weighted-round-robin, slow_start_window: 100s";
+    let set = Set::balanced(1, balancing, "").await;
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    set.reload(2, balancing, "").await;
+    tokio::time::advance(Duration::from_secs(100)).await;
+    set.reload(2, balancing, "drain_timeout: 1s").await;
+    assert_eq!(set.calls(100).await[..2], [50, 50]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_start_min_weight_is_the_part_that_a_new_endpoint_has_from_the_beginning() {
+    for part in [0.1, 0.5] {
+        let keys = format!("slow_start_window: 100s, slow_start_min_weight: {part}");
+        let share = share_at(0, &keys).await;
+        assert!((share - share_of(part)).abs() < 0.03, "{part}: {share}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_start_aggression_is_how_fast_a_new_endpoint_gets_its_share_at_first() {
+    for (aggression, part) in [("1", 0.25), ("2", 0.5), ("0.5", 0.1)] {
+        let keys = format!("slow_start_window: 100s, slow_start_aggression: {aggression}");
+        let share = share_at(25, &keys).await;
+        assert!(
+            (share - share_of(part)).abs() < 0.03,
+            "{aggression}: {share}"
         );
     }
 }

@@ -2,6 +2,7 @@ use tower_plugins::Plugins;
 use tower_plugins::Reason::{ConcurrencyLimited, DeadlineExceeded};
 use tower_plugins::config::Protocol;
 
+use super::layer::marks;
 use super::stage::Answer::{Never, Status};
 use super::stage::{SECOND, Stage, cancelled_after, refusals};
 use crate::support::{Server, Shelf, Socket, config, echo, get, post, text};
@@ -149,6 +150,23 @@ async fn connection_is_this_plugins_alone() {
         let reasons = refusals(&mut stage.at_once(name, 1), 1).await;
         assert_eq!(reasons, [DeadlineExceeded]);
         assert_eq!(begun.elapsed(), seconds * SECOND);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn layers_are_this_plugins_alone_and_the_first_is_outermost() {
+    let stage = Stage::pair(
+        "",
+        "layers: [
+            { name: mark, at: attempt, options: { word: c } },
+            { name: mark, options: { word: a } },
+            { name: mark, options: { word: b } }
+        ]",
+    )
+    .await;
+    for (name, marked) in [("p", ""), ("q", "a-0 b-0 c-0")] {
+        stage.send(name, get("/")).await.unwrap();
+        assert_eq!(marks(&stage.seen()), [marked]);
     }
 }
 

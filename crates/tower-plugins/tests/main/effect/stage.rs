@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use crate::support::{Shelf, call, channel, config, get, read};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-/// Plugins over the services `one`, `two` and `slow`, which needs a second for an answer.
+/// Plugins over the services `one` and `two`, `slow`, which needs a second for an answer, and `never`, which gives none.
 #[derive(Clone)]
 pub(super) struct Stage {
     pub(super) plugins: Plugins,
@@ -30,6 +30,7 @@ pub(super) struct Stage {
 struct Desk {
     seen: Vec<Seen>,
     next: VecDeque<Answer>,
+    times: VecDeque<Duration>,
     then: Answer,
 }
 
@@ -66,6 +67,8 @@ impl Stage {
             .service("one", service("one", Duration::ZERO))
             .service("two", service("two", Duration::ZERO))
             .service("slow", service("slow", SECOND))
+            .service("never", service("never", Duration::MAX))
+            .layer_named("mark", super::layer::mark)
             .start(config(yaml))
             .await
             .unwrap();
@@ -105,6 +108,11 @@ impl Stage {
     pub(super) fn next(&self, answers: impl IntoIterator<Item = Answer>) -> &Self {
         self.desk().next.extend(answers);
         self
+    }
+
+    /// The next calls take so long.
+    pub(super) fn takes(&self, times: impl IntoIterator<Item = Duration>) {
+        self.desk().times.extend(times);
     }
 
     /// What was seen since this was last asked.
@@ -191,14 +199,15 @@ async fn serve(
 ) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let answer = {
+    let (answer, time) = {
         let mut desk = desk.lock().unwrap();
         desk.seen.push(Seen {
             service,
             at: Instant::now(),
             request: Request::from_parts(parts, body),
         });
-        desk.next.pop_front().unwrap_or(desk.then)
+        let answer = desk.next.pop_front().unwrap_or(desk.then);
+        (answer, desk.times.pop_front().unwrap_or(time))
     };
     let Answer::Status(status) = answer else {
         return std::future::pending().await;
@@ -207,6 +216,8 @@ async fn serve(
         tokio::time::sleep(time).await;
     }
     let mut response = Response::new(service.into());
+    let name = HeaderValue::from_static(service);
+    response.headers_mut().insert("x-service", name);
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     Ok(response)
 }

@@ -226,3 +226,32 @@ async fn a_grpc_caller_is_answered_in_grpc() {
             .contains("`p`")
     );
 }
+
+#[tokio::test]
+async fn the_state_of_a_limit_and_the_challenge_of_who_is_not_let_in_are_headers() {
+    let server = Server::start(Socket::Tcp, Protocol::Http1, |_| async {
+        Response::new(Body::empty())
+    })
+    .await;
+    let front = Front::of(
+        &server,
+        "authorize: { bearer_tokens: { a: t } },
+         rate_limit: { requests_per_second: 0.1, burst_size: 1 }",
+    )
+    .await;
+    let response = front.call(get("/some/path")).await;
+    assert_eq!(response.status(), 401);
+    assert!(response.headers().contains_key("www-authenticate"));
+
+    for (status, quota) in [(200, None), (429, Some("\"default\";q=1;w=10"))] {
+        let mut request = get("/some/path");
+        let token = http::HeaderValue::from_static("Bearer t");
+        request.headers_mut().insert("authorization", token);
+        let response = front.call(request).await;
+        assert_eq!(response.status(), status);
+        let policy = response.headers().get("ratelimit-policy");
+        assert_eq!(policy.map(|policy| policy.to_str().unwrap()), quota);
+        let after = response.headers().get_all("retry-after").iter();
+        assert_eq!(after.count(), usize::from(quota.is_some()));
+    }
+}

@@ -9,6 +9,7 @@ use tonic::codegen::tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tower_plugins::config::Config;
 use tower_plugins::{Plugin, Plugins};
+use tower_plugins_layers::{DeadlineLayer, DrainHandle, DrainLayer, RateLimitLayer, RespondLayer};
 use tower_plugins_proto::v1::plugin_client::PluginClient;
 use tower_plugins_proto::v1::plugin_server::{Plugin as Served, PluginServer};
 use tower_plugins_proto::v1::{ExecuteRequest, ExecuteResponse, InfoRequest, InfoResponse};
@@ -282,6 +283,42 @@ async fn what_is_refused_here_has_its_own_code() {
         execute(&mut client, "echo").await.unwrap_err().code(),
         Code::Unavailable
     );
+}
+
+/// A tonic server in layers that refuse by errors.
+#[tokio::test]
+async fn layers_around_a_tonic_server_refuse_with_their_codes() {
+    let drain = DrainHandle::new();
+    let layers = tower::ServiceBuilder::new()
+        .layer(RespondLayer::new())
+        .layer(DrainLayer::new(drain.clone()))
+        .layer(DeadlineLayer::new(Duration::from_millis(200)))
+        .layer(RateLimitLayer::new(0.001, 3));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tonic::transport::Server::builder()
+        .layer(layers.into_inner())
+        .add_service(PluginServer::new(Service))
+        .serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener));
+    let server = tokio::spawn(server);
+    let keys = "retry: { enabled: false }, circuit_breaker: { enabled: false }";
+    let plugins = Plugins::builder().start(at(&url, keys)).await.unwrap();
+    let mut client = client(plugins.plugin("p"));
+
+    assert_eq!(execute(&mut client, "echo").await.unwrap(), "payload");
+    let status = execute(&mut client, "slow").await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    let status = execute(&mut client, "refuse").await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied, "the service's own");
+    let status = execute(&mut client, "echo").await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert_eq!(status.message(), "rate limit reached");
+    assert!(status.metadata().contains_key("retry-after"));
+    drain.close();
+    let status = execute(&mut client, "echo").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    within(drain.drained()).await;
+    server.abort();
 }
 
 #[tokio::test]

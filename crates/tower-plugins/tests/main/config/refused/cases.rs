@@ -707,6 +707,60 @@ retry = { multiplier = 1e400 }
 "#,
     ),
     case(
+        "outliers_by_nothing",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    outlier_detection: { consecutive_failures: 0, success_rate_stdev_factor: 0 }
+"#,
+    ),
+    case(
+        "outlier_rates_of_nothing",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    outlier_detection: { success_rate_stdev_factor: 0, min_requests: 10 }
+"#,
+    ),
+    case(
+        "outlier_times_upside_down",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    outlier_detection: { base_ejection_time: 10m, max_ejection_time: 5m }
+"#,
+    ),
+    case(
+        "outliers_of_whom_none_may_be_out",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    outlier_detection: { max_ejection_percent: 0, always_eject_one_host: false }
+"#,
+    ),
+    case(
+        "slow_start_without_a_window",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    load_balancing: { slow_start_min_weight: 0.2 }
+"#,
+    ),
+    case(
+        "slow_start_of_hashes",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    load_balancing: { strategy: maglev, hash_on: 'header:x', slow_start_window: 30s }
+"#,
+    ),
+    case(
         "budget_of_another_kind",
         r#"plugins:
   - name: search

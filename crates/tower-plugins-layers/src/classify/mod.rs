@@ -1,14 +1,20 @@
 //! What the end of a call says about the endpoint that answered it.
 //!
 //! [`Breaker`](crate::Breaker) and [`Load`](crate::Load) judge endpoints by an [`Outcome`], and a
-//! [`Classify`] says which. [`HttpGrpc`] is the one they use unless told otherwise.
+//! [`Classify`] says which. [`HttpGrpc`] is the one they use unless told otherwise; [`ClassifyPolicy`] is the same with
+//! other statuses and gRPC codes for failures.
+
+mod policy;
+#[cfg(feature = "serde")]
+mod text;
 
 use std::error::Error as StdError;
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::time::Instant;
 
-use crate::deadline::{is_of_type, is_stream};
+pub use self::policy::ClassifyPolicy;
+use crate::deadline::is_stream;
 use crate::{CallContext, End, Reason};
 
 /// What the end of a call says about the endpoint that answered it.
@@ -86,67 +92,42 @@ pub trait Classify: Clone + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpGrpc;
 
+const USUAL: ClassifyPolicy = ClassifyPolicy::new();
+
 impl Classify for HttpGrpc {
     fn head(&self, status: StatusCode, headers: &HeaderMap) -> Option<Outcome> {
-        match status {
-            StatusCode::TOO_MANY_REQUESTS => return Some(Outcome::Overloaded),
-            StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
-                return Some(Outcome::Success);
-            }
-            StatusCode::SWITCHING_PROTOCOLS => return Some(Outcome::Success),
-            _ if status.is_server_error() => return Some(Outcome::Failure),
-            _ => {}
-        }
-        let Some(kind) = headers.get(header::CONTENT_TYPE) else {
-            return grpc_status(headers);
-        };
-        if is_of_type(kind.as_bytes(), b"text/event-stream") {
-            return Some(Outcome::Success);
-        }
-        is_of_type(kind.as_bytes(), b"application/grpc")
-            .then(|| grpc_status(headers))
-            .flatten()
+        USUAL.head(status, headers)
     }
 
     fn end(&self, end: &End<'_>) -> Outcome {
-        match end {
-            End::Complete(trailers) => trailers.and_then(grpc_status).unwrap_or(Outcome::Success),
-            End::Error(error) => self.error(*error),
-        }
+        USUAL.end(end)
     }
 
     fn error(&self, error: &(dyn StdError + 'static)) -> Outcome {
-        match Reason::of(error) {
-            Some(
-                Reason::RateLimited
-                | Reason::ConcurrencyLimited
-                | Reason::BreakerOpen
-                | Reason::NoEndpoint
-                | Reason::Draining
-                | Reason::DrainCancelled
-                | Reason::PoolExhausted
-                | Reason::RequestBroken
-                | Reason::Shed
-                | Reason::Unauthenticated
-                | Reason::Forbidden
-                | Reason::FilterFailed
-                | Reason::CredentialsFailed,
-            ) => Outcome::Ignored,
-            _ => Outcome::Failure,
-        }
+        of_error(error)
     }
 }
 
-/// The outcome of the `grpc-status` in a head or in trailers.
-fn grpc_status(headers: &HeaderMap) -> Option<Outcome> {
-    let code = headers.get(&crate::header::GRPC_STATUS)?;
-    Some(match code.as_bytes() {
-        b"1" => Outcome::Ignored,
-        b"8" => Outcome::Overloaded,
-        b"" | b"2" | b"4" | b"13" | b"14" | b"15" => Outcome::Failure,
-        digits if digits.iter().all(u8::is_ascii_digit) => Outcome::Success,
+/// What an error in place of a response, or of its body, says.
+fn of_error(error: &(dyn StdError + 'static)) -> Outcome {
+    match Reason::of(error) {
+        Some(
+            Reason::RateLimited
+            | Reason::ConcurrencyLimited
+            | Reason::BreakerOpen
+            | Reason::NoEndpoint
+            | Reason::Draining
+            | Reason::DrainCancelled
+            | Reason::PoolExhausted
+            | Reason::RequestBroken
+            | Reason::Shed
+            | Reason::Unauthenticated
+            | Reason::Forbidden
+            | Reason::FilterFailed
+            | Reason::CredentialsFailed,
+        ) => Outcome::Ignored,
         _ => Outcome::Failure,
-    })
+    }
 }
 
 /// When the layers outside will cut a call short, which they do by dropping it: the one way to tell
