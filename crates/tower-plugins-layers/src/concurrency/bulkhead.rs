@@ -233,7 +233,7 @@ impl Place {
             Ok(Ok(Turn::Place)) => Ok(Permit::new(&self.bulkhead)),
             Ok(Ok(Turn::Shed)) => Err(Refused::new(Reason::Shed)),
             // The sender is in the queue until it is used.
-            Ok(Err(_)) | Err(_) => Err(Refused::new(Reason::ConcurrencyLimited)),
+            Ok(Err(_)) | Err(_) => Err(self.bulkhead.refused(self.priority)),
         }
     }
 }

@@ -41,8 +41,8 @@
 //!
 //! # Errors
 //! [`Reason::ConcurrencyLimited`](crate::Reason::ConcurrencyLimited); and
-//! [`Reason::Shed`](crate::Reason::Shed) where a place is left for calls of more importance, or one of those
-//! took this call's place in the queue.
+//! [`Reason::Shed`](crate::Reason::Shed) where a place is left for calls of more importance, at once or when
+//! the wait is over, or one of those took this call's place in the queue.
 //!
 //! # Cancellation
 //! A call that is dropped leaves the queue, or gives its place back.
