@@ -43,7 +43,7 @@ impl Bulkhead {
             limit: AtomicUsize::new(max_concurrent.max(1)),
             max_queued: 0,
             max_wait: Duration::ZERO,
-            shares: [1.0, 1.0, 0.8, 0.5],
+            shares: Priority::SHARES,
             taken: CachePadded::new(AtomicUsize::new(0)),
             queued: AtomicUsize::new(0),
             queue: Mutex::default(),
@@ -233,7 +233,7 @@ impl Place {
             Ok(Ok(Turn::Place)) => Ok(Permit::new(&self.bulkhead)),
             Ok(Ok(Turn::Shed)) => Err(Refused::new(Reason::Shed)),
             // The sender is in the queue until it is used.
-            Ok(Err(_)) | Err(_) => Err(Refused::new(Reason::ConcurrencyLimited)),
+            Ok(Err(_)) | Err(_) => Err(self.bulkhead.refused(self.priority)),
         }
     }
 }

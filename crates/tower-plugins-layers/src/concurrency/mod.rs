@@ -37,10 +37,12 @@
 //! | [`share`](Bulkhead::share) | of 1, a priority | 1, 1, 0.8, 0.5 |
 //! | [`priority_header`](ConcurrencyLayer::priority_header) | | none |
 //!
+//! A [`ConcurrencyPolicy`] has all of them as one value, which serde reads and writes.
+//!
 //! # Errors
 //! [`Reason::ConcurrencyLimited`](crate::Reason::ConcurrencyLimited); and
-//! [`Reason::Shed`](crate::Reason::Shed) where a place is left for calls of more importance, or one of those
-//! took this call's place in the queue.
+//! [`Reason::Shed`](crate::Reason::Shed) where a place is left for calls of more importance, at once or when
+//! the wait is over, or one of those took this call's place in the queue.
 //!
 //! # Cancellation
 //! A call that is dropped leaves the queue, or gives its place back.
@@ -72,8 +74,11 @@
 mod adaptive;
 mod bulkhead;
 mod permit;
+mod policy;
 mod priority;
 mod queue;
+#[cfg(feature = "serde")]
+mod text;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -89,6 +94,7 @@ use tower_service::Service;
 pub use self::adaptive::{AdaptivePolicy, Algorithm};
 pub use self::bulkhead::Bulkhead;
 pub use self::permit::Permit;
+pub use self::policy::ConcurrencyPolicy;
 pub use self::priority::{NoPriority, Priority};
 use crate::gate::{Admission, Gate, take_ready};
 use crate::{BoxError, CallContext, EndOfStream};

@@ -24,6 +24,9 @@ impl Priority {
     /// All, the most important first.
     pub const ALL: [Self; 4] = [Self::Critical, Self::Normal, Self::Sheddable, Self::Bulk];
 
+    /// What each may take, of 1, unless it is said otherwise.
+    pub(super) const SHARES: [f64; 4] = [1.0, 1.0, 0.8, 0.5];
+
     /// The word, as it stands in headers and in text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -37,6 +37,8 @@
 //! | [`headers`](RateLimitLayer::headers) | | off |
 //! | [`on_error`](RateLimitLayer::on_error) | | [`OnError::Allow`], of a shared limiter only |
 //!
+//! A [`RateLimitPolicy`] has them as one value, which serde reads and writes.
+//!
 //! # Errors
 //! [`Reason::RateLimited`](crate::Reason::RateLimited), with [`Refused::wait`](crate::Refused::wait) and
 //! [`Refused::quota`](crate::Refused::quota); [`Refused::write_to`](crate::Refused::write_to) makes the headers
@@ -81,10 +83,13 @@
 mod key;
 mod keyed;
 mod limiter;
+mod policy;
 mod quota;
 #[cfg(feature = "redis")]
 mod redis;
 mod shared;
+#[cfg(feature = "serde")]
+mod text;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -101,6 +106,7 @@ pub use self::key::{Cost, KeyBy};
 pub use self::keyed::{KeyedRateLimiter, WhenFull};
 pub use self::limiter::RateLimiter;
 use self::limiter::{Standing, Terms};
+pub use self::policy::RateLimitPolicy;
 pub use self::quota::Quota;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisLimiter;

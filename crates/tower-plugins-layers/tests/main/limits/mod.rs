@@ -4,5 +4,6 @@ mod adaptive;
 mod allocations;
 mod headers;
 mod keyed;
+mod policy;
 mod priority;
 mod redis;
