@@ -1,0 +1,148 @@
+//! Our layers.
+
+use http::HeaderName;
+use tower::{Layer, ServiceBuilder};
+use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
+use tower_plugins_layers::breaker::BreakerPolicy;
+use tower_plugins_layers::{
+    AttemptTimeoutLayer, Balance, Breaker, BreakerLayer, Concurrency, ConcurrencyLayer,
+    CredentialsLayer, Deadline, DeadlineLayer, DrainHandle, DrainLayer, Load, RateLimit,
+    RateLimitLayer, Retry, RetryLayer, RetryPolicy, TraceLayer,
+};
+use tower_service::Service;
+
+use super::calls::{Broken, Null, answered, by_reference, refused, request, windowed};
+use super::{BY_REFERENCE, LONG, MANY, OURS, SOON, WINDOWS, variant, window_variant};
+use crate::Result;
+use crate::groups::full;
+use crate::harness::{Variant, in_turn, runtime};
+
+/// What `service` costs in both call forms.
+macro_rules! both {
+    ($layer:literal, $service:expr) => {
+        [
+            variant($layer, OURS, || answered(|| Ok($service))),
+            variant($layer, BY_REFERENCE, || by_reference!($service)),
+        ]
+    };
+}
+
+pub(super) fn variants() -> Vec<Variant> {
+    let groups = [one_endpoint(), limits(), around(), balancers()];
+    groups.into_iter().flatten().collect()
+}
+
+fn one_endpoint() -> Vec<Variant> {
+    let mut variants = Vec::from(both!("breaker", breaker().layer(Null)));
+    for calls in WINDOWS {
+        variants.push(window_variant(calls, OURS, move || {
+            windowed(calls, || Ok(time_window().layer(Null)))
+        }));
+    }
+    variants.push(variant("breaker-open", OURS, || {
+        refused(1, async || {
+            let breaker = BreakerPolicy::new().consecutive_failures(1).recovery(LONG);
+            Ok(BreakerLayer::new(breaker).layer(Broken))
+        })
+    }));
+    variants.extend(both!("load", LoadLayer::new().layer(Null)));
+    variants.extend(both!("credentials", credentials()?.layer(Null)));
+    variants
+}
+
+fn limits() -> Vec<Variant> {
+    let mut variants = Vec::new();
+    variants.extend(both!("rate_limit", rate_limit().layer(Null)));
+    variants.push(variant("rate_limit-refused", OURS, || {
+        refused(1, async || Ok(RateLimitLayer::new(1e-4, 1).layer(Null)))
+    }));
+    variants.extend(both!(
+        "concurrency",
+        ConcurrencyLayer::new(1000).layer(Null)
+    ));
+    variants
+}
+
+fn around() -> Vec<Variant> {
+    let mut variants = Vec::new();
+    variants.extend(both!("deadline", DeadlineLayer::new(SOON).layer(Null)));
+    variants.extend(both!(
+        "attempt_timeout",
+        AttemptTimeoutLayer::new(SOON).layer(Null)
+    ));
+    variants.extend(both!(
+        "retry",
+        RetryLayer::new(RetryPolicy::new()).layer(Null)
+    ));
+    variants.extend(both!(
+        "drain",
+        DrainLayer::new(DrainHandle::new()).layer(Null)
+    ));
+    variants.extend(both!("trace", TraceLayer::new("one").layer(Null)));
+    variants.extend(both!("stack-of-5", stack_of_five()));
+    variants
+}
+
+fn balancers() -> Vec<Variant> {
+    let mut variants = Vec::new();
+    variants.extend(both!("p2c-ewma-10", balance(BalancePolicy::PeakEwma, 10)));
+    variants.extend(both!(
+        "p2c-ewma-1000",
+        balance(BalancePolicy::PeakEwma, 1000)
+    ));
+    variants.extend(both!(
+        "round-robin-10",
+        balance(BalancePolicy::RoundRobin, 10)
+    ));
+    variants.extend(both!(
+        "round-robin-1000",
+        balance(BalancePolicy::RoundRobin, 1000)
+    ));
+    variants.extend(both!("p2c-ewma-and-breakers-10", balance_of_breakers(10)));
+    variants.extend(both!(
+        "p2c-ewma-and-breakers-1000",
+        balance_of_breakers(1000)
+    ));
+    variants
+}
+
+fn breaker() -> BreakerLayer {
+    BreakerLayer::new(BreakerPolicy::new().consecutive_failures(5))
+}
+
+fn time_window() -> BreakerLayer {
+    BreakerLayer::new(BreakerPolicy::new().failure_rate(0.5).window(LONG))
+}
+
+fn rate_limit() -> RateLimitLayer {
+    RateLimitLayer::new(f64::from(MANY), MANY)
+}
+
+fn credentials() -> Result<CredentialsLayer> {
+    let name = HeaderName::from_static("x-api-key");
+    Ok(CredentialsLayer::api_key(name, "a-key-that-is-no-secret")?)
+}
+
+fn stack_of_five() -> Deadline<RateLimit<Concurrency<Retry<Breaker<Null>>>>> {
+    ServiceBuilder::new()
+        .layer(DeadlineLayer::new(SOON))
+        .layer(rate_limit())
+        .layer(ConcurrencyLayer::new(1000))
+        .layer(RetryLayer::new(RetryPolicy::new()))
+        .layer(breaker())
+        .service(Null)
+}
+
+fn balance(policy: BalancePolicy, endpoints: usize) -> Balance<Load<Null>> {
+    Balance::new(policy, (0..endpoints).map(|_| LoadLayer::new().layer(Null)))
+}
+
+fn balance_of_breakers(endpoints: usize) -> Balance<Breaker<Load<Null>>> {
+    let endpoint = || {
+        ServiceBuilder::new()
+            .layer(breaker().give_back())
+            .layer(LoadLayer::new())
+            .service(Null)
+    };
+    Balance::new(BalancePolicy::PeakEwma, (0..endpoints).map(|_| endpoint()))
+}
