@@ -1,6 +1,8 @@
 //! What the layers of one call tell one another.
 
 use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use http::Extensions;
 use tokio::time::Instant;
@@ -37,6 +39,7 @@ pub struct CallContext {
     attempt_deadline: Option<Instant>,
     attempt: u32,
     idempotent: bool,
+    visited: Option<Arc<Visited>>,
 }
 
 impl CallContext {
@@ -52,6 +55,7 @@ impl CallContext {
             attempt_deadline: None,
             attempt: 0,
             idempotent: false,
+            visited: None,
         }
     }
 
@@ -155,6 +159,26 @@ impl CallContext {
         self
     }
 
+    /// Has [`Balance`](crate::Balance) write down there which endpoints the call's attempts go to, and send each to
+    /// one that is not written there, as long as there is another that takes calls. The attempts of a call
+    /// share it, also those that are under way at the same time.
+    #[must_use]
+    pub fn visits(mut self, visited: Arc<Visited>) -> Self {
+        self.visited = Some(visited);
+        self
+    }
+
+    /// Where the endpoints are written down that attempts of this call went to.
+    #[must_use]
+    pub const fn visited(&self) -> Option<&Arc<Visited>> {
+        self.visited.as_ref()
+    }
+
+    /// When this attempt began.
+    pub(crate) const fn attempt_start(&self) -> Instant {
+        self.now
+    }
+
     /// The same call's next attempt, which begins at `now`.
     pub(crate) const fn begin_attempt(&mut self, attempt: u32, now: Instant) {
         self.attempt = attempt;
@@ -189,5 +213,32 @@ impl CallContext {
 impl Default for CallContext {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The last few endpoints that the attempts of a call went to. See [`CallContext::visits`].
+#[derive(Debug, Default)]
+pub struct Visited {
+    /// 0 is none.
+    ids: [AtomicU64; Self::MOST],
+    next: AtomicUsize,
+}
+
+impl Visited {
+    const MOST: usize = 4;
+
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn add(&self, id: u64) {
+        let at = self.next.fetch_add(1, Relaxed) % Self::MOST;
+        self.ids[at].store(id, Relaxed);
+    }
+
+    pub(crate) fn ids(&self) -> [u64; Self::MOST] {
+        std::array::from_fn(|i| self.ids[i].load(Relaxed))
     }
 }

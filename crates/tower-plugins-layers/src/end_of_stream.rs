@@ -69,7 +69,24 @@ pin_project! {
     pub struct EndOfStream<B, G> {
         #[pin]
         body: B,
-        held: Option<G>,
+        held: Held<G>,
+    }
+}
+
+#[derive(Debug)]
+enum Held<G> {
+    /// Nobody waits for the end.
+    Nobody,
+    Until(G),
+    /// The end was told.
+    Over,
+}
+
+impl<G: OnEnd> Held<G> {
+    fn end(&mut self, end: End<'_>) {
+        if let Self::Until(held) = std::mem::replace(self, Self::Over) {
+            held.on_end(end);
+        }
     }
 }
 
@@ -78,11 +95,14 @@ impl<B: Body, G: OnEnd> EndOfStream<B, G> {
     pub fn new(body: B, held: G) -> Self {
         if body.is_end_stream() {
             held.on_end(End::Complete(None));
-            return Self { body, held: None };
+            return Self {
+                body,
+                held: Held::Over,
+            };
         }
         Self {
             body,
-            held: Some(held),
+            held: Held::Until(held),
         }
     }
 }
@@ -90,7 +110,20 @@ impl<B: Body, G: OnEnd> EndOfStream<B, G> {
 impl<B, G> EndOfStream<B, G> {
     /// What is held, while the end is still to come.
     pub(crate) const fn held(&self) -> Option<&G> {
-        self.held.as_ref()
+        match &self.held {
+            Held::Until(held) => Some(held),
+            Held::Nobody | Held::Over => None,
+        }
+    }
+}
+
+/// `body` as it is, with nothing held.
+impl<B, G> From<B> for EndOfStream<B, G> {
+    fn from(body: B) -> Self {
+        Self {
+            body,
+            held: Held::Nobody,
+        }
     }
 }
 
@@ -109,34 +142,33 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
         let frame = ready!(this.body.as_mut().poll_frame(cx));
-        let end = match frame {
+        if matches!(this.held, Held::Nobody) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        match frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    if let Some(held) = this.held.take() {
-                        held.on_end(End::Complete(Some(trailers)));
-                    }
-                } else if this.body.is_end_stream()
-                    && let Some(held) = this.held.take()
-                {
-                    held.on_end(End::Complete(None));
+                    this.held.end(End::Complete(Some(trailers)));
+                } else if this.body.is_end_stream() {
+                    this.held.end(End::Complete(None));
                 }
-                return Poll::Ready(Some(Ok(frame)));
+                Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => Some(error.into()),
-            None => None,
-        };
-        if let Some(held) = this.held.take() {
-            held.on_end(
-                end.as_ref()
-                    .map_or(End::Complete(None), |error| End::Error(&**error)),
-            );
+            Some(Err(error)) => {
+                let error = error.into();
+                this.held.end(End::Error(&*error));
+                Poll::Ready(Some(Err(error)))
+            }
+            None => {
+                this.held.end(End::Complete(None));
+                Poll::Ready(None)
+            }
         }
-        Poll::Ready(end.map(Err))
     }
 
     fn is_end_stream(&self) -> bool {
         // What was let go of has ended: asking further in would cost a call for each layer.
-        self.held.is_none() || self.body.is_end_stream()
+        matches!(self.held, Held::Over) || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -148,7 +180,7 @@ impl<B: fmt::Debug, G> fmt::Debug for EndOfStream<B, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndOfStream")
             .field("body", &self.body)
-            .field("held", &self.held.is_some())
+            .field("held", &self.held().is_some())
             .finish()
     }
 }

@@ -7,6 +7,14 @@ use http::{HeaderMap, header};
 /// The longest wait a server can ask for.
 pub(crate) const MAX_HINT: Duration = Duration::from_secs(300);
 
+/// How long a server asks to be left alone, in a head or in trailers.
+pub(crate) fn asked(headers: &HeaderMap) -> Option<Duration> {
+    let millis = headers.get(&crate::header::GRPC_PUSHBACK);
+    millis
+        .and_then(|millis| pushback(millis.as_bytes()))
+        .or_else(|| retry_after(headers))
+}
+
 /// `Retry-After`: seconds or a date.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();

@@ -3,6 +3,7 @@
 //!
 //! | layer | what it does |
 //! | --- | --- |
+//! | [`RespondLayer`] | answers with a status where others fail, in HTTP and gRPC |
 //! | [`TraceLayer`] | metrics and a span for each call |
 //! | [`DrainLayer`] | counts calls, waits for the last, ends what is left |
 //! | [`DeadlineLayer`] | bounds the time of a whole call, waits, retries and body included |
@@ -13,10 +14,12 @@
 //! | [`Balance`] | picks an endpoint for each call, by load or in turn |
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
 //! | [`LoadLayer`] | measures an endpoint for [`Balance`] |
+//! | [`TimeLeftLayer`] | tells the service that is called how much time is left |
 //! | [`CredentialsLayer`] | puts headers on each request that are not printed |
 //!
 //! They stand here in the order in which they are put around a client, the first outermost; each module says
-//! why. A server takes those that it needs, in the same order.
+//! why. A server takes those that it needs, in the same order. [`Optional`] is a layer or none, for settings that
+//! say which there are.
 //!
 //! ```
 //! use std::time::Duration;
@@ -128,8 +131,10 @@ mod end_of_stream;
 mod gate;
 mod header;
 mod hint;
+pub mod optional;
 pub mod rate_limit;
 mod reason;
+pub mod respond;
 pub mod retry;
 mod sharded;
 mod timer;
@@ -144,13 +149,15 @@ pub use balance::{Balance, Load, LoadLayer};
 pub use breaker::{Breaker, BreakerLayer};
 pub use classify::{Classify, Outcome};
 pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer};
-pub use context::CallContext;
+pub use context::{CallContext, Visited};
 pub use credentials::{Credentials, CredentialsLayer};
-pub use deadline::{Deadline, DeadlineLayer};
+pub use deadline::{Deadline, DeadlineLayer, TimeLeft, TimeLeftLayer};
 pub use drain::{Drain, DrainHandle, DrainLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};
+pub use optional::{Maybe, Optional};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};
+pub use respond::{Respond, RespondLayer};
 pub use retry::{ReplayBody, Retry, RetryLayer, RetryPolicy};
 pub use trace::{Trace, TraceLayer};
 pub use unsent::Unsent;

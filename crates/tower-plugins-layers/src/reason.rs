@@ -69,13 +69,15 @@ pub enum Reason {
     SlowCalls,
     /// A success rate far below that of the other endpoints: why one was ejected.
     SuccessRate,
+    /// A probe failed or was slow: why a half-open circuit opened again.
+    ProbeFailed,
     /// Somebody steered it by hand.
     Forced,
 }
 
 impl Reason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::RateLimited,
         Self::ConcurrencyLimited,
         Self::BreakerOpen,
@@ -101,6 +103,7 @@ impl Reason {
         Self::FailureRate,
         Self::SlowCalls,
         Self::SuccessRate,
+        Self::ProbeFailed,
         Self::Forced,
     ];
 
@@ -133,6 +136,7 @@ impl Reason {
             Self::FailureRate => "failure_rate",
             Self::SlowCalls => "slow_calls",
             Self::SuccessRate => "success_rate",
+            Self::ProbeFailed => "probe_failed",
             Self::Forced => "forced",
         }
     }
@@ -164,6 +168,7 @@ impl Reason {
             Self::FailureRate => "too large a share of failures",
             Self::SlowCalls => "too large a share of slow calls",
             Self::SuccessRate => "a success rate far below that of the others",
+            Self::ProbeFailed => "a probe failed",
             Self::Forced => "forced by hand",
         }
     }

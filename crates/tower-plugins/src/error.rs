@@ -72,27 +72,25 @@ impl Kind {
             Self::Decode => Row(502, 13, false, Plugin),
             Self::Status(_) | Self::Plugin => Row(502, 2, false, Plugin),
             Self::Other => Row(502, 14, true, Plugin),
-            Self::Refused(reason) => match reason {
-                Reason::RateLimited => Row(429, 8, true, Here),
-                Reason::ConcurrencyLimited => Row(503, 8, true, Here),
-                Reason::BreakerOpen | Reason::NoEndpoint => Row(503, 14, true, Plugin),
-                Reason::DeadlineExceeded | Reason::AttemptTimeout | Reason::StreamIdle => {
-                    Row(504, 4, true, Plugin)
-                }
-                Reason::Draining | Reason::FilterFailed | Reason::Forced => {
-                    Row(503, 14, true, Here)
-                }
-                Reason::Shed => Row(503, 8, true, Here),
-                Reason::Unauthenticated => Row(401, 16, false, Caller),
-                Reason::Forbidden => Row(403, 7, false, Caller),
-                Reason::DrainCancelled => Row(503, 14, false, Here),
-                Reason::PoolExhausted => Row(503, 14, true, Here),
-                Reason::ResponseTooLarge => Row(502, 8, false, Plugin),
-                Reason::Panicked => Row(500, 13, false, Here),
-                Reason::RequestBroken => Row(400, 1, false, Caller),
-                // ConnectFailed, ConnectionLost, Status, and what the layers may add.
-                _ => Row(502, 14, true, Plugin),
-            },
+            Self::Refused(reason) => {
+                let (retryable, blame) = match reason {
+                    Reason::RateLimited
+                    | Reason::ConcurrencyLimited
+                    | Reason::Shed
+                    | Reason::Draining
+                    | Reason::FilterFailed
+                    | Reason::Forced
+                    | Reason::PoolExhausted => (true, Here),
+                    Reason::DrainCancelled | Reason::Panicked => (false, Here),
+                    Reason::Unauthenticated | Reason::Forbidden | Reason::RequestBroken => {
+                        (false, Caller)
+                    }
+                    Reason::ResponseTooLarge => (false, Plugin),
+                    _ => (true, Plugin),
+                };
+                let status = reason.http_status().as_u16();
+                Row(status, reason.grpc_code(), retryable, blame)
+            }
         }
     }
 

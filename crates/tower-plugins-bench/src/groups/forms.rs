@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::{HeaderName, Request, Response};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_plugins::Body;
-use tower_plugins_layers::balance::{BalancePolicy, Load, LoadLayer};
+use tower_plugins_layers::balance::{Load, LoadLayer, Strategy};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::drain::Drain;
 use tower_plugins_layers::{
@@ -115,7 +115,7 @@ fn all() -> Result<All> {
         .layer(ConcurrencyLayer::new(100_000))
         .layer(RetryLayer::new(RetryPolicy::new()))
         .layer(AttemptTimeoutLayer::new(Duration::from_secs(5)))
-        .service(Balance::new(BalancePolicy::PeakEwma, endpoints)))
+        .service(Balance::new(Strategy::PeakEwma, endpoints)))
 }
 
 pub(super) fn variants(floor: &'static str, calls: Calls) -> [Variant; 4] {

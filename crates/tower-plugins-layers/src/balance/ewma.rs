@@ -58,8 +58,13 @@ impl EndpointLoad {
     /// How long a call would wait, in seconds, if those under way went before it.
     #[must_use]
     pub fn load(&self, now: Instant) -> f64 {
+        self.weighted_load(now, 1.0)
+    }
+
+    /// The same for an endpoint that takes `weight` calls at once as others take one.
+    pub(super) fn weighted_load(&self, now: Instant, weight: f64) -> f64 {
         // Never nothing, or the calls under way would not count.
-        self.estimate.at(now).max(1e-9) * (self.in_flight() as f64 + 1.0)
+        self.estimate.at(now).max(1e-9) * (self.in_flight() as f64 / weight + 1.0)
     }
 
     /// A call is under way as long as what this returns is kept.

@@ -7,52 +7,68 @@ use http::Request;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::set::Set;
-use super::{Balance, Member};
-use crate::{BoxError, CallContext, Reason, Unsent};
+use super::pick::Nobody;
+use super::{Balance, LiveBalance, Member};
+use crate::{BoxError, Reason, Unsent};
 
 /// How a call has its member: borrowed, or as a clone.
 pub(super) trait Pool {
-    type Member: Member;
     type Held;
 
-    fn set(&self) -> &Set<Self::Member>;
-    fn hold(&self, index: usize) -> Self::Held;
+    /// A member for a call that has been offered to those `tried`, and its id.
+    fn pick<B>(&self, request: &Request<B>, tried: &[u64]) -> Result<(u64, Self::Held), Nobody>;
+
+    fn refusal(&self, nobody: Nobody, cause: Option<BoxError>) -> BoxError;
 }
 
 impl<S: Member + Clone> Pool for Balance<S> {
-    type Member = S;
     type Held = S;
 
-    fn set(&self) -> &Set<S> {
-        self.set()
+    fn pick<B>(&self, request: &Request<B>, tried: &[u64]) -> Result<(u64, S), Nobody> {
+        let core = self.set().pick(request, tried)?;
+        Ok((core.id, core.member.clone()))
     }
 
-    fn hold(&self, index: usize) -> S {
-        self.members()[index].clone()
+    fn refusal(&self, nobody: Nobody, cause: Option<BoxError>) -> BoxError {
+        self.set().refusal(nobody, cause)
     }
 }
 
 impl<'a, S: Member> Pool for &'a Balance<S> {
-    type Member = S;
     type Held = &'a S;
 
-    fn set(&self) -> &Set<S> {
-        (*self).set()
+    fn pick<B>(&self, request: &Request<B>, tried: &[u64]) -> Result<(u64, &'a S), Nobody> {
+        let core = (*self).set().pick(request, tried)?;
+        Ok((core.id, &core.member))
     }
 
-    fn hold(&self, index: usize) -> &'a S {
-        &self.members()[index]
+    fn refusal(&self, nobody: Nobody, cause: Option<BoxError>) -> BoxError {
+        self.set().refusal(nobody, cause)
+    }
+}
+
+impl<S: Member + Clone> Pool for LiveBalance<S> {
+    type Held = S;
+
+    fn pick<B>(&self, request: &Request<B>, tried: &[u64]) -> Result<(u64, S), Nobody> {
+        self.set().with(|set| {
+            let core = set.pick(request, tried)?;
+            Ok((core.id, core.member.clone()))
+        })
+    }
+
+    fn refusal(&self, nobody: Nobody, cause: Option<BoxError>) -> BoxError {
+        self.set().with(|set| set.refusal(nobody, cause))
     }
 }
 
 pin_project! {
-    /// The future of [`Balance`].
+    /// The future of [`Balance`] and [`LiveBalance`].
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<P, M, F, B> {
         pool: P,
-        index: usize,
-        tried: Vec<usize>,
+        id: u64,
+        tried: Vec<u64>,
         #[pin]
         stage: Stage<M, F, B>,
     }
@@ -77,21 +93,31 @@ impl<M, F, B> Stage<M, F, B> {
 }
 
 impl<P, M, F, B> ResponseFuture<P, M, F, B> {
-    const fn new(pool: P, index: usize, stage: Stage<M, F, B>) -> Self {
+    const fn new(pool: P, id: u64, stage: Stage<M, F, B>) -> Self {
         Self {
             pool,
-            index,
+            id,
             tried: Vec::new(),
             stage,
         }
     }
 
-    pub(super) fn wait(pool: P, index: usize, member: M, request: Request<B>) -> Self {
-        Self::new(pool, index, Stage::waiting(member, request))
+    /// Picks a member for `request`, which is called when it is ready.
+    pub(super) fn begin(pool: P, request: Request<B>) -> Self
+    where
+        P: Pool<Held = M>,
+    {
+        match pool.pick(&request, &[]) {
+            Ok((id, member)) => Self::new(pool, id, Stage::waiting(member, request)),
+            Err(nobody) => {
+                let error = pool.refusal(nobody, None);
+                Self::refused(pool, error)
+            }
+        }
     }
 
-    pub(super) const fn call(pool: P, index: usize, future: F) -> Self {
-        Self::new(pool, index, Stage::Call { future })
+    pub(super) const fn call(pool: P, id: u64, future: F) -> Self {
+        Self::new(pool, id, Stage::Call { future })
     }
 
     pub(super) const fn refused(pool: P, error: BoxError) -> Self {
@@ -134,14 +160,15 @@ where
                         Err(error) => error.into(),
                     };
                     let (request, cause) = given_back(error)?;
-                    this.tried.push(*this.index);
-                    let set = this.pool.set();
-                    let now = || CallContext::now(request.extensions());
-                    let Some(next) = set.pick(now, this.tried) else {
-                        return Poll::Ready(Err(set.refusal(Some(cause))));
+                    this.tried.push(*this.id);
+                    let (id, member) = match this.pool.pick(&request, this.tried) {
+                        Ok(picked) => picked,
+                        Err(nobody) => {
+                            let error = this.pool.refusal(nobody, Some(cause));
+                            return Poll::Ready(Err(error));
+                        }
                     };
-                    *this.index = next;
-                    let member = this.pool.hold(next);
+                    *this.id = id;
                     this.stage.set(Stage::waiting(member, request));
                 }
             }
@@ -164,7 +191,7 @@ fn given_back<B: Send + 'static>(error: BoxError) -> Result<(Request<B>, BoxErro
 impl<P, M, F, B> fmt::Debug for ResponseFuture<P, M, F, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture")
-            .field("index", &self.index)
+            .field("id", &self.id)
             .field("tried", &self.tried)
             .finish_non_exhaustive()
     }

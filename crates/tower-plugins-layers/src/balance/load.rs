@@ -133,6 +133,20 @@ impl<S, C> Member for Load<S, C> {
     fn is_available(&self, _: Instant) -> bool {
         true
     }
+
+    fn in_flight(&self) -> usize {
+        self.layer.load.in_flight()
+    }
+
+    fn rtt(&self, now: Instant) -> Duration {
+        self.layer.load.rtt(now)
+    }
+
+    /// So many calls go at once as the weight says, before one waits for another: an idle member's weight is no
+    /// reason to think that it answers sooner.
+    fn weighted_load(&self, now: Instant, weight: f64) -> f64 {
+        self.layer.load.weighted_load(now, weight)
+    }
 }
 
 impl<S, B, RB, C> Service<Request<B>> for Load<S, C>

@@ -1,18 +1,60 @@
 //! A call goes to the endpoint that is likely to answer first, and never to one that would refuse it.
 //!
 //! [`Balance`] holds a set of [`Member`]s and picks one for each call, when the call is made: no
-//! endpoint is kept ready or held for a call that may never come. [`BalancePolicy`] says how.
-//! Members that are not available are skipped; when none is, the call ends with
+//! endpoint is kept ready or held for a call that may never come. [`BalancePolicy`] says how, by one
+//! [`Strategy`] of ten. An [`EndpointSet`] is a set that changes while calls are made.
+//!
+//! ```text
+//!  call ──► subset ──────► level ─────────────► strategy ───────► endpoint
+//!           by labels      by priority, zone    by load, turn,    with its own
+//!                          and health           chance or key     breaker and load
+//! ```
+//!
+//! # Which may be picked
+//! Members that are not [available](Member::is_available), as their breaker is open, are skipped, and so are those that are
+//! [ejected](Member::is_ejected). If less than the [`panic_threshold`](BalancePolicy::panic_threshold) would be left,
+//! ejection is ignored; a breaker's refusal never is. When nobody is left, the call ends with
 //! [`Reason::NoEndpoint`](crate::Reason) and the shortest time after which one may be.
 //!
 //! A member's breaker may have let in somebody else between the pick and the call. If it gives the
 //! request back ([`give_back`](crate::BreakerLayer::give_back)), the call is offered to the others,
 //! at most once to each; no endpoint has seen it, so that this is no retry. Every other error is the
-//! caller's. A balance of one member lets the member speak for itself.
+//! caller's. A balance, or subset, of one member lets the member speak for itself.
 //!
-//! [`Load`] measures what a member costs, and [`Breaker`] over it adds whether it is
+//! # Levels
+//! Endpoints of the same [priority](EndpointMeta::priority) are a level; with a [`zone`](BalancePolicy::zone) those of
+//! other zones are a level of their own, after those here. A level gets `1.4 * usable / all` of what those before it
+//! have left, 1.4 being the [`overprovisioning`](BalancePolicy::overprovisioning) factor; if that does not add up to
+//! everything, in proportion. Levels are counted anew at most every 10 ms; a level without anybody is passed over at once.
+//!
+//! # Strategies
+//!
+//! | strategy | weights | slow start | costs |
+//! | --- | --- | --- | --- |
+//! | [`PeakEwma`](Strategy::PeakEwma) (default) | yes | yes | two looks |
+//! | [`RoundRobin`](Strategy::RoundRobin) | no | yes | one look |
+//! | [`WeightedRoundRobin`](Strategy::WeightedRoundRobin) | yes | yes | one look, in an order that is made beforehand |
+//! | [`Random`](Strategy::Random) | no | yes | one look |
+//! | [`WeightedRandom`](Strategy::WeightedRandom) | yes | yes | one look |
+//! | [`LeastRequest`](Strategy::LeastRequest) | yes | yes | two looks |
+//! | [`LeastConnections`](Strategy::LeastConnections) | yes | yes | a look at each, at most 32 |
+//! | [`LeastLatency`](Strategy::LeastLatency) | yes | yes | a look at each, at most 32 |
+//! | [`RingHash`](Strategy::RingHash) | yes | no | one look; a bound that is reached: one at each, for its calls |
+//! | [`Maglev`](Strategy::Maglev) | yes | no | as the ring; a set of 1,000 has a table of 256 KiB |
+//!
+//! More are looked at only as far as those that were are not to be picked. Nothing is allocated for a pick.
+//!
+//! # Load
+//! [`Load`] measures what a member costs, and [`Breaker`](crate::Breaker) over it adds whether it is
 //! available. A circuit that may be probed costs nothing, so that the endpoint is soon found to work
 //! again although its failures made it look slow.
+//!
+//! # Cancelling
+//! A call that is dropped drops the endpoint's call. A pick that was made counts as one.
+//!
+//! # Attempts that go elsewhere
+//! A [`Visited`](crate::Visited) in the [`CallContext`](crate::CallContext) has each attempt of a call go to an
+//! endpoint that no other went to, as long as there is one.
 //!
 //! # Order
 //! Inside retry, hedge and the attempt's timeout, so that each attempt picks anew; breaker and load
@@ -22,7 +64,7 @@
 //! use http::{Request, Response};
 //! use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 //! use tower_plugins_layers::{Balance, BoxError, BreakerLayer};
-//! use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
+//! use tower_plugins_layers::balance::{LoadLayer, Strategy};
 //! use tower_plugins_layers::breaker::BreakerPolicy;
 //!
 //! async fn answer(_: Request<String>) -> Result<Response<String>, BoxError> {
@@ -36,76 +78,33 @@
 //!         .layer(LoadLayer::new())
 //!         .service(service_fn(answer))
 //! });
-//! let mut balance = Balance::new(BalancePolicy::PeakEwma, endpoints);
+//! let mut balance = Balance::new(Strategy::PeakEwma, endpoints);
 //! balance.ready().await.unwrap().call(Request::new(String::new())).await.unwrap();
 //! # });
 //! ```
 
 mod ewma;
 mod future;
+mod key;
 mod load;
+mod member;
+mod meta;
 mod pick;
+mod policy;
 mod service;
 mod set;
-
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::time::Instant;
+mod snapshot;
+mod status;
+#[cfg(feature = "serde")]
+mod text;
 
 pub use ewma::EndpointLoad;
 pub use future::ResponseFuture;
+pub use key::{KeyFrom, RequestHead};
 pub use load::{Load, LoadBody, LoadFuture, LoadLayer, Pending};
-pub use pick::BalancePolicy;
-pub use service::Balance;
-
-use crate::Breaker;
-use crate::breaker::BreakerState;
-
-/// What a balancer asks of an endpoint. Both questions are asked on every call: they must be cheap.
-pub trait Member {
-    /// What a call costs here: of two members the one with less is picked. The unit is the same for
-    /// all members of a set; [`Load`]'s is seconds of waiting.
-    fn load(&self, now: Instant) -> f64;
-
-    /// Whether it would take a call at `now`.
-    fn is_available(&self, now: Instant) -> bool;
-
-    /// How long after `now` it may take a call again, if that is known.
-    fn retry_after(&self, _now: Instant) -> Option<Duration> {
-        None
-    }
-}
-
-impl<S: Member, C> Member for Breaker<S, C> {
-    fn load(&self, now: Instant) -> f64 {
-        match self.circuit().state() {
-            BreakerState::Closed => self.get_ref().load(now),
-            BreakerState::Open | BreakerState::HalfOpen => 0.0,
-        }
-    }
-
-    fn is_available(&self, now: Instant) -> bool {
-        self.circuit().is_available(now) && self.get_ref().is_available(now)
-    }
-
-    fn retry_after(&self, now: Instant) -> Option<Duration> {
-        self.circuit()
-            .retry_after(now)
-            .max(self.get_ref().retry_after(now))
-    }
-}
-
-impl<T: Member + ?Sized> Member for Arc<T> {
-    fn load(&self, now: Instant) -> f64 {
-        (**self).load(now)
-    }
-
-    fn is_available(&self, now: Instant) -> bool {
-        (**self).is_available(now)
-    }
-
-    fn retry_after(&self, now: Instant) -> Option<Duration> {
-        (**self).retry_after(now)
-    }
-}
+pub use member::Member;
+pub use meta::EndpointMeta;
+pub use policy::{BalancePolicy, Strategy, SubsetFallback};
+pub use service::{Balance, LiveBalance};
+pub use set::{Change, EndpointSet};
+pub use status::{EndpointStatus, LevelStatus};

@@ -2,16 +2,19 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::Response;
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
+use super::history::Ended;
 use super::layer::Circuit;
 use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome};
+use crate::deadline::is_stream;
 use crate::sharded::Held;
-use crate::{BoxError, End, EndOfStream, OnEnd};
+use crate::{BoxError, End, EndOfStream, OnEnd, hint};
 
 /// The body of [`Breaker`](super::Breaker)'s responses: its end is the call's.
 pub type ResponseBody<B, C = HttpGrpc> = EndOfStream<B, Option<Outstanding<C>>>;
@@ -23,6 +26,12 @@ pub struct Outstanding<C> {
     pub(super) generation: u32,
     /// When its time is over.
     pub(super) cut: Option<Instant>,
+    /// When it began, if it may be slow.
+    pub(super) start: Option<Instant>,
+    /// Whether it was slow already at its head.
+    pub(super) slow: bool,
+    /// How long the endpoint asked to be left alone, in its head.
+    pub(super) asked: Option<Duration>,
     pub(super) classify: C,
 }
 
@@ -31,12 +40,29 @@ impl<C> Outstanding<C> {
         let Some(circuit) = self.circuit.take() else {
             return;
         };
-        let Circuit { policy, history } = &***circuit;
-        match outcome {
-            Outcome::Success | Outcome::Overloaded => history.succeeded(policy, self.generation),
-            Outcome::Failure => history.failed(policy, self.generation),
-            Outcome::Ignored => history.ignored(self.generation),
-        }
+        let history = &circuit.history;
+        let failed = match outcome {
+            Outcome::Success | Outcome::Overloaded => false,
+            Outcome::Failure => true,
+            Outcome::Ignored => return history.ignored(self.generation),
+        };
+        let slow = self.slow || self.is_slow(&circuit);
+        let asked = self.asked;
+        history.ended(
+            &circuit,
+            self.generation,
+            Ended {
+                failed,
+                slow,
+                asked,
+            },
+        );
+    }
+
+    fn is_slow(&self, circuit: &Circuit) -> bool {
+        let most = circuit.policy.slow_call;
+        most.zip(self.start)
+            .is_some_and(|(most, start)| start.elapsed() > most)
     }
 }
 
@@ -44,6 +70,9 @@ impl<C: Classify> OnEnd for Outstanding<C> {
     fn on_end(mut self, end: End<'_>) {
         if self.circuit.is_some() {
             let outcome = self.classify.end(&end);
+            if let End::Complete(Some(trailers)) = end {
+                self.asked = hint::asked(trailers);
+            }
             self.tell(outcome);
         }
     }
@@ -78,11 +107,21 @@ impl<C: Classify> Admitted<C> {
     fn at_head<RB>(self, response: &Response<RB>) -> Outstanding<C> {
         let mut outstanding = self.outstanding;
         outstanding.cut = self.cutoff.of_body(response);
-        let head = outstanding
-            .classify
-            .head(response.status(), response.headers());
-        if let Some(outcome) = head {
-            outstanding.tell(outcome);
+        let headers = response.headers();
+        match outstanding.classify.head(response.status(), headers) {
+            Some(outcome) => {
+                if outcome == Outcome::Failure {
+                    outstanding.asked = hint::asked(headers);
+                }
+                outstanding.tell(outcome);
+            }
+            // How long a stream goes on is not the endpoint's doing.
+            None if outstanding.start.is_some() && is_stream(response) => {
+                let slow = (outstanding.circuit.as_ref())
+                    .is_some_and(|circuit| outstanding.is_slow(circuit));
+                (outstanding.slow, outstanding.start) = (slow, None);
+            }
+            None => {}
         }
         outstanding
     }

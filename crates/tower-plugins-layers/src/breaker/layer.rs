@@ -1,15 +1,14 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Request;
-use tokio::time::Instant;
 use tower_layer::Layer;
 
+use super::count::CountWindow;
 use super::future::{Admitted, Outstanding};
-use super::{Breaker, BreakerHistory, BreakerPolicy, BreakerState};
+use super::{Breaker, BreakerHandle, BreakerHistory, BreakerPolicy};
 use crate::classify::{Classify, Cutoff, HttpGrpc};
 use crate::sharded::Shared;
-use crate::{BoxError, Reason, Refused, Unsent};
+use crate::{BoxError, CallContext, Reason, Refused, Unsent};
 
 /// Makes [`Breaker`] services, which share one circuit.
 #[derive(Clone, Debug)]
@@ -24,6 +23,8 @@ pub struct BreakerLayer<C = HttpGrpc> {
 pub(super) struct Circuit {
     pub(super) policy: BreakerPolicy,
     pub(super) history: Arc<BreakerHistory>,
+    /// Of a policy that judges the last calls.
+    pub(super) count: Option<Arc<CountWindow>>,
 }
 
 impl BreakerLayer {
@@ -34,10 +35,16 @@ impl BreakerLayer {
     }
 
     /// A circuit with `policy`, in the state and with the memory of `history`, which others may use
-    /// at the same time. The first call under another window length than before forgets the window.
+    /// at the same time. Another window than before begins empty.
     #[must_use]
     pub fn with_history(policy: BreakerPolicy, history: Arc<BreakerHistory>) -> Self {
-        Self::of(Some(Shared::new(Circuit { policy, history })))
+        let calls = policy.window_calls.filter(|_| policy.judges_rates());
+        let count = calls.map(|calls| history.count_of(calls));
+        Self::of(Some(Shared::new(Circuit {
+            policy,
+            history,
+            count,
+        })))
     }
 
     /// No circuit: every call goes through and nothing is counted.
@@ -74,6 +81,18 @@ impl<C> BreakerLayer<C> {
         self
     }
 
+    /// Names what is protected, in the gauge `plugin_circuit_breaker_state` (feature `metrics`) and in the events of
+    /// changes (feature `tracing`): the service, and which of its endpoints. The first name that a history gets
+    /// stays.
+    #[must_use]
+    pub fn name(self, service: &str, endpoint: &str) -> Self {
+        if let Some(circuit) = &self.handle.circuit {
+            let history = &circuit.history;
+            history.events().name(service, endpoint, history.state());
+        }
+        self
+    }
+
     /// The view of the circuit from outside.
     #[must_use]
     pub fn handle(&self) -> BreakerHandle {
@@ -98,6 +117,10 @@ impl<C: Classify> BreakerLayer<C> {
                     circuit: Some(circuit.hold()),
                     generation,
                     cut: cutoff.of_head(),
+                    start: (circuit.policy.slow_call)
+                        .map(|_| CallContext::now(request.extensions())),
+                    slow: false,
+                    asked: None,
                     classify: self.classify.clone(),
                 };
                 Ok(Some(Admitted {
@@ -137,51 +160,5 @@ impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
             inner,
             layer: self.clone(),
         }
-    }
-}
-
-/// The view of a circuit from outside.
-#[derive(Clone, Debug)]
-pub struct BreakerHandle {
-    circuit: Option<Shared<Circuit>>,
-}
-
-impl BreakerHandle {
-    /// The state of the circuit: one that is off is closed, and one whose open time is over is open
-    /// until a call comes.
-    #[must_use]
-    pub fn state(&self) -> BreakerState {
-        self.circuit
-            .as_ref()
-            .map_or(BreakerState::Closed, |circuit| circuit.history.state())
-    }
-
-    /// How often the state has changed so far.
-    #[must_use]
-    pub fn changes(&self) -> u32 {
-        self.circuit
-            .as_ref()
-            .map_or(0, |circuit| circuit.history.changes())
-    }
-
-    /// Whether a call would be let in at `now`.
-    #[must_use]
-    pub fn is_available(&self, now: Instant) -> bool {
-        self.circuit
-            .as_ref()
-            .is_none_or(|circuit| circuit.history.is_available(&circuit.policy, now))
-    }
-
-    /// How long after `now` an open circuit will let a call in; `None` if it is not open.
-    #[must_use]
-    pub fn retry_after(&self, now: Instant) -> Option<Duration> {
-        let circuit = self.circuit.as_ref()?;
-        circuit.history.retry_after(&circuit.policy, now)
-    }
-
-    /// What the circuit remembers, for a layer with another policy; `None` if it is off.
-    #[must_use]
-    pub fn history(&self) -> Option<Arc<BreakerHistory>> {
-        Some(Arc::clone(&self.circuit.as_ref()?.history))
     }
 }

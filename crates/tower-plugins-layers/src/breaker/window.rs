@@ -1,10 +1,18 @@
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 const BUCKETS: u64 = 10;
 const FAILURE: u64 = 1 << 32;
 
-/// Calls and failures of the last while, in ten buckets: recording is one `fetch_add`, and time
+/// What is in a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    pub(super) calls: u64,
+    pub(super) failed: u64,
+    pub(super) slow: u64,
+}
+
+/// Calls, failures and slow calls of the last while, in ten buckets: recording is one `fetch_add`, and time
 /// moves on by clearing the buckets it has passed.
 ///
 /// Calls that end while another thread clears a bucket may go missing from it.
@@ -16,6 +24,8 @@ pub(super) struct Window {
     latest: AtomicU64,
     /// Failures in the high half, calls in the low one.
     buckets: [AtomicU64; BUCKETS as usize],
+    /// Apart from them, since few calls are slow.
+    slow: [AtomicU32; BUCKETS as usize],
 }
 
 impl Window {
@@ -24,6 +34,7 @@ impl Window {
             bucket: AtomicU64::new(0),
             latest: AtomicU64::new(0),
             buckets: Default::default(),
+            slow: Default::default(),
         }
     }
 
@@ -32,6 +43,7 @@ impl Window {
             bucket: self.bucket.load(Relaxed).into(),
             latest: self.latest.load(Relaxed).into(),
             buckets: std::array::from_fn(|i| self.buckets[i].load(Relaxed).into()),
+            slow: std::array::from_fn(|i| self.slow[i].load(Relaxed).into()),
         }
     }
 
@@ -47,13 +59,19 @@ impl Window {
     }
 
     pub(super) fn clear(&self) {
-        for bucket in &self.buckets {
-            bucket.store(0, Relaxed);
+        for bucket in 0..BUCKETS {
+            self.clear_bucket(bucket);
         }
     }
 
+    fn clear_bucket(&self, tick: u64) {
+        let bucket = bucket_of(tick);
+        self.buckets[bucket].store(0, Relaxed);
+        self.slow[bucket].store(0, Relaxed);
+    }
+
     /// Counts a call that ended `now`, in nanoseconds.
-    pub(super) fn record(&self, now: u64, failed: bool) {
+    pub(super) fn record(&self, now: u64, failed: bool, slow: bool) {
         let tick = now / self.bucket.load(Relaxed).max(1);
         let latest = self.latest.load(Relaxed);
         if latest < tick
@@ -63,29 +81,44 @@ impl Window {
                 .is_ok()
         {
             for passed in (latest + 1..=tick).rev().take(BUCKETS as usize) {
-                self.bucket_of(passed).store(0, Relaxed);
+                self.clear_bucket(passed);
             }
         }
-        self.bucket_of(tick.max(latest))
-            .fetch_add(1 + if failed { FAILURE } else { 0 }, Relaxed);
+        let bucket = bucket_of(tick.max(latest));
+        self.buckets[bucket].fetch_add(1 + if failed { FAILURE } else { 0 }, Relaxed);
+        if slow {
+            self.slow[bucket].fetch_add(1, Relaxed);
+        }
     }
 
-    /// Failures and calls, as of the last call recorded.
-    pub(super) fn sums(&self) -> (u64, u64) {
-        self.buckets.iter().fold((0, 0), |(failed, all), bucket| {
+    /// What is in it, as of the last call recorded.
+    pub(super) fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        for (bucket, slow) in self.buckets.iter().zip(&self.slow) {
             let bucket = bucket.load(Relaxed);
-            (failed + bucket / FAILURE, all + bucket % FAILURE)
-        })
+            sums.failed += bucket / FAILURE;
+            sums.calls += bucket % FAILURE;
+            sums.slow += u64::from(slow.load(Relaxed));
+        }
+        sums
     }
+}
 
-    fn bucket_of(&self, tick: u64) -> &AtomicU64 {
-        &self.buckets[(tick % BUCKETS) as usize]
-    }
+const fn bucket_of(tick: u64) -> usize {
+    (tick % BUCKETS) as usize
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const fn sums(calls: u64, failed: u64, slow: u64) -> Sums {
+        Sums {
+            calls,
+            failed,
+            slow,
+        }
+    }
 
     fn window() -> Window {
         let window = Window::new();
@@ -97,10 +130,10 @@ mod tests {
     fn what_is_older_than_the_window_does_not_count() {
         let window = window();
         for now in (0..3000).step_by(50) {
-            window.record(now, now % 100 == 0);
+            window.record(now, now % 100 == 0, now % 200 == 0);
         }
         // 2000 to 2950.
-        assert_eq!(window.sums(), (10, 20));
+        assert_eq!(window.sums(), sums(20, 10, 5));
     }
 
     #[test]
@@ -108,20 +141,20 @@ mod tests {
         for gap in [1000, 1050, 5000, u64::MAX - 1000] {
             let window = window();
             for now in 0..1000 {
-                window.record(now, true);
+                window.record(now, true, true);
             }
-            window.record(1000 + gap, false);
-            assert_eq!(window.sums(), (0, 1), "{gap}");
+            window.record(1000 + gap, false, false);
+            assert_eq!(window.sums(), sums(1, 0, 0), "{gap}");
         }
     }
 
     #[test]
     fn another_length_clears_the_window_and_the_same_does_not() {
         let window = window();
-        window.record(5, true);
+        window.record(5, true, true);
         window.set_length(Duration::from_nanos(1000));
-        assert_eq!(window.sums(), (1, 1));
+        assert_eq!(window.sums(), sums(1, 1, 1));
         window.set_length(Duration::from_nanos(2000));
-        assert_eq!(window.sums(), (0, 0));
+        assert_eq!(window.sums(), sums(0, 0, 0));
     }
 }

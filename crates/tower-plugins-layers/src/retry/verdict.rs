@@ -63,6 +63,7 @@ pub(super) fn judge_error(error: &(dyn StdError + 'static)) -> Option<Retryable>
         | Reason::FailureRate
         | Reason::SlowCalls
         | Reason::SuccessRate
+        | Reason::ProbeFailed
         | Reason::Forced => None,
         Reason::AttemptTimeout
         | Reason::StreamIdle

@@ -1,11 +1,15 @@
 //! Layers whose order matters, each with what goes wrong the other way round.
 
-use http::Request;
-use tower::{ServiceBuilder, ServiceExt, service_fn};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower_plugins_layers::balance::{LoadLayer, Strategy};
+use tower_plugins_layers::retry::Backoff;
 use tower_plugins_layers::test_util::{Answer, Probe};
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, BoxError, Bulkhead, ConcurrencyLayer, DeadlineLayer, DrainHandle,
-    DrainLayer, RateLimitLayer, Reason,
+    AttemptTimeoutLayer, Balance, BoxError, Bulkhead, ConcurrencyLayer, DeadlineLayer, DrainHandle,
+    DrainLayer, RateLimitLayer, Reason, Refused, ReplayBody, RetryLayer, RetryPolicy,
 };
 
 use crate::support::{reason, request, secs, timed};
@@ -171,4 +175,37 @@ async fn a_rate_limit_outside_a_concurrency_limit_counts_what_that_refuses() {
     let refused = inside.oneshot(request()).await;
     assert_eq!(reason(refused), Some(Reason::ConcurrencyLimited));
     waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balance_inside_of_retry_goes_elsewhere_and_one_outside_does_not() {
+    let retry = RetryLayer::new(
+        RetryPolicy::new()
+            .max_retries(1)
+            .backoff(Backoff::new(secs(0), secs(0))),
+    );
+    let load = || LoadLayer::new();
+    // The first in turn cannot be reached; the second answers.
+    let members = |answers| {
+        service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| async move {
+            if answers {
+                Ok(Response::new(Full::new(Bytes::from("here"))))
+            } else {
+                Err(BoxError::from(Refused::new(Reason::ConnectFailed)))
+            }
+        })
+    };
+    let get = || Request::get("/").body(Full::<Bytes>::default()).unwrap();
+
+    let ends = [false, true].map(|answers| load().layer(members(answers)));
+    let inside = retry.layer(Balance::new(Strategy::RoundRobin, ends));
+    inside.oneshot(get()).await.unwrap();
+
+    // Outside, each endpoint would repeat for itself what it cannot do.
+    let ends = [false, true].map(|answers| load().layer(retry.layer(members(answers))));
+    let outside = Balance::new(Strategy::RoundRobin, ends);
+    assert_eq!(
+        reason(outside.oneshot(get()).await),
+        Some(Reason::ConnectFailed)
+    );
 }

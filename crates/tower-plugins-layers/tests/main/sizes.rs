@@ -7,7 +7,7 @@ use http::{Request, Response};
 use tower::{Layer, Service};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, BoxError, ConcurrencyLayer, CredentialsLayer, DeadlineLayer, DrainHandle,
-    DrainLayer, RateLimitLayer, TraceLayer,
+    DrainLayer, Optional, RateLimitLayer, TraceLayer,
 };
 
 /// A service whose future has no size.
@@ -65,6 +65,11 @@ fn no_layer_adds_much_to_a_call() {
             "drain",
             future_and_body(&DrainLayer::new(DrainHandle::new())),
             (40, 40),
+        ),
+        (
+            "optional over concurrency",
+            future_and_body(&Optional::new(None::<ConcurrencyLayer>)),
+            (48, 16),
         ),
         (
             "rate_limit",

@@ -6,16 +6,13 @@
 
 use std::time::Duration;
 
-use super::error::ProblemKind;
 use super::fault::Fault;
 use super::limits::{Concurrency, RateLimit};
 use super::table::{Table, Written};
 use super::tls;
-use super::tree::Value;
 use super::units::write_duration;
 use super::{
-    BalanceStrategy, BreakerSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, RetrySpec,
-    TlsSpec,
+    BalanceSpec, BreakerSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, RetrySpec, TlsSpec,
 };
 
 /// The blocks, as far as they are known.
@@ -27,7 +24,7 @@ pub(super) struct Blocks {
     connection: Connection,
     rate_limit: RateLimit,
     concurrency: Concurrency,
-    balance: BalanceStrategy,
+    balance: BalanceSpec,
     pub(super) tls: TlsSpec,
 }
 
@@ -128,7 +125,7 @@ impl Blocks {
             concurrency: self.concurrency.armed(),
             retry: self.retry.armed(),
             breaker: self.breaker.armed(),
-            balance: self.balance,
+            balance: self.balance.armed(),
             credentials,
         }
     }
@@ -389,26 +386,6 @@ impl Overlay for TlsSpec {
         tls::read(table, self)
     }
 }
-
-impl Overlay for BalanceStrategy {
-    fn read(&self, table: &mut Table<'_>) -> Self {
-        table.require("strategy");
-        if let Some(Value::Text(word)) = table.get("strategy").map(|node| &node.value)
-            && ["least-latency", "least-connections"].contains(&&**word)
-        {
-            table.pass(&["strategy"]);
-            let message = "is `peak-ewma` here, which weighs latency and calls under way";
-            table.problem("strategy", Fault::new(ProblemKind::Unavailable, message));
-            return *self;
-        }
-        table.word("strategy", &STRATEGIES).unwrap_or(*self)
-    }
-}
-
-pub(super) const STRATEGIES: [(&str, BalanceStrategy); 2] = [
-    ("peak-ewma", BalanceStrategy::PeakEwma),
-    ("round-robin", BalanceStrategy::RoundRobin),
-];
 
 pub(super) const PROTOCOLS: [(&str, Protocol); 2] =
     [("http1", Protocol::Http1), ("http2", Protocol::Http2)];

@@ -122,7 +122,7 @@ impl PluginSpec {
             name,
             policy: Policy::default(),
             upstream: Upstream {
-                endpoints: vec![EndpointSpec { address }],
+                endpoints: vec![address.into()],
                 connection: ConnectionSpec::default(),
                 tls: TlsSpec::default(),
             },
@@ -180,6 +180,12 @@ impl PluginSpec {
 
 impl From<Address> for EndpointSpec {
     fn from(address: Address) -> Self {
-        Self { address }
+        Self {
+            address,
+            weight: 1,
+            priority: 0,
+            zone: None,
+            labels: std::collections::BTreeMap::new(),
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! What is so when nothing is said; `docs/config.md` has the reasons.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    BalanceStrategy, BreakerSpec, ConcurrencySpec, ConnectionSpec, CredentialsSpec, Number, Policy,
-    Protocol, RateLimitSpec, RetrySpec,
+    BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, ConnectionSpec, CredentialsSpec,
+    Number, Policy, Protocol, RateLimitSpec, RetrySpec, SubsetFallback,
 };
 
 impl Default for Policy {
@@ -19,8 +20,25 @@ impl Default for Policy {
             concurrency: None,
             retry: Some(RetrySpec::default()),
             breaker: Some(BreakerSpec::default()),
-            balance: BalanceStrategy::default(),
+            balance: BalanceSpec::default(),
             credentials: CredentialsSpec::default(),
+        }
+    }
+}
+
+impl Default for BalanceSpec {
+    fn default() -> Self {
+        Self {
+            strategy: BalanceStrategy::default(),
+            hash_on: None,
+            load_factor: Some(Number::finite(1.25)),
+            least_request_bias: Number::finite(1.0),
+            panic_threshold: Number::finite(0.5),
+            overprovisioning: Number::finite(1.4),
+            zone: None,
+            subset: BTreeMap::new(),
+            subset_on: BTreeMap::new(),
+            subset_fallback: SubsetFallback::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::given::Given;
 use super::keys::ENDPOINT;
 use super::table::Table;
 use super::tree::Value;
-use super::{Address, EndpointSpec};
+use super::{Address, EndpointSpec, balance};
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Transport {
@@ -100,11 +100,10 @@ pub(super) fn read_endpoints(
     let mut paths = HashMap::new();
     for (path, given) in one.into_iter().chain(many) {
         let place = given.node.at;
-        let Some(address) = read_endpoint(table, &path, &given, transport) else {
+        let Some(endpoint) = read_endpoint(table, &path, &given, transport) else {
             continue;
         };
-        let endpoint = EndpointSpec { address };
-        match paths.entry(endpoint.clone()) {
+        match paths.entry(endpoint.address.clone()) {
             Entry::Occupied(first) => {
                 let message = format!("is the same endpoint as {}", first.get());
                 let fault = Fault::new(ProblemKind::Conflict, message);
@@ -119,13 +118,13 @@ pub(super) fn read_endpoints(
     endpoints
 }
 
-/// An endpoint: its address as text, or a table of `url` and `path`.
+/// An endpoint: its address as text, or a table of `url` and what else there is to say of it.
 fn read_endpoint<'t>(
     plugin: &Table<'t>,
     path: &str,
     given: &Given<'t>,
     transport: Option<Transport>,
-) -> Option<Address> {
+) -> Option<EndpointSpec> {
     let parse = |given: &Given<'_>| {
         let text = given.text()?;
         match transport {
@@ -141,7 +140,8 @@ fn read_endpoint<'t>(
     if !matches!(given.node.value, Value::Table(_)) {
         return parse(given)
             .map_err(|fault| report.add_given(doc, at, path.to_owned(), fault, given))
-            .ok()?;
+            .ok()?
+            .map(EndpointSpec::from);
     }
     let mut table = report.table(doc, &ENDPOINT, path.to_owned(), at, given.node)?;
     table.require("url");
@@ -167,6 +167,16 @@ fn read_endpoint<'t>(
         }
         (address, _) => address,
     };
+    let weight = table.integer("weight");
+    let priority = table.integer("priority");
+    let zone = balance::zone(&mut table);
+    let labels = balance::labels(&mut table);
     table.finish();
-    address
+    Some(EndpointSpec {
+        weight: weight.unwrap_or(1),
+        priority: priority.unwrap_or(0),
+        zone,
+        labels,
+        ..EndpointSpec::from(address?)
+    })
 }

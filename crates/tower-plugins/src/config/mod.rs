@@ -11,6 +11,7 @@
 
 mod address;
 mod auth;
+mod balance;
 mod blocks;
 mod construct;
 mod defaults;
@@ -55,9 +56,9 @@ pub use load::{Loaded, Loader};
 pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
-    Address, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,
-    CredentialsSpec, EndpointSpec, Identity, PluginName, PluginSpec, Policy, Protocol,
-    RateLimitSpec, RetrySpec, TlsSpec, TlsVersion, Upstream,
+    Address, BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,
+    CredentialsSpec, EndpointSpec, Identity, KeySpec, PluginName, PluginSpec, Policy, Protocol,
+    RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use value::{FileContents, Number};
 pub use write::Secrets;

@@ -112,7 +112,7 @@ impl Definitions<'_> {
             Kind::Texts => json!({
                 "anyOf": [{ "type": "array", "items": { "type": "string" } }, variable()]
             }),
-            Kind::Headers => {
+            Kind::Headers | Kind::Named => {
                 json!({ "type": "object", "additionalProperties": { "type": "string" } })
             }
             Kind::Block(block) => {
@@ -215,6 +215,7 @@ fn takes(kind: Kind) -> String {
         Kind::SizeOrOff(least, most) => format!("{}, or `off`", bytes(least, most)),
         Kind::Texts => "a list of texts".to_owned(),
         Kind::Headers => "a table of secrets".to_owned(),
+        Kind::Named => "a table of texts".to_owned(),
         Kind::Block(_) => "a block".to_owned(),
         Kind::Endpoint => "an endpoint".to_owned(),
         Kind::Endpoints => "a list of endpoints".to_owned(),

@@ -57,7 +57,7 @@ pub struct Policy {
     /// `circuit_breaker`.
     pub breaker: Option<BreakerSpec>,
     /// `load_balancing`.
-    pub balance: BalanceStrategy,
+    pub balance: BalanceSpec,
     /// `auth`.
     pub credentials: CredentialsSpec,
 }
@@ -129,6 +129,53 @@ pub struct BreakerSpec {
     pub success_threshold: u32,
 }
 
+/// `load_balancing`: which endpoint an attempt goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BalanceSpec {
+    /// How one is picked of those that may be.
+    pub strategy: BalanceStrategy,
+    /// Where the key of a call is, for a strategy that hashes one.
+    pub hash_on: Option<KeySpec>,
+    /// How many times the mean of calls an endpoint may have, for such a strategy; `None` is no bound.
+    pub load_factor: Option<Number>,
+    /// How much calls under way count beside weights, for `least-request`.
+    pub least_request_bias: Number,
+    /// With a smaller share of endpoints left, ejection is ignored (0 to 1).
+    pub panic_threshold: Number,
+    /// Of how much more than its calls a level of endpoints is taken to be capable.
+    pub overprovisioning: Number,
+    /// Where this process is.
+    pub zone: Option<String>,
+    /// The labels that endpoints must have.
+    pub subset: BTreeMap<String, String>,
+    /// The labels that must be as a call says.
+    pub subset_on: BTreeMap<String, KeySpec>,
+    /// What becomes of a call whose subset has no endpoint.
+    pub subset_fallback: SubsetFallback,
+}
+
+/// Where in a call a key is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeySpec {
+    /// `header:NAME`.
+    Header(http::HeaderName),
+    /// `cookie:NAME`.
+    Cookie(String),
+}
+
+/// `load_balancing.subset_fallback`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubsetFallback {
+    /// `any`: it goes to any endpoint.
+    #[default]
+    Any,
+    /// `none`: it is refused.
+    None,
+}
+
 /// `load_balancing.strategy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -138,6 +185,30 @@ pub enum BalanceStrategy {
     PeakEwma,
     /// `round-robin`.
     RoundRobin,
+    /// `weighted-round-robin`.
+    WeightedRoundRobin,
+    /// `random`.
+    Random,
+    /// `weighted-random`.
+    WeightedRandom,
+    /// `least-request`: of two endpoints drawn at random, the one with fewer calls.
+    LeastRequest,
+    /// `least-connections`: the one with the fewest calls.
+    LeastConnections,
+    /// `least-latency`: the one whose calls take the least time.
+    LeastLatency,
+    /// `ring-hash`, or `consistent-hash`: a key stays with its endpoint.
+    RingHash,
+    /// `maglev`: the same by a table.
+    Maglev,
+}
+
+impl BalanceStrategy {
+    /// Whether calls with the same key go to the same endpoint.
+    #[must_use]
+    pub const fn is_hash(self) -> bool {
+        matches!(self, Self::RingHash | Self::Maglev)
+    }
 }
 
 /// `auth`: what is sent with each attempt.
@@ -229,6 +300,14 @@ pub enum TlsVersion {
 pub struct EndpointSpec {
     /// Where it is.
     pub address: Address,
+    /// Its share of the calls beside the others' (`weight`, at least 1).
+    pub weight: u32,
+    /// 0 gets calls first, 1 what 0 cannot take, and so on (`priority`).
+    pub priority: u32,
+    /// The zone it is in (`zone`).
+    pub zone: Option<String>,
+    /// What subsets are made by (`labels`).
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Where an endpoint is.

@@ -1,16 +1,18 @@
 //! A config as text, every key written out.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::blocks::{PROTOCOLS, STRATEGIES};
+use super::balance::{FALLBACKS, STRATEGIES};
+use super::blocks::PROTOCOLS;
 use super::format::Format;
 use super::secret::{self, HIDDEN};
 use super::tls::VERSIONS;
 use super::tree::{Entry, Node, Value};
 use super::{
-    Address, BreakerSpec, ConcurrencySpec, Config, CredentialsSpec, EndpointSpec, FileContents,
-    Identity, Number, PluginSpec, Policy, RateLimitSpec, RetrySpec, Secret, TlsSpec, Upstream,
-    expand, units,
+    Address, BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, CredentialsSpec,
+    EndpointSpec, FileContents, Identity, KeySpec, Number, PluginSpec, Policy, RateLimitSpec,
+    RetrySpec, Secret, TlsSpec, Upstream, expand, units,
 };
 
 /// Whether secrets are written.
@@ -150,10 +152,7 @@ impl Writer {
                 "concurrency",
                 policy.concurrency.as_ref().map_or_else(off, concurrency),
             ),
-            (
-                "load_balancing",
-                Some(table([("strategy", word(&STRATEGIES, &policy.balance))])),
-            ),
+            ("load_balancing", Some(balance(&policy.balance))),
             ("tls", (transport == "https").then(|| tls(&upstream.tls))),
         ])
     }
@@ -208,7 +207,70 @@ fn endpoint(endpoint: &EndpointSpec) -> Option<Node<'static>> {
     Some(table([
         ("url", text(&url)),
         ("path", path.and_then(|path| text(path))),
+        ("weight", integer(endpoint.weight)),
+        ("priority", integer(endpoint.priority)),
+        ("zone", endpoint.zone.as_deref().and_then(text)),
+        ("labels", named(&endpoint.labels, |value| text(value))),
     ]))
+}
+
+/// A table with names of its own.
+fn named<T>(
+    values: &BTreeMap<String, T>,
+    write: impl Fn(&T) -> Option<Node<'static>>,
+) -> Option<Node<'static>> {
+    let entry = |(name, value): (&String, &T)| {
+        Some(Entry {
+            key: name.clone().into(),
+            ..Entry::unplaced("", write(value)?)
+        })
+    };
+    let entries = values.iter().filter_map(entry).collect();
+    Some(Node::unplaced(Value::Table(entries)))
+}
+
+fn key(key: &KeySpec) -> Option<Node<'static>> {
+    match key {
+        KeySpec::Header(name) => text(&format!("header:{name}")),
+        KeySpec::Cookie(name) => text(&format!("cookie:{name}")),
+    }
+}
+
+fn balance(spec: &BalanceSpec) -> Node<'static> {
+    let BalanceSpec {
+        strategy,
+        hash_on,
+        load_factor,
+        least_request_bias,
+        panic_threshold,
+        overprovisioning,
+        zone,
+        subset,
+        subset_on,
+        subset_fallback,
+    } = spec;
+    // What does nothing beside the others is refused, so it is left out.
+    let by_calls = *strategy == BalanceStrategy::LeastRequest;
+    let in_subsets = !(subset.is_empty() && subset_on.is_empty());
+    let bound = load_factor.unwrap_or(Number::finite(0.0));
+    table([
+        ("strategy", word(&STRATEGIES, strategy)),
+        ("hash_on", hash_on.as_ref().and_then(key)),
+        ("load_factor", number(bound).filter(|_| strategy.is_hash())),
+        (
+            "least_request_bias",
+            number(*least_request_bias).filter(|_| by_calls),
+        ),
+        ("panic_threshold", number(*panic_threshold)),
+        ("overprovisioning", number(*overprovisioning)),
+        ("zone", zone.as_deref().and_then(text)),
+        ("subset", named(subset, |value| text(value))),
+        ("subset_on", named(subset_on, key)),
+        (
+            "subset_fallback",
+            word(&FALLBACKS, subset_fallback).filter(|_| in_subsets),
+        ),
+    ])
 }
 
 fn retry(policy: &Policy) -> Option<Node<'static>> {

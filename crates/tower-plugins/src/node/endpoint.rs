@@ -5,17 +5,39 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::{Request, Response};
-use tower_plugins_layers::balance::Load;
-use tower_plugins_layers::{BoxError, Breaker, CallContext, Credentials, ReplayBody, Unsent};
+use tokio::time::Instant;
+use tower_plugins_layers::balance::{Load, Member};
+use tower_plugins_layers::{
+    BoxError, BreakerLayer, CallContext, CredentialsLayer, ReplayBody, Unsent,
+};
 use tower_service::Service;
 
+use super::stage::stages;
 use crate::Body;
 use crate::transport::{self, Transport};
 
-/// An attempt goes through these from left to right, and its response back.
-pub(super) type Endpoint = Breaker<Load<Credentials<Wire>>>;
+// An attempt goes through these from the top to the bottom, and its response back.
+stages! {
+    Endpoint: BreakerLayer => Load<Shown>, of ReplayBody<Body>;
+    Shown: CredentialsLayer => Wire, of ReplayBody<Body>;
+}
+
+impl Member for Endpoint {
+    fn load(&self, now: Instant) -> f64 {
+        self.0.load(now)
+    }
+
+    fn is_available(&self, now: Instant) -> bool {
+        self.0.is_available(now)
+    }
+
+    fn retry_after(&self, now: Instant) -> Option<Duration> {
+        self.0.retry_after(now)
+    }
+}
 
 /// The way to the plugin: where what retry may send again becomes a plain request.
 #[derive(Clone)]

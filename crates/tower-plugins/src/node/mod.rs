@@ -4,6 +4,7 @@ mod body;
 mod endpoint;
 mod parts;
 mod stack;
+mod stage;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -5,54 +5,68 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tower::ServiceBuilder;
-use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
+use tower_plugins_layers::balance::{
+    self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, Strategy,
+};
 use tower_plugins_layers::breaker::BreakerPolicy;
-use tower_plugins_layers::drain::Drain;
 use tower_plugins_layers::retry::Backoff;
 use tower_plugins_layers::{
-    AttemptTimeout, AttemptTimeoutLayer, Balance, BreakerLayer, Concurrency, ConcurrencyLayer,
-    CredentialsLayer, Deadline, DeadlineLayer, DrainHandle, DrainLayer, RateLimit, RateLimitLayer,
-    Retry, RetryLayer, RetryPolicy, Trace, TraceLayer,
+    AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
+    DeadlineLayer, Drain, DrainHandle, DrainLayer, RateLimitLayer, ReplayBody, Retry, RetryLayer,
+    RetryPolicy, Trace, TraceLayer,
 };
 
-use super::endpoint::{Endpoint, Wire};
+use super::endpoint::{Endpoint, Shown, Wire};
 use super::parts::{EndpointParts, Parts};
-use crate::config::{BalanceStrategy, CredentialsSpec, PluginSpec, Policy, Secret};
+use super::stage::stages;
+use crate::Body;
+use crate::config::{
+    BalanceSpec, BalanceStrategy, CredentialsSpec, EndpointSpec, KeySpec, Number, PluginSpec,
+    Policy, Secret, SubsetFallback,
+};
 use crate::error::{Error, Kind};
 
 /// A call goes through these from left to right, and its response back.
-pub(super) type Stack =
-    Trace<Drain<Deadline<RateLimit<Concurrency<Retry<AttemptTimeout<Balance<Endpoint>>>>>>>>;
+pub(super) type Stack = Trace<Drain<Deadline<Limited>>>;
 
-/// The stack of `spec` over `parts`. What the spec does not arm costs a branch.
+// What the config may leave out, from the top to the bottom: a name, its layer, and what is below it.
+stages! {
+    Limited: RateLimitLayer => Placed, of Body;
+    Placed: ConcurrencyLayer => Retry<Timed>, of Body;
+    Timed: AttemptTimeoutLayer => Balance<Endpoint>, of ReplayBody<Body>;
+}
+
+/// The stack of `spec` over `parts`.
 pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Result<Stack, Error> {
     let policy = &spec.policy;
     let endpoints = parts.endpoints.iter().map(|parts| endpoint(policy, parts));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+    let specs = spec.upstream.endpoints.iter();
+    let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
+    let balance = Balance::with_endpoints(balance(&policy.balance), endpoints);
     Ok(ServiceBuilder::new()
         .layer(TraceLayer::new(spec.name.as_str()))
         .layer(DrainLayer::new(drain.clone()))
         .layer(deadline(policy))
-        .layer(rate_limit(policy, parts))
-        .layer(concurrency(parts))
+        .layer_fn(Limited::of(rate_limit(policy, parts)))
+        .layer_fn(Placed::of(concurrency(parts)))
         .layer(retry(policy, parts))
-        .layer(
-            policy
-                .attempt_timeout
-                .map_or(AttemptTimeoutLayer::off(), AttemptTimeoutLayer::new),
-        )
-        .service(Balance::new(balance(policy), endpoints)))
+        .layer_fn(Timed::of(
+            policy.attempt_timeout.map(AttemptTimeoutLayer::new),
+        ))
+        .service(balance))
 }
 
 /// The stack of one endpoint.
 fn endpoint(policy: &Policy, parts: &EndpointParts) -> Result<Endpoint, Error> {
     Ok(ServiceBuilder::new()
-        .layer(breaker(policy, parts))
+        .layer_fn(Endpoint::of(breaker(policy, parts)))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
-        .layer(credentials(&policy.credentials)?)
+        .layer_fn(Shown::of(credentials(&policy.credentials)?))
         .service(Wire(Arc::clone(&parts.transport))))
 }
 
+/// Always there: a caller may bring a deadline of its own.
 fn deadline(policy: &Policy) -> DeadlineLayer {
     let layer = policy
         .deadline
@@ -63,22 +77,17 @@ fn deadline(policy: &Policy) -> DeadlineLayer {
     }
 }
 
-fn rate_limit(policy: &Policy, parts: &Parts) -> RateLimitLayer {
-    match (&policy.rate_limit, &parts.limiter) {
-        (Some(spec), Some((_, limiter))) => {
-            RateLimitLayer::with_limiter(Arc::clone(limiter)).max_wait(spec.max_wait)
-        }
-        _ => RateLimitLayer::off(),
-    }
+fn rate_limit(policy: &Policy, parts: &Parts) -> Option<RateLimitLayer> {
+    let (spec, (_, limiter)) = (policy.rate_limit.as_ref()?, parts.limiter.as_ref()?);
+    Some(RateLimitLayer::with_limiter(Arc::clone(limiter)).max_wait(spec.max_wait))
 }
 
-fn concurrency(parts: &Parts) -> ConcurrencyLayer {
-    match &parts.bulkhead {
-        Some((_, bulkhead)) => ConcurrencyLayer::with_bulkhead(Arc::clone(bulkhead)),
-        None => ConcurrencyLayer::off(),
-    }
+fn concurrency(parts: &Parts) -> Option<ConcurrencyLayer> {
+    let (_, bulkhead) = parts.bulkhead.as_ref()?;
+    Some(ConcurrencyLayer::with_bulkhead(Arc::clone(bulkhead)))
 }
 
+/// Off, it is not left out: it makes the request's body one of the type that all below it take.
 fn retry(policy: &Policy, parts: &Parts) -> RetryLayer {
     let (Some(spec), Some((_, budget))) = (&policy.retry, &parts.budget) else {
         return RetryLayer::off();
@@ -99,17 +108,64 @@ fn retry(policy: &Policy, parts: &Parts) -> RetryLayer {
     RetryLayer::new(policy)
 }
 
-fn balance(policy: &Policy) -> BalancePolicy {
-    match policy.balance {
-        BalanceStrategy::PeakEwma => BalancePolicy::PeakEwma,
-        BalanceStrategy::RoundRobin => BalancePolicy::RoundRobin,
+fn balance(spec: &BalanceSpec) -> BalancePolicy {
+    let strategy = match spec.strategy {
+        BalanceStrategy::PeakEwma => Strategy::PeakEwma,
+        BalanceStrategy::RoundRobin => Strategy::RoundRobin,
+        BalanceStrategy::WeightedRoundRobin => Strategy::WeightedRoundRobin,
+        BalanceStrategy::Random => Strategy::Random,
+        BalanceStrategy::WeightedRandom => Strategy::WeightedRandom,
+        BalanceStrategy::LeastRequest => Strategy::LeastRequest,
+        BalanceStrategy::LeastConnections => Strategy::LeastConnections,
+        BalanceStrategy::LeastLatency => Strategy::LeastLatency,
+        BalanceStrategy::RingHash => Strategy::RingHash,
+        BalanceStrategy::Maglev => Strategy::Maglev,
+    };
+    let key = |key: &KeySpec| match key {
+        KeySpec::Header(name) => KeyFrom::header(name.clone()),
+        KeySpec::Cookie(name) => KeyFrom::cookie(&**name),
+    };
+    let mut policy = BalancePolicy::new(strategy)
+        .bias(spec.least_request_bias.get())
+        .load_factor(spec.load_factor.map(Number::get))
+        .panic_threshold(spec.panic_threshold.get())
+        .overprovisioning(spec.overprovisioning.get())
+        .subset_fallback(match spec.subset_fallback {
+            SubsetFallback::Any => balance::SubsetFallback::Any,
+            SubsetFallback::None => balance::SubsetFallback::None,
+        });
+    if let Some(from) = &spec.hash_on {
+        policy = policy.hash_on(key(from));
     }
+    if let Some(zone) = &spec.zone {
+        policy = policy.zone(&**zone);
+    }
+    for (name, value) in &spec.subset {
+        policy = policy.subset(&**name, &**value);
+    }
+    for (name, from) in &spec.subset_on {
+        policy = policy.subset_on(&**name, key(from));
+    }
+    policy
 }
 
-fn breaker(policy: &Policy, parts: &EndpointParts) -> BreakerLayer {
-    let Some(spec) = &policy.breaker else {
-        return BreakerLayer::off();
-    };
+/// What is said of an endpoint beside where it is. Its key is its address, so that a hash finds it wherever it stands
+/// in the list.
+fn placed(spec: &EndpointSpec, endpoint: Endpoint) -> (String, Endpoint, EndpointMeta) {
+    let mut meta = EndpointMeta::new()
+        .weight(spec.weight)
+        .priority(spec.priority);
+    if let Some(zone) = &spec.zone {
+        meta = meta.zone(&**zone);
+    }
+    for (name, value) in &spec.labels {
+        meta = meta.label(&**name, &**value);
+    }
+    (spec.address.to_string(), endpoint, meta)
+}
+
+fn breaker(policy: &Policy, parts: &EndpointParts) -> Option<BreakerLayer> {
+    let spec = policy.breaker.as_ref()?;
     let permits = u16::try_from(spec.success_threshold).unwrap_or(u16::MAX);
     let policy = BreakerPolicy::new()
         .consecutive_failures(spec.failure_threshold)
@@ -120,12 +176,12 @@ fn breaker(policy: &Policy, parts: &EndpointParts) -> BreakerLayer {
         .max_recovery(spec.recovery_timeout)
         .jitter(0.0)
         .success_threshold(permits);
-    BreakerLayer::with_history(policy, Arc::clone(&parts.history)).give_back()
+    Some(BreakerLayer::with_history(policy, Arc::clone(&parts.history)).give_back())
 }
 
-fn credentials(spec: &CredentialsSpec) -> Result<CredentialsLayer, Error> {
+fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLayer>, Error> {
     let layer = match spec {
-        CredentialsSpec::None => return Ok(CredentialsLayer::none()),
+        CredentialsSpec::None => return Ok(None),
         CredentialsSpec::ApiKey { header, key } => {
             CredentialsLayer::api_key(header.clone(), key.expose())
         }
@@ -141,7 +197,7 @@ fn credentials(spec: &CredentialsSpec) -> Result<CredentialsLayer, Error> {
         ),
     };
     // The error of a value that is no header does not repeat the value.
-    layer.map_err(|error| {
+    layer.map(Some).map_err(|error| {
         Error::caused_by(
             Kind::Config,
             format!("auth: {error}: a secret must be printable ASCII"),

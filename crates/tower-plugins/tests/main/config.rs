@@ -105,7 +105,7 @@ fn a_plugin_is_laid_over_the_defaults_field_by_field() {
     assert_eq!(inherited.rate_limit.as_ref().unwrap().burst_size, 8);
     assert_eq!(inherited.deadline, Some(Duration::from_secs(9)));
     assert_eq!(inherited.drain_timeout, Duration::from_secs(7));
-    assert_eq!(inherited.balance, BalanceStrategy::RoundRobin);
+    assert_eq!(inherited.balance.strategy, BalanceStrategy::RoundRobin);
 
     let laid_over = of(
         "retry: { max_retries: 1 }, rate_limit: { burst_size: 2 }, connection: { request_timeout: off }",
@@ -180,7 +180,7 @@ fn defaults_are_checked_even_if_no_plugin_uses_them() {
             "default_concurrency.max_concurrent",
         ),
         (
-            "default_load_balancing: { strategy: random },",
+            "default_load_balancing: { strategy: fastest },",
             "default_load_balancing.strategy",
         ),
         (

@@ -132,6 +132,22 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::endpoint::path_is_put_before_the_path_of_each_request",
     ),
     (
+        "endpoint.weight",
+        "tower_plugins::tests::effect::load_balancing::weight_is_the_share_of_an_endpoint",
+    ),
+    (
+        "endpoint.priority",
+        "tower_plugins::tests::effect::load_balancing::priority_is_who_gets_calls_first",
+    ),
+    (
+        "endpoint.zone",
+        "tower_plugins::tests::effect::load_balancing::zone_of_an_endpoint_is_where_it_is",
+    ),
+    (
+        "endpoint.labels",
+        "tower_plugins::tests::effect::load_balancing::labels_are_what_an_endpoint_is_found_by",
+    ),
+    (
         "auth.method",
         "tower_plugins::tests::effect::auth::method_is_how_the_secret_is_sent",
     ),
@@ -318,6 +334,42 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "load_balancing.strategy",
         "tower_plugins::tests::effect::load_balancing::strategy_is_each_in_turn_or_steers_around_a_slow_endpoint",
+    ),
+    (
+        "load_balancing.hash_on",
+        "tower_plugins::tests::effect::load_balancing::hash_on_is_what_stays_with_an_endpoint",
+    ),
+    (
+        "load_balancing.load_factor",
+        "tower_plugins::tests::effect::load_balancing::load_factor_is_how_many_times_the_mean_of_calls_an_endpoint_may_have",
+    ),
+    (
+        "load_balancing.least_request_bias",
+        "tower_plugins::tests::effect::load_balancing::least_request_bias_is_how_much_calls_under_way_count_beside_weights",
+    ),
+    (
+        "load_balancing.panic_threshold",
+        "tower_plugins::tests::effect::load_balancing::panic_threshold_is_when_levels_are_no_longer_judged",
+    ),
+    (
+        "load_balancing.overprovisioning",
+        "tower_plugins::tests::effect::load_balancing::overprovisioning_is_when_a_level_spills_into_the_next",
+    ),
+    (
+        "load_balancing.zone",
+        "tower_plugins::tests::effect::load_balancing::zone_is_where_calls_stay_as_long_as_they_can",
+    ),
+    (
+        "load_balancing.subset",
+        "tower_plugins::tests::effect::load_balancing::subset_is_the_labels_that_endpoints_must_have",
+    ),
+    (
+        "load_balancing.subset_on",
+        "tower_plugins::tests::effect::load_balancing::subset_on_is_where_a_call_says_which_endpoints_it_wants",
+    ),
+    (
+        "load_balancing.subset_fallback",
+        "tower_plugins::tests::effect::load_balancing::subset_fallback_is_what_becomes_of_calls_whose_subset_is_empty",
     ),
     (
         "tls.ca_file",

@@ -48,7 +48,13 @@ fn plugin() -> impl Strategy<Value = Value> {
             "circuit_breaker",
             vec![json!({"enabled": false}), json!({"failure_threshold": 9})],
         ),
-        block("load_balancing", vec![json!({"strategy": "round-robin"})]),
+        block(
+            "load_balancing",
+            vec![
+                json!({"strategy": "round-robin"}),
+                json!({"zone": "a", "subset": {"version": "2"}}),
+            ],
+        ),
         block(
             "connection",
             vec![
@@ -161,7 +167,7 @@ fn the_key_that_differs_is_named() {
         ("restack", "retry", |p| p.policy.retry = None),
         ("restack", "circuit_breaker", |p| p.policy.breaker = None),
         ("restack", "load_balancing", |p| {
-            p.policy.balance = BalanceStrategy::RoundRobin;
+            p.policy.balance.strategy = BalanceStrategy::RoundRobin;
         }),
         ("restack", "auth", |p| {
             p.policy.credentials = CredentialsSpec::Custom { headers: vec![] };

@@ -356,25 +356,12 @@ pub(super) const LOAD_BALANCING: Gone = &[
     ("algorithm", "is `strategy` here: rename it"),
     (
         "weight",
-        "is not read: endpoints have no weights; remove it",
+        "is an endpoint's: write it there, as `endpoints: [{ url: …, weight: 3 }]`",
     ),
     (
         "health_check_enabled",
         "health checks come with a later version: remove it",
     ),
-];
-
-pub(super) const ENDPOINT: Gone = &[
-    (
-        "weight",
-        "is not available in this version: endpoints are alike; remove it",
-    ),
-    (
-        "priority",
-        "is not available in this version: endpoints are alike; remove it",
-    ),
-    ("zone", "is not available in this version: remove it"),
-    ("labels", "is not available in this version: remove it"),
 ];
 
 /// What is said of a file that is a plugin's manifest.

@@ -66,6 +66,8 @@ pub(super) enum Kind {
     Texts,
     /// A table from the name of a header to a secret.
     Headers,
+    /// A table from names to texts.
+    Named,
     Block(&'static Block),
     /// A text, or a table.
     Endpoint,

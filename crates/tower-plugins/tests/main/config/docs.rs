@@ -213,12 +213,18 @@ fn the_schema_refuses_what_is_refused_for_its_form() {
 #[test]
 fn the_defaults_of_the_page_are_those_of_the_code() {
     let schema = schema();
-    let config = |block: &str, keys: &str| {
+    let config = |block: &str, key: &str, keys: &str| {
         let needed = match block {
             "rate_limit" => "requests_per_second: 7, ",
             "concurrency" => "max_concurrent: 7, ",
             "circuit_breaker" => "failure_rate: 0.5, ",
             "auth" => "method: api-key, api_key: k, ",
+            "load_balancing" => match key {
+                "load_factor" => "strategy: maglev, hash_on: 'header:x', ",
+                "least_request_bias" => "strategy: least-request, ",
+                "subset_fallback" => "subset: { a: b }, ",
+                _ => "",
+            },
             _ => "",
         };
         let text = match block {
@@ -231,10 +237,13 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             "tls" => format!(
                 "plugins: {{ a: {{ transport: https, endpoint: 'https://h', tls: {{ {keys} }} }} }}"
             ),
-            // It has one key, without which it says nothing.
-            "load_balancing" if keys.is_empty() => {
+            // Without any key it says nothing.
+            "load_balancing" if needed.is_empty() && keys.is_empty() => {
                 "plugins: { a: { transport: http, endpoint: 'http://h' } }".to_owned()
             }
+            "endpoint" => format!(
+                "plugins: {{ a: {{ transport: http, endpoint: {{ url: 'http://h', {keys} }} }} }}"
+            ),
             _ => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: 'http://h', {block}: {{ {needed} {keys} }} }} }}"
             ),
@@ -253,8 +262,8 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                 continue;
             }
             assert_eq!(
-                config(name, &format!("{key}: {default}")),
-                config(name, ""),
+                config(name, key, &format!("{key}: {default}")),
+                config(name, key, ""),
                 "{name}.{key}"
             );
             compared += 1;

@@ -27,7 +27,7 @@ fn the_three_formats_say_the_same() {
         auth.policy.attempt_timeout,
         Some(Duration::from_millis(500))
     );
-    assert_eq!(auth.policy.balance, BalanceStrategy::RoundRobin);
+    assert_eq!(auth.policy.balance.strategy, BalanceStrategy::RoundRobin);
     assert_eq!(auth.upstream.connection.protocol, Protocol::Http2);
     assert_eq!(auth.upstream.connection.max_response_body, Some(1 << 20));
     assert_eq!(

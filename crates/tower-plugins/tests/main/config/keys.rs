@@ -220,6 +220,66 @@ fn numbers_are_held_to_their_range() {
             "load_balancing.strategy",
             "is missing",
         ),
+        (
+            "load_balancing: { strategy: priority }",
+            "load_balancing.strategy",
+            "`priority` of the endpoints counts with each",
+        ),
+        (
+            "load_balancing: { strategy: maglev }",
+            "load_balancing.strategy",
+            "needs hash_on",
+        ),
+        (
+            "load_balancing: { hash_on: 'header:x' }",
+            "load_balancing.hash_on",
+            "does nothing without strategy: ring-hash or maglev",
+        ),
+        (
+            "load_balancing: { strategy: random, load_factor: 2 }",
+            "load_balancing.load_factor",
+            "does nothing without strategy",
+        ),
+        (
+            "load_balancing: { least_request_bias: 2 }",
+            "load_balancing.least_request_bias",
+            "does nothing without strategy: least-request",
+        ),
+        (
+            "load_balancing: { subset_fallback: none }",
+            "load_balancing.subset_fallback",
+            "does nothing without subset",
+        ),
+        (
+            "load_balancing: { strategy: maglev, hash_on: 'header:x', load_factor: 0.5 }",
+            "load_balancing.load_factor",
+            "is below 1",
+        ),
+        (
+            "load_balancing: { strategy: maglev, hash_on: x-user }",
+            "load_balancing.hash_on",
+            "neither `header:NAME` nor `cookie:NAME`",
+        ),
+        (
+            "load_balancing: { strategy: maglev, hash_on: 'cookie:a b' }",
+            "load_balancing.hash_on",
+            "no name of a cookie",
+        ),
+        (
+            "load_balancing: { subset_on: { version: x-version } }",
+            "load_balancing.subset_on.version",
+            "neither `header:NAME` nor `cookie:NAME`",
+        ),
+        (
+            "load_balancing: { subset: { version: '' } }",
+            "load_balancing.subset.version",
+            "is empty",
+        ),
+        (
+            "load_balancing: { panic_threshold: 50 }",
+            "load_balancing.panic_threshold",
+            "out of range",
+        ),
     ] {
         assert_problem(extra, key, part);
     }

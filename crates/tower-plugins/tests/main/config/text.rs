@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tower_plugins::config::{
-    Address, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,
-    CredentialsSpec, EndpointSpec, Environment, Format, Loader, Number, PluginName, PluginSpec,
-    Policy, Protocol, RateLimitSpec, RetrySpec, Secret, Secrets,
+    Address, BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,
+    CredentialsSpec, EndpointSpec, Environment, Format, KeySpec, Loader, Number, PluginName,
+    PluginSpec, Policy, Protocol, RateLimitSpec, RetrySpec, Secret, Secrets, SubsetFallback,
 };
 
 use crate::transport::tls::server::Ca;
@@ -138,6 +138,87 @@ fn breaker() -> impl Strategy<Value = BreakerSpec> {
         )
 }
 
+/// Texts that formats or the reader could take for something else.
+fn label() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z]{1,4}",
+        prop::sample::select(vec!["1.10", "true", "${A}", "null", "a: b", "~"])
+            .prop_map(str::to_owned),
+    ]
+}
+
+fn key() -> impl Strategy<Value = KeySpec> {
+    prop_oneof![
+        "[a-z][a-z-]{0,6}".prop_map(|name| KeySpec::Header(name.parse().unwrap())),
+        "[A-Za-z_.$-]{1,6}".prop_map(KeySpec::Cookie),
+    ]
+}
+
+fn balance() -> impl Strategy<Value = BalanceSpec> {
+    let strategy = prop::sample::select(vec![
+        BalanceStrategy::PeakEwma,
+        BalanceStrategy::RoundRobin,
+        BalanceStrategy::WeightedRoundRobin,
+        BalanceStrategy::Random,
+        BalanceStrategy::WeightedRandom,
+        BalanceStrategy::LeastRequest,
+        BalanceStrategy::LeastConnections,
+        BalanceStrategy::LeastLatency,
+        BalanceStrategy::RingHash,
+        BalanceStrategy::Maglev,
+    ]);
+    (
+        strategy,
+        key(),
+        prop::option::of(number(1.0, 1_000.0)),
+        (number(0.0, 10.0), number(0.0, 1.0), number(1.0, 100.0)),
+        prop::option::of(label()),
+        prop::collection::btree_map(label(), label(), 0..3),
+        prop::collection::btree_map(label(), key(), 0..3),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(strategy, key, factor, (bias, panic, over), zone, subset, subset_on, strict)| {
+                let mut balance = BalanceSpec::default();
+                balance.strategy = strategy;
+                if strategy.is_hash() {
+                    balance.hash_on = Some(key);
+                    balance.load_factor = factor;
+                }
+                if strategy == BalanceStrategy::LeastRequest {
+                    balance.least_request_bias = bias;
+                }
+                balance.panic_threshold = panic;
+                balance.overprovisioning = over;
+                balance.zone = zone;
+                if strict && !(subset.is_empty() && subset_on.is_empty()) {
+                    balance.subset_fallback = SubsetFallback::None;
+                }
+                balance.subset = subset;
+                balance.subset_on = subset_on;
+                balance
+            },
+        )
+}
+
+fn endpoint(address: Address) -> impl Strategy<Value = EndpointSpec> {
+    let labels = prop::collection::btree_map(label(), label(), 0..3);
+    (
+        1_u32..=1_000_000,
+        0_u32..=1_000,
+        prop::option::of(label()),
+        labels,
+    )
+        .prop_map(move |(weight, priority, zone, labels)| {
+            let mut endpoint = EndpointSpec::from(address.clone());
+            endpoint.weight = weight;
+            endpoint.priority = priority;
+            endpoint.zone = zone;
+            endpoint.labels = labels;
+            endpoint
+        })
+}
+
 fn connection() -> impl Strategy<Value = ConnectionSpec> {
     (
         any::<bool>(),
@@ -215,7 +296,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         prop::option::of(concurrency),
         prop::option::of(retry()),
         prop::option::of(breaker()),
-        any::<bool>(),
+        balance(),
         credentials(),
     )
         .prop_map(
@@ -225,7 +306,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 concurrency,
                 retry,
                 breaker,
-                turns,
+                balance,
                 auth,
             )| {
                 let mut policy = Policy::default();
@@ -237,9 +318,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 policy.concurrency = concurrency;
                 policy.retry = retry;
                 policy.breaker = breaker;
-                if turns {
-                    policy.balance = BalanceStrategy::RoundRobin;
-                }
+                policy.balance = balance;
                 policy.credentials = auth;
                 policy
             },
@@ -247,10 +326,12 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 fn plugin() -> impl Strategy<Value = PluginSpec> {
-    (name(), address(), policy(), connection()).prop_map(|(name, addresses, policy, connection)| {
-        let in_process = matches!(addresses[0], Address::InProcess { .. });
-        let mut plugin = PluginSpec::new(name, addresses[0].clone());
-        plugin.upstream.endpoints = addresses.into_iter().map(EndpointSpec::from).collect();
+    let endpoints = address()
+        .prop_flat_map(|addresses| addresses.into_iter().map(endpoint).collect::<Vec<_>>());
+    (name(), endpoints, policy(), connection()).prop_map(|(name, endpoints, policy, connection)| {
+        let in_process = matches!(endpoints[0].address, Address::InProcess { .. });
+        let mut plugin = PluginSpec::new(name, endpoints[0].address.clone());
+        plugin.upstream.endpoints = endpoints;
         plugin.policy = policy;
         if !in_process {
             plugin.upstream.connection = connection;

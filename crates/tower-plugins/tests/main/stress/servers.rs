@@ -181,6 +181,6 @@ pub(super) fn restack(spec: &mut PluginSpec, step: u64) {
         policy.breaker = None;
     }
     if step.is_multiple_of(5) {
-        policy.balance = BalanceStrategy::RoundRobin;
+        policy.balance.strategy = BalanceStrategy::RoundRobin;
     }
 }

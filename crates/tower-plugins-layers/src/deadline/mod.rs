@@ -3,16 +3,41 @@
 //! [`DeadlineLayer`] ends a call that has taken too long, with [`Reason::DeadlineExceeded`]: waits
 //! for tokens and permits, attempts and backoff of the layers inside it are all within the time.
 //!
-//! The deadline is the earliest of the policy's (`timeout` after the call began), the caller's own
-//! in the [`CallContext`], and the one of a `grpc-timeout` header. Layers further in find it in the
-//! call's context.
+//! ```text
+//!  call begins                        response's head                    last byte
+//!      ├── waits ── attempts ── backoff ──┼──────────── body ───────────────┤
+//!      ├────────────────── timeout: whichever comes first ──────────────────┤
+//!      ├──────── timeout ends here ───────┼─ stream_idle ─┼─ stream_idle ─┤     a stream
+//!      ├────────────────── the caller's own deadline ───────────────────────┤
+//! ```
+//!
+//! The deadline is the earliest of the policy's (`timeout` after the call began), the caller's own in the
+//! [`CallContext`], and what the caller says in `grpc-timeout` or in a [header](DeadlineLayer::header) such as
+//! `x-request-timeout`. A caller can shorten what the policy gives and never lengthen it. Layers further in
+//! find the deadline in the call's context, and [`TimeLeftLayer`] passes what is left of it on.
 //!
 //! It ends with the last byte of the response, so that a slow body counts. A *stream* is different
 //! (`text/event-stream`, gRPC, an upgrade): a policy's deadline ends at its head, from where only
 //! `stream_idle` bounds the silence between two frames. The caller's own deadline binds streams too.
 //!
+//! # Options
+//!
+//! | setter of [`DeadlineLayer`] | default | |
+//! | --- | --- | --- |
+//! | [`new(timeout)`](DeadlineLayer::new) | | for the whole call |
+//! | [`of_callers()`](DeadlineLayer::of_callers) | | no time of its own: only callers' deadlines count |
+//! | [`stream_idle(time)`](DeadlineLayer::stream_idle) | unbounded | between two frames of a stream |
+//! | [`header(name)`](DeadlineLayer::header) | none | where callers that do not speak gRPC say how long they wait |
+//!
+//! With the feature `serde` a [`DeadlinePolicy`] is read from text, and a layer made of it.
+//!
+//! # Errors
+//! [`Reason::DeadlineExceeded`] and [`Reason::StreamIdle`]: before the head as the call's error, after it as the
+//! body's.
+//!
+//! # Cancellation
 //! A call past its deadline fails even if nobody polls the service inside: that call is dropped with
-//! the future or body.
+//! the future or body. Dropping the future or body drops the call inside; nothing else is held.
 //!
 //! # Order
 //! Outside retry and every layer that waits, inside whatever counts outcomes. Inside retry it would
@@ -36,52 +61,78 @@
 //! # });
 //! ```
 
+mod body;
+mod header;
+mod policy;
+mod time_left;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
-use http_body::{Body, Frame, SizeHint};
+use http::{HeaderName, Request, Response, StatusCode, header as names};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use self::body::ResponseBody;
+pub use self::header::TimeoutHeader;
+pub use self::policy::DeadlinePolicy;
+pub use self::time_left::{TimeLeft, TimeLeftLayer};
 use crate::timer::Timer;
 use crate::{BoxError, CallContext, Reason, Refused};
 
 /// Makes [`Deadline`] services.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DeadlineLayer {
-    timeout: Option<Duration>,
-    stream_idle: Option<Duration>,
+    policy: DeadlinePolicy,
 }
 
 impl DeadlineLayer {
     /// A call may take `timeout`.
     #[must_use]
     pub const fn new(timeout: Duration) -> Self {
-        Self {
-            timeout: Some(timeout),
-            stream_idle: None,
-        }
+        Self::with_policy(DeadlinePolicy::new().timeout(timeout))
     }
 
     /// Only callers' own deadlines count.
     #[must_use]
     pub const fn of_callers() -> Self {
-        Self {
-            timeout: None,
-            stream_idle: None,
-        }
+        Self::with_policy(DeadlinePolicy::new())
+    }
+
+    /// Bounds calls as `policy` says.
+    #[must_use]
+    pub const fn with_policy(policy: DeadlinePolicy) -> Self {
+        Self { policy }
     }
 
     /// Bounds the silence between two frames of a streamed response. Unbounded by default.
     #[must_use]
     pub const fn stream_idle(mut self, idle: Duration) -> Self {
-        self.stream_idle = Some(idle);
+        self.policy.stream_idle = Some(idle);
         self
+    }
+
+    /// Callers say how long they wait in the header `name` too, in the form of a [`TimeoutHeader`]. Besides
+    /// `grpc-timeout`, none is looked at by default.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName) -> Self {
+        self.policy.header = Some(TimeoutHeader::new(name));
+        self
+    }
+
+    /// How long the caller waits, as far as its headers say.
+    fn said<B>(&self, request: &Request<B>) -> [Option<Duration>; 2] {
+        let headers = request.headers();
+        let grpc = headers.get(&crate::header::GRPC_TIMEOUT);
+        let other = self.policy.header.as_ref();
+        [
+            grpc.and_then(header::read_grpc),
+            other.and_then(|header| header.read(headers.get(header.name())?)),
+        ]
     }
 
     /// When a call with `request` must be over; tells the layers further in.
@@ -96,8 +147,9 @@ impl DeadlineLayer {
         );
         // A time too far for the clock is no deadline.
         let after = |timeout: Option<Duration>| timeout.and_then(|t| start.checked_add(t));
-        let own = earliest([known.own, after(grpc_timeout(request.headers()))]);
-        let all = earliest([known.all, own, after(self.timeout)]);
+        let [grpc, other] = self.said(request).map(after);
+        let own = earliest([known.own, grpc, other]);
+        let all = earliest([known.all, own, after(self.policy.timeout)]);
         let bounds = Bounds { all, own };
         if let Some(at) = all.filter(|_| bounds != known) {
             let extensions = request.extensions_mut();
@@ -122,38 +174,19 @@ fn earliest<const N: usize>(deadlines: [Option<Instant>; N]) -> Option<Instant> 
     deadlines.into_iter().flatten().min()
 }
 
-/// The value of `grpc-timeout`: at most eight digits and a unit. Anything else is no deadline.
-fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(&crate::header::GRPC_TIMEOUT)?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let n: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(n * 3600),
-        "M" => Duration::from_secs(n * 60),
-        "S" => Duration::from_secs(n),
-        "m" => Duration::from_millis(n),
-        "u" => Duration::from_micros(n),
-        "n" => Duration::from_nanos(n),
-        _ => return None,
-    })
-}
-
 impl<S> Layer<S> for DeadlineLayer {
     type Service = Deadline<S>;
 
     fn layer(&self, inner: S) -> Deadline<S> {
         Deadline {
             inner,
-            layer: *self,
+            layer: self.clone(),
         }
     }
 }
 
 /// Ends a call that has taken too long. See the [module](self).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Deadline<S> {
     inner: S,
     layer: DeadlineLayer,
@@ -174,7 +207,11 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let bounds = self.layer.bounds(&mut request);
-        ResponseFuture::new(self.inner.call(request), bounds, self.layer.stream_idle)
+        ResponseFuture::new(
+            self.inner.call(request),
+            bounds,
+            self.layer.policy.stream_idle,
+        )
     }
 }
 
@@ -193,7 +230,11 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let bounds = self.layer.bounds(&mut request);
-        ResponseFuture::new((&self.inner).call(request), bounds, self.layer.stream_idle)
+        ResponseFuture::new(
+            (&self.inner).call(request),
+            bounds,
+            self.layer.policy.stream_idle,
+        )
     }
 }
 
@@ -238,25 +279,16 @@ where
             // Only a policy's own bounds make a difference between the two.
             let differs = *this.own != this.timer.fires_at() || this.stream_idle.is_some();
             let streams = differs && is_stream(&response);
-            let silence = this.stream_idle.filter(|_| streams).map(|bound| {
-                Box::new(Silence {
-                    bound,
-                    timer: Timer::Never,
-                })
-            });
+            let silence = this.stream_idle.filter(|_| streams);
             // The timer moves on to the body, so that it is set at most once a call.
             let timer = if streams && *this.own != this.timer.fires_at() {
                 Timer::maybe_at(*this.own)
             } else {
                 std::mem::take(this.timer)
             };
-            return Poll::Ready(Ok(response.map(|inner| ResponseBody {
-                inner,
-                timer,
-                silence,
-                started: false,
-                over: false,
-            })));
+            return Poll::Ready(Ok(
+                response.map(|inner| ResponseBody::new(inner, timer, silence))
+            ));
         }
         ready!(this.timer.poll(cx));
         Poll::Ready(Err(Refused::new(Reason::DeadlineExceeded).into()))
@@ -268,7 +300,7 @@ pub(crate) fn is_stream<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
         || response
             .headers()
-            .get(header::CONTENT_TYPE)
+            .get(names::CONTENT_TYPE)
             .is_some_and(|value| {
                 ["text/event-stream", "application/grpc"]
                     .iter()
@@ -281,84 +313,4 @@ pub(crate) fn is_of_type(value: &[u8], stream: &[u8]) -> bool {
     value
         .get(..stream.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(stream))
-}
-
-pin_project! {
-    /// The body of [`Deadline`]'s responses.
-    #[derive(Debug)]
-    pub struct ResponseBody<B> {
-        #[pin]
-        inner: B,
-        timer: Timer,
-        // Of a stream that may not be silent for too long.
-        silence: Option<Box<Silence>>,
-        started: bool,
-        over: bool,
-    }
-}
-
-#[derive(Debug)]
-struct Silence {
-    bound: Duration,
-    timer: Timer,
-}
-
-impl Silence {
-    /// Nothing has come: is it too long now?
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.timer.fires_at().is_none() {
-            self.timer = Timer::maybe_at(Instant::now().checked_add(self.bound));
-        }
-        self.timer.poll(cx)
-    }
-}
-
-impl<B> Body for ResponseBody<B>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    type Data = B::Data;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        let mut this = self.project();
-        if *this.over {
-            return Poll::Ready(None);
-        }
-        // The deadline goes before the frame, or a body that always has one would outrun it. The
-        // clock and not the timer is asked, which only fires when the task lets go.
-        let late = *this.started && this.timer.has_passed() && !this.inner.is_end_stream();
-        let reason = if late {
-            Reason::DeadlineExceeded
-        } else if let Poll::Ready(frame) = this.inner.as_mut().poll_frame(cx) {
-            *this.started = true;
-            *this.over = frame.is_none();
-            if let Some(silence) = this.silence {
-                silence.timer = Timer::Never;
-            }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        } else if this.timer.poll(cx).is_ready() {
-            Reason::DeadlineExceeded
-        } else {
-            let Some(silence) = this.silence else {
-                return Poll::Pending;
-            };
-            ready!(silence.poll(cx));
-            Reason::StreamIdle
-        };
-        *this.over = true;
-        Poll::Ready(Some(Err(Refused::new(reason).into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.over || self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }

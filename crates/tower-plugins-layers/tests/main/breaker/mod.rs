@@ -2,6 +2,11 @@
 
 #![allow(clippy::expect_used)]
 
+mod model;
+mod policy;
+mod shares;
+mod steer;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +17,6 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
-use proptest::prelude::*;
 use tokio::sync::oneshot;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, advance};
@@ -76,6 +80,14 @@ fn ok() -> Reply {
 
 fn unavailable() -> Reply {
     response(503, ScriptedBody::new([]))
+}
+
+/// Fails, and asks to be left alone.
+fn asking(seconds: u64) -> Reply {
+    let response = Response::builder()
+        .status(503)
+        .header("retry-after", seconds);
+    Ok(response.body(ScriptedBody::new([]))?)
 }
 
 fn succeed(layer: &BreakerLayer) {
@@ -442,221 +454,4 @@ async fn one_that_is_off_lets_everything_through() {
     }
     assert_eq!(layer.handle().state(), BreakerState::Closed);
     assert!(layer.handle().is_available(Instant::now()));
-}
-
-/// What happens to the breaker, in milliseconds and indices of calls under way.
-#[derive(Clone, Debug)]
-enum Event {
-    Begin,
-    Succeed(usize),
-    Fail(usize),
-    Refuse(usize),
-    Drop(usize),
-    Advance(u64),
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        4 => Just(Event::Begin),
-        2 => any::<usize>().prop_map(Event::Succeed),
-        2 => any::<usize>().prop_map(Event::Fail),
-        1 => any::<usize>().prop_map(Event::Refuse),
-        1 => any::<usize>().prop_map(Event::Drop),
-        2 => (0_u64..1200).prop_map(Event::Advance),
-    ]
-}
-
-/// The rules once more, as plainly as they can be written.
-struct Model {
-    consecutive: Option<u32>,
-    rate: Option<f64>,
-    min_requests: usize,
-    threshold: u16,
-    now: u64,
-    state: BreakerState,
-    changes: u32,
-    row: u32,
-    ended: Vec<(u64, bool)>,
-    since: u64,
-    trips: u32,
-    out: u16,
-    ok: u16,
-}
-
-impl Model {
-    const WINDOW: u64 = 1000;
-    const RECOVERY: u64 = 400;
-    const MAX_RECOVERY: u64 = 1500;
-
-    fn open_time(&self) -> u64 {
-        (Self::RECOVERY << (self.trips - 1).min(20)).min(Self::MAX_RECOVERY)
-    }
-
-    fn change(&mut self, state: BreakerState) {
-        self.state = state;
-        self.changes += 1;
-        self.since = self.now;
-        (self.out, self.ok, self.row) = (0, 0, 0);
-        self.ended.clear();
-    }
-
-    fn available(&self) -> bool {
-        let waited = self.now - self.since;
-        match self.state {
-            BreakerState::Closed => true,
-            BreakerState::Open => waited >= self.open_time(),
-            BreakerState::HalfOpen => {
-                self.out + self.ok < self.threshold || waited >= self.open_time()
-            }
-        }
-    }
-
-    fn begin(&mut self) -> bool {
-        if !self.available() {
-            return false;
-        }
-        match self.state {
-            BreakerState::Closed => return true,
-            BreakerState::Open => self.change(BreakerState::HalfOpen),
-            BreakerState::HalfOpen if self.out + self.ok < self.threshold => {}
-            BreakerState::HalfOpen => (self.out, self.since) = (0, self.now),
-        }
-        self.out += 1;
-        true
-    }
-
-    fn end(&mut self, begun: u32, failed: Option<bool>) {
-        if begun != self.changes {
-            return;
-        }
-        self.out = self.out.saturating_sub(1);
-        let Some(failed) = failed else { return };
-        match (self.state, failed) {
-            (BreakerState::Open, _) => {}
-            (BreakerState::HalfOpen, true) => {
-                self.trips += 1;
-                self.change(BreakerState::Open);
-            }
-            (BreakerState::HalfOpen, false) => {
-                self.ok += 1;
-                if self.ok >= self.threshold {
-                    self.trips = 0;
-                    self.change(BreakerState::Closed);
-                }
-            }
-            (BreakerState::Closed, failed) => {
-                self.row = if failed { self.row + 1 } else { 0 };
-                self.ended.push((self.now, failed));
-                if failed
-                    && (self.consecutive.is_some_and(|n| self.row >= n) || self.rate_is_high())
-                {
-                    self.trips = 1;
-                    self.change(BreakerState::Open);
-                }
-            }
-        }
-    }
-
-    fn rate_is_high(&self) -> bool {
-        let bucket = Self::WINDOW / 10;
-        let counted = || {
-            let recent = |at: &u64| at / bucket + 10 > self.now / bucket;
-            self.ended.iter().filter(move |(at, _)| recent(at))
-        };
-        let (all, failed) = (
-            counted().count(),
-            counted().filter(|(_, failed)| *failed).count(),
-        );
-        self.rate
-            .is_some_and(|rate| all >= self.min_requests && failed as f64 >= rate * all as f64)
-    }
-}
-
-async fn follow(mut model: Model, events: Vec<Event>) -> Result<(), TestCaseError> {
-    let layer = BreakerLayer::new(
-        BreakerPolicy::new()
-            .consecutive_failures(model.consecutive)
-            .failure_rate(model.rate)
-            .window(Duration::from_millis(Model::WINDOW))
-            .min_requests(model.min_requests as u32)
-            .recovery(Duration::from_millis(Model::RECOVERY))
-            .max_recovery(Duration::from_millis(Model::MAX_RECOVERY))
-            .jitter(0.0)
-            .success_threshold(model.threshold),
-    );
-    let breaker = layer.handle();
-    let mut calls: Vec<(Call, u32)> = Vec::new();
-    for event in events {
-        match event {
-            Event::Advance(time) => {
-                advance(Duration::from_millis(time)).await;
-                model.now += time;
-            }
-            Event::Begin => {
-                let call = begin(&layer);
-                prop_assert_eq!(call.is_ok(), model.begin());
-                calls.extend(call.ok().map(|call| (call, model.changes)));
-            }
-            Event::Succeed(n) | Event::Fail(n) | Event::Refuse(n) | Event::Drop(n) => {
-                if calls.is_empty() {
-                    continue;
-                }
-                let (call, begun) = calls.swap_remove(n % calls.len());
-                let (reply, failed) = match event {
-                    Event::Succeed(_) => (Some(ok()), Some(false)),
-                    Event::Fail(_) => (Some(unavailable()), Some(true)),
-                    Event::Refuse(_) => (Some(Err(Refused::new(Reason::RateLimited).into())), None),
-                    _ => (None, None),
-                };
-                match reply {
-                    Some(reply) => drop(call.end(reply)),
-                    None => drop(call),
-                }
-                model.end(begun, failed);
-            }
-        }
-        prop_assert_eq!(breaker.state(), model.state);
-        prop_assert_eq!(breaker.changes(), model.changes);
-        prop_assert_eq!(breaker.is_available(Instant::now()), model.available());
-    }
-    // However it got here, it is not wedged.
-    advance(Duration::from_millis(Model::MAX_RECOVERY)).await;
-    prop_assert!(begin(&layer).is_ok());
-    Ok(())
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-    #[test]
-    fn it_follows_the_rules_whatever_happens(
-        consecutive in proptest::option::of(1_u32..5),
-        rate in proptest::option::of(0.2_f64..1.0),
-        min_requests in 1_usize..6,
-        threshold in 1_u16..4,
-        events in proptest::collection::vec(event(), 0..200),
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
-        runtime.block_on(follow(
-            Model {
-                consecutive,
-                rate,
-                min_requests,
-                threshold,
-                now: 0,
-                state: BreakerState::Closed,
-                changes: 0,
-                row: 0,
-                ended: Vec::new(),
-                since: 0,
-                trips: 0,
-                out: 0,
-                ok: 0,
-            },
-            events,
-        ))?;
-    }
 }

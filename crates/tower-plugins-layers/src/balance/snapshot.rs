@@ -1,0 +1,144 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use http::Request;
+use tokio::time::Instant;
+
+use super::key::RequestHead;
+use super::pick::{Nobody, Picker, Wanted};
+use super::{BalancePolicy, EndpointMeta, EndpointStatus, LevelStatus, Member};
+use crate::{BoxError, CallContext, Reason, Refused};
+
+/// An endpoint and what is counted of it, for as long as it is in a set or has calls.
+#[derive(Debug)]
+pub(super) struct Core<S> {
+    pub(super) key: Arc<str>,
+    /// No other endpoint of the program has or had the same. Above 0.
+    pub(super) id: u64,
+    pub(super) member: S,
+    picks: AtomicU64,
+}
+
+impl<S> Core<S> {
+    pub(super) fn new(key: Arc<str>, member: S) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            key,
+            id: NEXT.fetch_add(1, Relaxed),
+            member,
+            picks: AtomicU64::new(0),
+        }
+    }
+}
+
+/// An endpoint's place in a set.
+#[derive(Debug)]
+pub(super) struct Slot<S> {
+    pub(super) core: Arc<Core<S>>,
+    pub(super) meta: EndpointMeta,
+}
+
+impl<S> Clone for Slot<S> {
+    fn clone(&self) -> Self {
+        Self {
+            core: Arc::clone(&self.core),
+            meta: self.meta.clone(),
+        }
+    }
+}
+
+/// Endpoints that never change, and all that picks one of them.
+#[derive(Debug)]
+pub(super) struct Snapshot<S> {
+    slots: Box<[Slot<S>]>,
+    picker: Picker,
+}
+
+impl<S> Snapshot<S> {
+    pub(super) fn new(policy: BalancePolicy, slots: Vec<Slot<S>>) -> Self {
+        let endpoints: Vec<_> = slots
+            .iter()
+            .map(|slot| (&*slot.core.key, &slot.meta))
+            .collect();
+        Self {
+            picker: Picker::new(policy, &endpoints),
+            slots: slots.into(),
+        }
+    }
+
+    pub(super) const fn slots(&self) -> &[Slot<S>] {
+        &self.slots
+    }
+
+    pub(super) const fn policy(&self) -> &BalancePolicy {
+        self.picker.policy()
+    }
+}
+
+impl<S: Member> Snapshot<S> {
+    /// A member for a call that has been offered to those `tried`.
+    pub(super) fn pick<B>(&self, request: &Request<B>, tried: &[u64]) -> Result<&Core<S>, Nobody> {
+        self.place(request, tried).map(|slot| &*slot.core)
+    }
+
+    /// The same, with its place.
+    pub(super) fn place<B>(&self, request: &Request<B>, tried: &[u64]) -> Result<&Slot<S>, Nobody> {
+        let context = CallContext::of(request);
+        let visited = context.and_then(CallContext::visited);
+        let avoid = visited.map(|visited| visited.ids());
+        let wanted = Wanted {
+            head: RequestHead::of(request),
+            now: context.map_or_else(Instant::now, CallContext::attempt_start),
+            tried,
+            avoid: avoid.as_ref().map_or(&[], |ids| ids),
+        };
+        let slot = &self.slots[self.picker.pick(&self.slots, &wanted)?];
+        slot.core.picks.fetch_add(1, Relaxed);
+        if let Some(visited) = visited {
+            visited.add(slot.core.id);
+        }
+        Ok(slot)
+    }
+
+    /// The error of a call that nobody takes, the last of them because of `cause`.
+    pub(super) fn refusal(&self, nobody: Nobody, cause: Option<BoxError>) -> BoxError {
+        let mut refused = Refused::new(Reason::NoEndpoint);
+        if nobody == Nobody::Available {
+            let now = Instant::now();
+            let waits = self.members().filter_map(|member| member.retry_after(now));
+            if let Some(wait) = waits.min() {
+                refused = refused.retry_after(wait);
+            }
+        }
+        match cause {
+            Some(cause) if nobody == Nobody::OnlyOne => cause,
+            Some(cause) => refused.caused_by(cause).into(),
+            None => refused.into(),
+        }
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = &S> {
+        self.slots.iter().map(|slot| &slot.core.member)
+    }
+
+    pub(super) fn status(&self, now: Instant) -> Vec<EndpointStatus> {
+        let status = |slot: &Slot<S>| {
+            let member = &slot.core.member;
+            EndpointStatus {
+                key: Arc::clone(&slot.core.key),
+                meta: slot.meta.clone(),
+                available: member.is_available(now),
+                ejected: member.is_ejected(now),
+                ramp: member.ramp(now),
+                in_flight: member.in_flight(),
+                rtt: member.rtt(now),
+                picks: slot.core.picks.load(Relaxed),
+            }
+        };
+        self.slots.iter().map(status).collect()
+    }
+
+    pub(super) fn levels(&self, now: Instant) -> Vec<LevelStatus> {
+        self.picker.levels(&self.slots, now)
+    }
+}

@@ -1,0 +1,43 @@
+//! A place in the stack for a layer that a config may leave out.
+
+/// Makes services `Name`, each a [`Maybe`](tower_plugins_layers::Maybe): the layer over the service below
+/// it, or that service alone.
+///
+/// Each is a type of its own, so that the compiler proves it once. As one nested type the stack would be
+/// proved with and without each of its layers, which doubles with every one.
+macro_rules! stages {
+    ($($name:ident: $layer:ty => $inner:ty, of $body:ty;)*) => {$(
+        #[derive(Debug)]
+        pub(super) struct $name(::tower_plugins_layers::Maybe<$layer, $inner>);
+
+        impl $name {
+            /// What puts `layer`, if there is one, around a service.
+            pub(super) fn of(layer: Option<$layer>) -> impl Fn($inner) -> Self + Clone {
+                use ::tower::Layer;
+                let layer = ::tower_plugins_layers::Optional::new(layer);
+                move |inner| Self(layer.layer(inner))
+            }
+        }
+
+        impl<'a> ::tower_service::Service<::http::Request<$body>> for &'a $name {
+            type Response = <&'a ::tower_plugins_layers::Maybe<$layer, $inner>
+                as ::tower_service::Service<::http::Request<$body>>>::Response;
+            type Error = ::tower_plugins_layers::BoxError;
+            type Future = <&'a ::tower_plugins_layers::Maybe<$layer, $inner>
+                as ::tower_service::Service<::http::Request<$body>>>::Future;
+
+            fn poll_ready(
+                &mut self,
+                cx: &mut ::std::task::Context<'_>,
+            ) -> ::std::task::Poll<Result<(), Self::Error>> {
+                (&self.0).poll_ready(cx)
+            }
+
+            fn call(&mut self, request: ::http::Request<$body>) -> Self::Future {
+                (&self.0).call(request)
+            }
+        }
+    )*};
+}
+
+pub(super) use stages;
