@@ -129,7 +129,8 @@ impl Classify for HttpGrpc {
                 | Reason::Shed
                 | Reason::Unauthenticated
                 | Reason::Forbidden
-                | Reason::FilterFailed,
+                | Reason::FilterFailed
+                | Reason::CredentialsFailed,
             ) => Outcome::Ignored,
             _ => Outcome::Failure,
         }

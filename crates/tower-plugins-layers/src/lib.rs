@@ -6,7 +6,10 @@
 //! | [`RespondLayer`] | answers with a status where others fail, in HTTP and gRPC |
 //! | [`TraceLayer`] | metrics and a span for each call |
 //! | [`DrainLayer`] | counts calls, waits for the last, ends what is left |
+//! | [`FallbackLayer`] | a fixed answer, or another service's, where there is none |
+//! | [`AuthorizeLayer`] | who calls, and whether it may |
 //! | [`DeadlineLayer`] | bounds the time of a whole call, waits, retries and body included |
+//! | [`FilterLayer`] | another service is asked about each call |
 //! | [`RateLimitLayer`] | so many calls a second |
 //! | [`ConcurrencyLayer`] | so many calls at once, with a bounded queue |
 //! | [`RetryLayer`] | makes attempts anew, within a budget, of what may be repeated |
@@ -16,6 +19,7 @@
 //! | [`LoadLayer`] | measures an endpoint for [`Balance`] |
 //! | [`TimeLeftLayer`] | tells the service that is called how much time is left |
 //! | [`CredentialsLayer`] | puts headers on each request that are not printed |
+//! | [`TokenCredentialsLayer`] | the same, with tokens that are refreshed |
 //!
 //! They stand here in the order in which they are put around a client, the first outermost; each module says
 //! why. A server takes those that it needs, in the same order. [`Optional`] is a layer or none, for settings that
@@ -114,11 +118,13 @@
 //! | feature | |
 //! | --- | --- |
 //! | `serde` | policies are read and written by serde: fields have the names of the setters, times are text such as `250ms` |
+//! | `jwt` | [`AuthorizeLayer`] takes tokens that somebody else signed |
 //! | `metrics` | [`TraceLayer`] records metrics through the `metrics` facade |
 //! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens |
 //! | `test-util` | the contract that every layer keeps, as tests for layers of your own: `contract!(name, layer)` |
 
 pub mod attempt_timeout;
+pub mod authorize;
 pub mod balance;
 pub mod breaker;
 pub mod classify;
@@ -128,9 +134,12 @@ pub mod credentials;
 pub mod deadline;
 pub mod drain;
 mod end_of_stream;
+pub mod fallback;
+pub mod filter;
 mod gate;
 mod header;
 mod hint;
+mod oneshot;
 pub mod optional;
 pub mod rate_limit;
 mod reason;
@@ -145,15 +154,18 @@ mod unsent;
 pub mod test_util;
 
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
+pub use authorize::{Authorize, AuthorizeLayer, Principal};
 pub use balance::{Balance, Load, LoadLayer};
 pub use breaker::{Breaker, BreakerLayer};
 pub use classify::{Classify, Outcome};
 pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer};
 pub use context::{CallContext, Visited};
-pub use credentials::{Credentials, CredentialsLayer};
+pub use credentials::{Credentials, CredentialsLayer, TokenCredentials, TokenCredentialsLayer};
 pub use deadline::{Deadline, DeadlineLayer, TimeLeft, TimeLeftLayer};
 pub use drain::{Drain, DrainHandle, DrainLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};
+pub use fallback::{Fallback, FallbackLayer, FallbackPolicy, FallbackUsed};
+pub use filter::{Filter, FilterLayer, FilterPolicy};
 pub use optional::{Maybe, Optional};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};

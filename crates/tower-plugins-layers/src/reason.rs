@@ -59,6 +59,8 @@ pub enum Reason {
     Forbidden,
     /// The service that is asked about each call could not be asked.
     FilterFailed,
+    /// This side has no credentials to show, and could get none.
+    CredentialsFailed,
     /// The attempt before it was slow: why a second one was begun, and why the loser was cut.
     Hedged,
     /// Failures in a row: why a circuit opened or an endpoint was ejected.
@@ -77,7 +79,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::RateLimited,
         Self::ConcurrencyLimited,
         Self::BreakerOpen,
@@ -98,6 +100,7 @@ impl Reason {
         Self::Unauthenticated,
         Self::Forbidden,
         Self::FilterFailed,
+        Self::CredentialsFailed,
         Self::Hedged,
         Self::ConsecutiveFailures,
         Self::FailureRate,
@@ -131,6 +134,7 @@ impl Reason {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::FilterFailed => "filter_failed",
+            Self::CredentialsFailed => "credentials_failed",
             Self::Hedged => "hedged",
             Self::ConsecutiveFailures => "consecutive_failures",
             Self::FailureRate => "failure_rate",
@@ -163,6 +167,7 @@ impl Reason {
             Self::Unauthenticated => "the caller did not say who it is, or could not prove it",
             Self::Forbidden => "the caller may not do this",
             Self::FilterFailed => "the service that decides about calls could not be asked",
+            Self::CredentialsFailed => "no credentials to show could be had",
             Self::Hedged => "an earlier attempt was slow",
             Self::ConsecutiveFailures => "too many failures in a row",
             Self::FailureRate => "too large a share of failures",

@@ -79,6 +79,7 @@ impl Kind {
                     | Reason::Shed
                     | Reason::Draining
                     | Reason::FilterFailed
+                    | Reason::CredentialsFailed
                     | Reason::Forced
                     | Reason::PoolExhausted => (true, Here),
                     Reason::DrainCancelled | Reason::Panicked => (false, Here),

@@ -131,7 +131,7 @@ mod tests {
             }
         });
         let counted = window.sums();
-        let ring = window
+        let ring: u64 = window
             .ring
             .iter()
             .map(|place| share(place.load(Relaxed)))

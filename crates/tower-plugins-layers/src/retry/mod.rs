@@ -65,5 +65,6 @@ pub use backoff::Backoff;
 pub use budget::Budget;
 pub use future::ResponseFuture;
 pub use policy::RetryPolicy;
+pub(crate) use replay::Replay;
 pub use replay::{NotReplayable, ReplayBody};
 pub use service::{Retry, RetryLayer};

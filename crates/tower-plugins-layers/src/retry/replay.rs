@@ -61,14 +61,14 @@ impl<B> ReplayBody<B> {
 }
 
 /// What the next attempt's body is made of.
-pub(super) enum Replay<B> {
+pub(crate) enum Replay<B> {
     Whole(Bytes),
     Kept(Arc<Mutex<Shared<B>>>),
 }
 
 /// Why a body cannot be sent again.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Lost {
+pub(crate) enum Lost {
     TooLarge,
     /// Reading it failed.
     Failed,
@@ -81,7 +81,7 @@ where
 {
     /// The first attempt's `body`, and the means to repeat it unless it is known to be larger than
     /// `max`.
-    pub(super) fn new(mut body: B, max: usize) -> (ReplayBody<B>, Option<Self>) {
+    pub(crate) fn new(mut body: B, max: usize) -> (ReplayBody<B>, Option<Self>) {
         if body.is_end_stream() {
             return (
                 ReplayBody::passthrough(body),
@@ -126,7 +126,7 @@ where
     }
 
     /// The next attempt's body. The one before ends here.
-    pub(super) fn again(&self) -> Result<ReplayBody<B>, Lost> {
+    pub(crate) fn again(&self) -> Result<ReplayBody<B>, Lost> {
         let shared = match self {
             Self::Whole(bytes) => return Ok(ReplayBody(Repr::Whole(bytes.clone()))),
             Self::Kept(shared) => shared,
@@ -151,7 +151,7 @@ where
 /// Attempts share it under a lock instead of handing it over when a body is dropped: a transport
 /// may hold on to the body of a failed attempt, and the next attempt does not wait for it. The lock
 /// is free but for such moments.
-pub(super) struct Shared<B> {
+pub(crate) struct Shared<B> {
     /// The caller's body, until it has ended.
     rest: Option<B>,
     /// Why it ended, until it is told.

@@ -58,6 +58,7 @@ pub(super) fn judge_error(error: &(dyn StdError + 'static)) -> Option<Retryable>
         | Reason::Unauthenticated
         | Reason::Forbidden
         | Reason::FilterFailed
+        | Reason::CredentialsFailed
         | Reason::Hedged
         | Reason::ConsecutiveFailures
         | Reason::FailureRate

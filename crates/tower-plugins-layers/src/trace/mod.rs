@@ -9,6 +9,7 @@
 //! | `plugin_requests_total` | counter | calls begun |
 //! | `plugin_requests_success_total` | counter | calls that ended well |
 //! | `plugin_requests_failure_total` | counter | calls that failed; the label `reason` has the [`Reason`](crate::Reason), or `error` |
+//! | `plugin_fallback_total` | counter | answers that a [fallback](crate::fallback) gave; the label `reason` says why |
 //! | `plugin_request_duration_seconds` | histogram | from the beginning to the end of the body; calls that their caller gave up are not in it |
 //! | `plugin_active_requests` | gauge | calls under way |
 //!
@@ -18,7 +19,7 @@
 //! Handles are made when the layer is made, so install the recorder before.
 //!
 //! With the feature `tracing` each call has a span `plugin.call` at level info with the fields
-//! `plugin.name`, `http.request.method`, `url.path`, `http.response.status_code` and `error.type`;
+//! `plugin.name`, `http.request.method`, `url.path`, `http.response.status_code`, `error.type` and `fallback.reason`;
 //! when nobody listens it costs a check.
 //!
 //! # Order

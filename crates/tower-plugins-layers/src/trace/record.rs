@@ -6,7 +6,7 @@ use http::{HeaderMap, Request, Response};
 use tokio::time::Instant;
 
 use crate::sharded::{Held, Shared};
-use crate::{CallContext, End, OnEnd, Reason, header};
+use crate::{CallContext, End, FallbackUsed, OnEnd, Reason, header};
 
 /// The name of what is called, and the handles of its metrics.
 #[derive(Debug)]
@@ -71,6 +71,11 @@ impl Record {
 
     pub(super) fn head<B>(&mut self, response: &Response<B>) {
         self.span.status(response.status().as_u16());
+        if let Some(FallbackUsed(reason)) = response.extensions().get() {
+            self.span.fallback(reason.as_str());
+            #[cfg(feature = "metrics")]
+            self.names.metrics.fallback(*reason);
+        }
         self.failed_head = response.status().is_server_error() || grpc_failed(response.headers());
     }
 
@@ -175,6 +180,16 @@ mod metrics_of {
                 .increment(1);
         }
 
+        /// Looked up each time: there is a fallback in place of an answer, not on every call's path.
+        pub(super) fn fallback(&self, reason: Reason) {
+            counter!(
+                "plugin_fallback_total",
+                "plugin_name" => self.name.clone(),
+                "reason" => reason.as_str(),
+            )
+            .increment(1);
+        }
+
         pub(super) fn leave(&self) {
             self.active.decrement(1.0);
         }
@@ -211,6 +226,7 @@ impl Span {
             url.path = request.uri().path(),
             http.response.status_code = tracing::field::Empty,
             error.r#type = tracing::field::Empty,
+            fallback.reason = tracing::field::Empty,
         );
         Self {
             span: (!span.is_none()).then(|| Arc::new(span)),
@@ -220,6 +236,12 @@ impl Span {
     fn status(&self, status: u16) {
         if let Some(span) = &self.span {
             span.record("http.response.status_code", status);
+        }
+    }
+
+    fn fallback(&self, reason: &'static str) {
+        if let Some(span) = &self.span {
+            span.record("fallback.reason", reason);
         }
     }
 
@@ -247,6 +269,8 @@ impl Span {
     }
 
     const fn status(&self, _: u16) {}
+
+    const fn fallback(&self, _: &'static str) {}
 
     const fn failure(&self, _: &'static str) {}
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test that fails panics
 
 mod attempt_timeout;
+mod authorize;
 mod balance;
 mod breaker;
 mod concurrency;
@@ -11,6 +12,8 @@ mod credentials;
 mod deadline;
 mod drain;
 mod end_of_stream;
+mod fallback;
+mod filter;
 mod optional;
 mod order;
 mod pairs;

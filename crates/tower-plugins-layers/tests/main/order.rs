@@ -4,12 +4,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower_plugins_layers::authorize::Callers;
 use tower_plugins_layers::balance::{LoadLayer, Strategy};
 use tower_plugins_layers::retry::Backoff;
 use tower_plugins_layers::test_util::{Answer, Probe};
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, Balance, BoxError, Bulkhead, ConcurrencyLayer, DeadlineLayer, DrainHandle,
-    DrainLayer, RateLimitLayer, Reason, Refused, ReplayBody, RetryLayer, RetryPolicy,
+    AttemptTimeoutLayer, AuthorizeLayer, Balance, BoxError, Bulkhead, ConcurrencyLayer,
+    DeadlineLayer, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy, FilterLayer,
+    FilterPolicy, RateLimitLayer, Reason, Refused, ReplayBody, RetryLayer, RetryPolicy,
 };
 
 use crate::support::{reason, request, secs, timed};
@@ -207,5 +209,94 @@ async fn a_balance_inside_of_retry_goes_elsewhere_and_one_outside_does_not() {
     assert_eq!(
         reason(outside.oneshot(get()).await),
         Some(Reason::ConnectFailed)
+    );
+}
+
+fn known() -> AuthorizeLayer {
+    AuthorizeLayer::new(Callers::new().api_key("billing", "k3y"))
+}
+
+fn with_key() -> Request<()> {
+    Request::builder()
+        .header("x-api-key", "k3y")
+        .body(())
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_outside_of_authorize_is_used_up_by_those_who_may_not_call() {
+    let tokens = || RateLimitLayer::new(1.0 / 60.0, 1);
+    let inside = ServiceBuilder::new()
+        .layer(known())
+        .layer(tokens())
+        .service(Probe::new(Answer::Frames));
+    for _ in 0..3 {
+        let refused = inside.clone().oneshot(request()).await;
+        assert_eq!(reason(refused), Some(Reason::Unauthenticated));
+    }
+    inside.oneshot(with_key()).await.unwrap();
+
+    let outside = ServiceBuilder::new()
+        .layer(tokens())
+        .layer(known())
+        .service(Probe::new(Answer::Frames));
+    let refused = outside.clone().oneshot(request()).await;
+    assert_eq!(reason(refused), Some(Reason::Unauthenticated));
+    let refused = outside.oneshot(with_key()).await;
+    assert_eq!(reason(refused), Some(Reason::RateLimited));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fallback_outside_sees_what_all_others_refuse_and_one_inside_does_not() {
+    let fallback = || {
+        let policy = FallbackPolicy::new().on([Reason::DeadlineExceeded, Reason::Unauthenticated]);
+        FallbackLayer::answer(policy, http::Response::new("else".into()))
+    };
+    let outside = ServiceBuilder::new()
+        .layer(fallback())
+        .layer(known())
+        .layer(DeadlineLayer::new(secs(3)))
+        .service(Probe::new(Answer::Never));
+    let response = outside.clone().oneshot(request()).await.unwrap();
+    assert_eq!(response.headers()["x-fallback"], "unauthenticated");
+    let (result, took) = timed(outside.oneshot(with_key())).await;
+    assert_eq!(result.unwrap().headers()["x-fallback"], "deadline_exceeded");
+    assert_eq!(took, secs(3));
+
+    let inside = ServiceBuilder::new()
+        .layer(known())
+        .layer(DeadlineLayer::new(secs(3)))
+        .layer(fallback())
+        .service(Probe::new(Answer::Never));
+    let refused = inside.clone().oneshot(request()).await;
+    assert_eq!(reason(refused), Some(Reason::Unauthenticated));
+    let refused = inside.oneshot(with_key()).await;
+    assert_eq!(reason(refused), Some(Reason::DeadlineExceeded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_outside_of_a_filter_bounds_the_question_and_one_inside_does_not() {
+    let filter = || {
+        let policy = FilterPolicy::new().timeout(secs(60));
+        FilterLayer::new(policy, Probe::new(Answer::Never))
+    };
+    let outside = ServiceBuilder::new()
+        .layer(DeadlineLayer::new(secs(3)))
+        .layer(filter())
+        .service(Probe::new(Answer::Frames));
+    let (result, took) = timed(outside.oneshot(request())).await;
+    assert_eq!(
+        (reason(result), took),
+        (Some(Reason::DeadlineExceeded), secs(3))
+    );
+
+    let inside = ServiceBuilder::new()
+        .layer(filter())
+        .layer(DeadlineLayer::new(secs(3)))
+        .service(Probe::new(Answer::Frames));
+    let (result, took) = timed(inside.oneshot(request())).await;
+    assert_eq!(
+        (reason(result), took),
+        (Some(Reason::FilterFailed), secs(60))
     );
 }

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower::{Layer, Service};
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, BoxError, ConcurrencyLayer, CredentialsLayer, DeadlineLayer, DrainHandle,
-    DrainLayer, Optional, RateLimitLayer, TraceLayer,
+    AttemptTimeoutLayer, AuthorizeLayer, BoxError, ConcurrencyLayer, CredentialsLayer,
+    DeadlineLayer, DrainHandle, DrainLayer, FallbackLayer, Optional, RateLimitLayer, TraceLayer,
 };
 
 /// A service whose future has no size.
@@ -45,6 +45,16 @@ fn no_layer_adds_much_to_a_call() {
             "attempt_timeout",
             future_and_body(&AttemptTimeoutLayer::off()),
             (32, 0),
+        ),
+        (
+            "authorize",
+            future_and_body(&AuthorizeLayer::off()),
+            (24, 0),
+        ),
+        (
+            "fallback",
+            future_and_body(&<FallbackLayer>::off()),
+            (24, 16),
         ),
         (
             "concurrency",

@@ -8,7 +8,9 @@ use http_body_util::BodyExt;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_plugins_layers::test_util::{Answer, Probe, ScriptedBody};
-use tower_plugins_layers::{BoxError, CallContext, RateLimitLayer, Reason, Refused, TraceLayer};
+use tower_plugins_layers::{
+    BoxError, CallContext, FallbackUsed, RateLimitLayer, Reason, Refused, TraceLayer,
+};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::with_default;
@@ -35,6 +37,7 @@ struct Metrics(Snapshotter);
 struct Seen {
     requests: u64,
     success: u64,
+    fallback: Vec<String>,
     failure: Vec<(String, u64)>,
     durations: Vec<f64>,
     /// How much it has changed.
@@ -58,6 +61,9 @@ impl Metrics {
                     seen.durations = all.into_iter().map(f64::from).collect();
                 }
                 ("plugin_active_requests", DebugValue::Gauge(n)) => seen.active = n.into(),
+                ("plugin_fallback_total", DebugValue::Counter(1)) => {
+                    seen.fallback.push(labels["reason"].to_owned());
+                }
                 (name, value) => panic!("{name}: {value:?}"),
             }
         }
@@ -132,6 +138,21 @@ fn a_call_that_ends_well_is_a_success_that_lasted_to_the_end_of_its_body() {
             ..Seen::default()
         };
         assert_eq!(metrics.seen(), right);
+    });
+}
+
+#[test]
+fn an_answer_that_a_fallback_gave_is_counted_as_one() {
+    recorded(|metrics| async move {
+        let mut response = Response::new(ScriptedBody::frames(["else"]));
+        let used = FallbackUsed(Reason::BreakerOpen);
+        response.extensions_mut().insert(used);
+        answered(response).await;
+        let seen = metrics.seen();
+        assert_eq!(
+            (seen.fallback, seen.success),
+            (vec!["breaker_open".to_owned()], 1)
+        );
     });
 }
 

@@ -187,7 +187,7 @@ fn custom(table: &mut Table<'_>) -> Option<CredentialsSpec> {
     Some(CredentialsSpec::Custom { headers })
 }
 
-fn header_name(name: &str) -> Result<HeaderName, Fault> {
+pub(super) fn header_name(name: &str) -> Result<HeaderName, Fault> {
     let header = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| Fault::of_value("is not the name of a header"))?;
     if RESERVED.contains(&header) {
@@ -197,7 +197,7 @@ fn header_name(name: &str) -> Result<HeaderName, Fault> {
 }
 
 /// Whether `value` can be the value of a header. The message does not repeat it.
-fn check_value(value: &str) -> Result<(), String> {
+pub(super) fn check_value(value: &str) -> Result<(), String> {
     if value.is_empty() {
         return Err("is empty".to_owned());
     }

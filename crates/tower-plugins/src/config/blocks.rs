@@ -127,6 +127,8 @@ impl Blocks {
             breaker: self.breaker.armed(),
             balance: self.balance.armed(),
             credentials,
+            authorize: None,
+            fallback: None,
         }
     }
 

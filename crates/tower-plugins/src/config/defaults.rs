@@ -22,6 +22,8 @@ impl Default for Policy {
             breaker: Some(BreakerSpec::default()),
             balance: BalanceSpec::default(),
             credentials: CredentialsSpec::default(),
+            authorize: None,
+            fallback: None,
         }
     }
 }

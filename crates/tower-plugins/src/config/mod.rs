@@ -9,6 +9,7 @@
 //! is unknown is refused, as is one that does nothing beside what else is said; a block that is
 //! switched off may keep its keys.
 
+mod access;
 mod address;
 mod auth;
 mod balance;
@@ -56,9 +57,10 @@ pub use load::{Loaded, Loader};
 pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
-    Address, BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,
-    CredentialsSpec, EndpointSpec, Identity, KeySpec, PluginName, PluginSpec, Policy, Protocol,
-    RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config,
+    ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec, Identity, KeySpec, PluginName,
+    PluginSpec, Policy, Protocol, RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion,
+    Upstream,
 };
 pub use value::{FileContents, Number};
 pub use write::Secrets;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::auth;
 use super::blocks::{AT_ROOT, Blocks, IN_PLUGIN};
 use super::endpoints::{Transport, read_endpoints, read_transport};
 use super::error::ProblemKind;
@@ -14,6 +13,7 @@ use super::sense::{refuse_inert, refuse_tls, warn_of_vain};
 use super::table::{Table, join};
 use super::tree::{Span, Value};
 use super::{ConnectionSpec, PluginName, PluginSpec, Policy, TlsSpec, Upstream};
+use super::{access, auth};
 
 /// The plugins that the docs of `report` say together. There may be none only if docs are missing, or
 /// they say so.
@@ -194,7 +194,9 @@ impl Reader<'_> {
             .unwrap_or_default();
         let transport = read_transport(&mut table);
         let endpoints = read_endpoints(&mut table, transport);
-        let policy = blocks.policy(credentials);
+        let mut policy = blocks.policy(credentials);
+        policy.authorize = table.table("authorize").map(access::authorize);
+        policy.fallback = table.table("fallback").map(access::fallback);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
             _ => blocks.connection(),

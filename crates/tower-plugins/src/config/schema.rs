@@ -117,7 +117,7 @@ impl Definitions<'_> {
             }
             Kind::Block(block) => {
                 let words = match block.name {
-                    "auth" => return self.reference(block),
+                    "auth" | "authorize" | "fallback" => return self.reference(block),
                     "retry" | "circuit_breaker" | "rate_limit" | "concurrency" => {
                         json!(["off", "default"])
                     }

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tower_plugins_layers::Reason;
+
 use super::{FileContents, Number, Secret};
 
 /// The name of a plugin: 1 to 128 characters out of `A-Z a-z 0-9 . _ -`, the first a letter or a
@@ -60,6 +62,10 @@ pub struct Policy {
     pub balance: BalanceSpec,
     /// `auth`.
     pub credentials: CredentialsSpec,
+    /// `authorize`: `None` asks nothing of callers.
+    pub authorize: Option<AuthorizeSpec>,
+    /// `fallback`.
+    pub fallback: Option<FallbackSpec>,
 }
 
 /// `rate_limit`: a token bucket.
@@ -209,6 +215,32 @@ impl BalanceStrategy {
     pub const fn is_hash(self) -> bool {
         matches!(self, Self::RingHash | Self::Maglev)
     }
+}
+
+/// `authorize`: who may call. What was shown is taken off a request before it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuthorizeSpec {
+    /// The callers that are known by an API key, each by its name.
+    pub api_keys: Vec<(String, Secret)>,
+    /// The header in which API keys are looked for.
+    pub api_key_header: http::HeaderName,
+    /// The callers that are known by a bearer token, each by its name.
+    pub bearer_tokens: Vec<(String, Secret)>,
+}
+
+/// `fallback`: a fixed answer where the call ends for one of some reasons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FallbackSpec {
+    /// The reasons that call for it.
+    pub on: Vec<Reason>,
+    /// The status of the answer.
+    pub status: http::StatusCode,
+    /// Its body.
+    pub body: String,
+    /// Its `content-type`.
+    pub content_type: String,
 }
 
 /// `auth`: what is sent with each attempt.

@@ -10,9 +10,9 @@ use super::secret::{self, HIDDEN};
 use super::tls::VERSIONS;
 use super::tree::{Entry, Node, Value};
 use super::{
-    Address, BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, CredentialsSpec,
-    EndpointSpec, FileContents, Identity, KeySpec, Number, PluginSpec, Policy, RateLimitSpec,
-    RetrySpec, Secret, TlsSpec, Upstream, expand, units,
+    Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config,
+    CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, Identity, KeySpec, Number,
+    PluginSpec, Policy, RateLimitSpec, RetrySpec, Secret, TlsSpec, Upstream, expand, units,
 };
 
 /// Whether secrets are written.
@@ -138,6 +138,11 @@ impl Writer {
             ("endpoints", Some(list(endpoints))),
             ("drain_timeout", duration(policy.drain_timeout)),
             ("auth", Some(self.auth(&policy.credentials))),
+            (
+                "authorize",
+                policy.authorize.as_ref().map(|spec| self.authorize(spec)),
+            ),
+            ("fallback", policy.fallback.as_ref().map(fallback)),
             ("retry", retry(policy)),
             (
                 "circuit_breaker",
@@ -186,6 +191,32 @@ impl Writer {
                 ])
             }
         }
+    }
+
+    fn authorize(&self, spec: &AuthorizeSpec) -> Node<'static> {
+        let AuthorizeSpec {
+            api_keys,
+            api_key_header,
+            bearer_tokens,
+        } = spec;
+        let callers = |callers: &[(String, Secret)]| {
+            let entry = |(name, secret): &(String, Secret)| Entry {
+                key: name.clone().into(),
+                ..Entry::unplaced("", self.secret(secret))
+            };
+            let entries = callers.iter().map(entry).collect();
+            (!callers.is_empty()).then(|| Node::unplaced(Value::Table(entries)))
+        };
+        let header = || text(api_key_header.as_str());
+        table([
+            ("api_keys", callers(api_keys)),
+            // Without keys it does nothing, and is refused.
+            (
+                "api_key_header",
+                (!api_keys.is_empty()).then(header).flatten(),
+            ),
+            ("bearer_tokens", callers(bearer_tokens)),
+        ])
     }
 
     fn secret(&self, secret: &Secret) -> Node<'static> {
@@ -270,6 +301,22 @@ fn balance(spec: &BalanceSpec) -> Node<'static> {
             "subset_fallback",
             word(&FALLBACKS, subset_fallback).filter(|_| in_subsets),
         ),
+    ])
+}
+
+fn fallback(spec: &FallbackSpec) -> Node<'static> {
+    let FallbackSpec {
+        on,
+        status,
+        body,
+        content_type,
+    } = spec;
+    let reasons = on.iter().filter_map(|reason| text(reason.as_str()));
+    table([
+        ("on", Some(list(reasons.collect()))),
+        ("status", integer(status.as_u16().into())),
+        ("body", text(body)),
+        ("content_type", text(content_type)),
     ])
 }
 

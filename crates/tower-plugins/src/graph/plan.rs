@@ -130,6 +130,8 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         differ("circuit_breaker", old.breaker == new.breaker);
         differ("load_balancing", old.balance == new.balance);
         differ("auth", old.credentials == new.credentials);
+        differ("authorize", old.authorize == new.authorize);
+        differ("fallback", old.fallback == new.fallback);
     }
     let mut keys = Vec::new();
     policy(&mut keys, &old.policy, &new.policy);

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::{Response, header};
 use tower::ServiceBuilder;
+use tower_plugins_layers::authorize::{AuthorizeLayer, Callers};
 use tower_plugins_layers::balance::{
     self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, Strategy,
 };
@@ -12,8 +15,8 @@ use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::retry::Backoff;
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
-    DeadlineLayer, Drain, DrainHandle, DrainLayer, RateLimitLayer, ReplayBody, Retry, RetryLayer,
-    RetryPolicy, Trace, TraceLayer,
+    DeadlineLayer, Drain, DrainHandle, DrainLayer, Fallback, FallbackLayer, FallbackPolicy,
+    RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy, Trace, TraceLayer,
 };
 
 use super::endpoint::{Endpoint, Shown, Wire};
@@ -27,10 +30,11 @@ use crate::config::{
 use crate::error::{Error, Kind};
 
 /// A call goes through these from left to right, and its response back.
-pub(super) type Stack = Trace<Drain<Deadline<Limited>>>;
+pub(super) type Stack = Trace<Drain<Fallback<Permitted>>>;
 
 // What the config may leave out, from the top to the bottom: a name, its layer, and what is below it.
 stages! {
+    Permitted: AuthorizeLayer => Deadline<Limited>, of Body;
     Limited: RateLimitLayer => Placed, of Body;
     Placed: ConcurrencyLayer => Retry<Timed>, of Body;
     Timed: AttemptTimeoutLayer => Balance<Endpoint>, of ReplayBody<Body>;
@@ -47,6 +51,8 @@ pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Re
     Ok(ServiceBuilder::new()
         .layer(TraceLayer::new(spec.name.as_str()))
         .layer(DrainLayer::new(drain.clone()))
+        .layer(fallback(policy)?)
+        .layer_fn(Permitted::of(authorize(policy)))
         .layer(deadline(policy))
         .layer_fn(Limited::of(rate_limit(policy, parts)))
         .layer_fn(Placed::of(concurrency(parts)))
@@ -64,6 +70,32 @@ fn endpoint(policy: &Policy, parts: &EndpointParts) -> Result<Endpoint, Error> {
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer_fn(Shown::of(credentials(&policy.credentials)?))
         .service(Wire(Arc::clone(&parts.transport))))
+}
+
+fn fallback(policy: &Policy) -> Result<FallbackLayer, Error> {
+    let Some(spec) = &policy.fallback else {
+        return Ok(FallbackLayer::off());
+    };
+    let answer = Response::builder()
+        .status(spec.status)
+        .header(header::CONTENT_TYPE, &spec.content_type)
+        .body(Bytes::from(spec.body.clone()))
+        .map_err(|error| Error::caused_by(Kind::Config, format!("fallback: {error}")))?;
+    let policy = FallbackPolicy::new().on(spec.on.iter().copied());
+    Ok(FallbackLayer::answer(policy, answer))
+}
+
+/// Whoever is named may call; where nobody is asked for, everybody may.
+fn authorize(policy: &Policy) -> Option<AuthorizeLayer> {
+    let spec = policy.authorize.as_ref()?;
+    let mut callers = Callers::new().api_key_header(spec.api_key_header.clone());
+    for (name, key) in &spec.api_keys {
+        callers = callers.api_key(name.as_str(), key.expose());
+    }
+    for (name, token) in &spec.bearer_tokens {
+        callers = callers.bearer(name.as_str(), token.expose());
+    }
+    Some(AuthorizeLayer::new(callers))
 }
 
 /// Always there: a caller may bring a deadline of its own.

@@ -2,10 +2,12 @@
 //! plugins from a text that holds it.
 
 mod auth;
+mod authorize;
 mod circuit_breaker;
 mod concurrency;
 mod connection;
 mod endpoint;
+mod fallback;
 mod load_balancing;
 mod plugin;
 mod rate_limit;
@@ -96,6 +98,14 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::plugin::auth_is_sent_with_each_attempt_to_this_plugin_alone",
     ),
     (
+        "plugins[].authorize",
+        "tower_plugins::tests::effect::plugin::authorize_is_asked_of_this_plugins_callers_alone",
+    ),
+    (
+        "plugins[].fallback",
+        "tower_plugins::tests::effect::plugin::fallback_is_this_plugins_alone",
+    ),
+    (
         "plugins[].retry",
         "tower_plugins::tests::effect::plugin::retry_is_on_and_is_this_plugins_alone",
     ),
@@ -146,6 +156,34 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "endpoint.labels",
         "tower_plugins::tests::effect::load_balancing::labels_are_what_an_endpoint_is_found_by",
+    ),
+    (
+        "authorize.api_keys",
+        "tower_plugins::tests::effect::authorize::api_keys_are_those_with_which_a_call_goes_in_and_they_go_no_further",
+    ),
+    (
+        "authorize.api_key_header",
+        "tower_plugins::tests::effect::authorize::api_key_header_is_where_keys_are_looked_for",
+    ),
+    (
+        "authorize.bearer_tokens",
+        "tower_plugins::tests::effect::authorize::bearer_tokens_are_those_with_which_a_call_goes_in",
+    ),
+    (
+        "fallback.on",
+        "tower_plugins::tests::effect::fallback::on_are_the_reasons_that_call_for_it",
+    ),
+    (
+        "fallback.status",
+        "tower_plugins::tests::effect::fallback::status_is_that_of_the_answer",
+    ),
+    (
+        "fallback.body",
+        "tower_plugins::tests::effect::fallback::body_is_that_of_the_answer",
+    ),
+    (
+        "fallback.content_type",
+        "tower_plugins::tests::effect::fallback::content_type_is_that_of_the_answer",
     ),
     (
         "auth.method",

@@ -81,6 +81,75 @@ pub(in super::super) static AUTH: Block = Block {
     gone: gone::AUTH,
 };
 
+pub(in super::super) static AUTHORIZE: Block = Block {
+    name: "authorize",
+    about: "Who may call. A call that shows none of these is refused as `unauthenticated`; what was shown \
+            is taken off the request before it goes on, so that a caller's secret never reaches the plugin. \
+            A header that is there twice is refused.",
+    keys: &[
+        key(
+            "api_keys",
+            Kind::Headers,
+            "none",
+            r#"{ "billing": "file:/run/secrets/billing" }"#,
+            "a table from a caller's name to its key. At least one caller must be named, here or in `bearer_tokens`: a block that names nobody is refused",
+        ),
+        key(
+            "api_key_header",
+            Kind::Text,
+            "x-api-key",
+            r#""x-caller-key""#,
+            "the header in which keys are looked for",
+        ),
+        key(
+            "bearer_tokens",
+            Kind::Headers,
+            "none",
+            r#"{ "ci": "${CI_TOKEN}" }"#,
+            "a table from a caller's name to the token that it shows as `authorization: Bearer`",
+        ),
+    ],
+    gone: &[],
+};
+
+pub(in super::super) static FALLBACK: Block = Block {
+    name: "fallback",
+    about: "A fixed answer where a call ends for one of some reasons. It has the header `x-fallback` with the \
+            reason, and is counted. Once the head of a response came there is none, nor for a caller that \
+            went away.",
+    keys: &[
+        key(
+            "on",
+            Kind::Texts,
+            "see `docs/layers.md`",
+            r#"["breaker_open", "deadline_exceeded"]"#,
+            "the reasons that call for it. By default those that say that the plugin cannot answer now: `concurrency_limited`, `breaker_open`, `no_endpoint`, `deadline_exceeded`, `attempt_timeout`, `connect_failed`, `pool_exhausted`, `connection_lost`, `panicked` and `shed`",
+        ),
+        key(
+            "status",
+            Kind::Integer(200, 599),
+            "200",
+            "503",
+            "the status of the answer",
+        ),
+        key(
+            "body",
+            Kind::Text,
+            "",
+            r#""[]""#,
+            "its body, at most 64 KiB; empty unless it is given",
+        ),
+        key(
+            "content_type",
+            Kind::Text,
+            "text/plain; charset=utf-8",
+            r#""application/json""#,
+            "its `content-type`",
+        ),
+    ],
+    gone: &[],
+};
+
 pub(in super::super) static RETRY: Block = Block {
     name: "retry",
     about: "On by default, for what may be repeated: idempotent methods, and calls that were \

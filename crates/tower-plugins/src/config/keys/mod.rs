@@ -7,7 +7,8 @@ mod gone;
 mod top;
 
 pub(super) use blocks::{
-    AUTH, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, LOAD_BALANCING, RATE_LIMIT, RETRY, TLS,
+    AUTH, AUTHORIZE, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, LOAD_BALANCING,
+    RATE_LIMIT, RETRY, TLS,
 };
 pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use top::{ENDPOINT, PLUGIN, ROOT};
@@ -83,6 +84,8 @@ pub(super) fn is_known(name: &str) -> bool {
         &PLUGIN,
         &ENDPOINT,
         &AUTH,
+        &AUTHORIZE,
+        &FALLBACK,
         &RETRY,
         &CIRCUIT_BREAKER,
         &CONNECTION,

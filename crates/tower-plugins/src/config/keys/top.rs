@@ -1,6 +1,6 @@
 use super::{
-    AUTH, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, Kind, LOAD_BALANCING, RATE_LIMIT, RETRY,
-    TLS, gone, key,
+    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, Kind,
+    LOAD_BALANCING, RATE_LIMIT, RETRY, TLS, gone, key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -147,6 +147,20 @@ pub(in super::super) static PLUGIN: Block = Block {
             "none",
             r#"{ "method": "bearer", "token": "file:/run/secrets/token" }"#,
             "what is sent with each attempt",
+        ),
+        key(
+            "authorize",
+            Kind::Block(&AUTHORIZE),
+            "none",
+            r#"{ "api_keys": { "billing": "file:/run/secrets/billing" } }"#,
+            "who may call; without it nothing is asked of callers",
+        ),
+        key(
+            "fallback",
+            Kind::Block(&FALLBACK),
+            "none",
+            r#"{ "body": "[]", "content_type": "application/json" }"#,
+            "a fixed answer where the plugin cannot answer",
         ),
         key(
             "retry",

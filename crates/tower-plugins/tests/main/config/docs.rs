@@ -12,11 +12,13 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 11] = [
+const BLOCKS: [&str; 13] = [
     "root",
     "plugin",
     "endpoint",
     "auth",
+    "authorize",
+    "fallback",
     "retry",
     "circuit_breaker",
     "connection",

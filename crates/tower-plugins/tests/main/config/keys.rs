@@ -165,6 +165,39 @@ fn numbers_are_held_to_their_range() {
             "retry.max_replay_bytes",
             "-1 is not a size",
         ),
+        ("authorize: {}", "authorize.api_keys", "names nobody"),
+        (
+            "authorize: { api_keys: {} }",
+            "authorize.api_keys",
+            "names nobody",
+        ),
+        (
+            "authorize: { api_keys: { a: k, b: k } }",
+            "authorize.api_keys.b",
+            "that of \"a\" as well",
+        ),
+        (
+            "authorize: { api_keys: { '': k } }",
+            "authorize.api_keys[\"\"]",
+            "cannot name a caller",
+        ),
+        (
+            "authorize: { bearer_tokens: { a: t }, api_key_header: x-own }",
+            "authorize.api_key_header",
+            "does nothing without api_keys",
+        ),
+        ("authorize: off", "authorize", "a table"),
+        ("fallback: { on: [] }", "fallback.on", "holds no reason"),
+        (
+            "fallback: { on: [request_broken] }",
+            "fallback.on[0]",
+            "rate_limited",
+        ),
+        (
+            "fallback: { status: 101 }",
+            "fallback.status",
+            "out of range",
+        ),
         (
             "rate_limit: {}",
             "rate_limit.requests_per_second",

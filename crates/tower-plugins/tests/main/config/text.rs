@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tower_plugins::config::{
-    Address, BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config, ConnectionSpec,
-    CredentialsSpec, EndpointSpec, Environment, Format, KeySpec, Loader, Number, PluginName,
-    PluginSpec, Policy, Protocol, RateLimitSpec, RetrySpec, Secret, Secrets, SubsetFallback,
+    Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config,
+    ConnectionSpec, CredentialsSpec, EndpointSpec, Environment, FallbackSpec, Format, KeySpec,
+    Loader, Number, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RetrySpec, Secret,
+    Secrets, SubsetFallback,
 };
 
 use crate::transport::tls::server::Ca;
@@ -76,6 +77,38 @@ fn credentials() -> impl Strategy<Value = CredentialsSpec> {
             .prop_map(|(username, password)| CredentialsSpec::Basic { username, password }),
         headers.prop_map(|headers| CredentialsSpec::Custom { headers }),
     ]
+}
+
+fn authorize() -> impl Strategy<Value = AuthorizeSpec> {
+    let callers = || prop::collection::btree_map("[A-Za-z0-9][A-Za-z0-9._-]{0,8}", secret(), 0..3);
+    (callers(), callers(), any::<bool>()).prop_filter_map(
+        "nobody, or two with one secret",
+        |(keys, tokens, other)| {
+            let mut spec = AuthorizeSpec::new();
+            spec.api_keys = keys.into_iter().collect();
+            spec.bearer_tokens = tokens.into_iter().collect();
+            if other && !spec.api_keys.is_empty() {
+                spec.api_key_header = http::HeaderName::from_static("x-own");
+            }
+            let twice =
+                |all: &[(String, Secret)]| matches!(all, [(_, one), (_, other)] if one == other);
+            let is_nobody = spec.api_keys.is_empty() && spec.bearer_tokens.is_empty();
+            (!is_nobody && !twice(&spec.api_keys) && !twice(&spec.bearer_tokens)).then_some(spec)
+        },
+    )
+}
+
+fn fallback() -> impl Strategy<Value = FallbackSpec> {
+    let usual = FallbackSpec::default().on;
+    let on = prop::sample::subsequence(usual, 1..10);
+    (on, 200_u16..600, "[ -~]{0,20}", "[!-~]{1,20}").prop_map(|(on, status, body, kind)| {
+        let mut spec = FallbackSpec::default();
+        spec.on = on;
+        spec.status = http::StatusCode::from_u16(status).unwrap();
+        spec.body = body;
+        spec.content_type = kind;
+        spec
+    })
 }
 
 fn retry() -> impl Strategy<Value = RetrySpec> {
@@ -297,7 +330,11 @@ fn policy() -> impl Strategy<Value = Policy> {
         prop::option::of(retry()),
         prop::option::of(breaker()),
         balance(),
-        credentials(),
+        (
+            credentials(),
+            prop::option::of(authorize()),
+            prop::option::of(fallback()),
+        ),
     )
         .prop_map(
             |(
@@ -307,7 +344,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 retry,
                 breaker,
                 balance,
-                auth,
+                (auth, authorize, fallback),
             )| {
                 let mut policy = Policy::default();
                 policy.drain_timeout = drain;
@@ -320,6 +357,8 @@ fn policy() -> impl Strategy<Value = Policy> {
                 policy.breaker = breaker;
                 policy.balance = balance;
                 policy.credentials = auth;
+                policy.authorize = authorize;
+                policy.fallback = fallback;
                 policy
             },
         )

@@ -109,6 +109,21 @@ async fn auth_is_sent_with_each_attempt_to_this_plugin_alone() {
     }
 }
 
+#[tokio::test]
+async fn authorize_is_asked_of_this_plugins_callers_alone() {
+    let stage = Stage::pair("", "authorize: { api_keys: { a: k } }").await;
+    assert_eq!((stage.asked(1).await, stage.asked_by("q", 1).await), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fallback_is_this_plugins_alone() {
+    let root = "default_connection: { request_timeout: 1s },";
+    let stage = Stage::pair(root, "fallback: {}").await;
+    stage.answers(Never);
+    assert_eq!(stage.refusal().await, Some(DeadlineExceeded));
+    assert_eq!(stage.send("q", get("/")).await.unwrap().status(), 200);
+}
+
 #[tokio::test(start_paused = true)]
 async fn retry_is_on_and_is_this_plugins_alone() {
     let stage = Stage::pair("", "retry: { max_retries: 1 }").await;

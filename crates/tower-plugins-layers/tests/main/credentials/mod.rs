@@ -1,3 +1,5 @@
+mod tokens;
+
 use std::convert::Infallible;
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};

@@ -2,7 +2,32 @@
 //!
 //! [`CredentialsLayer`] puts headers on each request, marked sensitive, so that they are neither
 //! printed nor kept in HTTP/2's compression tables. A header that the request has already is
-//! replaced: callers do not speak for the program.
+//! replaced: callers do not speak for the program. It costs a call no more than the header.
+//!
+//! | what is shown | |
+//! | --- | --- |
+//! | [`CredentialsLayer::api_key`], [`bearer`](CredentialsLayer::bearer), [`basic`](CredentialsLayer::basic), [`headers`](CredentialsLayer::headers) | what does not change |
+//! | [`TokenCredentialsLayer`] | bearer tokens that expire, from a [`TokenSource`] |
+//!
+//! # Tokens that expire
+//!
+//! ```text
+//!             ┌────────── refreshed ──────────┐
+//!             ▼                               │
+//! none ──► refresh ──► good ──► due ──► refresh, beside the calls
+//!             │ fails            │ fails: the old one goes on until it expires
+//!             ▼                  ▼
+//!   refused for a second      expired: calls wait for the refresh
+//! ```
+//!
+//! The first calls wait for the first token; there is one refresh at a time, which they share. Ahead of a
+//! token's end (`before`, or half its life if that is shorter) the next call begins a refresh and
+//! drives it beside its own work, with the old token; nobody waits. A call that is dropped leaves the refresh to
+//! the others, or to the next.
+//!
+//! # Errors
+//! [`Reason::CredentialsFailed`](crate::Reason::CredentialsFailed) when there is no good token and none can be had,
+//! with the source's error and the time after which it is asked again.
 //!
 //! # Order
 //! Innermost: an attempt has today's token, and no layer outside sees or keeps it.
@@ -23,6 +48,12 @@
 //! assert_eq!(shown, "Bearer t0ken");
 //! # Ok::<_, http::header::InvalidHeaderValue>(()) }).unwrap();
 //! ```
+
+mod refresh;
+mod token;
+
+pub use refresh::{TokenCredentials, TokenCredentialsLayer, TokenFuture};
+pub use token::{Token, TokenSource};
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,0 +1,214 @@
+//! `authorize` and `fallback`: who may call, and what there is where there is no answer.
+
+use http::StatusCode;
+use http::header::{HeaderName, HeaderValue};
+use tower_plugins_layers::Reason;
+
+use super::auth::{check_value, header_name};
+use super::error::ProblemKind;
+use super::fault::Fault;
+use super::table::Table;
+use super::tree::Value;
+use super::values::read_secret;
+use super::{AuthorizeSpec, FallbackSpec, PluginName, Secret};
+
+/// The largest answer in a config: a larger one is a service's.
+const MAX_BODY: usize = 64 << 10;
+
+/// Who may call. A block that is there lets in only whom it names, so one that names nobody is refused.
+pub(super) fn authorize(mut table: Table<'_>) -> AuthorizeSpec {
+    let header = if table.has("api_key_header") {
+        table.read("api_key_header", |given, _| header_name(given.text()?))
+    } else {
+        table.pass(&["api_key_header"]);
+        None
+    };
+    let spec = AuthorizeSpec {
+        api_keys: callers(&mut table, "api_keys"),
+        api_key_header: header.unwrap_or_else(AuthorizeSpec::usual_header),
+        bearer_tokens: callers(&mut table, "bearer_tokens"),
+    };
+    if table.is_sound() {
+        if spec.api_keys.is_empty() && table.has("api_key_header") {
+            table.conflict("api_key_header", "does nothing without api_keys: remove it");
+        }
+        if spec.api_keys.is_empty() && spec.bearer_tokens.is_empty() {
+            let message = "names nobody, and would refuse every call: add api_keys or \
+                           bearer_tokens, or remove authorize";
+            table.problem("api_keys", Fault::new(ProblemKind::Missing, message));
+        }
+    }
+    table.finish();
+    spec
+}
+
+/// A table from a caller's name to its secret.
+fn callers(table: &mut Table<'_>, key: &'static str) -> Vec<(String, Secret)> {
+    let (report, doc, path) = (table.report(), table.doc(), table.path_of(key));
+    let entries = table.read(key, |given, _| match &given.node.value {
+        Value::Table(entries) => Ok(entries),
+        _ => Err(given.expected("a table")),
+    });
+    let mut callers: Vec<(String, Secret)> = Vec::new();
+    for entry in entries.into_iter().flatten() {
+        let caller = report.given(&entry.node).and_then(|given| {
+            if !PluginName::is_valid(&entry.key) {
+                return Err(Fault::of_secret(format!(
+                    "cannot name a caller: {}",
+                    PluginName::RULE
+                )));
+            }
+            let secret = read_secret(report, doc, &given)?;
+            check_value(secret.expose())?;
+            if let Some((other, _)) = callers.iter().find(|(_, known)| *known == secret) {
+                return Err(Fault::of_secret(format!(
+                    "is that of {other:?} as well: give each caller its own"
+                )));
+            }
+            Ok((entry.key.clone().into_owned(), secret))
+        });
+        match caller {
+            Ok(caller) => callers.push(caller),
+            Err(fault) => report.add(doc, entry.at, super::table::join(&path, &entry.key), fault),
+        }
+    }
+    callers.sort_by(|(a, _), (b, _)| a.cmp(b));
+    callers
+}
+
+/// The fixed answer, and when it is given.
+pub(super) fn fallback(mut table: Table<'_>) -> FallbackSpec {
+    let usual = FallbackSpec::default();
+    let on = reasons(&mut table);
+    if on.as_ref().is_some_and(Vec::is_empty) && table.is_sound() {
+        let message = "holds no reason, and the fallback would never be used: remove fallback";
+        table.problem("on", Fault::new(ProblemKind::Ineffective, message));
+    }
+    let status = table.integer("status").and_then(|status| {
+        let status = u16::try_from(status).ok()?;
+        StatusCode::from_u16(status).ok()
+    });
+    let body = if table.has("body") {
+        table.read("body", |given, _| {
+            let body = given.text()?;
+            if body.len() > MAX_BODY {
+                return Err(Fault::of_value("is larger than 64 KiB"));
+            }
+            Ok(body.to_owned())
+        })
+    } else {
+        table.pass(&["body"]);
+        None
+    };
+    let content_type = if table.has("content_type") {
+        table.read("content_type", |given, _| {
+            let kind = given.text()?;
+            if kind.is_empty() || HeaderValue::from_str(kind).is_err() {
+                return Err(Fault::of_value("cannot be the value of a header"));
+            }
+            Ok(kind.to_owned())
+        })
+    } else {
+        table.pass(&["content_type"]);
+        None
+    };
+    table.finish();
+    FallbackSpec {
+        on: on.unwrap_or(usual.on),
+        status: status.unwrap_or(usual.status),
+        body: body.unwrap_or(usual.body),
+        content_type: content_type.unwrap_or(usual.content_type),
+    }
+}
+
+fn reasons(table: &mut Table<'_>) -> Option<Vec<Reason>> {
+    let items = table.list("on")?;
+    let mut reasons = Vec::with_capacity(items.len());
+    for item in items {
+        let reason = item.given.text().and_then(|word| {
+            let known = || FallbackSpec::POSSIBLE.iter();
+            known()
+                .find(|reason| reason.as_str() == word)
+                .copied()
+                .ok_or_else(|| Fault::unknown_word(word, known().map(|reason| reason.as_str())))
+        });
+        match reason {
+            Ok(reason) if reasons.contains(&reason) => {}
+            Ok(reason) => reasons.push(reason),
+            Err(fault) => {
+                let at = item.given.node.at;
+                let report = table.report();
+                report.add_given(table.doc(), at, item.path, fault, &item.given);
+            }
+        }
+    }
+    reasons.sort_by_key(|reason| *reason as usize);
+    Some(reasons)
+}
+
+impl AuthorizeSpec {
+    /// Nobody, and the usual header.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            api_keys: Vec::new(),
+            api_key_header: Self::usual_header(),
+            bearer_tokens: Vec::new(),
+        }
+    }
+
+    const fn usual_header() -> HeaderName {
+        HeaderName::from_static("x-api-key")
+    }
+}
+
+impl Default for AuthorizeSpec {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FallbackSpec {
+    /// The reasons that may stand in `on`: those with which a call can end here.
+    pub(super) const POSSIBLE: [Reason; 16] = [
+        Reason::RateLimited,
+        Reason::ConcurrencyLimited,
+        Reason::BreakerOpen,
+        Reason::NoEndpoint,
+        Reason::DeadlineExceeded,
+        Reason::AttemptTimeout,
+        Reason::ConnectFailed,
+        Reason::PoolExhausted,
+        Reason::ConnectionLost,
+        Reason::ResponseTooLarge,
+        Reason::Panicked,
+        Reason::Shed,
+        Reason::Unauthenticated,
+        Reason::Forbidden,
+        Reason::FilterFailed,
+        Reason::CredentialsFailed,
+    ];
+}
+
+impl Default for FallbackSpec {
+    /// An empty answer with status 200, where the plugin cannot answer now.
+    fn default() -> Self {
+        Self {
+            on: vec![
+                Reason::ConcurrencyLimited,
+                Reason::BreakerOpen,
+                Reason::NoEndpoint,
+                Reason::DeadlineExceeded,
+                Reason::AttemptTimeout,
+                Reason::ConnectFailed,
+                Reason::PoolExhausted,
+                Reason::ConnectionLost,
+                Reason::Panicked,
+                Reason::Shed,
+            ],
+            status: StatusCode::OK,
+            body: String::new(),
+            content_type: "text/plain; charset=utf-8".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+use http::{HeaderMap, Request};
+use tower_plugins::{Body, Reason};
+
+use super::stage::Stage;
+
+fn showing(header: &str, value: &str) -> Request<Body> {
+    let request = Request::get("/").header(header, value);
+    request.body(Body::default()).unwrap()
+}
+
+/// What the plugin was sent of a call that shows `value`, or why the call was refused.
+async fn sent(stage: &Stage, header: &str, value: &str) -> Result<HeaderMap, Reason> {
+    match stage.send("p", showing(header, value)).await {
+        Ok(_) => Ok(stage.seen().remove(0).request.headers().clone()),
+        Err(error) => {
+            assert!(stage.seen().is_empty());
+            assert!(!error.is_retryable());
+            Err(error.reason().unwrap())
+        }
+    }
+}
+
+#[tokio::test]
+async fn api_keys_are_those_with_which_a_call_goes_in_and_they_go_no_further() {
+    let stage = Stage::of("authorize: { api_keys: { billing: one, search: two } }").await;
+    for key in ["one", "two"] {
+        assert_eq!(sent(&stage, "x-api-key", key).await, Ok(HeaderMap::new()));
+    }
+    for key in ["", "three", "billing"] {
+        assert_eq!(
+            sent(&stage, "x-api-key", key).await,
+            Err(Reason::Unauthenticated)
+        );
+    }
+    assert_eq!(stage.refusal().await, Some(Reason::Unauthenticated));
+}
+
+#[tokio::test]
+async fn api_key_header_is_where_keys_are_looked_for() {
+    let stage = Stage::of("authorize: { api_keys: { a: one }, api_key_header: X-Own }").await;
+    assert_eq!(sent(&stage, "x-own", "one").await, Ok(HeaderMap::new()));
+    assert_eq!(
+        sent(&stage, "x-api-key", "one").await,
+        Err(Reason::Unauthenticated)
+    );
+}
+
+#[tokio::test]
+async fn bearer_tokens_are_those_with_which_a_call_goes_in() {
+    let keys = "authorize: { bearer_tokens: { ci: one } }, auth: { method: bearer, token: ours }";
+    let stage = Stage::of(keys).await;
+    // What the caller showed is taken off, and what the plugin is shown is the program's own.
+    let headers = sent(&stage, "authorization", "Bearer one").await.unwrap();
+    assert_eq!(headers["authorization"], "Bearer ours");
+    for wrong in ["Bearer ours", "Bearer two", "one"] {
+        let refused = sent(&stage, "authorization", wrong).await;
+        assert_eq!(refused, Err(Reason::Unauthenticated), "{wrong}");
+    }
+}
