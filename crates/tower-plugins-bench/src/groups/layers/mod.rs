@@ -38,6 +38,12 @@ const MANY: u32 = 100_000_000;
 /// Calls in the window of a breaker that counts by time.
 const WINDOWS: [u64; 3] = [1000, 10_000, 100_000];
 
+/// Calls in the window of a breaker that counts by calls.
+const WINDOW_CALLS: u32 = 100;
+
+/// Endpoints to pick among.
+const ENDPOINTS: [usize; 2] = [10, 1000];
+
 fn variants() -> Vec<Variant> {
     let mut variants = vec![Variant::new(FLOOR, FLOOR, Calls::Counted(2000), || {
         answered(|| Ok(Null))

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 use tower::{Layer, ServiceBuilder};
-use tower_plugins_layers::balance::{BalancePolicy, LoadLayer};
+use tower_plugins_layers::balance::{LoadLayer, Strategy};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, Breaker, BreakerLayer, Concurrency, ConcurrencyLayer,
@@ -12,10 +12,17 @@ use tower_plugins_layers::{
 use tower_service::Service;
 
 use super::calls::{Broken, Null, answered, by_reference, refused, request, windowed};
-use super::{BY_REFERENCE, LONG, MANY, OURS, SOON, WINDOWS, variant, window_variant};
+use super::{BY_REFERENCE, ENDPOINTS, LONG, MANY, OURS, SOON, WINDOW_CALLS, WINDOWS, variant, window_variant};
 use crate::Result;
 use crate::groups::full;
 use crate::harness::{Variant, in_turn, runtime};
+
+/// How an endpoint is picked.
+const PICKS: [(&str, Strategy); 3] = [
+    ("p2c-ewma", Strategy::PeakEwma),
+    ("p2c-least", Strategy::LeastRequest),
+    ("round-robin", Strategy::RoundRobin),
+];
 
 /// What `service` costs in both call forms.
 macro_rules! both {
@@ -39,6 +46,11 @@ fn one_endpoint() -> Vec<Variant> {
             windowed(calls, || Ok(time_window().layer(Null)))
         }));
     }
+    variants.extend(both!("breaker-window-calls", calls_window().layer(Null)));
+    variants.extend(both!(
+        "breaker-slow-calls",
+        BreakerLayer::new(counting().slow_call(SOON)).layer(Null)
+    ));
     variants.push(variant("breaker-open", OURS, || {
         refused(1, async || {
             let breaker = BreakerPolicy::new().consecutive_failures(1).recovery(LONG);
@@ -85,33 +97,52 @@ fn around() -> Vec<Variant> {
 
 fn balancers() -> Vec<Variant> {
     let mut variants = Vec::new();
-    variants.extend(both!("p2c-ewma-10", balance(BalancePolicy::PeakEwma, 10)));
-    variants.extend(both!(
-        "p2c-ewma-1000",
-        balance(BalancePolicy::PeakEwma, 1000)
-    ));
-    variants.extend(both!(
-        "round-robin-10",
-        balance(BalancePolicy::RoundRobin, 10)
-    ));
-    variants.extend(both!(
-        "round-robin-1000",
-        balance(BalancePolicy::RoundRobin, 1000)
-    ));
-    variants.extend(both!("p2c-ewma-and-breakers-10", balance_of_breakers(10)));
-    variants.extend(both!(
-        "p2c-ewma-and-breakers-1000",
-        balance_of_breakers(1000)
-    ));
+    for endpoints in ENDPOINTS {
+        for (name, strategy) in PICKS {
+            let name = format!("{name}-{endpoints}");
+            variants.push(variant(&name, OURS, move || {
+                answered(|| Ok(balance(strategy, endpoints)))
+            }));
+            variants.push(variant(&name, BY_REFERENCE, move || {
+                by_reference!(balance(strategy, endpoints))
+            }));
+        }
+        let name = format!("p2c-ewma-and-breakers-{endpoints}");
+        variants.push(variant(&name, OURS, move || {
+            answered(|| Ok(balance_of_breakers(endpoints)))
+        }));
+        variants.push(variant(&name, BY_REFERENCE, move || {
+            by_reference!(balance_of_breakers(endpoints))
+        }));
+    }
     variants
 }
 
 fn breaker() -> BreakerLayer {
-    BreakerLayer::new(BreakerPolicy::new().consecutive_failures(5))
+    BreakerLayer::new(
+        BreakerPolicy::new()
+            .consecutive_failures(5)
+            .failure_rate(None),
+    )
+}
+
+/// Opens by the share of failures alone.
+fn judging() -> BreakerPolicy {
+    BreakerPolicy::new()
+        .consecutive_failures(None)
+        .failure_rate(0.5)
 }
 
 fn time_window() -> BreakerLayer {
-    BreakerLayer::new(BreakerPolicy::new().failure_rate(0.5).window(LONG))
+    BreakerLayer::new(judging().window(LONG))
+}
+
+fn counting() -> BreakerPolicy {
+    judging().window_calls(WINDOW_CALLS)
+}
+
+fn calls_window() -> BreakerLayer {
+    BreakerLayer::new(counting())
 }
 
 fn rate_limit() -> RateLimitLayer {
@@ -133,8 +164,11 @@ fn stack_of_five() -> Deadline<RateLimit<Concurrency<Retry<Breaker<Null>>>>> {
         .service(Null)
 }
 
-fn balance(policy: BalancePolicy, endpoints: usize) -> Balance<Load<Null>> {
-    Balance::new(policy, (0..endpoints).map(|_| LoadLayer::new().layer(Null)))
+fn balance(strategy: Strategy, endpoints: usize) -> Balance<Load<Null>> {
+    Balance::new(
+        strategy,
+        (0..endpoints).map(|_| LoadLayer::new().layer(Null)),
+    )
 }
 
 fn balance_of_breakers(endpoints: usize) -> Balance<Breaker<Load<Null>>> {
@@ -144,5 +178,5 @@ fn balance_of_breakers(endpoints: usize) -> Balance<Breaker<Load<Null>>> {
             .layer(LoadLayer::new())
             .service(Null)
     };
-    Balance::new(BalancePolicy::PeakEwma, (0..endpoints).map(|_| endpoint()))
+    Balance::new(Strategy::PeakEwma, (0..endpoints).map(|_| endpoint()))
 }

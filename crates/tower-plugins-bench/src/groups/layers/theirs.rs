@@ -20,7 +20,7 @@ use tower_resilience::retry::RetryBudgetBuilder;
 use tower_resilience::{adaptive, bulkhead, ratelimiter, retry, timelimiter};
 
 use super::calls::{Null, Request, Response, answer, answered, refused, windowed};
-use super::{LONG, MANY, RESILIENCE, SOON, TOWER, WINDOWS, variant, window_variant};
+use super::{LONG, MANY, RESILIENCE, SOON, TOWER, WINDOW_CALLS, WINDOWS, variant, window_variant};
 use crate::Result;
 use crate::harness::{Run, Variant};
 
@@ -116,10 +116,25 @@ fn breaker() -> BreakerBuilder {
     CircuitBreakerLayer::builder().consecutive_failures(5)
 }
 
+fn counting() -> BreakerBuilder {
+    CircuitBreakerLayer::builder().sliding_window_size(WINDOW_CALLS as usize)
+}
+
 fn resilience_breakers() -> Vec<Variant> {
     let mut variants = vec![
         variant("breaker", RESILIENCE, || {
             answered(|| Ok(breaker().build()?.layer(Null)))
+        }),
+        variant("breaker-window-calls", RESILIENCE, || {
+            answered(|| Ok(counting().build()?.layer(Null)))
+        }),
+        variant("breaker-slow-calls", RESILIENCE, || {
+            answered(|| {
+                Ok(counting()
+                    .slow_call_duration_threshold(SOON)
+                    .build()?
+                    .layer(Null))
+            })
         }),
         variant("breaker-open", RESILIENCE, || {
             refused(0, async || {
