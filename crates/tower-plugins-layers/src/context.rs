@@ -202,6 +202,11 @@ impl CallContext {
         self.own_deadline = own;
     }
 
+    /// Tells a balancer further in to keep the attempts apart.
+    pub(crate) fn set_visited(&mut self, visited: Arc<Visited>) {
+        self.visited = Some(visited);
+    }
+
     /// Takes the time anew for the layers further in, after the call had to wait.
     pub(crate) fn waited(extensions: &mut Extensions) {
         if let Some(context) = extensions.get_mut::<Self>() {

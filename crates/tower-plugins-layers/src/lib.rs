@@ -13,6 +13,7 @@
 //! | [`RateLimitLayer`] | so many calls a second |
 //! | [`ConcurrencyLayer`] | so many calls at once, with a bounded queue |
 //! | [`RetryLayer`] | makes attempts anew, within a budget, of what may be repeated |
+//! | [`HedgeLayer`] | makes a second attempt of a call that is slow |
 //! | [`AttemptTimeoutLayer`] | bounds the time of one attempt |
 //! | [`Balance`] | picks an endpoint for each call, by load or in turn |
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
@@ -119,7 +120,7 @@
 //! | --- | --- |
 //! | `serde` | policies are read and written by serde: fields have the names of the setters, times are text such as `250ms` |
 //! | `jwt` | [`AuthorizeLayer`] takes tokens that somebody else signed |
-//! | `metrics` | [`TraceLayer`] records metrics through the `metrics` facade |
+//! | `metrics` | [`TraceLayer`] and [`RetryLayer::named`] record metrics through the `metrics` facade |
 //! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens |
 //! | `test-util` | the contract that every layer keeps, as tests for layers of your own: `contract!(name, layer)` |
 
@@ -127,6 +128,8 @@ pub mod attempt_timeout;
 pub mod authorize;
 pub mod balance;
 pub mod breaker;
+#[cfg(feature = "serde")]
+mod checked;
 pub mod classify;
 pub mod concurrency;
 mod context;
@@ -138,6 +141,7 @@ pub mod fallback;
 pub mod filter;
 mod gate;
 mod header;
+pub mod hedge;
 mod hint;
 mod oneshot;
 pub mod optional;
@@ -166,6 +170,7 @@ pub use drain::{Drain, DrainHandle, DrainLayer};
 pub use end_of_stream::{End, EndOfStream, OnEnd};
 pub use fallback::{Fallback, FallbackLayer, FallbackPolicy, FallbackUsed};
 pub use filter::{Filter, FilterLayer, FilterPolicy};
+pub use hedge::{Hedge, HedgeLayer, HedgePolicy};
 pub use optional::{Maybe, Optional};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};

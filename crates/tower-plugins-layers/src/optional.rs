@@ -285,4 +285,39 @@ where
             Self::Off(service) => service.retry_after(now),
         }
     }
+
+    fn is_ejected(&self, now: Instant) -> bool {
+        match self {
+            Self::On(service) => service.is_ejected(now),
+            Self::Off(service) => service.is_ejected(now),
+        }
+    }
+
+    fn ramp(&self, now: Instant) -> f64 {
+        match self {
+            Self::On(service) => service.ramp(now),
+            Self::Off(service) => service.ramp(now),
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        match self {
+            Self::On(service) => service.in_flight(),
+            Self::Off(service) => service.in_flight(),
+        }
+    }
+
+    fn rtt(&self, now: Instant) -> Duration {
+        match self {
+            Self::On(service) => service.rtt(now),
+            Self::Off(service) => service.rtt(now),
+        }
+    }
+
+    fn weighted_load(&self, now: Instant, weight: f64) -> f64 {
+        match self {
+            Self::On(service) => service.weighted_load(now, weight),
+            Self::Off(service) => service.weighted_load(now, weight),
+        }
+    }
 }

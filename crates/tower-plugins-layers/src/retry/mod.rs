@@ -9,21 +9,48 @@
 //! `PUT`, `DELETE`), when it has an `Idempotency-Key` header, when its [`CallContext`](crate::CallContext) says so, or
 //! when [the policy](RetryPolicy::idempotent) names its path. Any other call is repeated only when
 //! the request was provably never processed and came back: an [`Unsent`](crate::Unsent) error of
-//! the service inside, which must be the outermost error.
+//! the service inside, which must be the outermost error. A path of [`RetryPolicy::never`] is not
+//! repeated whatever else holds.
 //!
 //! Then these decide, in this order: the budget; the deadline of the call's context, past which no
 //! backoff goes: such a call fails at once with what it has; and the request's body. As much of it
 //! as [`RetryPolicy::max_replay`] is kept while an attempt reads it, by handle and not by copy. A
 //! larger body is sent all the same, but not again.
 //!
-//! # When an attempt is over
-//! At its response's head, which is also when the call is committed. A failure in a body or in
-//! trailers comes to the caller, so that of gRPC only responses without a message (their status is
-//! in the head) are retried. The failed response is dropped before the backoff begins.
+//! ```text
+//!            retryable, repeatable, in budget, in time
+//!        +---------------------------------------------> backoff
+//!        |  trailers that say so                            |
+//!        |        ^                                         | the wait is over
+//!     attempt --> look (gRPC: at the first frame)           |
+//!        ^  |        |                                      |
+//!        |  |        | anything else                        |
+//!        |  +--------+---> the caller has it                |
+//!        +--------------------------------------------------+
+//! ```
 //!
+//! # When an attempt is over
+//! At its response's head, which is also when the call is committed: a failure in a body comes to the
+//! caller. The failed response is dropped before the backoff begins.
+//!
+//! A gRPC response whose head has no `grpc-status` is looked at as far as its first frame, when
+//! another attempt may be made and the request has been sent whole: trailers with a status that is
+//! retried are a failed attempt; a message, or anything else, commits the call, and the frame is handed on
+//! as it is. The head comes to the caller with the first frame then, which of a server that streams may
+//! be later. A call that is not to be repeated, or has no attempts left, is never held up.
+//!
+//! # Errors
+//! The last attempt's, as it came. If the body was larger than what is kept, a [`NotReplayable`]
+//! stands around it. The layer refuses nothing itself.
+//!
+//! # Attempts
 //! Each attempt gets a copy of the request's extensions, and a context with its number. Dropping
 //! the future drops the attempt or the wait. An error of a service that does not become ready for
 //! another attempt ends the call.
+//!
+//! A layer that has [a name](RetryLayer::named) counts, with the feature `metrics`, attempts beyond the
+//! first in `plugin_retries_total`, whose label `reason` has the [`Reason`](crate::Reason) of the failure before or
+//! `error`, and those that the budget refused in `plugin_retries_refused_total`.
 //!
 //! # Order
 //! Inside the deadline and the limits, outside the attempt timeout and what picks an endpoint.
@@ -41,7 +68,7 @@
 //! let mut service = ServiceBuilder::new()
 //!     .layer(RetryLayer::new(RetryPolicy::new().max_retries(2)))
 //!     .service(service_fn(|_: Request<ReplayBody<Empty<Bytes>>>| async {
-//!         let mut response = Response::new(());
+//!         let mut response = Response::new(Empty::<Bytes>::new());
 //!         if ATTEMPTS.fetch_add(1, Ordering::Relaxed) == 0 {
 //!             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
 //!         }
@@ -55,16 +82,28 @@
 
 mod backoff;
 mod budget;
+mod call;
+mod first_frame;
 mod future;
+mod head;
+mod meter;
+mod on;
+mod paths;
 mod policy;
 mod replay;
 mod service;
 mod verdict;
 
-pub use backoff::Backoff;
-pub use budget::Budget;
+pub use backoff::{Backoff, Jitter};
+pub use budget::{Budget, BudgetLimits, Deposit, Withdrawal};
+pub use first_frame::ResponseBody;
 pub use future::ResponseFuture;
+pub use on::{RetryOn, UnknownRetryOn};
 pub use policy::RetryPolicy;
 pub(crate) use replay::Replay;
 pub use replay::{NotReplayable, ReplayBody};
 pub use service::{Retry, RetryLayer};
+
+pub(crate) use call::{Call, Copied, Outcome};
+pub(crate) use paths::Paths;
+pub(crate) use verdict::Verdict;

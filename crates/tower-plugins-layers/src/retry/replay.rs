@@ -125,6 +125,34 @@ where
         (ReplayBody(Repr::Reader(reader)), Some(Self::Kept(shared)))
     }
 
+    /// Whether all of the body has been read, and kept.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Kept(shared) => lock(shared).is_whole(),
+        }
+    }
+
+    /// A body for an attempt beside the one under way, once that one is through with the caller's.
+    pub(super) fn sibling(&self) -> Result<Option<ReplayBody<B>>, Lost> {
+        let shared = match self {
+            Self::Whole(bytes) => return Ok(Some(ReplayBody(Repr::Whole(bytes.clone())))),
+            Self::Kept(shared) => shared,
+        };
+        let attempt = {
+            let state = lock(shared);
+            if let Some(lost) = state.lost {
+                return Err(lost);
+            }
+            if !state.is_whole() {
+                return Ok(None);
+            }
+            state.attempt
+        };
+        let reader = Reader::new(Arc::clone(shared), attempt);
+        Ok(Some(ReplayBody(Repr::Reader(reader))))
+    }
+
     /// The next attempt's body. The one before ends here.
     pub(crate) fn again(&self) -> Result<ReplayBody<B>, Lost> {
         let shared = match self {
@@ -192,6 +220,12 @@ impl<B> Shared<B> {
         self.lost = Some(why);
         self.frames = Vec::new();
         self.bytes = 0;
+    }
+}
+
+impl<B: Body> Shared<B> {
+    fn is_whole(&self) -> bool {
+        self.lost.is_none() && self.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 }
 

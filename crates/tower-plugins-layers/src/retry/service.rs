@@ -7,8 +7,8 @@ use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::future::Call;
-use super::{ReplayBody, ResponseFuture, RetryPolicy};
+use super::meter::Meter;
+use super::{ReplayBody, ResponseBody, ResponseFuture, RetryPolicy};
 use crate::BoxError;
 use crate::gate::take_ready;
 
@@ -23,8 +23,18 @@ impl RetryLayer {
     #[must_use]
     pub fn new(policy: RetryPolicy) -> Self {
         Self {
-            policy: (policy.max_retries > 0).then(|| Arc::new(policy)),
+            policy: policy.is_armed().then(|| Arc::new(policy)),
         }
+    }
+
+    /// Repeats calls as `policy` says, and with the feature `metrics` counts what it repeats under
+    /// `name`.
+    #[must_use]
+    pub fn named(name: &str, mut policy: RetryPolicy) -> Self {
+        if policy.is_armed() {
+            policy.meter = Meter::new(name);
+        }
+        Self::new(policy)
     }
 
     /// Repeats nothing: each request goes through, its body as [`ReplayBody::passthrough`].
@@ -47,7 +57,7 @@ impl<S> Layer<S> for RetryLayer {
 
 /// Repeats calls that failed and may be repeated. See the [module](crate::retry).
 ///
-/// The caller's body must be [`Unpin`], as those of hyper, axum and tonic are; others can be boxed.
+/// The bodies of requests and responses must be [`Unpin`], as those of hyper, axum and tonic are; others can be boxed.
 #[derive(Clone, Debug)]
 pub struct Retry<S> {
     inner: S,
@@ -59,10 +69,11 @@ where
     S: Service<Request<ReplayBody<B>>, Response = Response<RB>> + Clone,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    RB: Body + Unpin,
 {
-    type Response = Response<RB>;
+    type Response = Response<ResponseBody<RB>>;
     type Error = BoxError;
-    type Future = ResponseFuture<S, B, Arc<RetryPolicy>>;
+    type Future = ResponseFuture<S, B, Arc<RetryPolicy>, RB>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
@@ -74,8 +85,7 @@ where
         };
         let policy = Arc::clone(policy);
         // The instance that is ready makes the first attempt, and stays with the call.
-        let (call, request) = Call::new(take_ready(&mut self.inner), policy, request);
-        ResponseFuture::new(call, request)
+        ResponseFuture::new(take_ready(&mut self.inner), policy, request)
     }
 }
 
@@ -84,10 +94,11 @@ where
     &'a S: Service<Request<ReplayBody<B>>, Response = Response<RB>>,
     <&'a S as Service<Request<ReplayBody<B>>>>::Error: Into<BoxError>,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    RB: Body + Unpin,
 {
-    type Response = Response<RB>;
+    type Response = Response<ResponseBody<RB>>;
     type Error = BoxError;
-    type Future = ResponseFuture<&'a S, B, &'a RetryPolicy>;
+    type Future = ResponseFuture<&'a S, B, &'a RetryPolicy, RB>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         (&self.inner).poll_ready(cx).map_err(Into::into)
@@ -98,7 +109,6 @@ where
         let Some(policy) = self.policy.as_deref() else {
             return ResponseFuture::once(inner.call(request.map(ReplayBody::passthrough)));
         };
-        let (call, request) = Call::new(inner, policy, request);
-        ResponseFuture::new(call, request)
+        ResponseFuture::new(inner, policy, request)
     }
 }

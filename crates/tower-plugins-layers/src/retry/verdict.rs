@@ -3,76 +3,111 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 
 use super::RetryPolicy;
 use crate::hint::{MAX_HINT, pushback, retry_after};
 use crate::{Reason, Refused, header as names};
 
-/// The gRPC status `UNAVAILABLE`.
-const UNAVAILABLE: &str = "14";
+/// What an attempt came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Success,
+    /// A failure that another attempt would meet again.
+    Fatal,
+    /// A failure of a kind that is retried, of which the server says: not this one.
+    Stop,
+    Retryable(Retryable),
+}
 
 /// An outcome that calls for another attempt.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Retryable {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retryable {
     /// How long the other side says to wait.
-    pub(super) after: Option<Duration>,
+    pub(crate) after: Option<Duration>,
+    pub(crate) reason: Option<Reason>,
+}
+
+impl Verdict {
+    const fn retryable(after: Option<Duration>, reason: Option<Reason>) -> Self {
+        Self::Retryable(Retryable { after, reason })
+    }
 }
 
 impl RetryPolicy {
-    pub(super) fn judge_response<B>(&self, response: &Response<B>) -> Option<Retryable> {
+    pub(super) fn judge_response<B>(&self, response: &Response<B>) -> Verdict {
         let headers = response.headers();
         let status = response.status();
-        let retryable = self.retries_status(status)
-            || status == StatusCode::TOO_MANY_REQUESTS && retry_after(headers).is_some()
-            || headers
-                .get(&names::GRPC_STATUS)
-                .is_some_and(|code| code == UNAVAILABLE);
-        if !retryable {
-            return None;
+        let retryable = self.on.status(status)
+            || self.on.retry_after
+                && status == StatusCode::TOO_MANY_REQUESTS
+                && retry_after(headers).is_some();
+        match headers.get(&names::GRPC_STATUS) {
+            _ if retryable => hinted(headers),
+            Some(_) => self.judge_trailers(headers),
+            None if status.is_client_error() || status.is_server_error() => Verdict::Fatal,
+            None => Verdict::Success,
         }
-        let after = match headers.get(&names::GRPC_PUSHBACK) {
-            Some(millis) => Some(pushback(millis.as_bytes())?),
-            None => retry_after(headers),
+    }
+
+    /// What headers with a `grpc-status` say.
+    pub(super) fn judge_trailers(&self, trailers: &HeaderMap) -> Verdict {
+        match trailers.get(&names::GRPC_STATUS) {
+            Some(code) if self.on.code(code.as_bytes()) => hinted(trailers),
+            Some(code) if code == "0" => Verdict::Success,
+            _ => Verdict::Fatal,
+        }
+    }
+
+    pub(super) fn judge_error(&self, error: &(dyn StdError + 'static), unsent: bool) -> Verdict {
+        let refused = Refused::find(error);
+        let reason = refused.map(Refused::reason);
+        let on = &self.on;
+        let listed = match reason {
+            Some(
+                Reason::RateLimited
+                | Reason::ConcurrencyLimited
+                | Reason::BreakerOpen
+                | Reason::NoEndpoint
+                | Reason::DeadlineExceeded
+                | Reason::Draining
+                | Reason::DrainCancelled
+                | Reason::ResponseTooLarge
+                | Reason::Panicked
+                | Reason::RequestBroken
+                | Reason::Shed
+                | Reason::Unauthenticated
+                | Reason::Forbidden
+                | Reason::FilterFailed
+                | Reason::CredentialsFailed
+                | Reason::Hedged
+                | Reason::ConsecutiveFailures
+                | Reason::FailureRate
+                | Reason::SlowCalls
+                | Reason::SuccessRate
+                | Reason::ProbeFailed
+                | Reason::Forced,
+            ) => return Verdict::Fatal,
+            Some(Reason::AttemptTimeout) => on.attempt_timeout,
+            Some(Reason::ConnectFailed | Reason::PoolExhausted) => on.connect_failure,
+            Some(Reason::StreamIdle | Reason::ConnectionLost | Reason::Status) | None => on.reset,
         };
-        Some(Retryable { after })
+        if !(listed || unsent && on.refused_stream) {
+            return Verdict::Fatal;
+        }
+        let after = refused.and_then(Refused::wait);
+        Verdict::retryable(after.map(|wait| wait.min(MAX_HINT)), reason)
     }
 }
 
-pub(super) fn judge_error(error: &(dyn StdError + 'static)) -> Option<Retryable> {
-    let Some(refused) = Refused::find(error) else {
-        return Some(Retryable { after: None });
+/// A failure in a head or in trailers that is retried unless they say otherwise.
+fn hinted(headers: &HeaderMap) -> Verdict {
+    let after = match headers.get(&names::GRPC_PUSHBACK) {
+        Some(millis) => match pushback(millis.as_bytes()) {
+            Some(wait) => Some(wait),
+            None => return Verdict::Stop,
+        },
+        None => retry_after(headers),
     };
-    match refused.reason() {
-        Reason::RateLimited
-        | Reason::ConcurrencyLimited
-        | Reason::BreakerOpen
-        | Reason::NoEndpoint
-        | Reason::DeadlineExceeded
-        | Reason::Draining
-        | Reason::DrainCancelled
-        | Reason::ResponseTooLarge
-        | Reason::Panicked
-        | Reason::RequestBroken
-        | Reason::Shed
-        | Reason::Unauthenticated
-        | Reason::Forbidden
-        | Reason::FilterFailed
-        | Reason::CredentialsFailed
-        | Reason::Hedged
-        | Reason::ConsecutiveFailures
-        | Reason::FailureRate
-        | Reason::SlowCalls
-        | Reason::SuccessRate
-        | Reason::ProbeFailed
-        | Reason::Forced => None,
-        Reason::AttemptTimeout
-        | Reason::StreamIdle
-        | Reason::ConnectFailed
-        | Reason::PoolExhausted
-        | Reason::ConnectionLost
-        | Reason::Status => Some(Retryable {
-            after: refused.wait().map(|wait| wait.min(MAX_HINT)),
-        }),
-    }
+    Verdict::retryable(after, Some(Reason::Status))
 }

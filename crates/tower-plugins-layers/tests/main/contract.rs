@@ -12,6 +12,7 @@ use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::contract;
 use tower_plugins_layers::credentials::Token;
 use tower_plugins_layers::filter::FilterBody;
+use tower_plugins_layers::retry::{Budget, RetryOn};
 use tower_plugins_layers::test_util::{Answer, Probe};
 use tower_plugins_layers::*;
 
@@ -47,6 +48,23 @@ contract!(
 contract!(
     authorize_by_a_policy,
     AuthorizeLayer::policy(|_: &Parts| async { Ok(Principal::new("anybody")) })
+);
+contract!(
+    retry_with_all_options,
+    RetryLayer::named(
+        "contract",
+        RetryPolicy::new()
+            .budget(Budget::in_flight(0.2, 3))
+            .attempt_header(http::HeaderName::from_static("x-attempt"))
+            .on([RetryOn::Grpc(14)])
+            .hedge(HedgePolicy::new())
+    )
+);
+contract!(retry_off, RetryLayer::off());
+contract!(hedge, HedgeLayer::new(HedgePolicy::new()));
+contract!(
+    hedge_after_a_delay,
+    HedgeLayer::new(HedgePolicy::after(Duration::from_secs(3)).max_hedges(2))
 );
 contract!(breaker, BreakerLayer::new(BreakerPolicy::new()));
 contract!(breaker_off, BreakerLayer::off());

@@ -11,7 +11,8 @@ use tower_plugins_layers::test_util::{Answer, Probe};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, AuthorizeLayer, Balance, BoxError, Bulkhead, ConcurrencyLayer,
     DeadlineLayer, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy, FilterLayer,
-    FilterPolicy, RateLimitLayer, Reason, Refused, ReplayBody, RetryLayer, RetryPolicy,
+    FilterPolicy, HedgeLayer, HedgePolicy, RateLimitLayer, Reason, Refused, ReplayBody, RetryLayer,
+    RetryPolicy,
 };
 
 use crate::support::{reason, request, secs, timed};
@@ -299,4 +300,55 @@ async fn a_deadline_outside_of_a_filter_bounds_the_question_and_one_inside_does_
         (reason(result), took),
         (Some(Reason::FilterFailed), secs(60))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_outside_the_attempt_timeout_outlives_a_slow_attempt_and_one_inside_does_not() {
+    let request = || Request::new(http_body_util::Full::<bytes::Bytes>::default());
+    let probe = Probe::new(Answer::Never);
+    let journal = probe.journal();
+    let outside = ServiceBuilder::new()
+        .layer(HedgeLayer::new(HedgePolicy::after(secs(3))))
+        .layer(AttemptTimeoutLayer::new(secs(5)))
+        .service(probe);
+    let (result, took) = timed(outside.oneshot(request())).await;
+    // The first attempt ends at 5 s, the one that began at 3 s has its own five.
+    assert_eq!(reason(result), Some(Reason::AttemptTimeout));
+    assert_eq!((journal.calls(), took), (2, secs(8)));
+
+    let inside = ServiceBuilder::new()
+        .layer(AttemptTimeoutLayer::new(secs(5)))
+        .layer(HedgeLayer::new(HedgePolicy::after(secs(3))))
+        .service(Probe::new(Answer::Never));
+    let (result, took) = timed(inside.oneshot(request())).await;
+    assert_eq!(
+        (reason(result), took),
+        (Some(Reason::AttemptTimeout), secs(5))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_outside_a_hedge_counts_a_call_once_and_one_inside_refuses_the_hedge() {
+    let request = || Request::new(http_body_util::Full::<bytes::Bytes>::default());
+    let calls = async |hedge_outside: bool| {
+        let probe = Probe::new(Answer::Never);
+        let journal = probe.journal();
+        let (hedge, limit) = (
+            HedgeLayer::new(HedgePolicy::after(secs(1))),
+            ConcurrencyLayer::new(1),
+        );
+        let call = async {
+            if hedge_outside {
+                let service = ServiceBuilder::new().layer(hedge).layer(limit);
+                drop(service.service(probe).oneshot(request()).await);
+            } else {
+                let service = ServiceBuilder::new().layer(limit).layer(hedge);
+                drop(service.service(probe).oneshot(request()).await);
+            }
+        };
+        assert!(tokio::time::timeout(secs(2), call).await.is_err());
+        journal.calls()
+    };
+    assert_eq!(calls(false).await, 2);
+    assert_eq!(calls(true).await, 1);
 }

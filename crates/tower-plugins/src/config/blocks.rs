@@ -6,20 +6,19 @@
 
 use std::time::Duration;
 
+use super::attempts::{Hedge, Retry};
 use super::fault::Fault;
 use super::limits::{Concurrency, RateLimit};
 use super::table::{Table, Written};
 use super::tls;
-use super::units::write_duration;
-use super::{
-    BalanceSpec, BreakerSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, RetrySpec, TlsSpec,
-};
+use super::{BalanceSpec, BreakerSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, TlsSpec};
 
 /// The blocks, as far as they are known.
 #[derive(Clone)]
 pub(super) struct Blocks {
     drain_timeout: Duration,
     retry: Retry,
+    hedge: Hedge,
     breaker: Breaker,
     connection: Connection,
     rate_limit: RateLimit,
@@ -31,6 +30,7 @@ pub(super) struct Blocks {
 /// What the blocks are called where they are read.
 pub(super) struct Names {
     retry: &'static str,
+    hedge: &'static str,
     breaker: &'static str,
     connection: &'static str,
     rate_limit: &'static str,
@@ -42,6 +42,7 @@ pub(super) struct Names {
 /// In a plugin.
 pub(super) const IN_PLUGIN: Names = Names {
     retry: "retry",
+    hedge: "hedge",
     breaker: "circuit_breaker",
     connection: "connection",
     rate_limit: "rate_limit",
@@ -53,6 +54,7 @@ pub(super) const IN_PLUGIN: Names = Names {
 /// At the root.
 pub(super) const AT_ROOT: Names = Names {
     retry: "default_retry",
+    hedge: "default_hedge",
     breaker: "default_circuit_breaker",
     connection: "default_connection",
     rate_limit: "default_rate_limit",
@@ -67,11 +69,8 @@ impl Blocks {
         let policy = Policy::default();
         Self {
             drain_timeout: policy.drain_timeout,
-            retry: Retry {
-                enabled: true,
-                spec: RetrySpec::default(),
-                attempt_timeout: policy.attempt_timeout,
-            },
+            retry: Retry::library(policy.attempt_timeout),
+            hedge: Hedge::default(),
             breaker: Breaker {
                 enabled: true,
                 spec: BreakerSpec::default(),
@@ -96,6 +95,7 @@ impl Blocks {
                 .duration("drain_timeout")
                 .unwrap_or(self.drain_timeout),
             retry: self.retry.overlaid(table, names.retry, &library.retry),
+            hedge: self.hedge.overlaid(table, names.hedge, &library.hedge),
             breaker: self
                 .breaker
                 .overlaid(table, names.breaker, &library.breaker),
@@ -120,16 +120,23 @@ impl Blocks {
             drain_timeout: self.drain_timeout,
             deadline: self.connection.deadline,
             stream_idle_timeout: self.connection.stream_idle_timeout,
-            attempt_timeout: self.retry.attempt_timeout.filter(|_| self.retry.enabled),
+            attempt_timeout: self.retry.attempt_timeout(),
             rate_limit: self.rate_limit.armed(),
             concurrency: self.concurrency.armed(),
             retry: self.retry.armed(),
+            // Inherited, it does nothing where retry is off.
+            hedge: self.hedge.armed().filter(|_| self.retry.armed().is_some()),
             breaker: self.breaker.armed(),
             balance: self.balance.armed(),
             credentials,
             authorize: None,
             fallback: None,
         }
+    }
+
+    /// Whether there is a hedge without the rules and the budget of retry.
+    pub(super) fn hedges_alone(&self) -> bool {
+        self.hedge.armed().is_some() && self.retry.armed().is_none()
     }
 
     /// How connections are made, for a plugin that makes some. What does nothing is as if nobody had
@@ -181,92 +188,6 @@ pub(super) trait Overlay: Clone {
             }
         }
     }
-}
-
-#[derive(Clone)]
-struct Retry {
-    enabled: bool,
-    spec: RetrySpec,
-    attempt_timeout: Option<Duration>,
-}
-
-impl Overlay for Retry {
-    fn read(&self, table: &mut Table<'_>) -> Self {
-        let base = &self.spec;
-        let enabled = table.bool("enabled").unwrap_or(true);
-        let spec = RetrySpec {
-            max_retries: table.integer("max_retries").unwrap_or(base.max_retries),
-            initial_interval: table
-                .duration("initial_interval")
-                .unwrap_or(base.initial_interval),
-            max_interval: table.duration("max_interval").unwrap_or(base.max_interval),
-            multiplier: table.number("multiplier").unwrap_or(base.multiplier),
-            random_jitter: table.bool("random_jitter").unwrap_or(base.random_jitter),
-            budget_ratio: table.number("budget_ratio").unwrap_or(base.budget_ratio),
-            budget_min_per_second: table
-                .integer("budget_min_per_second")
-                .unwrap_or(base.budget_min_per_second),
-            idempotent: paths(table, "idempotent").unwrap_or_else(|| base.idempotent.clone()),
-            max_replay_bytes: table
-                .size("max_replay_bytes")
-                .unwrap_or(base.max_replay_bytes),
-        };
-        let attempt_timeout = table
-            .timeout_or_off("attempt_timeout")
-            .unwrap_or(self.attempt_timeout);
-        if table.is_sound() && spec.initial_interval > spec.max_interval {
-            table.conflict(
-                "initial_interval",
-                format!(
-                    "{} is longer than max_interval, {}",
-                    write_duration(spec.initial_interval),
-                    write_duration(spec.max_interval)
-                ),
-            );
-        }
-        Self {
-            enabled,
-            spec,
-            attempt_timeout,
-        }
-    }
-
-    fn off(&self) -> Option<Self> {
-        Some(Self {
-            enabled: false,
-            ..self.clone()
-        })
-    }
-}
-
-impl Retry {
-    fn armed(&self) -> Option<RetrySpec> {
-        (self.enabled && self.spec.max_retries > 0).then(|| self.spec.clone())
-    }
-}
-
-/// A list of paths, each with at most one `*`, at its end.
-fn paths(table: &mut Table<'_>, key: &'static str) -> Option<Vec<String>> {
-    let items = table.list(key)?;
-    let mut paths = Vec::with_capacity(items.len());
-    for item in items {
-        let path = item.given.text().and_then(|path| {
-            let is_path =
-                path.starts_with('/') && path.find('*').is_none_or(|at| at + 1 == path.len());
-            is_path.then(|| path.to_owned()).ok_or_else(|| {
-                Fault::of_value("is not a path: it begins with `/`, and `*` is allowed at its end")
-            })
-        });
-        match path {
-            Ok(path) => paths.push(path),
-            Err(fault) => {
-                let at = item.given.node.at;
-                let report = table.report();
-                report.add_given(table.doc(), at, item.path, fault, &item.given);
-            }
-        }
-    }
-    Some(paths)
 }
 
 #[derive(Clone)]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, ConnectionSpec, CredentialsSpec,
-    Number, Policy, Protocol, RateLimitSpec, RetrySpec, SubsetFallback,
+    BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec, ConnectionSpec,
+    CredentialsSpec, HedgeSpec, JitterKind, Number, Policy, Protocol, RateLimitSpec, RetryOn,
+    RetrySpec, SubsetFallback,
 };
 
 impl Default for Policy {
@@ -19,6 +20,7 @@ impl Default for Policy {
             rate_limit: None,
             concurrency: None,
             retry: Some(RetrySpec::default()),
+            hedge: None,
             breaker: Some(BreakerSpec::default()),
             balance: BalanceSpec::default(),
             credentials: CredentialsSpec::default(),
@@ -53,10 +55,31 @@ impl Default for RetrySpec {
             max_interval: Duration::from_secs(5),
             multiplier: Number::finite(2.0),
             random_jitter: true,
+            jitter: JitterKind::Full,
+            on: RetryOn::DEFAULT.to_vec(),
+            budget: BudgetKind::Ratio,
             budget_ratio: Number::finite(0.2),
             budget_min_per_second: 10,
+            budget_min_in_flight: 3,
+            budget_max_tokens: 10,
+            budget_token_ratio: Number::finite(0.1),
             idempotent: Vec::new(),
+            never: Vec::new(),
             max_replay_bytes: 64 << 10,
+            attempt_header: None,
+        }
+    }
+}
+
+impl Default for HedgeSpec {
+    /// One hedge after the 95th percentile.
+    fn default() -> Self {
+        Self {
+            quantile: Some(Number::finite(0.95)),
+            delay: None,
+            min_samples: 100,
+            max_hedges: 1,
+            paths: Vec::new(),
         }
     }
 }

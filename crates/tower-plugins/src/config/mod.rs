@@ -11,6 +11,7 @@
 
 mod access;
 mod address;
+mod attempts;
 mod auth;
 mod balance;
 mod blocks;
@@ -57,10 +58,11 @@ pub use load::{Loaded, Loader};
 pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
-    Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config,
-    ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec, Identity, KeySpec, PluginName,
-    PluginSpec, Policy, Protocol, RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion,
-    Upstream,
+    Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
+    Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec, HedgeSpec, Identity,
+    JitterKind, KeySpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RetrySpec,
+    SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
+pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};
 pub use write::Secrets;

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::given::Given;
 use super::keys::{ALLOWLIST, MANIFEST, PLUGIN, ROOT};
 use super::report::Report;
-use super::sense::{refuse_inert, refuse_tls, warn_of_vain};
+use super::sense::{refuse_hedge_alone, refuse_inert, refuse_tls, warn_of_vain};
 use super::table::{Table, join};
 use super::tree::{Span, Value};
 use super::{ConnectionSpec, PluginName, PluginSpec, Policy, TlsSpec, Upstream};
@@ -203,6 +203,7 @@ impl Reader<'_> {
         };
         refuse_inert(&table, transport, &connection, &policy);
         refuse_tls(&table, transport, mtls.is_some());
+        refuse_hedge_alone(&table, &blocks);
         warn_of_vain(&table, &connection, &policy);
         let tls = match transport {
             Some(Transport::Https) => mtls.unwrap_or_else(|| blocks.tls.clone()),

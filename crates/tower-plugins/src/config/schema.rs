@@ -118,7 +118,7 @@ impl Definitions<'_> {
             Kind::Block(block) => {
                 let words = match block.name {
                     "auth" | "authorize" | "fallback" => return self.reference(block),
-                    "retry" | "circuit_breaker" | "rate_limit" | "concurrency" => {
+                    "retry" | "hedge" | "circuit_breaker" | "rate_limit" | "concurrency" => {
                         json!(["off", "default"])
                     }
                     _ => json!(["default"]),

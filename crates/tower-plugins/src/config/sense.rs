@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::blocks::Blocks;
 use super::endpoints::Transport;
 use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::{Table, is_unset, join};
 use super::units::write_duration;
-use super::{ConnectionSpec, Policy, Protocol};
+use super::{BudgetKind, ConnectionSpec, Policy, Protocol};
 
 /// Refuses keys of the plugin `table` that would do nothing. One that is inherited may: it is not
 /// about this plugin.
@@ -74,6 +75,16 @@ pub(super) fn refuse_tls(table: &Table<'_>, transport: Option<Transport>, mtls: 
     }
 }
 
+/// Hedges are attempts by the rules of `retry`, and from its budget.
+pub(super) fn refuse_hedge_alone(table: &Table<'_>, blocks: &Blocks) {
+    if table.has("hedge") && blocks.hedges_alone() {
+        table.conflict(
+            "hedge",
+            "takes the rules and the budget of `retry`, which is off: switch retry on, or hedge off",
+        );
+    }
+}
+
 /// Warns of what can hardly be meant, and does no harm.
 pub(super) fn warn_of_vain(table: &Table<'_>, connection: &ConnectionSpec, policy: &Policy) {
     let deadline = policy.deadline;
@@ -98,7 +109,15 @@ pub(super) fn warn_of_vain(table: &Table<'_>, connection: &ConnectionSpec, polic
     never_reached("connection", "connection_timeout", timeout);
 
     let Some(retry) = &policy.retry else { return };
-    if retry.budget_ratio.get() == 0.0 && retry.budget_min_per_second == 0 {
+    if let Some(hedge) = &policy.hedge {
+        never_reached("hedge", "delay", hedge.delay);
+    }
+    let reserve = match retry.budget {
+        BudgetKind::Ratio => retry.budget_min_per_second,
+        BudgetKind::InFlight => retry.budget_min_in_flight,
+        BudgetKind::Tokens => 1,
+    };
+    if retry.budget_ratio.get() == 0.0 && reserve == 0 {
         let message = "is on and its budget is nothing: no attempt is ever repeated";
         table.warn("retry", message);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::attempts::{BUDGETS, JITTERS};
 use super::balance::{FALLBACKS, STRATEGIES};
 use super::blocks::PROTOCOLS;
 use super::format::Format;
@@ -10,9 +11,10 @@ use super::secret::{self, HIDDEN};
 use super::tls::VERSIONS;
 use super::tree::{Entry, Node, Value};
 use super::{
-    Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config,
-    CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, Identity, KeySpec, Number,
-    PluginSpec, Policy, RateLimitSpec, RetrySpec, Secret, TlsSpec, Upstream, expand, units,
+    Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
+    Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, HedgeSpec, Identity,
+    KeySpec, Number, PluginSpec, Policy, RateLimitSpec, RetrySpec, Secret, TlsSpec, Upstream,
+    expand, units,
 };
 
 /// Whether secrets are written.
@@ -144,6 +146,7 @@ impl Writer {
             ),
             ("fallback", policy.fallback.as_ref().map(fallback)),
             ("retry", retry(policy)),
+            ("hedge", policy.hedge.as_ref().map_or_else(off, hedge)),
             (
                 "circuit_breaker",
                 policy.breaker.as_ref().map_or_else(off, breaker),
@@ -337,23 +340,81 @@ fn retry(policy: &Policy) -> Option<Node<'static>> {
         max_interval,
         multiplier,
         random_jitter,
+        jitter,
+        on,
+        budget,
         budget_ratio,
         budget_min_per_second,
+        budget_min_in_flight,
+        budget_max_tokens,
+        budget_token_ratio,
         idempotent,
+        never,
         max_replay_bytes,
+        attempt_header,
     } = retry;
-    let paths = idempotent.iter().filter_map(|path| text(path)).collect();
+    let on: Vec<_> = on.iter().map(ToString::to_string).collect();
+    // The keys of another budget are refused, as they do nothing.
+    let of =
+        |kinds: &[BudgetKind], node: Option<Node<'static>>| node.filter(|_| kinds.contains(budget));
+    let share = [BudgetKind::Ratio, BudgetKind::InFlight];
+    let header = attempt_header
+        .as_ref()
+        .map_or("off", http::HeaderName::as_str);
     Some(table([
         ("max_retries", integer(*max_retries)),
         ("initial_interval", duration(*initial_interval)),
         ("max_interval", duration(*max_interval)),
         ("multiplier", number(*multiplier)),
         ("random_jitter", bool(*random_jitter)),
-        ("budget_ratio", number(*budget_ratio)),
-        ("budget_min_per_second", integer(*budget_min_per_second)),
-        ("idempotent", Some(list(paths))),
+        ("jitter", word(&JITTERS, jitter).filter(|_| *random_jitter)),
+        ("on", texts(&on)),
+        ("budget", word(&BUDGETS, budget)),
+        ("budget_ratio", of(&share, number(*budget_ratio))),
+        (
+            "budget_min_per_second",
+            of(&[BudgetKind::Ratio], integer(*budget_min_per_second)),
+        ),
+        (
+            "budget_min_in_flight",
+            of(&[BudgetKind::InFlight], integer(*budget_min_in_flight)),
+        ),
+        (
+            "budget_max_tokens",
+            of(&[BudgetKind::Tokens], integer(*budget_max_tokens)),
+        ),
+        (
+            "budget_token_ratio",
+            of(&[BudgetKind::Tokens], number(*budget_token_ratio)),
+        ),
+        ("idempotent", texts(idempotent)),
+        ("never", texts(never)),
+        ("attempt_header", text(header)),
         ("max_replay_bytes", size(*max_replay_bytes)),
         ("attempt_timeout", duration_or_off(policy.attempt_timeout)),
+    ]))
+}
+
+fn texts(texts: &[String]) -> Option<Node<'static>> {
+    Some(list(texts.iter().filter_map(|item| text(item)).collect()))
+}
+
+fn hedge(hedge: &HedgeSpec) -> Option<Node<'static>> {
+    let HedgeSpec {
+        quantile,
+        delay,
+        min_samples,
+        max_hedges,
+        paths,
+    } = hedge;
+    // Without a quantile this is refused, as it does nothing.
+    let min_samples = quantile.and_then(|_| integer(*min_samples));
+    Some(table([
+        ("quantile", quantile.and_then(number)),
+        ("delay", delay.and_then(duration)),
+        ("min_samples", min_samples),
+        ("max_hedges", integer(*max_hedges)),
+        ("paths", texts(paths)),
     ]))
 }
 

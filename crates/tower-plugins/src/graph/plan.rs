@@ -127,6 +127,7 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         differ("rate_limit", old.rate_limit == new.rate_limit);
         differ("concurrency", old.concurrency == new.concurrency);
         differ("retry", old.retry == new.retry);
+        differ("hedge", old.hedge == new.hedge);
         differ("circuit_breaker", old.breaker == new.breaker);
         differ("load_balancing", old.balance == new.balance);
         differ("auth", old.credentials == new.credentials);

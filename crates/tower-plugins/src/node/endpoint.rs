@@ -37,6 +37,26 @@ impl Member for Endpoint {
     fn retry_after(&self, now: Instant) -> Option<Duration> {
         self.0.retry_after(now)
     }
+
+    fn is_ejected(&self, now: Instant) -> bool {
+        self.0.is_ejected(now)
+    }
+
+    fn ramp(&self, now: Instant) -> f64 {
+        self.0.ramp(now)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.0.in_flight()
+    }
+
+    fn rtt(&self, now: Instant) -> Duration {
+        self.0.rtt(now)
+    }
+
+    fn weighted_load(&self, now: Instant, weight: f64) -> f64 {
+        self.0.weighted_load(now, weight)
+    }
 }
 
 /// The way to the plugin: where what retry may send again becomes a plain request.

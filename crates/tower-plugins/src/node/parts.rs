@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use tower_plugins_layers::balance::EndpointLoad;
 use tower_plugins_layers::breaker::BreakerHistory;
-use tower_plugins_layers::retry::Budget;
+use tower_plugins_layers::hedge::Latencies;
+use tower_plugins_layers::retry::{Budget, BudgetLimits};
 use tower_plugins_layers::{Bulkhead, RateLimiter};
 
 use super::Services;
 use crate::config::{
-    Address, ConcurrencySpec, ConnectionSpec, PluginSpec, RateLimitSpec, RetrySpec, TlsSpec,
-    Upstream,
+    Address, BudgetKind, ConcurrencySpec, ConnectionSpec, PluginSpec, RateLimitSpec, RetrySpec,
+    TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::Transport;
@@ -22,11 +23,11 @@ use crate::transport::Transport;
 pub(crate) struct Parts {
     pub(super) limiter: Option<(RateLimitSpec, Arc<RateLimiter>)>,
     pub(super) bulkhead: Option<(ConcurrencySpec, Arc<Bulkhead>)>,
-    pub(super) budget: Option<(BudgetKey, Budget)>,
+    pub(super) budget: Option<Budget>,
+    /// What attempts took, which hedges begin after.
+    pub(super) latencies: Option<Latencies>,
     pub(super) endpoints: Vec<EndpointParts>,
 }
-
-type BudgetKey = (crate::config::Number, u32);
 
 /// The parts of one endpoint.
 #[derive(Clone)]
@@ -56,6 +57,7 @@ impl Parts {
             limiter: policy.rate_limit.as_ref().map(|new| limiter(new, old)),
             bulkhead: policy.concurrency.as_ref().map(|new| bulkhead(new, old)),
             budget: policy.retry.as_ref().map(|new| budget(new, old)),
+            latencies: policy.hedge.as_ref().map(|_| latencies(old)),
             endpoints,
         })
     }
@@ -93,14 +95,29 @@ fn bulkhead(new: &ConcurrencySpec, old: Option<&Parts>) -> (ConcurrencySpec, Arc
     (new.clone(), bulkhead)
 }
 
-fn budget(new: &RetrySpec, old: Option<&Parts>) -> (BudgetKey, Budget) {
-    let key = (new.budget_ratio, new.budget_min_per_second);
-    let budget = match old.and_then(|old| old.budget.as_ref()) {
-        Some((spec, budget)) if *spec == key => budget.clone(),
-        Some((_, budget)) => budget.with_limits(key.0.get(), key.1),
-        None => Budget::new(key.0.get(), key.1),
+/// What was spent stays spent, by other limits of the same kind too.
+fn budget(new: &RetrySpec, old: Option<&Parts>) -> Budget {
+    let limits = match new.budget {
+        BudgetKind::Ratio => BudgetLimits::Ratio {
+            ratio: new.budget_ratio.get(),
+            min_per_second: new.budget_min_per_second,
+        },
+        BudgetKind::InFlight => BudgetLimits::InFlight {
+            share: new.budget_ratio.get(),
+            min: new.budget_min_in_flight,
+        },
+        BudgetKind::Tokens => BudgetLimits::Tokens {
+            max: new.budget_max_tokens,
+            ratio: new.budget_token_ratio.get(),
+        },
     };
-    (key, budget)
+    let old = old.and_then(|old| old.budget.as_ref());
+    old.map_or_else(|| limits.into(), |old| old.with_limits(limits))
+}
+
+fn latencies(old: Option<&Parts>) -> Latencies {
+    let old = old.and_then(|old| old.latencies.clone());
+    old.unwrap_or_default()
 }
 
 impl EndpointParts {

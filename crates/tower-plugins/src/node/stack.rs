@@ -12,7 +12,8 @@ use tower_plugins_layers::balance::{
     self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
-use tower_plugins_layers::retry::Backoff;
+use tower_plugins_layers::hedge::HedgePolicy;
+use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
     DeadlineLayer, Drain, DrainHandle, DrainLayer, Fallback, FallbackLayer, FallbackPolicy,
@@ -24,8 +25,8 @@ use super::parts::{EndpointParts, Parts};
 use super::stage::stages;
 use crate::Body;
 use crate::config::{
-    BalanceSpec, BalanceStrategy, CredentialsSpec, EndpointSpec, KeySpec, Number, PluginSpec,
-    Policy, Secret, SubsetFallback,
+    BalanceSpec, BalanceStrategy, CredentialsSpec, EndpointSpec, JitterKind, KeySpec, Number,
+    PluginSpec, Policy, Secret, SubsetFallback,
 };
 use crate::error::{Error, Kind};
 
@@ -56,7 +57,7 @@ pub(super) fn build(spec: &PluginSpec, parts: &Parts, drain: &DrainHandle) -> Re
         .layer(deadline(policy))
         .layer_fn(Limited::of(rate_limit(policy, parts)))
         .layer_fn(Placed::of(concurrency(parts)))
-        .layer(retry(policy, parts))
+        .layer(retry(spec, parts))
         .layer_fn(Timed::of(
             policy.attempt_timeout.map(AttemptTimeoutLayer::new),
         ))
@@ -120,24 +121,41 @@ fn concurrency(parts: &Parts) -> Option<ConcurrencyLayer> {
 }
 
 /// Off, it is not left out: it makes the request's body one of the type that all below it take.
-fn retry(policy: &Policy, parts: &Parts) -> RetryLayer {
-    let (Some(spec), Some((_, budget))) = (&policy.retry, &parts.budget) else {
+fn retry(plugin: &PluginSpec, parts: &Parts) -> RetryLayer {
+    let (Some(spec), Some(budget)) = (&plugin.policy.retry, &parts.budget) else {
         return RetryLayer::off();
     };
-    let backoff =
-        Backoff::new(spec.initial_interval, spec.max_interval).multiplier(spec.multiplier.get());
-    let backoff = if spec.random_jitter {
-        backoff
-    } else {
-        backoff.without_jitter()
+    let jitter = match spec.jitter {
+        _ if !spec.random_jitter => Jitter::None,
+        JitterKind::Full => Jitter::Full,
+        JitterKind::Decorrelated => Jitter::Decorrelated,
     };
+    let backoff = Backoff::new(spec.initial_interval, spec.max_interval)
+        .multiplier(spec.multiplier.get())
+        .jitter(jitter);
     let policy = RetryPolicy::new()
         .max_retries(spec.max_retries)
         .backoff(backoff)
+        .on(spec.on.iter().copied())
         .budget(budget.clone())
         .max_replay(usize::try_from(spec.max_replay_bytes).unwrap_or(usize::MAX))
-        .idempotent(&spec.idempotent);
-    RetryLayer::new(policy)
+        .idempotent(&spec.idempotent)
+        .never(&spec.never)
+        .attempt_header(spec.attempt_header.clone())
+        .hedge(hedge(&plugin.policy, parts));
+    RetryLayer::named(plugin.name.as_str(), policy)
+}
+
+fn hedge(policy: &Policy, parts: &Parts) -> Option<HedgePolicy> {
+    let (spec, latencies) = (policy.hedge.as_ref()?, parts.latencies.as_ref()?);
+    let policy = HedgePolicy::new()
+        .quantile(spec.quantile.map(crate::config::Number::get))
+        .delay(spec.delay)
+        .min_samples(spec.min_samples)
+        .max_hedges(spec.max_hedges)
+        .paths(&spec.paths)
+        .latencies(latencies.clone());
+    Some(policy)
 }
 
 fn balance(spec: &BalanceSpec) -> BalancePolicy {

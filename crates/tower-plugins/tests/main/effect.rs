@@ -8,6 +8,7 @@ mod concurrency;
 mod connection;
 mod endpoint;
 mod fallback;
+mod hedge;
 mod load_balancing;
 mod plugin;
 mod rate_limit;
@@ -52,6 +53,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "default_rate_limit",
         "tower_plugins::tests::effect::root::default_rate_limit_holds_for_plugins_that_do_not_say_otherwise",
+    ),
+    (
+        "default_hedge",
+        "tower_plugins::tests::effect::hedge::default_hedge_holds_for_plugins_that_do_not_say_otherwise",
     ),
     (
         "default_concurrency",
@@ -120,6 +125,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "plugins[].rate_limit",
         "tower_plugins::tests::effect::plugin::rate_limit_is_off_unless_this_plugin_has_it",
+    ),
+    (
+        "plugins[].hedge",
+        "tower_plugins::tests::effect::hedge::hedge_is_off_unless_this_plugin_has_it",
     ),
     (
         "plugins[].concurrency",
@@ -268,6 +277,62 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "retry.attempt_timeout",
         "tower_plugins::tests::effect::retry::attempt_timeout_gives_an_attempt_up_for_the_next",
+    ),
+    (
+        "retry.jitter",
+        "tower_plugins::tests::effect::retry::jitter_decorrelated_never_waits_less_than_the_first_interval",
+    ),
+    (
+        "retry.on",
+        "tower_plugins::tests::effect::retry::on_is_what_is_retried",
+    ),
+    (
+        "retry.budget",
+        "tower_plugins::tests::effect::retry::budget_is_what_bounds_retries",
+    ),
+    (
+        "retry.budget_min_in_flight",
+        "tower_plugins::tests::effect::retry::budget_min_in_flight_is_how_many_retries_are_under_way_at_least",
+    ),
+    (
+        "retry.budget_max_tokens",
+        "tower_plugins::tests::effect::retry::budget_max_tokens_is_twice_the_failures_that_stop_retries",
+    ),
+    (
+        "retry.budget_token_ratio",
+        "tower_plugins::tests::effect::retry::budget_token_ratio_is_what_a_success_gives_back",
+    ),
+    (
+        "retry.never",
+        "tower_plugins::tests::effect::retry::never_is_what_is_not_repeated_whatever_its_method",
+    ),
+    (
+        "retry.attempt_header",
+        "tower_plugins::tests::effect::retry::attempt_header_tells_of_the_attempts_before",
+    ),
+    (
+        "hedge.enabled",
+        "tower_plugins::tests::effect::hedge::enabled_false_switches_a_hedge_of_the_defaults_off",
+    ),
+    (
+        "hedge.quantile",
+        "tower_plugins::tests::effect::hedge::quantile_is_the_share_of_attempts_that_are_waited_for",
+    ),
+    (
+        "hedge.delay",
+        "tower_plugins::tests::effect::hedge::delay_is_how_long_an_attempt_is_waited_for",
+    ),
+    (
+        "hedge.min_samples",
+        "tower_plugins::tests::effect::hedge::min_samples_is_how_many_attempts_are_seen_before_a_hedge",
+    ),
+    (
+        "hedge.max_hedges",
+        "tower_plugins::tests::effect::hedge::max_hedges_is_the_number_of_attempts_beyond_the_first",
+    ),
+    (
+        "hedge.paths",
+        "tower_plugins::tests::effect::hedge::paths_are_hedged_and_the_others_retried",
     ),
     (
         "circuit_breaker.enabled",

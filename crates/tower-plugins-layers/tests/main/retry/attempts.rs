@@ -228,7 +228,7 @@ async fn refusals_that_would_only_come_again_are_not_repeated() {
         let run = run_all(policy(), request(Method::GET), move || refused(reason)).await;
         assert_eq!((run.attempts.len(), run.reason()), (attempts, Some(reason)));
         // An unsent request changes nothing about it.
-        let run = super::run(
+        let run: Run = super::run(
             policy(),
             request(Method::POST),
             move |_, request| async move {
@@ -256,7 +256,7 @@ async fn statuses_are_retried_as_the_policy_says() {
             (run.attempts.len(), run.status().as_u16()),
             (by_default, code)
         );
-        let only_500 = policy().statuses([StatusCode::INTERNAL_SERVER_ERROR]);
+        let only_500 = policy().on([RetryOn::Status(StatusCode::INTERNAL_SERVER_ERROR)]);
         let run = run_all(only_500, request(Method::GET), move || status(code)).await;
         assert_eq!(
             (run.attempts.len(), run.status().as_u16()),
@@ -358,4 +358,166 @@ async fn switched_off_it_repeats_nothing_and_leaves_the_body_alone() {
         assert_eq!(response.status(), 503);
         assert_eq!(attempts.load(Ordering::Relaxed), 1);
     }
+}
+
+#[test]
+fn decorrelated_jitter_draws_between_the_first_wait_and_three_times_the_last() {
+    let backoff = Backoff::new(ms(100), ms(1000)).jitter(Jitter::Decorrelated);
+    for (previous, most) in [(0, 300), (100, 300), (200, 600), (900, 1000)] {
+        let waits: Vec<_> = (0..1000)
+            .map(|_| backoff.wait_after(ms(previous), 1))
+            .collect();
+        assert!(
+            waits
+                .iter()
+                .all(|wait| *wait >= ms(100) && *wait <= ms(most))
+        );
+        assert!(waits.iter().any(|wait| *wait > ms(most * 9 / 10)));
+        assert!(previous == 900 || waits.iter().any(|wait| *wait < ms(100 + most / 10)));
+    }
+    let odd = Backoff::new(Duration::MAX, ms(1)).jitter(Jitter::Decorrelated);
+    assert_eq!(odd.wait_after(Duration::MAX, 7), ms(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_that_is_never_repeated_is_not_whatever_else_holds() {
+    let never = || policy().never(["pkg.Greeter/*"]).idempotent(["*"]);
+    let run = run_all(never(), request(Method::GET), || status(503)).await;
+    assert_eq!(run.attempts.len(), 1);
+    let run: Run = super::run(never(), request(Method::GET), |_, request| async move {
+        Err(Unsent::new(Some(request), Refused::new(Reason::ConnectFailed)).into())
+    })
+    .await;
+    assert_eq!(run.attempts.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_retried_by_their_words() {
+    type Make = fn() -> Outcome;
+    let kinds: [(&str, Make); 8] = [
+        ("5xx", || status(501)),
+        ("gateway-error", || status(502)),
+        ("retry-after", || Ok(answer(429, &[("retry-after", "0")]))),
+        ("connect-failure", || refused(Reason::ConnectFailed)),
+        ("attempt-timeout", || refused(Reason::AttemptTimeout)),
+        ("reset", || refused(Reason::ConnectionLost)),
+        ("409", || status(409)),
+        ("grpc:aborted", || Ok(answer(200, &[("grpc-status", "10")]))),
+    ];
+    for (word, make) in kinds {
+        for (listed, _) in kinds {
+            let policy = policy()
+                .max_retries(1)
+                .on([listed.parse::<RetryOn>().unwrap()]);
+            let run = run_all(policy, request(Method::GET), make).await;
+            let retried = listed == word || (listed, word) == ("5xx", "gateway-error");
+            assert_eq!(run.attempts.len() == 2, retried, "{word} on {listed}");
+        }
+    }
+    // What was never processed is of its own kind too.
+    for (on, attempts) in [("refused-stream", 2), ("connect-failure", 2), ("reset", 1)] {
+        let policy = policy().max_retries(1).on([on.parse::<RetryOn>().unwrap()]);
+        let run: Run = super::run(policy, request(Method::POST), |_, request| async move {
+            Err(Unsent::new(Some(request), Refused::new(Reason::ConnectFailed)).into())
+        })
+        .await;
+        assert_eq!(run.attempts.len(), attempts, "{on}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_other_side_is_told_of_the_attempts_before() {
+    for (grpc, header) in [
+        (false, None),
+        (false, Some("x-attempt")),
+        (true, None),
+        (true, Some("x-attempt")),
+    ] {
+        let mut request = request(Method::PUT);
+        if grpc {
+            let kind = "application/grpc".parse().unwrap();
+            request.headers_mut().insert("content-type", kind);
+        }
+        let policy = policy().attempt_header(header.map(http::HeaderName::from_static));
+        let run = run(policy, request, move |n, request| async move {
+            let told = |name: &str| {
+                request
+                    .headers()
+                    .get(name)
+                    .map(|value| value.to_str().unwrap().to_owned())
+            };
+            let number = (n > 0).then(|| n.to_string());
+            assert_eq!(
+                told("grpc-previous-rpc-attempts"),
+                number.clone().filter(|_| grpc)
+            );
+            assert_eq!(told("x-attempt"), number.filter(|_| header.is_some()));
+            status(503)
+        })
+        .await;
+        assert_eq!(run.attempts.len(), 4);
+    }
+}
+
+#[test]
+fn a_layer_with_a_name_counts_its_attempts_and_why() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let recorder = DebuggingRecorder::new();
+    let snapshots = recorder.snapshotter();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        let failures = [
+            Some(Reason::ConnectFailed),
+            Some(Reason::AttemptTimeout),
+            None,
+            None,
+        ];
+        let inner = {
+            let n = Arc::new(AtomicUsize::new(0));
+            service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| {
+                let n = n.fetch_add(1, Ordering::Relaxed);
+                std::future::ready(failures[n].map_or_else(|| Err("broken".into()), refused))
+            })
+        };
+        let policy = policy().budget(Budget::in_flight(0.0, 1));
+        let layer = RetryLayer::named("search", policy);
+        runtime
+            .block_on(layer.layer(inner).oneshot(request(Method::GET)))
+            .unwrap_err();
+        let none = RetryLayer::named("none", super::policy().budget(Budget::new(0.0, 0)));
+        let inner =
+            service_fn(|_: Request<ReplayBody<Full<Bytes>>>| std::future::ready(status(503)));
+        runtime
+            .block_on(none.layer(inner).oneshot(request(Method::GET)))
+            .unwrap();
+    });
+    let mut seen: Vec<_> = snapshots
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .map(|(key, _, _, value)| {
+            let labels = key
+                .key()
+                .labels()
+                .map(|label| label.value())
+                .collect::<Vec<_>>()
+                .join(" ");
+            (format!("{} {labels}", key.key().name()), value)
+        })
+        .collect();
+    seen.sort_by(|a, b| a.0.cmp(&b.0));
+    let counts = [
+        ("plugin_retries_refused_total none", 1),
+        ("plugin_retries_refused_total search", 0),
+        ("plugin_retries_total search attempt_timeout", 1),
+        ("plugin_retries_total search connect_failed", 1),
+        ("plugin_retries_total search error", 1),
+    ];
+    let counts = counts.map(|(name, count)| (name.to_owned(), DebugValue::Counter(count)));
+    assert_eq!(seen, counts);
 }

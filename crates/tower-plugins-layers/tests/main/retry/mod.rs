@@ -8,7 +8,9 @@
 
 mod attempts;
 mod budget;
+mod first_frame;
 mod hints;
+mod model;
 mod replay;
 
 use std::future::Future;
@@ -22,10 +24,13 @@ use http_body_util::Full;
 use tokio::time::Instant;
 use tower::{Service, ServiceExt, service_fn};
 use tower_layer::Layer;
-use tower_plugins_layers::retry::{Backoff, Budget};
+use tower_plugins_layers::retry::{Backoff, Budget, BudgetLimits, Jitter, ResponseBody, RetryOn};
 use tower_plugins_layers::*;
 
 type Outcome = Result<Response<Full<Bytes>>, BoxError>;
+
+/// What a call of a service that answers so ends in.
+type Answered<B = Full<Bytes>> = Result<Response<ResponseBody<B>>, BoxError>;
 
 /// Retries that wait 100, 200, 400 ms, from a budget that does not run out.
 fn policy() -> RetryPolicy {
@@ -66,28 +71,30 @@ fn refused(reason: Reason) -> Outcome {
 }
 
 /// What a call came to: its outcome, and when each attempt began.
-struct Run {
-    outcome: Outcome,
+struct Run<B: Body = Full<Bytes>> {
+    outcome: Answered<B>,
     attempts: Vec<Duration>,
     took: Duration,
 }
 
-impl Run {
+impl<B: Body> Run<B> {
     fn status(&self) -> StatusCode {
-        self.outcome.as_ref().expect("a response").status()
+        let response = self.outcome.as_ref();
+        response.map(Response::status).expect("a response")
     }
 
     fn reason(&self) -> Option<Reason> {
-        Reason::of(&**self.outcome.as_ref().expect_err("an error"))
+        Reason::of(&**self.outcome.as_ref().err().expect("an error"))
     }
 }
 
 /// One call under `policy`. `attempt` makes the outcome of the n-th attempt, counted from 0.
-async fn run<B, F, Fut>(policy: RetryPolicy, request: Request<B>, attempt: F) -> Run
+async fn run<B, F, Fut, RB>(policy: RetryPolicy, request: Request<B>, attempt: F) -> Run<RB>
 where
+    RB: Body + Unpin,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     F: Fn(usize, Request<ReplayBody<B>>) -> Fut + Clone,
-    Fut: Future<Output = Outcome>,
+    Fut: Future<Output = Result<Response<RB>, BoxError>>,
 {
     let start = Instant::now();
     let attempts = Arc::new(Mutex::new(Vec::new()));

@@ -86,6 +86,10 @@ pub(super) const ROOT: Gone = &[
         "is a plugin's: write it in an entry under `plugins`",
     ),
     (
+        "hedge",
+        "is a plugin's: write it in an entry under `plugins`, or for all of them as `default_hedge`",
+    ),
+    (
         "retry",
         "is a plugin's: write it in an entry under `plugins`, or for all of them as `default_retry`",
     ),

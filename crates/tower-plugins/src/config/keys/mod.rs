@@ -2,13 +2,15 @@
 //!
 //! What the reader accepts, the JSON Schema and the tables of `docs/config.md` all come from here.
 
+mod attempts;
 mod blocks;
 mod gone;
 mod top;
 
+pub(super) use attempts::{HEDGE, RETRY};
 pub(super) use blocks::{
     AUTH, AUTHORIZE, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, LOAD_BALANCING,
-    RATE_LIMIT, RETRY, TLS,
+    RATE_LIMIT, TLS,
 };
 pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use top::{ENDPOINT, PLUGIN, ROOT};
@@ -87,6 +89,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &AUTHORIZE,
         &FALLBACK,
         &RETRY,
+        &HEDGE,
         &CIRCUIT_BREAKER,
         &CONNECTION,
         &RATE_LIMIT,

@@ -1,5 +1,5 @@
 use super::{
-    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, Kind,
+    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, HEDGE, Kind,
     LOAD_BALANCING, RATE_LIMIT, RETRY, TLS, gone, key,
 };
 
@@ -41,6 +41,13 @@ pub(in super::super) static ROOT: Block = Block {
             "",
             r#"{ "max_retries": 1 }"#,
             "the default for each plugin's `retry`",
+        ),
+        key(
+            "default_hedge",
+            Kind::Block(&HEDGE),
+            "",
+            r#"{ "quantile": 0.99 }"#,
+            "the default for each plugin\'s `hedge`",
         ),
         key(
             "default_circuit_breaker",
@@ -168,6 +175,13 @@ pub(in super::super) static PLUGIN: Block = Block {
             "on",
             r#"{ "max_retries": 5 }"#,
             "whether and when an attempt is repeated",
+        ),
+        key(
+            "hedge",
+            Kind::Block(&HEDGE),
+            "off",
+            r#"{ "paths": ["/search"] }"#,
+            "whether and when a second attempt is begun of a call that is slow",
         ),
         key(
             "circuit_breaker",

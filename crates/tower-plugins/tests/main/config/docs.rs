@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 13] = [
+const BLOCKS: [&str; 14] = [
     "root",
     "plugin",
     "endpoint",
@@ -20,6 +20,7 @@ const BLOCKS: [&str; 13] = [
     "authorize",
     "fallback",
     "retry",
+    "hedge",
     "circuit_breaker",
     "connection",
     "rate_limit",
@@ -217,6 +218,8 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
     let schema = schema();
     let config = |block: &str, key: &str, keys: &str| {
         let needed = match block {
+            "retry" if key == "budget_min_in_flight" => "budget: in_flight, ",
+            "retry" if key.contains("token") => "budget: tokens, ",
             "rate_limit" => "requests_per_second: 7, ",
             "concurrency" => "max_concurrent: 7, ",
             "circuit_breaker" => "failure_rate: 0.5, ",

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tower_plugins::config::{
-    Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, ConcurrencySpec, Config,
-    ConnectionSpec, CredentialsSpec, EndpointSpec, Environment, FallbackSpec, Format, KeySpec,
-    Loader, Number, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RetrySpec, Secret,
-    Secrets, SubsetFallback,
+    Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
+    Config, ConnectionSpec, CredentialsSpec, EndpointSpec, Environment, FallbackSpec, Format,
+    HedgeSpec, JitterKind, KeySpec, Loader, Number, PluginName, PluginSpec, Policy, Protocol,
+    RateLimitSpec, RetryOn, RetrySpec, Secret, Secrets, SubsetFallback,
 };
 
 use crate::transport::tls::server::Ca;
@@ -117,31 +117,86 @@ fn retry() -> impl Strategy<Value = RetrySpec> {
         Just("/${A}".to_owned()),
         Just("/a, b".to_owned())
     ];
+    let paths = || prop::collection::vec(path.clone(), 0..3);
+    let on = prop::collection::vec(
+        prop::sample::select(vec![
+            RetryOn::ServerError,
+            RetryOn::RetryAfter,
+            RetryOn::Grpc(8),
+            RetryOn::Status(http::StatusCode::CONFLICT),
+        ]),
+        0..3,
+    );
     (
         1_u32..=100,
         (duration(), duration()),
         number(1.0, 100.0),
-        any::<bool>(),
-        number(0.0, 1.0),
-        0_u32..=1_000_000,
-        prop::collection::vec(path, 0..3),
+        prop::option::of(any::<bool>()),
+        (0..3, number(0.0, 1.0), 0_u32..=1_000_000, 1_u32..=1_000),
+        (paths(), paths(), on),
         0_u64..=1 << 30,
+        any::<bool>(),
     )
         .prop_map(
-            |(retries, (a, b), multiplier, jitter, ratio, least, paths, replay)| {
+            |(retries, (a, b), multiplier, jitter, budget, (paths, never, on), replay, header)| {
                 let mut retry = RetrySpec::default();
                 retry.max_retries = retries;
                 retry.initial_interval = a.min(b);
                 retry.max_interval = a.max(b);
                 retry.multiplier = multiplier;
-                retry.random_jitter = jitter;
-                retry.budget_ratio = ratio;
-                retry.budget_min_per_second = least;
+                retry.random_jitter = jitter.is_some();
+                if jitter == Some(true) {
+                    retry.jitter = JitterKind::Decorrelated;
+                }
+                // What another budget has does nothing, and is the library's.
+                let (kind, ratio, least, tokens) = budget;
+                match kind {
+                    0 => {
+                        retry.budget_ratio = ratio;
+                        retry.budget_min_per_second = least;
+                    }
+                    1 => {
+                        retry.budget = BudgetKind::InFlight;
+                        retry.budget_ratio = ratio;
+                        retry.budget_min_in_flight = least;
+                    }
+                    _ => {
+                        retry.budget = BudgetKind::Tokens;
+                        retry.budget_max_tokens = tokens;
+                        retry.budget_token_ratio = ratio;
+                    }
+                }
+                retry.on = on;
                 retry.idempotent = paths;
+                retry.never = never;
                 retry.max_replay_bytes = replay;
+                let name = http::HeaderName::from_static("x-attempt");
+                retry.attempt_header = header.then_some(name);
                 retry
             },
         )
+}
+
+fn hedge() -> impl Strategy<Value = HedgeSpec> {
+    (
+        prop::option::of((0.001..=0.999).prop_map(|share| Number::new(share).expect("a number"))),
+        duration(),
+        any::<bool>(),
+        1_u32..=1_000_000,
+        1_u32..=4,
+        prop::collection::vec("/[a-z/]{0,8}[*]?", 0..3),
+    )
+        .prop_map(|(quantile, delay, both, samples, most, paths)| {
+            let mut hedge = HedgeSpec::default();
+            hedge.quantile = quantile;
+            hedge.delay = Some(delay).filter(|_| both || quantile.is_none());
+            if quantile.is_some() {
+                hedge.min_samples = samples;
+            }
+            hedge.max_hedges = most;
+            hedge.paths = paths;
+            hedge
+        })
 }
 
 fn breaker() -> impl Strategy<Value = BreakerSpec> {
@@ -327,7 +382,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         ),
         prop::option::of(rate_limit),
         prop::option::of(concurrency),
-        prop::option::of(retry()),
+        prop::option::of((retry(), prop::option::of(hedge()))),
         prop::option::of(breaker()),
         balance(),
         (
@@ -353,7 +408,10 @@ fn policy() -> impl Strategy<Value = Policy> {
                 policy.attempt_timeout = attempt;
                 policy.rate_limit = limit;
                 policy.concurrency = concurrency;
+                // A hedge takes retry.
+                let (retry, hedge) = retry.unzip();
                 policy.retry = retry;
+                policy.hedge = hedge.flatten();
                 policy.breaker = breaker;
                 policy.balance = balance;
                 policy.credentials = auth;

@@ -6,7 +6,7 @@ use tower_plugins::{Body, Reason};
 
 use super::stage::Answer::{Never, Status};
 use super::stage::{SECOND, Stage};
-use crate::support::post;
+use crate::support::{get, post};
 
 /// A plugin that always asks to be called later, and a breaker that lets all of it happen.
 async fn failing(retry: &str) -> Stage {
@@ -121,6 +121,118 @@ async fn idempotent_is_what_may_be_repeated_whatever_its_method() {
         let seen = stage.seen();
         assert_eq!(seen.len(), attempts, "{path}");
         assert!(seen.iter().all(|seen| seen.request.body() == "body"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_is_what_is_not_repeated_whatever_its_method() {
+    let stage = failing("never: [/pay, /orders/*], idempotent: [/pay]").await;
+    for (path, attempts) in [("/pay", 1), ("/orders/7", 1), ("/order", 4)] {
+        stage.send("p", get(path)).await.unwrap();
+        assert_eq!(stage.seen().len(), attempts, "{path}");
+        stage.send("p", post(path, "body")).await.unwrap();
+        assert_eq!(stage.seen().len(), 1, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempt_header_tells_of_the_attempts_before() {
+    for (header, told) in [("x-retry-attempt", "12"), ("off", "")] {
+        let stage = failing(&format!("max_retries: 2, attempt_header: {header}")).await;
+        stage.call().await.unwrap();
+        let seen = stage.seen();
+        let numbers = seen.iter().filter_map(|seen| {
+            let header = seen.request.headers().get("x-retry-attempt")?;
+            header.to_str().ok()
+        });
+        assert_eq!(numbers.collect::<String>(), told);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_is_what_is_retried() {
+    for (on, status, attempts) in [
+        ("[gateway-error]", 502, 4),
+        ("[gateway-error]", 500, 1),
+        ("[5xx]", 500, 4),
+        ("['409', connect-failure]", 409, 4),
+        ("[]", 503, 1),
+    ] {
+        let stage = failing(&format!("on: {on}")).await;
+        stage.answers(Status(status));
+        assert_eq!(stage.asked(1).await, attempts, "{on}: {status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn jitter_decorrelated_never_waits_less_than_the_first_interval() {
+    let retry = "max_retries: 50, initial_interval: 1s, max_interval: 9s, jitter:";
+    let drawn = waits(&format!("{retry} decorrelated")).await;
+    assert!(
+        drawn
+            .iter()
+            .all(|wait| *wait >= SECOND && *wait <= 9 * SECOND)
+    );
+    assert!(drawn.iter().any(|wait| *wait < 8 * SECOND));
+    let full = waits(&format!("{retry} full")).await;
+    assert!(full.iter().any(|wait| *wait < SECOND));
+}
+
+/// The attempts that so many calls at once make, each of which may be repeated once.
+async fn asked_at_once(budget: &str, calls: usize) -> usize {
+    let stage = failing(&format!("max_retries: 1, random_jitter: false, {budget}")).await;
+    stage.at_once("p", calls).join_all().await;
+    stage.seen().len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn budget_is_what_bounds_retries() {
+    // Ten at once: those that failed before are no longer under way, but were calls all the same.
+    for (budget, retries) in [
+        (
+            "budget: ratio, budget_ratio: 1, budget_min_per_second: 0",
+            10,
+        ),
+        (
+            "budget: in_flight, budget_ratio: 0, budget_min_in_flight: 2",
+            2,
+        ),
+        ("budget: tokens, budget_max_tokens: 10", 4),
+    ] {
+        assert_eq!(asked_at_once(budget, 10).await, 10 + retries, "{budget}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn budget_min_in_flight_is_how_many_retries_are_under_way_at_least() {
+    for least in [0, 1, 5] {
+        let budget = format!("budget: in_flight, budget_ratio: 0, budget_min_in_flight: {least}");
+        assert_eq!(asked_at_once(&budget, 10).await, 10 + least);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn budget_max_tokens_is_twice_the_failures_that_stop_retries() {
+    for (tokens, retries) in [(2, 0), (10, 4), (16, 7)] {
+        let budget = format!("budget: tokens, budget_max_tokens: {tokens}");
+        assert_eq!(asked_at_once(&budget, 20).await, 20 + retries);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn budget_token_ratio_is_what_a_success_gives_back() {
+    for (ratio, attempts) in [("0", 1), ("1", 2)] {
+        let budget = format!(
+            "max_retries: 1, budget: tokens, budget_max_tokens: 4, budget_token_ratio: {ratio}"
+        );
+        let stage = failing(&budget).await;
+        stage.asked(5).await;
+        stage.answers(Status(200)).asked(4).await;
+        assert_eq!(
+            stage.answers(Status(503)).asked(1).await,
+            attempts,
+            "{ratio}"
+        );
     }
 }
 

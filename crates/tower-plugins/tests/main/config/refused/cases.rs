@@ -688,6 +688,52 @@ retry = { multiplier = 1e400 }
 "#,
     ),
     case(
+        "hedge_without_retry",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: off
+    hedge: { delay: 50ms }
+"#,
+    ),
+    case(
+        "hedge_with_samples_of_no_quantile",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    hedge: { delay: 50ms, min_samples: 10 }
+"#,
+    ),
+    case(
+        "budget_of_another_kind",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { budget: tokens, budget_ratio: 0.5 }
+"#,
+    ),
+    case(
+        "retry_on_nothing_that_fails",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { on: [5xx, sometimes, '200'] }
+"#,
+    ),
+    case(
+        "jitter_of_no_jitter",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    retry: { random_jitter: false, jitter: decorrelated }
+"#,
+    ),
+    case(
         "rate_limit_without_rate",
         r#"plugins:
   - name: search

@@ -1,5 +1,8 @@
+//! Retries as a share of the calls of the last ten seconds.
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
@@ -8,39 +11,16 @@ use crate::sharded::ShardedCount;
 /// Slots of a second each, the current one among them.
 const SLOTS: u64 = 10;
 
-/// What keeps retries from multiplying the load on a service that fails: over the last ten seconds
-/// there may be `ratio` retries for each call, and `min_per_second` more of them a second, so that
-/// a quiet service can retry too.
-///
-/// This is the budget of Finagle and Linkerd. It is a handle: clones share one history, and so do
-/// budgets made with [`with_limits`](Self::with_limits). Every operation takes constant time;
-/// [`deposit`](Self::deposit), which each call pays, adds to its thread's part of a sharded count.
-///
-/// ```
-/// use tokio::time::Instant;
-/// use tower_plugins_layers::retry::Budget;
-///
-/// let budget = Budget::new(0.5, 0);
-/// let now = Instant::now();
-/// budget.deposit(now);
-/// assert!(!budget.withdraw(now));
-/// budget.deposit(now);
-/// assert!(budget.withdraw(now));
-/// assert!(!budget.withdraw(now));
-/// ```
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub(super) struct Ratio {
     /// In thousandths.
     ratio: u64,
     reserve: u64,
     history: Arc<History>,
 }
 
-impl Budget {
-    /// `ratio` retries for each call (in thousandths; at most 1000, and 0 for what is no number),
-    /// and `min_per_second` retries a second whatever the calls.
-    #[must_use]
-    pub fn new(ratio: f64, min_per_second: u32) -> Self {
+impl Ratio {
+    pub(super) fn new(ratio: f64, min_per_second: u32) -> Self {
         let history = History {
             epoch: Instant::now(),
             calls: ShardedCount::new(),
@@ -50,9 +30,8 @@ impl Budget {
         Self::of(Arc::new(history), ratio, min_per_second)
     }
 
-    /// A budget with other limits and the same history: what was spent stays spent.
-    #[must_use]
-    pub fn with_limits(&self, ratio: f64, min_per_second: u32) -> Self {
+    /// Other limits, the same history.
+    pub(super) fn with_limits(&self, ratio: f64, min_per_second: u32) -> Self {
         Self::of(Arc::clone(&self.history), ratio, min_per_second)
     }
 
@@ -65,8 +44,7 @@ impl Budget {
         }
     }
 
-    /// Counts a call.
-    pub fn deposit(&self, now: Instant) {
+    pub(super) fn deposit(&self, now: Instant) {
         let history = &*self.history;
         let slot = history.slot_at(now);
         // Once a second the first call closes the slot. If another does so just now, this call may
@@ -79,9 +57,7 @@ impl Budget {
         history.calls.add(1);
     }
 
-    /// Takes one retry out of the budget, if there is one.
-    #[must_use = "without it there must be no retry"]
-    pub fn withdraw(&self, now: Instant) -> bool {
+    pub(super) fn withdraw(&self, now: Instant) -> bool {
         let mut window = self.history.window_at(now);
         let (calls, retries) = window.sums();
         let allowed = self.ratio.saturating_mul(calls) / 1000 + self.reserve;
@@ -93,17 +69,10 @@ impl Budget {
     }
 
     /// Puts back a retry that was taken and not made.
-    pub(crate) fn give_back(&self, now: Instant) {
+    pub(super) fn give_back(&self, now: Instant) {
         let mut window = self.history.window_at(now);
         let current = window.current();
         current.retries = current.retries.saturating_sub(1);
-    }
-}
-
-impl Default for Budget {
-    /// One retry for five calls, and ten a second.
-    fn default() -> Self {
-        Self::new(0.2, 10)
     }
 }
 

@@ -1,0 +1,310 @@
+//! A call under way, as far as its other attempts are concerned.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tokio::time::Instant;
+
+use super::budget::{Deposit, Withdrawal};
+use super::first_frame::{ResponseBody, may_fail_later};
+use super::head::{Head, count_attempts};
+use super::policy::Repeat;
+use super::replay::{Lost, Replay};
+use super::verdict::{Retryable, Verdict};
+use super::{NotReplayable, ReplayBody, RetryPolicy};
+use crate::hedge::HedgePolicy;
+use crate::{BoxError, CallContext, Unsent};
+
+/// What an attempt ended in.
+pub(crate) type Outcome<RB> = Result<Response<ResponseBody<RB>>, BoxError>;
+
+/// A call under way, as far as its other attempts are concerned.
+pub(crate) struct Call<S, B, P> {
+    pub(crate) service: S,
+    policy: P,
+    saved: Saved<B>,
+    /// When the first attempt began.
+    pub(crate) start: Instant,
+    pub(crate) deadline: Option<Instant>,
+    own_deadline: Option<Instant>,
+    /// Attempts made, or decided upon, beyond the first.
+    pub(crate) retries: u32,
+    /// The wait before the last of them.
+    waited: Duration,
+    _deposit: Deposit,
+    /// The retry that is under way.
+    withdrawal: Option<Withdrawal>,
+}
+
+/// What there is of the request while an attempt has it.
+enum Saved<B> {
+    /// Nothing, and it would do no good.
+    Never,
+    /// Nothing: the call may not be repeated, unless it was never processed.
+    Forbidden,
+    /// Nothing, for the body is too large.
+    TooLarge,
+    Kept(Box<Kept<B>>),
+}
+
+/// What another attempt is made of: all in one allocation, unless there are many headers.
+struct Kept<B> {
+    head: Head,
+    body: Replay<B>,
+}
+
+/// A request for a hedge.
+pub(crate) enum Copied<B> {
+    Request(Box<Request<ReplayBody<B>>>),
+    /// None yet: the first attempt is not through with the body.
+    NotYet,
+    Lost(Lost),
+}
+
+impl<S, B, P> Call<S, B, P>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    P: Deref<Target = RetryPolicy>,
+{
+    /// A call with `request`, the request of its first attempt, and whether it is hedged.
+    pub(super) fn new(
+        service: S,
+        policy: P,
+        mut request: Request<B>,
+    ) -> (Self, Request<ReplayBody<B>>, bool) {
+        let repeat = policy.repeat(&request);
+        let hedge = policy
+            .hedge
+            .as_ref()
+            .filter(|hedge| repeat == Repeat::Yes && hedge.is_for(request.uri().path()));
+        let hedged = hedge.is_some();
+        if hedged {
+            // A balancer further in keeps the attempts apart.
+            request
+                .extensions_mut()
+                .get_or_insert_with(CallContext::new)
+                .set_visited(Arc::default());
+        }
+        let context = CallContext::of(&request);
+        let start = CallContext::now(request.extensions());
+        let deadline = context.and_then(CallContext::deadline);
+        let own_deadline = context.and_then(CallContext::callers_deadline);
+        let deposit = policy.budget.deposit(start);
+        let (parts, body) = request.into_parts();
+        let (body, saved) = match repeat {
+            Repeat::Yes => {
+                let (first, replay) = Replay::new(body, policy.max_replay);
+                let saved = replay.map_or(Saved::TooLarge, |body| {
+                    // Made in its place: it is large, and `Box::new` would move it there.
+                    let place = Box::new_uninit();
+                    let head = Head::of(&parts);
+                    Saved::Kept(Box::write(place, Kept { head, body }))
+                });
+                (first, saved)
+            }
+            Repeat::Unsent => (ReplayBody::passthrough(body), Saved::Forbidden),
+            Repeat::Never => (ReplayBody::passthrough(body), Saved::Never),
+        };
+        let request = Request::from_parts(parts, body);
+        let call = Self {
+            service,
+            policy,
+            saved,
+            start,
+            deadline,
+            own_deadline,
+            retries: 0,
+            waited: Duration::ZERO,
+            _deposit: deposit,
+            withdrawal: None,
+        };
+        (call, request, hedged)
+    }
+
+    /// What `outcome` means; the budget hears of it too. A request that was never processed says
+    /// nothing about the service.
+    pub(crate) fn judge<RB: Body>(&self, outcome: &Outcome<RB>) -> Verdict {
+        let unsent = is_unsent::<B, RB>(outcome);
+        let verdict = match outcome {
+            Ok(response) => self.policy.judge_response(response),
+            Err(error) => self.policy.judge_error(&**error, unsent),
+        };
+        self.tell(verdict, unsent)
+    }
+
+    /// What the trailers mean that were looked at after `judge`.
+    pub(super) fn judge_trailers(&self, trailers: Option<&http::HeaderMap>) -> Verdict {
+        match trailers {
+            Some(trailers) => self.tell(self.policy.judge_trailers(trailers), false),
+            None => self.tell(Verdict::Success, false),
+        }
+    }
+
+    fn tell(&self, verdict: Verdict, unsent: bool) -> Verdict {
+        match verdict {
+            Verdict::Success => self.policy.budget.succeeded(),
+            Verdict::Retryable(_) | Verdict::Stop if !unsent => self.policy.budget.failed(),
+            _ => {}
+        }
+        verdict
+    }
+
+    /// Whether the first frame of `response` is to be looked at: its head says nothing, another
+    /// attempt could be made, and the request is all sent, so that the other side waits for nothing.
+    pub(super) fn looks_at<RB: Body>(&self, response: &Response<ResponseBody<RB>>) -> bool {
+        let Saved::Kept(kept) = &self.saved else {
+            return false;
+        };
+        self.retries < self.policy.max_retries
+            && self.policy.on.has_codes()
+            && may_fail_later(response)
+            && kept.body.is_whole()
+    }
+
+    /// The next attempt's request and how long to wait before it, or the outcome as it is if rules,
+    /// budget, deadline or replay size say no.
+    pub(super) fn next_attempt<RB: Body>(
+        &mut self,
+        outcome: Outcome<RB>,
+        verdict: Verdict,
+    ) -> Result<(Request<ReplayBody<B>>, Duration), Outcome<RB>> {
+        // The retry that led to this outcome is over.
+        self.withdrawal = None;
+        let Verdict::Retryable(retryable) = verdict else {
+            return Err(outcome);
+        };
+        let may_repeat = match self.saved {
+            Saved::Never => false,
+            Saved::Forbidden => is_unsent::<B, RB>(&outcome),
+            Saved::TooLarge | Saved::Kept(_) => true,
+        };
+        if !may_repeat || self.retries >= self.policy.max_retries {
+            return Err(outcome);
+        }
+        let now = Instant::now();
+        let Some(withdrawal) = self.policy.budget.withdraw(now) else {
+            self.policy.meter.refused();
+            return Err(outcome);
+        };
+        let wait = self.wait_before(&retryable);
+        let in_time = self
+            .deadline
+            .is_none_or(|deadline| deadline.saturating_duration_since(now) > wait);
+        let request = if in_time {
+            self.request_again(outcome)
+        } else {
+            Err(outcome)
+        };
+        match request {
+            Ok(request) => {
+                self.retries += 1;
+                self.waited = wait;
+                self.withdrawal = Some(withdrawal);
+                self.policy.meter.made(retryable.reason);
+                Ok((request, wait))
+            }
+            Err(outcome) => {
+                self.policy.budget.give_back(withdrawal, now);
+                Err(outcome)
+            }
+        }
+    }
+
+    fn wait_before(&self, retryable: &Retryable) -> Duration {
+        let backoff = &self.policy.backoff;
+        retryable
+            .after
+            .unwrap_or_else(|| backoff.wait_after(self.waited, self.retries + 1))
+    }
+
+    /// The request once more: the copy, or the request that came back unsent. The outcome of the
+    /// attempt before is dropped.
+    fn request_again<RB: Body>(
+        &self,
+        outcome: Outcome<RB>,
+    ) -> Result<Request<ReplayBody<B>>, Outcome<RB>> {
+        if let Saved::Kept(kept) = &self.saved {
+            return match kept.body.again() {
+                Ok(body) => Ok(kept.head.request(body)),
+                Err(lost) => Err(self.lost(outcome, lost)),
+            };
+        }
+        match outcome.map_err(Unsent::<ReplayBody<B>>::recover) {
+            Err(Ok((Some(request), _))) => Ok(request),
+            Err(Ok((None, cause))) => Err(Err(Unsent::<ReplayBody<B>>::new(None, cause).into())),
+            Err(Err(error)) => Err(self.lost(Err(error), Lost::TooLarge)),
+            Ok(response) => Err(Ok(response)),
+        }
+    }
+
+    /// The outcome of a call whose body is no longer there for another attempt.
+    pub(crate) fn lost<RB: Body>(&self, outcome: Outcome<RB>, lost: Lost) -> Outcome<RB> {
+        match lost {
+            Lost::TooLarge => {
+                outcome.map_err(|error| NotReplayable::new(self.policy.max_replay, error).into())
+            }
+            Lost::Failed => outcome,
+        }
+    }
+
+    /// A request for one more attempt while others are under way, or after they all ended.
+    pub(crate) fn copy(&self, others_under_way: bool) -> Copied<B> {
+        let Saved::Kept(kept) = &self.saved else {
+            return Copied::Lost(Lost::TooLarge);
+        };
+        let body = if others_under_way {
+            kept.body.sibling()
+        } else {
+            kept.body.again().map(Some)
+        };
+        match body {
+            Ok(Some(body)) => Copied::Request(Box::new(kept.head.request(body))),
+            Ok(None) => Copied::NotYet,
+            Err(lost) => Copied::Lost(lost),
+        }
+    }
+
+    /// Makes `request` that of the last attempt that was decided upon.
+    pub(crate) fn begin_attempt(&self, request: &mut Request<ReplayBody<B>>, now: Instant) {
+        let (deadline, own) = (self.deadline, self.own_deadline);
+        let context = request.extensions_mut().get_or_insert_with(|| {
+            // A request that came back from the wire has lost its own.
+            let mut context = CallContext::new();
+            if let Some(at) = deadline {
+                context.set_deadline(at, own);
+            }
+            context
+        });
+        context.begin_attempt(self.retries, now);
+        let name = self.policy.attempt_header.as_ref();
+        count_attempts(request.headers_mut(), self.retries, name);
+    }
+
+    /// How the call is hedged.
+    pub(crate) fn hedge(&self) -> Option<&HedgePolicy> {
+        self.policy.hedge.as_ref()
+    }
+
+    /// Takes a hedge out of the budget.
+    pub(crate) fn withdraw(&self, now: Instant) -> Option<Withdrawal> {
+        let withdrawal = self.policy.budget.withdraw(now);
+        if withdrawal.is_none() {
+            self.policy.meter.refused();
+        }
+        withdrawal
+    }
+
+    /// Counts a hedge that is made because of `reason`.
+    pub(crate) fn count_hedge(&mut self, reason: Option<crate::Reason>) {
+        self.retries += 1;
+        self.policy.meter.made(reason);
+    }
+}
+
+fn is_unsent<B: Send + 'static, RB: Body>(outcome: &Outcome<RB>) -> bool {
+    matches!(outcome, Err(error) if error.is::<Unsent<ReplayBody<B>>>())
+}

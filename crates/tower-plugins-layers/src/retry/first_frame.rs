@@ -1,0 +1,129 @@
+//! The look at a gRPC response's first frame.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Buf;
+use http::{HeaderMap, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+
+use crate::deadline::is_of_type;
+use crate::header::GRPC_STATUS;
+
+/// The body of [`Retry`](crate::Retry)'s responses: the body of the service inside, which may have
+/// been looked at as far as its first frame. That frame comes first, as it was.
+pub struct ResponseBody<B>
+where
+    B: Body,
+{
+    inner: B,
+    first: First<B::Data, B::Error>,
+}
+
+/// What was seen of a body and not yet handed on.
+enum First<D, E> {
+    Nothing,
+    Data(D),
+    // Boxed: large, and rare next to data.
+    Other(Box<Result<Frame<D>, E>>),
+    /// The end, which is told again whenever it is asked for.
+    End,
+}
+
+impl<B: Body> ResponseBody<B> {
+    pub(crate) const fn new(inner: B) -> Self {
+        Self {
+            inner,
+            first: First::Nothing,
+        }
+    }
+}
+
+impl<B: Body + Unpin> ResponseBody<B> {
+    /// Takes in the first frame, and gives the trailers if it is that. It does not count as read.
+    pub(super) fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<Option<&HeaderMap>> {
+        if matches!(self.first, First::Nothing) {
+            self.first = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                None => First::End,
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => First::Data(data),
+                    Err(frame) => First::Other(Box::new(Ok(frame))),
+                },
+                Some(Err(error)) => First::Other(Box::new(Err(error))),
+            };
+        }
+        Poll::Ready(match &self.first {
+            First::Other(seen) => seen.as_ref().as_ref().ok().and_then(Frame::trailers_ref),
+            _ => None,
+        })
+    }
+}
+
+/// Whether a response is gRPC whose status is still to come.
+pub(super) fn may_fail_later<B>(response: &Response<B>) -> bool {
+    let headers = response.headers();
+    response.status() == StatusCode::OK
+        && !headers.contains_key(&GRPC_STATUS)
+        && headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| is_of_type(kind.as_bytes(), b"application/grpc"))
+}
+
+// The frame is held by value and never pinned.
+impl<B: Body + Unpin> Unpin for ResponseBody<B> {}
+
+impl<B: Body + Unpin> Body for ResponseBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        match std::mem::replace(&mut self.first, First::Nothing) {
+            First::Nothing => Pin::new(&mut self.inner).poll_frame(cx),
+            First::Data(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            First::Other(seen) => Poll::Ready(Some(*seen)),
+            First::End => {
+                self.first = First::End;
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self.first {
+            First::Nothing => self.inner.is_end_stream(),
+            First::Data(_) | First::Other(_) => false,
+            First::End => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.inner.size_hint();
+        if let First::Data(data) = &self.first {
+            let seen = data.remaining() as u64;
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper.saturating_add(seen));
+            }
+            hint.set_lower(hint.lower().saturating_add(seen));
+        }
+        hint
+    }
+}
+
+impl<B: Body + fmt::Debug> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody")
+            .field("inner", &self.inner)
+            .field("looked_at", &!matches!(self.first, First::Nothing))
+            .finish()
+    }
+}
+
+impl<B: Body + Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::new(B::default())
+    }
+}

@@ -1,0 +1,183 @@
+use super::{Block, ENABLED, Kind, key};
+
+pub(in super::super) static RETRY: Block = Block {
+    name: "retry",
+    about: "On by default, for what may be repeated: idempotent methods, and calls that were \
+            provably never processed.",
+    keys: &[
+        ENABLED,
+        key(
+            "max_retries",
+            Kind::Integer(0, 100),
+            "3",
+            "5",
+            "attempts beyond the first; `0` is off",
+        ),
+        key(
+            "initial_interval",
+            Kind::Timeout,
+            "100ms",
+            r#""50ms""#,
+            "the ceiling of the first backoff",
+        ),
+        key(
+            "max_interval",
+            Kind::Timeout,
+            "5s",
+            r#""1s""#,
+            "the ceiling of any backoff",
+        ),
+        key(
+            "multiplier",
+            Kind::Number(1.0, 100.0),
+            "2.0",
+            "1.5",
+            "how fast the ceiling grows",
+        ),
+        key(
+            "random_jitter",
+            Kind::Bool,
+            "true",
+            "false",
+            "a backoff is drawn between zero and its ceiling, so that callers that failed together do not come back together",
+        ),
+        key(
+            "jitter",
+            Kind::Word(&["full", "decorrelated"]),
+            "full",
+            r#""decorrelated""#,
+            "how a backoff is drawn, if it is: `full`, between zero and its ceiling; `decorrelated`, between `initial_interval` and three times the last one, at most `max_interval`, whatever the `multiplier`",
+        ),
+        key(
+            "on",
+            Kind::Texts,
+            "[\"gateway-error\", \"retry-after\", \"connect-failure\", \"refused-stream\", \"attempt-timeout\", \"reset\", \"grpc:unavailable\"]",
+            r#"["5xx", "connect-failure", "grpc:resource-exhausted"]"#,
+            "the failures that are retried: `5xx`; `gateway-error` (502, 503, 504); `retry-after` (429 that says how long to wait); `connect-failure`; `refused-stream` (never processed); `attempt-timeout`; `reset` (a lost connection, or an error without a reason); a status such as `409`; a gRPC code such as `grpc:aborted`",
+        ),
+        key(
+            "budget",
+            Kind::Word(&["ratio", "in_flight", "tokens"]),
+            "ratio",
+            r#""in_flight""#,
+            "what bounds retries and hedges: `ratio`, a share of the calls of the last 10 seconds; `in_flight`, a share of the calls under way; `tokens`, the throttle of gRPC, which stops them while half of the tokens are gone",
+        ),
+        key(
+            "budget_ratio",
+            Kind::Number(0.0, 1.0),
+            "0.2",
+            "0.1",
+            "retries as a share of calls, for `ratio` and `in_flight`: a plugin that is down is asked 1.2 times as often, not 4 times",
+        ),
+        key(
+            "budget_min_per_second",
+            Kind::Integer(0, 1_000_000),
+            "10",
+            "1",
+            "for `ratio`: retries a second that are always allowed, for plugins with few calls; counted over 10 seconds",
+        ),
+        key(
+            "budget_min_in_flight",
+            Kind::Integer(0, 1_000_000),
+            "3",
+            r#"1"#,
+            "for `in_flight`: retries under way that are always allowed",
+        ),
+        key(
+            "budget_max_tokens",
+            Kind::Integer(1, 1_000),
+            "10",
+            r#"100"#,
+            "for `tokens`: the most there are, and how many at first; a failure costs one",
+        ),
+        key(
+            "budget_token_ratio",
+            Kind::Number(0.0, 1000.0),
+            "0.1",
+            r#"0.5"#,
+            "for `tokens`: what a success gives back",
+        ),
+        key(
+            "idempotent",
+            Kind::Texts,
+            "[]",
+            r#"["/check", "/v1/*"]"#,
+            "paths (or gRPC methods) that may be repeated whatever their HTTP method; a `*` at the end matches any rest",
+        ),
+        key(
+            "never",
+            Kind::Texts,
+            "[]",
+            r#"["/pay", "/v1/orders/*"]"#,
+            "paths (or gRPC methods) that are not repeated, whatever their HTTP method and `idempotent` say, nor hedged",
+        ),
+        key(
+            "max_replay_bytes",
+            Kind::Size(0, 1 << 30),
+            "64KiB",
+            r#""1MiB""#,
+            "what is kept of a request's body for another attempt; a longer one is sent once",
+        ),
+        key(
+            "attempt_header",
+            Kind::Text,
+            "off",
+            r#""x-retry-attempt""#,
+            "the header that tells the plugin of the attempts before, on those beyond the first; a gRPC request has `grpc-previous-rpc-attempts` in any case",
+        ),
+        key(
+            "attempt_timeout",
+            Kind::TimeoutOrOff,
+            "off",
+            r#""500ms""#,
+            "the time one attempt may take until the head of its response; at most `connection.request_timeout`",
+        ),
+    ],
+    gone: &[],
+};
+
+pub(in super::super) static HEDGE: Block = Block {
+    name: "hedge",
+    about: "Off unless the block is there, here or as `default_hedge`. A second attempt of a call that is slow; \
+            the first good answer wins. Calls that may be repeated are hedged instead of retried, by the rules \
+            and from the budget of `retry`, which must be on.",
+    keys: &[
+        ENABLED,
+        key(
+            "quantile",
+            Kind::Number(0.001, 0.999),
+            "0.95, unless there is a `delay`",
+            r#"0.99"#,
+            "the delay is the time within which this share of attempts has an answer, of late",
+        ),
+        key(
+            "delay",
+            Kind::Timeout,
+            "none",
+            r#""50ms""#,
+            "a fixed delay; beside a `quantile`, the delay until that is known. One of the two that is written takes the place of both in the defaults",
+        ),
+        key(
+            "min_samples",
+            Kind::Integer(1, 1_000_000),
+            "100",
+            r#"20"#,
+            "attempts with an answer, in the last half to whole minute, before the quantile is used",
+        ),
+        key(
+            "max_hedges",
+            Kind::Integer(1, 4),
+            "1",
+            r#"2"#,
+            "attempts beyond the first; each begins after another delay",
+        ),
+        key(
+            "paths",
+            Kind::Texts,
+            "all",
+            r#"["/search", "/catalog.Catalog/*"]"#,
+            "paths (or gRPC methods) that are hedged, if they may be repeated; the others are retried. A `*` at the end matches any rest",
+        ),
+    ],
+    gone: &[],
+};
