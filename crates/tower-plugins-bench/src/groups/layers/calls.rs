@@ -61,6 +61,24 @@ impl<B> Service<http::Request<B>> for Broken {
     }
 }
 
+/// Refuses every call, as cheaply as can be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusing;
+
+impl<B> Service<http::Request<B>> for Refusing {
+    type Response = Response;
+    type Error = ();
+    type Future = Ready<Result<Response, ()>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<B>) -> Self::Future {
+        ready(Err(()))
+    }
+}
+
 pub(super) fn answer() -> Response {
     http::Response::new(Full::new(Bytes::from_static(b"a short answer")))
 }

@@ -7,10 +7,13 @@ mod theirs;
 use std::fmt::Write;
 use std::time::Duration;
 
-use self::calls::{Null, answered};
+use tower_service::Service;
+
+use self::calls::{Null, Refusing, answered, by_reference, refused, request};
 use super::Group;
 use crate::Result;
-use crate::harness::{Calls, Run, Variant};
+use crate::groups::full;
+use crate::harness::{Calls, Run, Variant, in_turn, runtime};
 use crate::report::Row;
 
 pub(super) const GROUP: Group = Group {
@@ -22,6 +25,10 @@ pub(super) const GROUP: Group = Group {
 };
 
 const FLOOR: &str = "nothing";
+/// The floor of calls by reference.
+const FLOOR_BY_REFERENCE: &str = "nothing-ref";
+/// The floor of calls that are refused: their request is made and dropped.
+const FLOOR_REFUSED: &str = "nothing-refused";
 
 const OURS: &str = "ours";
 const BY_REFERENCE: &str = "ours-ref";
@@ -45,38 +52,57 @@ const WINDOW_CALLS: u32 = 100;
 const ENDPOINTS: [usize; 2] = [10, 1000];
 
 fn variants() -> Vec<Variant> {
-    let mut variants = vec![Variant::new(FLOOR, FLOOR, Calls::Counted(2000), || {
-        answered(|| Ok(Null))
-    })];
+    let floor = |name, make: fn() -> Result<Run>| counted(2000, name, name.to_owned(), make);
+    let mut variants = vec![
+        floor(FLOOR, || answered(|| Ok(Null))),
+        floor(FLOOR_BY_REFERENCE, || by_reference!(Null)),
+        floor(FLOOR_REFUSED, || refused(0, async || Ok(Refusing))),
+    ];
     variants.extend(ours::variants());
     variants.extend(theirs::variants());
     variants
 }
 
 fn variant(layer: &str, whose: &str, make: impl Fn() -> Result<Run> + 'static) -> Variant {
-    counted(2000, format!("{layer}.{whose}"), make)
+    counted(
+        2000,
+        floor_of(layer, whose),
+        format!("{layer}.{whose}"),
+        make,
+    )
 }
 
 /// A breaker with so many calls in its window. Few are counted, so that there are no more of them.
 fn window_variant(calls: u64, whose: &str, make: impl Fn() -> Result<Run> + 'static) -> Variant {
     let name = format!("breaker-window-{}k.{whose}", calls / 1000);
-    counted((calls / 5).min(2000).min(2_000_000 / calls), name, make)
+    let calls = (calls / 5).min(2000).min(2_000_000 / calls);
+    counted(calls, FLOOR, name, make)
 }
 
-fn counted(calls: u64, name: String, make: impl Fn() -> Result<Run> + 'static) -> Variant {
-    Variant::new(name, FLOOR, Calls::Counted(calls), make)
+fn counted(
+    calls: u64,
+    floor: &'static str,
+    name: String,
+    make: impl Fn() -> Result<Run> + 'static,
+) -> Variant {
+    Variant::new(name, floor, Calls::Counted(calls), make)
+}
+
+fn floor_of(layer: &str, whose: &str) -> &'static str {
+    match layer {
+        "breaker-open" | "rate_limit-refused" => FLOOR_REFUSED,
+        _ if whose == BY_REFERENCE => FLOOR_BY_REFERENCE,
+        _ => FLOOR,
+    }
 }
 
 /// What each layer adds to the floor, and ours as a share of others'.
 fn summary(rows: &[Row]) -> String {
     let mut text = String::from(
-        "What a layer adds to `nothing`: time (of the fastest rounds), instructions, allocations; and ours, by value, as a share of theirs in time and instructions.\n\n\
+        "What a layer adds to its floor: time (of the fastest rounds), instructions, allocations; and ours, by value, as a share of theirs in time and instructions.\n\n\
          | layer | ours | ours by reference | tower-resilience | ours / theirs | tower | ours / theirs |\n\
          | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    let Some(floor) = rows.iter().find(|row| row.variant == FLOOR).map(Cost::of) else {
-        return text;
-    };
     let mut layers: Vec<&str> = Vec::new();
     for row in rows {
         if let Some((layer, _)) = row.variant.split_once('.')
@@ -89,7 +115,10 @@ fn summary(rows: &[Row]) -> String {
         let cost = |whose: &str| {
             let name = format!("{layer}.{whose}");
             let row = rows.iter().find(|row| row.variant == name)?;
-            Some(Cost::of(row).over(floor))
+            let floor = rows
+                .iter()
+                .find(|floor| Some(&*floor.variant) == row.floor)?;
+            Some(Cost::of(row).over(Cost::of(floor)))
         };
         let [ours, by_reference, resilience, tower] =
             [OURS, BY_REFERENCE, RESILIENCE, TOWER].map(cost);

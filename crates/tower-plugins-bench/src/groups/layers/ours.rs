@@ -1,9 +1,12 @@
 //! Our layers.
 
-use http::HeaderName;
+use bytes::Bytes;
+use http::{HeaderName, Response};
 use tower::{Layer, ServiceBuilder};
 use tower_plugins_layers::balance::{LoadLayer, Strategy};
 use tower_plugins_layers::breaker::BreakerPolicy;
+use tower_plugins_layers::fallback::{FallbackLayer, FallbackPolicy};
+use tower_plugins_layers::hedge::{HedgeLayer, HedgePolicy};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, Breaker, BreakerLayer, Concurrency, ConcurrencyLayer,
     CredentialsLayer, Deadline, DeadlineLayer, DrainHandle, DrainLayer, Load, RateLimit,
@@ -12,7 +15,9 @@ use tower_plugins_layers::{
 use tower_service::Service;
 
 use super::calls::{Broken, Null, answered, by_reference, refused, request, windowed};
-use super::{BY_REFERENCE, ENDPOINTS, LONG, MANY, OURS, SOON, WINDOW_CALLS, WINDOWS, variant, window_variant};
+use super::{
+    BY_REFERENCE, ENDPOINTS, LONG, MANY, OURS, SOON, WINDOW_CALLS, WINDOWS, variant, window_variant,
+};
 use crate::Result;
 use crate::groups::full;
 use crate::harness::{Variant, in_turn, runtime};
@@ -89,6 +94,14 @@ fn around() -> Vec<Variant> {
     variants.extend(both!(
         "drain",
         DrainLayer::new(DrainHandle::new()).layer(Null)
+    ));
+    variants.extend(both!(
+        "hedge",
+        HedgeLayer::new(HedgePolicy::after(SOON)).layer(Null)
+    ));
+    variants.extend(both!(
+        "fallback",
+        FallbackLayer::answer(FallbackPolicy::new(), Response::new(Bytes::new())).layer(Null)
     ));
     variants.extend(both!("trace", TraceLayer::new("one").layer(Null)));
     variants.extend(both!("stack-of-5", stack_of_five()));
