@@ -153,24 +153,23 @@ fn grpc_status(headers: &HeaderMap) -> Option<Outcome> {
 /// an endpoint that took too long from a caller that went away.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cutoff {
-    attempt: Option<Instant>,
     call: Option<Instant>,
     /// The caller's own, which binds streams too.
     own: Option<Instant>,
 }
 
 impl Cutoff {
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
-        CallContext::of(request).map_or_else(Self::default, |context| Self {
-            attempt: context.attempt_deadline(),
-            call: context.deadline(),
-            own: context.callers_deadline(),
-        })
-    }
-
-    /// When the wait for the head is cut short.
-    pub(crate) fn of_head(&self) -> Option<Instant> {
-        [self.attempt, self.call].into_iter().flatten().min()
+    /// When the wait for the head of the response to `request` is cut short, and what decides over its body.
+    pub(crate) fn of<B>(request: &Request<B>) -> (Option<Instant>, Self) {
+        let Some(context) = CallContext::of(request) else {
+            return (None, Self::default());
+        };
+        let (attempt, call) = (context.attempt_deadline(), context.deadline());
+        let own = context.callers_deadline();
+        (
+            [attempt, call].into_iter().flatten().min(),
+            Self { call, own },
+        )
     }
 
     /// When the body that comes with this head is.

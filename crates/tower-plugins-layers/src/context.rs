@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use http::Extensions;
 use tokio::time::Instant;
 
+use crate::Priority;
+
 /// Extensions that are kept for other calls on a thread; each is some 200 bytes.
 const MAX_SPARE: usize = 64;
 
@@ -40,6 +42,7 @@ pub struct CallContext {
     attempt: u32,
     idempotent: bool,
     visited: Option<Arc<Visited>>,
+    priority: Option<Priority>,
 }
 
 impl CallContext {
@@ -60,6 +63,7 @@ impl CallContext {
             attempt: 0,
             idempotent: false,
             visited: None,
+            priority: None,
         }
     }
 
@@ -146,6 +150,19 @@ impl CallContext {
     #[must_use]
     pub const fn is_idempotent(&self) -> bool {
         self.idempotent
+    }
+
+    /// How much it matters that the call goes through, if somebody said.
+    #[must_use]
+    pub const fn get_priority(&self) -> Option<Priority> {
+        self.priority
+    }
+
+    /// Says how much it matters that the call goes through.
+    #[must_use]
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
     }
 
     /// Sets the caller's own deadline.

@@ -9,7 +9,7 @@ use http::Request;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::{BoxError, CallContext, Refused};
+use crate::{BoxError, CallContext, End, OnEnd, Refused};
 
 /// Waits for what a call needs. Boxed: only a call that has to wait has one.
 pub(crate) type Wait<P> = Pin<Box<dyn Future<Output = Result<P, Refused>> + Send>>;
@@ -69,6 +69,7 @@ impl<Svc, B, P> Future for Gate<Svc, B, P>
 where
     Svc: Service<Request<B>>,
     Svc::Error: Into<BoxError>,
+    P: OnEnd,
 {
     type Output = Result<(P, Svc::Response), BoxError>;
 
@@ -82,7 +83,11 @@ where
                     let permit = permit.take().expect("polled after its end");
                     return Poll::Ready(match result {
                         Ok(response) => Ok((permit, response)),
-                        Err(error) => Err(error.into()),
+                        Err(error) => {
+                            let error = error.into();
+                            permit.on_end(End::Error(&*error));
+                            Err(error)
+                        }
                     });
                 }
                 Projected::Waiting { wait, parts } => {

@@ -10,12 +10,13 @@
 //! | [`AuthorizeLayer`] | who calls, and whether it may |
 //! | [`DeadlineLayer`] | bounds the time of a whole call, waits, retries and body included |
 //! | [`FilterLayer`] | another service is asked about each call |
-//! | [`RateLimitLayer`] | so many calls a second |
-//! | [`ConcurrencyLayer`] | so many calls at once, with a bounded queue |
+//! | [`RateLimitLayer`] | so many calls a second, for all, each key or a fleet |
+//! | [`ConcurrencyLayer`] | so many calls at once, or as many as go well, the most important first |
 //! | [`RetryLayer`] | makes attempts anew, within a budget, of what may be repeated |
 //! | [`HedgeLayer`] | makes a second attempt of a call that is slow |
 //! | [`AttemptTimeoutLayer`] | bounds the time of one attempt |
 //! | [`Balance`] | picks an endpoint for each call, by load or in turn |
+//! | [`OutlierLayer`] | leaves an endpoint out of [`Balance`] that fails more than the others |
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
 //! | [`LoadLayer`] | measures an endpoint for [`Balance`] |
 //! | [`TimeLeftLayer`] | tells the service that is called how much time is left |
@@ -122,6 +123,7 @@
 //! | `jwt` | [`AuthorizeLayer`] takes tokens that somebody else signed |
 //! | `metrics` | [`TraceLayer`] and [`RetryLayer::named`] record metrics through the `metrics` facade |
 //! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens |
+//! | `redis` | [`RedisLimiter`](rate_limit::RedisLimiter): a rate limit that many processes share |
 //! | `test-util` | the contract that every layer keeps, as tests for layers of your own: `contract!(name, layer)` |
 
 pub mod attempt_timeout;
@@ -145,8 +147,10 @@ pub mod hedge;
 mod hint;
 mod oneshot;
 pub mod optional;
+pub mod outlier;
 pub mod rate_limit;
 mod reason;
+mod request_head;
 pub mod respond;
 pub mod retry;
 mod sharded;
@@ -162,7 +166,7 @@ pub use authorize::{Authorize, AuthorizeLayer, Principal};
 pub use balance::{Balance, Load, LoadLayer};
 pub use breaker::{Breaker, BreakerLayer};
 pub use classify::{Classify, Outcome};
-pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer};
+pub use concurrency::{Bulkhead, Concurrency, ConcurrencyLayer, Priority};
 pub use context::{CallContext, Visited};
 pub use credentials::{Credentials, CredentialsLayer, TokenCredentials, TokenCredentialsLayer};
 pub use deadline::{Deadline, DeadlineLayer, TimeLeft, TimeLeftLayer};
@@ -172,8 +176,10 @@ pub use fallback::{Fallback, FallbackLayer, FallbackPolicy, FallbackUsed};
 pub use filter::{Filter, FilterLayer, FilterPolicy};
 pub use hedge::{Hedge, HedgeLayer, HedgePolicy};
 pub use optional::{Maybe, Optional};
+pub use outlier::{Outlier, OutlierDetector, OutlierLayer, OutlierPolicy};
 pub use rate_limit::{RateLimit, RateLimitLayer, RateLimiter};
 pub use reason::{Reason, Refused};
+pub use request_head::RequestHead;
 pub use respond::{Respond, RespondLayer};
 pub use retry::{ReplayBody, Retry, RetryLayer, RetryPolicy};
 pub use trace::{Trace, TraceLayer};

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::BoxError;
+use crate::rate_limit::Quota;
 
 /// Why something was refused, retried, hedged, ejected, cut or failed: the same word in the error, the
 /// metric, the span and the docs.
@@ -195,7 +196,9 @@ impl fmt::Display for Reason {
 #[derive(Debug)]
 pub struct Refused {
     reason: Reason,
-    retry_after: Option<Duration>,
+    /// In nanoseconds; the largest is none.
+    retry_after: u64,
+    quota: Option<Quota>,
     source: Option<BoxError>,
 }
 
@@ -205,7 +208,8 @@ impl Refused {
     pub const fn new(reason: Reason) -> Self {
         Self {
             reason,
-            retry_after: None,
+            retry_after: u64::MAX,
+            quota: None,
             source: None,
         }
     }
@@ -213,7 +217,21 @@ impl Refused {
     /// Says how long to wait before another call has a chance.
     #[must_use]
     pub const fn retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = Some(after);
+        // 584 years are as good as more.
+        let most = u64::MAX - 1;
+        let nanos = after.as_nanos();
+        self.retry_after = if nanos > most as u128 {
+            most
+        } else {
+            nanos as u64
+        };
+        self
+    }
+
+    /// Says how the caller stands with the rate limit that refused it.
+    #[must_use]
+    pub const fn with_quota(mut self, quota: Quota) -> Self {
+        self.quota = Some(quota);
         self
     }
 
@@ -233,7 +251,16 @@ impl Refused {
     /// How long to wait before another call has a chance, if that is known.
     #[must_use]
     pub const fn wait(&self) -> Option<Duration> {
-        self.retry_after
+        match self.retry_after {
+            u64::MAX => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    /// How the caller stands with the rate limit, if it was one that refused it.
+    #[must_use]
+    pub const fn quota(&self) -> Option<Quota> {
+        self.quota
     }
 
     /// The first refusal in `error`'s chain.

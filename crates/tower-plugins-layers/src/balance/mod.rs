@@ -93,6 +93,7 @@ mod pick;
 mod policy;
 mod service;
 mod set;
+pub mod slow_start;
 mod snapshot;
 mod status;
 #[cfg(feature = "serde")]
@@ -107,4 +108,5 @@ pub use meta::EndpointMeta;
 pub use policy::{BalancePolicy, Strategy, SubsetFallback};
 pub use service::{Balance, LiveBalance};
 pub use set::{Change, EndpointSet};
+pub use slow_start::{Arrival, SlowStart, SlowStartLayer, SlowStartPolicy};
 pub use status::{EndpointStatus, LevelStatus};

@@ -112,15 +112,14 @@ impl<C: Classify> BreakerLayer<C> {
         };
         match circuit.history.admit(&circuit.policy) {
             Ok(generation) => {
-                let cutoff = Cutoff::of(request);
+                let (cut, cutoff) = Cutoff::of(request);
                 let outstanding = Outstanding {
                     circuit: Some(circuit.hold()),
                     generation,
-                    cut: cutoff.of_head(),
+                    cut,
                     start: (circuit.policy.slow_call)
                         .map(|_| CallContext::now(request.extensions())),
                     slow: false,
-                    asked: None,
                     classify: self.classify.clone(),
                 };
                 Ok(Some(Admitted {

@@ -1,28 +1,38 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst, fence};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 
+use super::adaptive::{Adaptive, Sample};
+use super::permit::Permit;
+use super::queue::{Queue, Turn};
+use super::{AdaptivePolicy, Priority};
 use crate::gate::Admission;
-use crate::{OnEnd, Reason, Refused};
+use crate::{Reason, Refused};
 
 /// Places for calls, and a queue in front of them.
 ///
-/// Taking a free place is one compare-and-swap. Only when all are taken does the queue come in: it
-/// is a semaphore whose permits are places that were handed over, which makes it first come, first
-/// served.
+/// Taking a free place is one compare-and-swap. Only when none is free does the queue come in, under a lock
+/// that is held for a few steps: the more important first, and among equals first come, first served.
+///
+/// Calls of less importance get a [share](Self::share) of the places and of the queue, so that some are left
+/// for others. A call that finds the queue full displaces the last of the least important there.
 #[derive(Debug)]
 pub struct Bulkhead {
-    max_concurrent: usize,
+    limit: AtomicUsize,
     max_queued: usize,
     max_wait: Duration,
-    /// Places taken, those handed over to the queue included.
+    shares: [f64; Priority::ALL.len()],
+    /// Places taken.
     taken: CachePadded<AtomicUsize>,
+    /// As many as are in `queue`: written under its lock, and read without.
     queued: AtomicUsize,
-    handed_over: Semaphore,
+    queue: Mutex<Queue>,
+    adaptive: Option<Adaptive>,
+    pub(super) origin: Instant,
 }
 
 impl Bulkhead {
@@ -30,13 +40,34 @@ impl Bulkhead {
     #[must_use]
     pub fn new(max_concurrent: usize) -> Self {
         Self {
-            max_concurrent: max_concurrent.max(1),
+            limit: AtomicUsize::new(max_concurrent.max(1)),
             max_queued: 0,
             max_wait: Duration::ZERO,
+            shares: [1.0, 1.0, 0.8, 0.5],
             taken: CachePadded::new(AtomicUsize::new(0)),
             queued: AtomicUsize::new(0),
-            handed_over: Semaphore::new(0),
+            queue: Mutex::default(),
+            adaptive: None,
+            origin: Instant::now(),
         }
+    }
+
+    /// As many places as `policy` finds right.
+    #[must_use]
+    pub fn adaptive(policy: AdaptivePolicy) -> Self {
+        let adaptive = Adaptive::new(policy);
+        Self {
+            adaptive: Some(adaptive),
+            ..Self::new(1)
+        }
+        .begin()
+    }
+
+    fn begin(self) -> Self {
+        if let Some(adaptive) = &self.adaptive {
+            self.limit.store(adaptive.limit(), SeqCst);
+        }
+        self
     }
 
     /// Lets up to `max_queued` calls wait for a place, each for at most `max_wait`.
@@ -45,6 +76,33 @@ impl Bulkhead {
         self.max_queued = max_queued;
         self.max_wait = max_wait;
         self
+    }
+
+    /// The share, of 1, of the places and of the queue that may be taken when a call of `priority` is let
+    /// in; at least one place. One of less importance has no more than one of more.
+    ///
+    /// The default is 1, 1, 0.8 and 0.5, from [`Priority::Critical`] to [`Priority::Bulk`].
+    #[must_use]
+    pub fn share(mut self, priority: Priority, share: f64) -> Self {
+        if !share.is_nan() {
+            self.shares[priority.class()] = share.clamp(0.0, 1.0);
+        }
+        self
+    }
+
+    /// The most calls that may hold a place now.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit.load(SeqCst)
+    }
+
+    /// Sets the limit, at least one. Calls that hold a place keep it. A limit that adapts goes on from its
+    /// own next time.
+    pub fn set_limit(&self, limit: usize) {
+        let limit = limit.max(1);
+        if self.limit.swap(limit, SeqCst) < limit && self.queued.load(SeqCst) > 0 {
+            self.serve(&mut self.lock());
+        }
     }
 
     /// Calls that hold a place.
@@ -59,108 +117,136 @@ impl Bulkhead {
         self.queued.load(SeqCst)
     }
 
-    fn take(&self) -> bool {
+    pub(super) const fn adapts(&self) -> bool {
+        self.adaptive.is_some()
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.adaptive
+            .as_ref()
+            .map_or(Duration::MAX, Adaptive::timeout)
+    }
+
+    /// Learns from a call that still holds its place.
+    pub(super) fn observe(&self, sample: Sample) {
+        if let Some(adaptive) = &self.adaptive {
+            self.set_limit(adaptive.observe(sample, self.in_flight()));
+        }
+    }
+
+    fn share_of(&self, most: usize, priority: Priority) -> usize {
+        let shares = &self.shares[..=priority.class()];
+        let share = shares
+            .iter()
+            .fold(1.0, |least: f64, share| least.min(*share));
+        if share >= 1.0 {
+            return most;
+        }
+        (most as f64 * share) as usize
+    }
+
+    fn take(&self, priority: Priority) -> bool {
+        let most = self.share_of(self.limit(), priority).max(1);
         self.taken
-            .fetch_update(SeqCst, SeqCst, |taken| {
-                (taken < self.max_concurrent).then_some(taken + 1)
-            })
+            .fetch_update(SeqCst, SeqCst, |taken| (taken < most).then_some(taken + 1))
             .is_ok()
     }
 
-    fn release(&self) {
-        if self.queued.load(SeqCst) > 0 {
-            return self.hand_over();
-        }
+    /// Gives a place back.
+    pub(super) fn release(&self) {
         self.taken.fetch_sub(1, SeqCst);
-        // Somebody may have queued after the look above and found no place before the line above.
-        if self.queued.load(SeqCst) > 0 && self.take() {
-            self.hand_over();
+        // Who queues looks for a place after it is counted, and this looks for who is counted after there
+        // is a place: one of the two sees the other.
+        if self.queued.load(SeqCst) > 0 {
+            self.serve(&mut self.lock());
         }
     }
 
-    fn hand_over(&self) {
-        self.handed_over.add_permits(1);
-        self.reclaim();
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Whole after each change, whatever panicked.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes back what was handed over to a queue that was left meanwhile.
-    ///
-    /// Called after each change that may leave a place with nobody to take it, by him who hands over
-    /// and by him who leaves: with the fence the later of the two sees what the other did.
-    fn reclaim(&self) {
-        fence(SeqCst);
-        while self.queued.load(SeqCst) == 0
-            && let Ok(place) = self.handed_over.try_acquire()
+    /// Gives what places there are to the first in line.
+    fn serve(&self, queue: &mut Queue) {
+        while let Some(priority) = queue.first()
+            && self.take(priority)
         {
-            place.forget();
-            self.taken.fetch_sub(1, SeqCst);
-            if self.queued.load(SeqCst) > 0 && self.take() {
-                self.handed_over.add_permits(1);
-                fence(SeqCst);
-            }
+            queue.serve(priority);
         }
+        self.queued.store(queue.len(), SeqCst);
     }
 
-    pub(super) fn admit(self: &Arc<Self>) -> Admission<Permit> {
+    pub(super) fn admit(self: &Arc<Self>, priority: Priority) -> Admission<Permit> {
         // A newcomer does not overtake those who wait.
-        if self.queued.load(SeqCst) == 0 && self.take() {
-            return Admission::Granted(Permit(Arc::clone(self)));
+        if self.queued.load(SeqCst) == 0 && self.take(priority) {
+            return Admission::Granted(Permit::new(self));
         }
-        let queued = self.queued.fetch_update(SeqCst, SeqCst, |queued| {
-            (queued < self.max_queued).then_some(queued + 1)
-        });
-        if queued.is_err() {
-            return Admission::Refused(Refused::new(Reason::ConcurrencyLimited));
+        if self.max_queued == 0 {
+            return Admission::Refused(self.refused(priority));
         }
-        let turn = Turn(Some(Arc::clone(self)));
-        if self.take() {
-            return Admission::Granted(turn.done());
+        let mut queue = self.lock();
+        // Those of less importance may wait for a place that is not for them.
+        if !queue.has(priority) && self.take(priority) {
+            return Admission::Granted(Permit::new(self));
         }
-        Admission::Wait(Box::pin(turn.wait()))
-    }
-}
-
-/// A place in a [`Bulkhead`], given back when dropped.
-#[derive(Debug)]
-pub struct Permit(Arc<Bulkhead>);
-
-impl OnEnd for Permit {}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.release();
-    }
-}
-
-/// A place in the queue.
-struct Turn(Option<Arc<Bulkhead>>);
-
-impl Turn {
-    fn done(mut self) -> Permit {
-        #[expect(clippy::expect_used, reason = "taken here or in drop, never in both")]
-        let bulkhead = self.0.take().expect("a turn that was not taken");
-        bulkhead.queued.fetch_sub(1, SeqCst);
-        bulkhead.reclaim();
-        Permit(bulkhead)
-    }
-
-    async fn wait(self) -> Result<Permit, Refused> {
-        let limited = || Refused::new(Reason::ConcurrencyLimited);
-        let bulkhead = self.0.clone().ok_or_else(limited)?;
-        let place = timeout(bulkhead.max_wait, bulkhead.handed_over.acquire()).await;
-        let Ok(Ok(place)) = place else {
-            return Err(limited());
+        let most = self.share_of(self.max_queued, priority);
+        if queue.len() >= most && !queue.displace(priority) {
+            return Admission::Refused(self.refused(priority));
+        }
+        let (number, turn) = queue.push(priority);
+        self.queued.store(queue.len(), SeqCst);
+        let place = Place {
+            bulkhead: Arc::clone(self),
+            priority,
+            number,
+            turn,
         };
-        place.forget();
-        Ok(self.done())
+        // One who gave a place back before it saw this one counted.
+        self.serve(&mut queue);
+        drop(queue);
+        Admission::Wait(Box::pin(place.wait()))
+    }
+
+    fn refused(&self, priority: Priority) -> Refused {
+        let all = self.limit();
+        let shed = self.share_of(all, priority) < all && self.in_flight() < all;
+        Refused::new(if shed {
+            Reason::Shed
+        } else {
+            Reason::ConcurrencyLimited
+        })
     }
 }
 
-impl Drop for Turn {
+/// A place in the queue, left when dropped.
+struct Place {
+    bulkhead: Arc<Bulkhead>,
+    priority: Priority,
+    number: u64,
+    turn: oneshot::Receiver<Turn>,
+}
+
+impl Place {
+    async fn wait(mut self) -> Result<Permit, Refused> {
+        match timeout(self.bulkhead.max_wait, &mut self.turn).await {
+            Ok(Ok(Turn::Place)) => Ok(Permit::new(&self.bulkhead)),
+            Ok(Ok(Turn::Shed)) => Err(Refused::new(Reason::Shed)),
+            // The sender is in the queue until it is used.
+            Ok(Err(_)) | Err(_) => Err(Refused::new(Reason::ConcurrencyLimited)),
+        }
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(bulkhead) = self.0.take() {
-            bulkhead.queued.fetch_sub(1, SeqCst);
-            bulkhead.reclaim();
+        let mut queue = self.bulkhead.lock();
+        let waited = queue.remove(self.priority, self.number);
+        self.bulkhead.queued.store(queue.len(), SeqCst);
+        drop(queue);
+        // A turn that came and was not looked at; one that was is gone from the channel.
+        if !waited && self.turn.try_recv() == Ok(Turn::Place) {
+            self.bulkhead.release();
         }
     }
 }

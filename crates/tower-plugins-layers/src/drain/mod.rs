@@ -4,9 +4,59 @@
 //! dropped, in a [`DrainHandle`]: a handle that says how many there are, refuses new ones, waits for the
 //! last and cancels what is left. The end of a drain is a notification from the last call.
 //!
-//! A call that is cancelled ends with
-//! [`Reason::DrainCancelled`]: before its head as the call's error,
+//! # States
+//!
+//! ```text
+//!              close                    the last call has ended
+//!   +------+ ---------> +----------+ -----------------------------> drained
+//!   | open |            | draining |
+//!   +------+ <--------- +----------+ --> cancel: what is left ends, and what begins
+//!              reopen
+//! ```
+//!
+//! [`shutdown`](DrainHandle::shutdown) does all of it and says how it went; [`progress`](DrainHandle::progress) tells how
+//! many are left, as that changes; [`closed`](DrainHandle::closed) is what servers wait for to accept no more.
+//!
+//! | option | default | |
+//! | --- | --- | --- |
+//! | [`answer`](DrainLayer::answer) | off: errors | what is refused, or cancelled before its head, is answered: 503 with `Retry-After`, or gRPC `UNAVAILABLE` |
+//! | [`close_connections`](DrainLayer::close_connections) | off | responses over HTTP/1 during the drain say `connection: close` |
+//!
+//! # Upgrades
+//! After a 101, or a 2xx to `CONNECT`, the response's body is over and its connection is not. A request that asks for
+//! an upgrade has a [`DrainHold`] in its extensions, and so has the response that grants it: who takes the
+//! connection over keeps it, and the call is counted until the connection ends.
+//!
+//! ```
+//! use http::{Request, Response, StatusCode};
+//! use tower_plugins_layers::BoxError;
+//! use tower_plugins_layers::drain::DrainHold;
+//!
+//! async fn upgrade(mut request: Request<String>) -> Result<Response<String>, BoxError> {
+//!     let hold = request.extensions_mut().remove::<DrainHold>();
+//!     let talk = async move { /* over what `hyper::upgrade::on(request)` gives */ };
+//!     tokio::spawn(async move {
+//!         match hold {
+//!             Some(hold) => hold.keep(talk).await.unwrap_or_default(),
+//!             None => talk.await,
+//!         }
+//!     });
+//!     let mut response = Response::new(String::new());
+//!     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+//!     Ok(response)
+//! }
+//! # let _ = upgrade;
+//! ```
+//!
+//! In axum `Option<Extension<DrainHold>>` is an extractor, and `keep` goes around what `on_upgrade` is given. A handler
+//! that lets go of the hold is not waited for.
+//!
+//! # Errors
+//! [`Reason::Draining`] after `close`, [`Reason::DrainCancelled`] after `cancel`: before the head as the call's error,
 //! after it as its body's.
+//!
+//! # Cancelling
+//! A call that is dropped has ended.
 //!
 //! # Order
 //! Outermost, or just inside what counts outcomes: all waiting and backoff is part of the call.
@@ -31,11 +81,15 @@
 //! # });
 //! ```
 
+mod answer;
 mod handle;
+mod hold;
+mod report;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -43,21 +97,58 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use self::answer::Seen;
 use self::handle::Cancelled;
-pub use self::handle::{DrainHandle, Hold};
+pub use self::handle::DrainHandle;
+pub use self::hold::DrainHold;
+use self::hold::Hold;
+pub use self::report::{DrainProgress, DrainReport, Remaining};
 use crate::{BoxError, EndOfStream, Reason, Refused};
 
 /// Makes services that count their calls in a [`DrainHandle`].
 #[derive(Clone, Debug)]
 pub struct DrainLayer {
     drain: DrainHandle,
+    /// Seconds after which to come again.
+    answer: Option<u32>,
+    close_connections: bool,
 }
 
 impl DrainLayer {
     /// Counts calls in `drain`.
     #[must_use]
     pub const fn new(drain: DrainHandle) -> Self {
-        Self { drain }
+        Self {
+            drain,
+            answer: None,
+            close_connections: false,
+        }
+    }
+
+    /// Answers what is refused, or cancelled before its head, in place of an error: with 503 and `Retry-After`, or
+    /// with `UNAVAILABLE` where the request is of gRPC.
+    #[must_use]
+    pub fn answer(mut self, retry_after: Duration) -> Self {
+        self.answer = Some(u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX));
+        self
+    }
+
+    /// Puts `connection: close` on the responses that begin during the drain, where the request came over HTTP/1. For
+    /// servers that do not close idle connections by themselves.
+    #[must_use]
+    pub const fn close_connections(mut self) -> Self {
+        self.close_connections = true;
+        self
+    }
+
+    /// What a call holds, if it may begin.
+    fn enter<B>(&self, request: &mut Request<B>) -> (Seen, Option<Hold>) {
+        let seen = Seen::of(self, request);
+        let hold = self.drain.enter(seen.is_upgrade());
+        if let Some(Hold::Shared(hold)) = &hold {
+            request.extensions_mut().insert(hold.clone());
+        }
+        (seen, hold)
     }
 }
 
@@ -67,7 +158,7 @@ impl<S> Layer<S> for DrainLayer {
     fn layer(&self, inner: S) -> Drain<S> {
         Drain {
             inner,
-            drain: self.drain.clone(),
+            layer: self.clone(),
         }
     }
 }
@@ -76,7 +167,7 @@ impl<S> Layer<S> for DrainLayer {
 #[derive(Clone, Debug)]
 pub struct Drain<S> {
     inner: S,
-    drain: DrainHandle,
+    layer: DrainLayer,
 }
 
 impl<S, B, RB> Service<Request<B>> for Drain<S>
@@ -93,11 +184,10 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        match self.drain.hold() {
-            Some(hold) => ResponseFuture::calling(self.inner.call(request), hold),
-            None => ResponseFuture::refused(),
-        }
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let (seen, hold) = self.layer.enter(&mut request);
+        let inner = hold.is_some().then(|| self.inner.call(request));
+        ResponseFuture::new(inner, hold, seen)
     }
 }
 
@@ -115,11 +205,10 @@ where
         (&self.inner).poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        match self.drain.hold() {
-            Some(hold) => ResponseFuture::calling((&self.inner).call(request), hold),
-            None => ResponseFuture::refused(),
-        }
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let (seen, hold) = self.layer.enter(&mut request);
+        let inner = hold.is_some().then(|| (&self.inner).call(request));
+        ResponseFuture::new(inner, hold, seen)
     }
 }
 
@@ -133,23 +222,17 @@ pin_project! {
         inner: Option<F>,
         hold: Option<Hold>,
         cancelled: Cancelled,
+        seen: Seen,
     }
 }
 
 impl<F> ResponseFuture<F> {
-    fn calling(inner: F, hold: Hold) -> Self {
+    fn new(inner: Option<F>, hold: Option<Hold>, seen: Seen) -> Self {
         Self {
-            inner: Some(inner),
-            hold: Some(hold),
+            inner,
+            hold,
             cancelled: Cancelled::default(),
-        }
-    }
-
-    fn refused() -> Self {
-        Self {
-            inner: None,
-            hold: None,
-            cancelled: Cancelled::default(),
+            seen,
         }
     }
 }
@@ -165,18 +248,21 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let (Some(inner), Some(hold)) = (this.inner.as_mut().as_pin_mut(), &*this.hold) else {
-            return Poll::Ready(Err(Refused::new(Reason::Draining).into()));
+            return Poll::Ready(this.seen.refuse(Reason::Draining));
         };
         let Poll::Ready(result) = inner.poll(cx) else {
             ready!(this.cancelled.poll(hold, cx));
             this.inner.set(None);
             *this.hold = None;
-            return Poll::Ready(Err(Refused::new(Reason::DrainCancelled).into()));
+            return Poll::Ready(this.seen.refuse(Reason::DrainCancelled));
         };
         this.inner.set(None);
         let hold = this.hold.take();
         match result {
-            Ok(response) => {
+            Ok(mut response) => {
+                if let Some(hold) = &hold {
+                    this.seen.at_head(hold, &mut response);
+                }
                 let cancelled = std::mem::take(this.cancelled);
                 Poll::Ready(Ok(response.map(|body| ResponseBody {
                     inner: Some(EndOfStream::new(body, hold)),
@@ -192,7 +278,7 @@ pin_project! {
     /// The body of [`Drain`]'s responses.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
-        // `None` once the call was cancelled.
+        // `None` once the call was cancelled, and in an answer of the drain's own.
         #[pin]
         inner: Option<EndOfStream<B, Option<Hold>>>,
         cancelled: Cancelled,

@@ -1,12 +1,13 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::Quota;
 use crate::gate::Admission;
-use crate::{Reason, Refused};
+use crate::{OnEnd, Reason, Refused};
 
 /// Parts of a nanosecond in a tick: fine enough that 10^6 calls at 10^5 a second are counted to
 /// within a token, coarse enough that a u64 lasts for nine years.
@@ -21,8 +22,9 @@ const MAX_CAPACITY: u64 = u64::MAX / 2;
 /// A token bucket, shared by all who draw from it.
 ///
 /// It is kept as one number, the time at which the bucket is full again (the *theoretical arrival
-/// time* of the generic cell rate algorithm, ATM Forum TM 4.0), so that taking a token is one
-/// compare-and-swap.
+/// time* of the generic cell rate algorithm, ATM Forum TM 4.0), so that taking tokens is one
+/// compare-and-swap. The two algorithms decide the same of every call; with a burst of 1 it is the strict
+/// spacing that the second is known for.
 ///
 /// Those who may wait stand in line, and only the first of them watches the clock. A token is taken
 /// when a turn comes and not before, so that one who leaves the line has nothing to give back and
@@ -38,6 +40,10 @@ const MAX_CAPACITY: u64 = u64::MAX / 2;
 /// assert!(limiter.try_take(now).is_ok());
 /// assert!(limiter.try_take(now).is_ok());
 /// assert_eq!(limiter.try_take(now), Err(Duration::from_millis(100)));
+/// limiter.set_rate(100.0, 20);
+/// assert_eq!(limiter.try_take(now), Err(Duration::from_millis(10)));
+/// limiter.reset();
+/// assert_eq!(limiter.available(now), 20.0);
 /// # });
 /// ```
 #[derive(Debug)]
@@ -46,11 +52,38 @@ pub struct RateLimiter {
     /// When the bucket is full again, in ticks since `origin`.
     full_at: AtomicU64,
     /// Ticks that one token takes to come back.
-    interval: u64,
-    burst: u32,
-    waiting: AtomicUsize,
+    interval: AtomicU64,
+    burst: AtomicU32,
+    /// Tokens that those who wait want.
+    waiting: AtomicU64,
     /// Whose turn it is: one permit, which goes round first come, first served.
     turn: Semaphore,
+}
+
+/// Ticks a token and tokens of a bucket, both within what can be counted.
+fn settings(per_second: f64, burst: u32) -> (u64, u32) {
+    // What is no number is no rate: `clamp` would let a NaN through.
+    let per_second = if per_second.is_nan() {
+        SLOWEST
+    } else {
+        per_second
+    };
+    let interval = (1e9 * TICKS_PER_NANO / per_second.clamp(SLOWEST, 1e9)).round() as u64;
+    let most = u32::try_from(MAX_CAPACITY / interval).unwrap_or(u32::MAX);
+    (interval, burst.clamp(1, most))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "64")]
+/// Rounded up: a nanosecond early is a token too many.
+const fn duration(ticks: u64) -> Duration {
+    Duration::from_nanos(ticks.div_ceil(TICKS_PER_NANO as u64))
+}
+
+/// The time in which a whole bucket comes back.
+#[cfg(feature = "redis")]
+pub(super) fn window(per_second: f64, burst: u32) -> Duration {
+    let (interval, burst) = settings(per_second, burst);
+    duration(interval.saturating_mul(burst.into()))
 }
 
 impl RateLimiter {
@@ -61,20 +94,18 @@ impl RateLimiter {
     /// four years.
     #[must_use]
     pub fn new(per_second: f64, burst: u32) -> Self {
-        // What is no number is no rate: `clamp` would let a NaN through.
-        let per_second = if per_second.is_nan() {
-            SLOWEST
-        } else {
-            per_second
-        };
-        let interval = (1e9 * TICKS_PER_NANO / per_second.clamp(SLOWEST, 1e9)).round() as u64;
-        let most = u32::try_from(MAX_CAPACITY / interval).unwrap_or(u32::MAX);
+        Self::since(Instant::now(), per_second, burst)
+    }
+
+    /// A full bucket whose clock began at `origin`.
+    pub(super) fn since(origin: Instant, per_second: f64, burst: u32) -> Self {
+        let (interval, burst) = settings(per_second, burst);
         Self {
-            origin: Instant::now(),
+            origin,
             full_at: AtomicU64::new(0),
-            interval,
-            burst: burst.clamp(1, most),
-            waiting: AtomicUsize::new(0),
+            interval: AtomicU64::new(interval),
+            burst: AtomicU32::new(burst),
+            waiting: AtomicU64::new(0),
             turn: Semaphore::new(1),
         }
     }
@@ -82,22 +113,77 @@ impl RateLimiter {
     /// A bucket with new settings, filled to the same proportion as `self` is now.
     #[must_use]
     pub fn resized(&self, per_second: f64, burst: u32) -> Self {
-        let new = Self::new(per_second, burst);
-        let empty = self
-            .full_at
-            .load(Ordering::Relaxed)
-            .saturating_sub(self.ticks(Instant::now()));
-        let share = u128::from(new.capacity()) * u128::from(empty) / u128::from(self.capacity());
-        new.full_at
-            .store(u64::try_from(share).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let new = Self::since(self.origin, per_second, burst);
+        let now = self.ticks(Instant::now());
+        let full_at = self.full_at.load(Relaxed);
+        let full_at = scaled(full_at, now, self.capacity(), new.capacity());
+        new.full_at.store(full_at, Relaxed);
         new
     }
 
-    const fn capacity(&self) -> u64 {
-        self.interval * self.burst as u64
+    /// Gives this bucket new settings; it stays filled in proportion. The bounds are those of
+    /// [`new`](Self::new).
+    ///
+    /// A call on another thread at the same moment may be counted at either rate. Who waits goes on
+    /// waiting at the new one, from when its present wait ends.
+    pub fn set_rate(&self, per_second: f64, burst: u32) {
+        let old = self.capacity();
+        let (interval, burst) = settings(per_second, burst);
+        self.interval.store(interval, Relaxed);
+        self.burst.store(burst, Relaxed);
+        let (now, new) = (self.ticks(Instant::now()), self.capacity());
+        let _ = self.full_at.fetch_update(Relaxed, Relaxed, |full_at| {
+            Some(scaled(full_at, now, old, new))
+        });
     }
 
-    fn ticks(&self, at: Instant) -> u64 {
+    /// Fills the bucket.
+    pub fn reset(&self) {
+        self.full_at.store(0, Relaxed);
+    }
+
+    /// The tokens in the bucket at `now`; nobody has promised them to who reads this.
+    #[must_use]
+    pub fn available(&self, now: Instant) -> f64 {
+        let empty = self.full_at().saturating_sub(self.ticks(now));
+        let free = self.capacity().saturating_sub(empty);
+        free as f64 / self.interval.load(Relaxed) as f64
+    }
+
+    /// Tokens that the bucket gains in a second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        1e9 * TICKS_PER_NANO / self.interval.load(Relaxed) as f64
+    }
+
+    /// Tokens that the bucket holds when it is full.
+    #[must_use]
+    pub fn burst(&self) -> u32 {
+        self.burst.load(Relaxed)
+    }
+
+    /// How a caller stands at `now`.
+    #[must_use]
+    pub fn quota(&self, now: Instant) -> Quota {
+        let remaining = self.available(now) as u32;
+        Quota::new(self.burst(), remaining, duration(self.capacity()))
+    }
+
+    pub(super) fn full_at(&self) -> u64 {
+        self.full_at.load(Relaxed)
+    }
+
+    /// How long after `now` it is `at`.
+    pub(super) fn time_to(&self, at: u64, now: Instant) -> Duration {
+        duration(at.saturating_sub(self.ticks(now)))
+    }
+
+    fn capacity(&self) -> u64 {
+        let burst = u64::from(self.burst.load(Relaxed));
+        self.interval.load(Relaxed).saturating_mul(burst)
+    }
+
+    pub(super) fn ticks(&self, at: Instant) -> u64 {
         let nanos = at.saturating_duration_since(self.origin).as_nanos();
         u64::try_from(nanos * TICKS_PER_NANO as u128).unwrap_or(u64::MAX)
     }
@@ -107,86 +193,146 @@ impl RateLimiter {
     /// # Errors
     /// The time after which there is one, if there is none at `now`.
     pub fn try_take(&self, now: Instant) -> Result<(), Duration> {
-        self.take_by(now, Duration::ZERO, self.waiting.load(Ordering::Relaxed))
+        self.try_take_n(now, 1)
     }
 
-    /// Takes a token as of `since`, if with `ahead` more gone it is there when `elapsed` has gone by
-    /// since then.
-    fn take_by(&self, since: Instant, elapsed: Duration, ahead: usize) -> Result<(), Duration> {
+    /// Takes `n` tokens, all or none, that are not for those who wait.
+    ///
+    /// # Errors
+    /// The time after which they are there, if they are not at `now`; [`Duration::MAX`] if the bucket
+    /// does not hold that many.
+    pub fn try_take_n(&self, now: Instant, n: u32) -> Result<(), Duration> {
+        self.take_by(now, Duration::ZERO, n, self.waiting.load(Relaxed))
+    }
+
+    /// Takes `n` tokens as of `since`, if with `ahead` more gone they are there when `elapsed` has gone
+    /// by since then.
+    fn take_by(
+        &self,
+        since: Instant,
+        elapsed: Duration,
+        n: u32,
+        ahead: u64,
+    ) -> Result<(), Duration> {
+        if n == 0 {
+            return Ok(());
+        }
+        if n > self.burst() {
+            return Err(Duration::MAX);
+        }
         let since = self.ticks(since);
-        let ahead = self.interval.saturating_mul(ahead as u64);
-        let mut full_at = self.full_at.load(Ordering::Relaxed);
+        let interval = self.interval.load(Relaxed);
+        let (cost, ahead) = (
+            interval.saturating_mul(n.into()),
+            interval.saturating_mul(ahead),
+        );
+        let mut full_at = self.full_at.load(Relaxed);
         loop {
-            let next = full_at.max(since).saturating_add(self.interval);
+            let next = full_at.max(since).saturating_add(cost);
             let wait = next.saturating_add(ahead).saturating_sub(since);
-            #[expect(clippy::cast_possible_truncation, reason = "64")]
-            // Rounded up: a nanosecond early is a token too many.
-            let wait = Duration::from_nanos(
-                wait.saturating_sub(self.capacity())
-                    .div_ceil(TICKS_PER_NANO as u64),
-            );
+            let wait = duration(wait.saturating_sub(self.capacity()));
             if wait > elapsed {
                 return Err(wait);
             }
-            match self.full_at.compare_exchange_weak(
-                full_at,
-                next,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
+            let taken = self
+                .full_at
+                .compare_exchange_weak(full_at, next, Relaxed, Relaxed);
+            match taken {
                 Ok(_) => return Ok(()),
                 Err(current) => full_at = current,
             }
         }
     }
 
-    /// Takes a token, or says how to wait for one.
-    pub(super) fn admit(self: &Arc<Self>, now: Instant, max_wait: Duration) -> Admission<()> {
+    /// Takes `n` tokens, or says how to wait for them.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        now: Instant,
+        n: u32,
+        terms: Terms,
+    ) -> Admission<Standing> {
         loop {
-            let ahead = self.waiting.load(Ordering::Relaxed);
-            let Err(wait) = self.take_by(now, Duration::ZERO, ahead) else {
-                return Admission::Granted(());
+            let ahead = self.waiting.load(Relaxed);
+            let Err(wait) = self.take_by(now, Duration::ZERO, n, ahead) else {
+                return Admission::Granted(self.standing(now, terms));
             };
-            if wait > max_wait {
-                let refused = Refused::new(Reason::RateLimited).retry_after(wait);
-                return Admission::Refused(refused);
+            if wait > terms.max_wait {
+                return Admission::Refused(self.refused(now, wait));
             }
             // Only when the line is as long as it was when the wait was worked out.
+            let tokens = u64::from(n);
             if self
                 .waiting
-                .compare_exchange(ahead, ahead + 1, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange(ahead, ahead.saturating_add(tokens), Relaxed, Relaxed)
                 .is_ok()
             {
-                let place = Place(Arc::clone(self));
-                return Admission::Wait(Box::pin(place.wait(now, max_wait)));
+                let place = Place(Arc::clone(self), n);
+                return Admission::Wait(Box::pin(place.wait(now, terms)));
             }
         }
     }
+
+    fn standing(&self, now: Instant, terms: Terms) -> Standing {
+        Standing(terms.headers.then(|| self.quota(now)))
+    }
+
+    fn refused(&self, now: Instant, wait: Duration) -> Refused {
+        let refused = Refused::new(Reason::RateLimited).with_quota(self.quota(now));
+        if wait == Duration::MAX {
+            return refused;
+        }
+        refused.retry_after(wait)
+    }
 }
 
-/// A place in the line, left when dropped.
-struct Place(Arc<RateLimiter>);
+/// When a bucket of capacity `old` that is full at `full_at` would be, were it one of capacity `new`.
+fn scaled(full_at: u64, now: u64, old: u64, new: u64) -> u64 {
+    let empty = full_at.saturating_sub(now);
+    if empty == 0 {
+        // A call may come by a clock that was read before.
+        return full_at;
+    }
+    let share = u128::from(new) * u128::from(empty) / u128::from(old.max(1));
+    u64::try_from(share).unwrap_or(u64::MAX).saturating_add(now)
+}
+
+/// What a layer asks of a limiter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) max_wait: Duration,
+    /// Whether the caller is told how it stands.
+    pub(super) headers: bool,
+}
+
+/// What a call that was let through takes along.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing(pub(super) Option<Quota>);
+
+impl OnEnd for Standing {}
+
+/// A place in the line, left when dropped, and the tokens wanted.
+struct Place(Arc<RateLimiter>, u32);
 
 impl Place {
-    async fn wait(self, since: Instant, max_wait: Duration) -> Result<(), Refused> {
-        let limiter = &*self.0;
+    async fn wait(self, since: Instant, terms: Terms) -> Result<Standing, Refused> {
+        let (limiter, max_wait) = (&*self.0, terms.max_wait);
         // The turn may be with a future that is alive and that nobody polls: after `max_wait` a
         // token that is there is taken without it.
         let _turn = timeout(max_wait, limiter.turn.acquire()).await;
         // As of when this call came: a timer that fires late costs those behind no token.
-        while let Err(wait) = limiter.take_by(since, since.elapsed(), 0) {
+        while let Err(wait) = limiter.take_by(since, since.elapsed(), self.1, 0) {
             if wait > max_wait {
                 let left = wait.saturating_sub(since.elapsed());
-                return Err(Refused::new(Reason::RateLimited).retry_after(left));
+                return Err(limiter.refused(Instant::now(), left));
             }
             sleep_until(since + wait).await;
         }
-        Ok(())
+        Ok(limiter.standing(Instant::now(), terms))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.waiting.fetch_sub(u64::from(self.1), Relaxed);
     }
 }

@@ -155,7 +155,7 @@ async fn the_place_of_a_waiter_that_left_goes_to_the_next() {
     drop(held);
     drop(waiting.remove(0));
     drop(waiting.remove(0));
-    assert_eq!((bulkhead.in_flight(), bulkhead.queued()), (1, 1));
+    assert_eq!((bulkhead.in_flight(), bulkhead.queued()), (1, 0));
     let (result, took) = timed(waiting.remove(0)).await;
     drop(result.unwrap());
     assert_eq!(took, Duration::ZERO);

@@ -6,12 +6,15 @@ use http::request::Parts;
 use tower_layer::Layer;
 use tower_plugins_layers::authorize::Callers;
 use tower_plugins_layers::balance::{
-    BalancePolicy, EndpointMeta, EndpointSet, KeyFrom, LiveBalance, Load, LoadLayer, Strategy,
+    BalancePolicy, EndpointMeta, EndpointSet, KeyFrom, LiveBalance, Load, LoadLayer,
+    SlowStartLayer, SlowStartPolicy, Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
+use tower_plugins_layers::concurrency::AdaptivePolicy;
 use tower_plugins_layers::contract;
 use tower_plugins_layers::credentials::Token;
 use tower_plugins_layers::filter::FilterBody;
+use tower_plugins_layers::rate_limit::{KeyBy, KeyedRateLimiter};
 use tower_plugins_layers::retry::{Budget, RetryOn};
 use tower_plugins_layers::test_util::{Answer, Probe};
 use tower_plugins_layers::*;
@@ -87,13 +90,49 @@ contract!(
     rate_limit_with_waiting,
     RateLimitLayer::new(1000.0, 1).max_wait(Duration::from_secs(1))
 );
+contract!(
+    rate_limit_by_key,
+    RateLimitLayer::keyed(
+        KeyedRateLimiter::new(1000.0, 1000, 10).into(),
+        KeyBy::header(http::header::HOST)
+    )
+    .headers(true)
+);
 contract!(concurrency, ConcurrencyLayer::new(2));
+contract!(
+    concurrency_that_adapts,
+    ConcurrencyLayer::with_bulkhead(
+        Bulkhead::adaptive(AdaptivePolicy::new().initial(2).min(2)).into()
+    )
+);
+contract!(
+    concurrency_with_a_queue,
+    ConcurrencyLayer::with_bulkhead(Bulkhead::new(2).queue(8, Duration::from_secs(1)).into())
+);
 contract!(credentials, CredentialsLayer::bearer("token").unwrap());
 contract!(
     credentials_of_tokens,
     TokenCredentialsLayer::new(|| async { Token::new("token") }, Duration::from_secs(1))
 );
+contract!(
+    outlier,
+    OutlierDetector::new(OutlierPolicy::new()).endpoint("one")
+);
+contract!(outlier_off, OutlierLayer::off());
+contract!(
+    slow_start,
+    tower_layer::Stack::new(
+        LoadLayer::new(),
+        SlowStartLayer::new(SlowStartPolicy::new())
+    )
+);
 contract!(drain, DrainLayer::new(DrainHandle::new()));
+contract!(
+    drain_with_answers,
+    DrainLayer::new(DrainHandle::new())
+        .answer(Duration::from_secs(5))
+        .close_connections()
+);
 contract!(trace, TraceLayer::new("plugin"));
 
 contract!(

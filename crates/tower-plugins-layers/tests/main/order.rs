@@ -1,11 +1,14 @@
 //! Layers whose order matters, each with what goes wrong the other way round.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_plugins_layers::authorize::Callers;
 use tower_plugins_layers::balance::{LoadLayer, Strategy};
+use tower_plugins_layers::concurrency::{AdaptivePolicy, Algorithm};
 use tower_plugins_layers::retry::Backoff;
 use tower_plugins_layers::test_util::{Answer, Probe};
 use tower_plugins_layers::{
@@ -351,4 +354,23 @@ async fn a_limit_outside_a_hedge_counts_a_call_once_and_one_inside_refuses_the_h
     };
     assert_eq!(calls(false).await, 2);
     assert_eq!(calls(true).await, 1);
+}
+
+/// Inside retry a limit that adapts sees each attempt; outside it sees calls, slow by their backoff.
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_limit_inside_retry_sees_attempts_and_one_outside_does_not() {
+    let policy = || AdaptivePolicy::new().algorithm(Algorithm::Aimd).initial(20);
+    let (inside, outside) = (
+        Arc::new(Bulkhead::adaptive(policy())),
+        Arc::new(Bulkhead::adaptive(policy())),
+    );
+    let failing = ServiceBuilder::new()
+        .layer(ConcurrencyLayer::with_bulkhead(Arc::clone(&inside)))
+        .service(Probe::new(Answer::Error("broke")));
+    let repeated = service_fn(move |_: Request<()>| twice(failing.clone()));
+    let service = ServiceBuilder::new()
+        .layer(ConcurrencyLayer::with_bulkhead(Arc::clone(&outside)))
+        .service(repeated);
+    service.oneshot(request()).await.unwrap_err();
+    assert_eq!((inside.limit(), outside.limit()), (16, 18));
 }

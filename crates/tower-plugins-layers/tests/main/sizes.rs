@@ -59,7 +59,8 @@ fn no_layer_adds_much_to_a_call() {
         (
             "concurrency",
             future_and_body(&ConcurrencyLayer::off()),
-            (48, 16),
+            // The permit of a limit that adapts knows when its call began and is cut.
+            (48, 32),
         ),
         (
             "credentials",

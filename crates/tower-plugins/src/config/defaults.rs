@@ -123,6 +123,9 @@ impl RateLimitSpec {
             requests_per_second,
             burst_size: burst_size.max(1),
             max_wait: Duration::ZERO,
+            key_header: None,
+            max_keys: 10_000,
+            headers: false,
         }
     }
 }
@@ -135,6 +138,8 @@ impl ConcurrencySpec {
             max_concurrent,
             max_queued: 0,
             max_wait: Duration::ZERO,
+            adaptive: None,
+            priority_header: None,
         }
     }
 }

@@ -2,10 +2,27 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::blocks::Overlay;
+use super::fault::Fault;
+use super::given::Given;
+use super::keys::Kind;
 use super::table::Table;
 use super::units::write_duration;
-use super::{ConcurrencySpec, Number, RateLimitSpec};
+use super::{AdaptiveLimit, ConcurrencySpec, Number, RateLimitSpec};
+
+/// `off` is a word of `adaptive` so that a plugin may be without what the defaults say.
+pub(super) const ADAPTIVE: [(&str, Option<AdaptiveLimit>); 3] = [
+    ("off", None),
+    ("gradient", Some(AdaptiveLimit::Gradient)),
+    ("aimd", Some(AdaptiveLimit::Aimd)),
+];
+
+fn header(given: &Given<'_>, _: Kind) -> Result<HeaderName, Fault> {
+    HeaderName::from_bytes(given.text()?.as_bytes())
+        .map_err(|_| Fault::of_value("is not the name of a header"))
+}
 
 #[derive(Clone, Default)]
 pub(super) struct RateLimit {
@@ -13,6 +30,9 @@ pub(super) struct RateLimit {
     requests_per_second: Option<Number>,
     burst_size: Option<u32>,
     max_wait: Duration,
+    key_header: Option<HeaderName>,
+    max_keys: Option<u32>,
+    headers: bool,
 }
 
 impl Overlay for RateLimit {
@@ -24,6 +44,11 @@ impl Overlay for RateLimit {
                 .or(self.requests_per_second),
             burst_size: table.integer("burst_size").or(self.burst_size),
             max_wait: table.duration("max_wait").unwrap_or(self.max_wait),
+            key_header: table
+                .read("key_header", header)
+                .or_else(|| self.key_header.clone()),
+            max_keys: table.integer("max_keys").or(self.max_keys),
+            headers: table.bool("headers").unwrap_or(self.headers),
         };
         if block.enabled && block.requests_per_second.is_none() {
             table.require("requests_per_second");
@@ -46,6 +71,9 @@ impl RateLimit {
         Some(RateLimitSpec {
             burst_size: self.burst_size.unwrap_or(spec.burst_size),
             max_wait: self.max_wait,
+            key_header: self.key_header.clone(),
+            max_keys: self.max_keys.unwrap_or(spec.max_keys),
+            headers: self.headers,
             ..spec
         })
     }
@@ -57,6 +85,8 @@ pub(super) struct Concurrency {
     max_concurrent: Option<u32>,
     max_queued: u32,
     max_wait: Duration,
+    adaptive: Option<AdaptiveLimit>,
+    priority_header: Option<HeaderName>,
 }
 
 impl Overlay for Concurrency {
@@ -66,6 +96,10 @@ impl Overlay for Concurrency {
             max_concurrent: table.integer("max_concurrent").or(self.max_concurrent),
             max_queued: table.integer("max_queued").unwrap_or(self.max_queued),
             max_wait: table.duration("max_wait").unwrap_or(self.max_wait),
+            adaptive: table.word("adaptive", &ADAPTIVE).unwrap_or(self.adaptive),
+            priority_header: table
+                .read("priority_header", header)
+                .or_else(|| self.priority_header.clone()),
         };
         if !block.enabled {
             return block;
@@ -102,6 +136,8 @@ impl Concurrency {
             max_concurrent,
             max_queued: self.max_queued,
             max_wait: self.max_wait,
+            adaptive: self.adaptive,
+            priority_header: self.priority_header.clone(),
         })
     }
 }

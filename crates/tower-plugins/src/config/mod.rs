@@ -58,10 +58,10 @@ pub use load::{Loaded, Loader};
 pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
-    Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
-    Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec, HedgeSpec, Identity,
-    JitterKind, KeySpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RetrySpec,
-    SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
+    ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec,
+    HedgeSpec, Identity, JitterKind, KeySpec, PluginName, PluginSpec, Policy, Protocol,
+    RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

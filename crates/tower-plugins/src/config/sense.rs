@@ -40,6 +40,14 @@ pub(super) fn refuse_inert(
             );
         }
     }
+    let limit = policy.rate_limit.as_ref();
+    if limit.is_some_and(|limit| limit.key_header.is_none()) {
+        refuse(
+            "rate_limit",
+            "max_keys",
+            "does nothing without key_header: set that, or remove this",
+        );
+    }
     if transport == Some(Transport::InProcess) {
         for key in ON_THE_WIRE {
             refuse("connection", key, "does nothing for an in-process plugin");

@@ -80,6 +80,12 @@ pub struct RateLimitSpec {
     pub burst_size: u32,
     /// How long a call may wait for a token; zero refuses at once.
     pub max_wait: Duration,
+    /// The header whose value says which bucket a call draws from.
+    pub key_header: Option<http::HeaderName>,
+    /// The most buckets, where there is one for each key.
+    pub max_keys: u32,
+    /// Whether responses say how the caller stands.
+    pub headers: bool,
 }
 
 /// `concurrency`: a bulkhead.
@@ -92,6 +98,20 @@ pub struct ConcurrencySpec {
     pub max_queued: u32,
     /// How long a call may wait for a place.
     pub max_wait: Duration,
+    /// How the limit finds its own size, up to `max_concurrent`; it is fixed without.
+    pub adaptive: Option<AdaptiveLimit>,
+    /// The header that has a call's priority.
+    pub priority_header: Option<http::HeaderName>,
+}
+
+/// `concurrency.adaptive`: what a limit goes by that finds its own size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AdaptiveLimit {
+    /// `gradient`: calls that take longer than they did.
+    Gradient,
+    /// `aimd`: calls that fail.
+    Aimd,
 }
 
 /// `retry`.

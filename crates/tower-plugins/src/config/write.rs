@@ -7,6 +7,7 @@ use super::attempts::{BUDGETS, JITTERS};
 use super::balance::{FALLBACKS, STRATEGIES};
 use super::blocks::PROTOCOLS;
 use super::format::Format;
+use super::limits::ADAPTIVE;
 use super::secret::{self, HIDDEN};
 use super::tls::VERSIONS;
 use super::tree::{Entry, Node, Value};
@@ -488,7 +489,20 @@ fn rate_limit(limit: &RateLimitSpec) -> Option<Node<'static>> {
         ("requests_per_second", number(limit.requests_per_second)),
         ("burst_size", integer(limit.burst_size)),
         ("max_wait", duration(limit.max_wait)),
+        ("key_header", limit.key_header.as_ref().and_then(header)),
+        (
+            "max_keys",
+            limit
+                .key_header
+                .as_ref()
+                .and_then(|_| integer(limit.max_keys)),
+        ),
+        ("headers", bool(limit.headers)),
     ]))
+}
+
+fn header(name: &http::HeaderName) -> Option<Node<'static>> {
+    text(name.as_str())
 }
 
 fn concurrency(limit: &ConcurrencySpec) -> Option<Node<'static>> {
@@ -496,6 +510,11 @@ fn concurrency(limit: &ConcurrencySpec) -> Option<Node<'static>> {
         ("max_concurrent", integer(limit.max_concurrent)),
         ("max_queued", integer(limit.max_queued)),
         ("max_wait", duration(limit.max_wait)),
+        ("adaptive", word(&ADAPTIVE, &limit.adaptive)),
+        (
+            "priority_header",
+            limit.priority_header.as_ref().and_then(header),
+        ),
     ]))
 }
 

@@ -5,28 +5,38 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use tower_plugins_layers::balance::EndpointLoad;
 use tower_plugins_layers::breaker::BreakerHistory;
+use tower_plugins_layers::concurrency::{AdaptivePolicy, Algorithm};
 use tower_plugins_layers::hedge::Latencies;
+use tower_plugins_layers::rate_limit::KeyedRateLimiter;
 use tower_plugins_layers::retry::{Budget, BudgetLimits};
 use tower_plugins_layers::{Bulkhead, RateLimiter};
 
 use super::Services;
 use crate::config::{
-    Address, BudgetKind, ConcurrencySpec, ConnectionSpec, PluginSpec, RateLimitSpec, RetrySpec,
-    TlsSpec, Upstream,
+    AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConnectionSpec, PluginSpec, RateLimitSpec,
+    RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::Transport;
 
 /// The parts of one node.
 pub(crate) struct Parts {
-    pub(super) limiter: Option<(RateLimitSpec, Arc<RateLimiter>)>,
+    pub(super) limiter: Option<(RateLimitSpec, Limiter)>,
     pub(super) bulkhead: Option<(ConcurrencySpec, Arc<Bulkhead>)>,
     pub(super) budget: Option<Budget>,
     /// What attempts took, which hedges begin after.
     pub(super) latencies: Option<Latencies>,
     pub(super) endpoints: Vec<EndpointParts>,
+}
+
+/// One bucket, or one for each key.
+#[derive(Clone)]
+pub(super) enum Limiter {
+    One(Arc<RateLimiter>),
+    Keyed(Arc<KeyedRateLimiter>, HeaderName),
 }
 
 /// The parts of one endpoint.
@@ -70,16 +80,28 @@ impl Parts {
 }
 
 /// A changed rate keeps the bucket's fill in proportion: a reload is no free burst.
-fn limiter(new: &RateLimitSpec, old: Option<&Parts>) -> (RateLimitSpec, Arc<RateLimiter>) {
-    let limiter = match old.and_then(|old| old.limiter.as_ref()) {
-        Some((spec, limiter)) if spec == new => Arc::clone(limiter),
-        Some((_, limiter)) => {
-            Arc::new(limiter.resized(new.requests_per_second.get(), new.burst_size))
+fn limiter(new: &RateLimitSpec, old: Option<&Parts>) -> (RateLimitSpec, Limiter) {
+    let (rate, burst) = (new.requests_per_second.get(), new.burst_size);
+    let old = old
+        .and_then(|old| old.limiter.as_ref())
+        .filter(|(spec, _)| (&spec.key_header, spec.max_keys) == (&new.key_header, new.max_keys));
+    let limiter = match old {
+        Some((spec, limiter))
+            if spec.requests_per_second == new.requests_per_second && spec.burst_size == burst =>
+        {
+            limiter.clone()
         }
-        None => Arc::new(RateLimiter::new(
-            new.requests_per_second.get(),
-            new.burst_size,
-        )),
+        Some((_, Limiter::One(limiter))) => Limiter::One(limiter.resized(rate, burst).into()),
+        Some((_, Limiter::Keyed(limiter, header))) => {
+            Limiter::Keyed(limiter.resized(rate, burst).into(), header.clone())
+        }
+        None => match &new.key_header {
+            Some(header) => {
+                let limiter = KeyedRateLimiter::new(rate, burst, new.max_keys as usize);
+                Limiter::Keyed(limiter.into(), header.clone())
+            }
+            None => Limiter::One(RateLimiter::new(rate, burst).into()),
+        },
     };
     (new.clone(), limiter)
 }
@@ -88,7 +110,16 @@ fn bulkhead(new: &ConcurrencySpec, old: Option<&Parts>) -> (ConcurrencySpec, Arc
     let bulkhead = match old.and_then(|old| old.bulkhead.as_ref()) {
         Some((spec, bulkhead)) if spec == new => Arc::clone(bulkhead),
         _ => {
-            let bulkhead = Bulkhead::new(new.max_concurrent as usize);
+            let most = new.max_concurrent as usize;
+            let adaptive = |algorithm| {
+                let policy = AdaptivePolicy::new().algorithm(algorithm).max(most);
+                Bulkhead::adaptive(policy)
+            };
+            let bulkhead = match new.adaptive {
+                None => Bulkhead::new(most),
+                Some(AdaptiveLimit::Gradient) => adaptive(Algorithm::Gradient),
+                Some(AdaptiveLimit::Aimd) => adaptive(Algorithm::Aimd),
+            };
             Arc::new(bulkhead.queue(new.max_queued as usize, new.max_wait))
         }
     };

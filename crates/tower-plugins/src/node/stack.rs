@@ -13,6 +13,7 @@ use tower_plugins_layers::balance::{
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::hedge::HedgePolicy;
+use tower_plugins_layers::rate_limit::KeyBy;
 use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
@@ -21,7 +22,7 @@ use tower_plugins_layers::{
 };
 
 use super::endpoint::{Endpoint, Shown, Wire};
-use super::parts::{EndpointParts, Parts};
+use super::parts::{EndpointParts, Limiter, Parts};
 use super::stage::stages;
 use crate::Body;
 use crate::config::{
@@ -112,12 +113,22 @@ fn deadline(policy: &Policy) -> DeadlineLayer {
 
 fn rate_limit(policy: &Policy, parts: &Parts) -> Option<RateLimitLayer> {
     let (spec, (_, limiter)) = (policy.rate_limit.as_ref()?, parts.limiter.as_ref()?);
-    Some(RateLimitLayer::with_limiter(Arc::clone(limiter)).max_wait(spec.max_wait))
+    let layer = match limiter {
+        Limiter::One(limiter) => RateLimitLayer::with_limiter(Arc::clone(limiter)),
+        Limiter::Keyed(limiter, header) => {
+            RateLimitLayer::keyed(Arc::clone(limiter), KeyBy::header(header.clone()))
+        }
+    };
+    Some(layer.max_wait(spec.max_wait).headers(spec.headers))
 }
 
 fn concurrency(parts: &Parts) -> Option<ConcurrencyLayer> {
-    let (_, bulkhead) = parts.bulkhead.as_ref()?;
-    Some(ConcurrencyLayer::with_bulkhead(Arc::clone(bulkhead)))
+    let (spec, bulkhead) = parts.bulkhead.as_ref()?;
+    let layer = ConcurrencyLayer::with_bulkhead(Arc::clone(bulkhead));
+    Some(match &spec.priority_header {
+        Some(header) => layer.priority_header(header.clone()),
+        None => layer,
+    })
 }
 
 /// Off, it is not left out: it makes the request's body one of the type that all below it take.

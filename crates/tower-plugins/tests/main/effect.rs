@@ -419,6 +419,18 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::rate_limit::max_wait_is_how_long_a_call_waits_for_a_token",
     ),
     (
+        "rate_limit.key_header",
+        "tower_plugins::tests::effect::rate_limit::key_header_gives_each_value_a_bucket_of_its_own",
+    ),
+    (
+        "rate_limit.max_keys",
+        "tower_plugins::tests::effect::rate_limit::max_keys_is_the_number_of_buckets_that_are_remembered",
+    ),
+    (
+        "rate_limit.headers",
+        "tower_plugins::tests::effect::rate_limit::headers_say_how_the_caller_stands",
+    ),
+    (
         "concurrency.enabled",
         "tower_plugins::tests::effect::concurrency::enabled_false_lifts_a_limit_of_the_defaults",
     ),
@@ -433,6 +445,14 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "concurrency.max_wait",
         "tower_plugins::tests::effect::concurrency::max_wait_is_how_long_a_call_waits_for_a_place",
+    ),
+    (
+        "concurrency.adaptive",
+        "tower_plugins::tests::effect::concurrency::adaptive_lets_the_limit_find_its_size",
+    ),
+    (
+        "concurrency.priority_header",
+        "tower_plugins::tests::effect::concurrency::priority_header_says_who_is_shed_first",
     ),
     (
         "load_balancing.strategy",

@@ -1,16 +1,20 @@
 //! Our layers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderName, Response};
 use tower::{Layer, ServiceBuilder};
 use tower_plugins_layers::balance::{LoadLayer, Strategy};
 use tower_plugins_layers::breaker::BreakerPolicy;
+use tower_plugins_layers::concurrency::{AdaptivePolicy, Algorithm};
 use tower_plugins_layers::fallback::{FallbackLayer, FallbackPolicy};
 use tower_plugins_layers::hedge::{HedgeLayer, HedgePolicy};
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, Balance, Breaker, BreakerLayer, Concurrency, ConcurrencyLayer,
-    CredentialsLayer, Deadline, DeadlineLayer, DrainHandle, DrainLayer, Load, RateLimit,
-    RateLimitLayer, Retry, RetryLayer, RetryPolicy, TraceLayer,
+    AttemptTimeoutLayer, Balance, Breaker, BreakerLayer, Bulkhead, Concurrency, ConcurrencyLayer,
+    CredentialsLayer, Deadline, DeadlineLayer, DrainHandle, DrainLayer, Load, OutlierDetector,
+    OutlierLayer, OutlierPolicy, RateLimit, RateLimitLayer, Retry, RetryLayer, RetryPolicy,
+    TraceLayer,
 };
 use tower_service::Service;
 
@@ -62,6 +66,7 @@ fn one_endpoint() -> Vec<Variant> {
             Ok(BreakerLayer::new(breaker).layer(Broken))
         })
     }));
+    variants.extend(both!("outlier", one_of_an_outlier_set().layer(Null)));
     variants.extend(both!("load", LoadLayer::new().layer(Null)));
     variants.extend(both!("credentials", credentials()?.layer(Null)));
     variants
@@ -77,6 +82,7 @@ fn limits() -> Vec<Variant> {
         "concurrency",
         ConcurrencyLayer::new(1000).layer(Null)
     ));
+    variants.extend(both!("adaptive", adaptive().layer(Null)));
     variants
 }
 
@@ -160,6 +166,19 @@ fn calls_window() -> BreakerLayer {
 
 fn rate_limit() -> RateLimitLayer {
     RateLimitLayer::new(f64::from(MANY), MANY)
+}
+
+fn adaptive() -> ConcurrencyLayer {
+    let policy = AdaptivePolicy::new()
+        .algorithm(Algorithm::Aimd)
+        .initial(100);
+    ConcurrencyLayer::with_bulkhead(Arc::new(Bulkhead::adaptive(policy)))
+}
+
+fn one_of_an_outlier_set() -> OutlierLayer {
+    let policy = OutlierPolicy::new().consecutive_failures(5);
+    let detector = OutlierDetector::new(policy.success_rate_stdev(None));
+    detector.endpoint("one")
 }
 
 fn credentials() -> Result<CredentialsLayer> {

@@ -220,7 +220,7 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
         let needed = match block {
             "retry" if key == "budget_min_in_flight" => "budget: in_flight, ",
             "retry" if key.contains("token") => "budget: tokens, ",
-            "rate_limit" => "requests_per_second: 7, ",
+            "rate_limit" => "requests_per_second: 7, key_header: x-tenant, ",
             "concurrency" => "max_concurrent: 7, ",
             "circuit_breaker" => "failure_rate: 0.5, ",
             "auth" => "method: api-key, api_key: k, ",

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tower_plugins::config::{
-    Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
-    Config, ConnectionSpec, CredentialsSpec, EndpointSpec, Environment, FallbackSpec, Format,
-    HedgeSpec, JitterKind, KeySpec, Loader, Number, PluginName, PluginSpec, Policy, Protocol,
-    RateLimitSpec, RetryOn, RetrySpec, Secret, Secrets, SubsetFallback,
+    AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
+    ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, Environment,
+    FallbackSpec, Format, HedgeSpec, JitterKind, KeySpec, Loader, Number, PluginName, PluginSpec,
+    Policy, Protocol, RateLimitSpec, RetryOn, RetrySpec, Secret, Secrets, SubsetFallback,
 };
 
 use crate::transport::tls::server::Ca;
@@ -359,17 +359,41 @@ fn address() -> impl Strategy<Value = Vec<Address>> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    let rate_limit = (number(0.001, 1e9), 1_u32.., duration()).prop_map(|(rate, burst, wait)| {
-        let mut limit = RateLimitSpec::new(rate);
-        limit.burst_size = burst;
-        limit.max_wait = wait;
-        limit
-    });
-    let concurrency =
-        (1_u32..=1_000_000, 0_u32..10, duration()).prop_map(|(most, queued, wait)| {
+    let rate_limit = (
+        number(0.001, 1e9),
+        1_u32..,
+        duration(),
+        prop::option::of(1_u32..=10_000_000),
+        any::<bool>(),
+    )
+        .prop_map(|(rate, burst, wait, keys, headers)| {
+            let mut limit = RateLimitSpec::new(rate);
+            limit.burst_size = burst;
+            limit.max_wait = wait;
+            if let Some(keys) = keys {
+                limit.key_header = Some(http::HeaderName::from_static("x-tenant"));
+                limit.max_keys = keys;
+            }
+            limit.headers = headers;
+            limit
+        });
+    let adaptive = prop::option::of(prop_oneof![
+        Just(AdaptiveLimit::Gradient),
+        Just(AdaptiveLimit::Aimd)
+    ]);
+    let concurrency = (
+        1_u32..=1_000_000,
+        0_u32..10,
+        duration(),
+        adaptive,
+        any::<bool>(),
+    )
+        .prop_map(|(most, queued, wait, adaptive, priorities)| {
             let mut limit = ConcurrencySpec::new(most);
             limit.max_queued = queued;
             limit.max_wait = if queued > 0 { wait } else { Duration::ZERO };
+            limit.adaptive = adaptive;
+            limit.priority_header = priorities.then(|| http::HeaderName::from_static("x-priority"));
             limit
         });
     let option = prop::option::of::<BoxedStrategy<Duration>>;

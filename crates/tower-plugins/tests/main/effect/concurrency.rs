@@ -1,10 +1,11 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tower_plugins::Reason::ConcurrencyLimited;
+use tower_plugins::Reason::{ConcurrencyLimited, Shed};
 
-use super::stage::Answer::Never;
+use super::stage::Answer::{Never, Status};
 use super::stage::{SECOND, Stage, refusals};
+use crate::support::get;
 
 /// A plugin whose service never answers.
 async fn limited(keys: &str) -> Stage {
@@ -75,4 +76,47 @@ async fn max_wait_is_how_long_a_call_waits_for_a_place() {
     let answers = long_enough.at_once("p", 2).join_all().await;
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(long_enough.gaps(), [SECOND]);
+}
+
+/// Failures in a row take a limit that adapts down from 20 to 1; one that is fixed they do not touch.
+#[tokio::test(start_paused = true)]
+async fn adaptive_lets_the_limit_find_its_size() {
+    for (adaptive, places) in [("off", 30), ("aimd", 1), ("gradient", 1)] {
+        let stage = Stage::of(&format!(
+            "circuit_breaker: {{ enabled: false }}, \
+             concurrency: {{ max_concurrent: 30, adaptive: {adaptive} }}"
+        ))
+        .await;
+        stage.answers(Status(500));
+        for _ in 0..40 {
+            let _ = stage.call().await;
+        }
+        stage.answers(Never);
+        stage.seen();
+        let mut calls = stage.at_once("p", 40);
+        let refused = refusals(&mut calls, 40 - places).await;
+        assert_eq!(refused, vec![ConcurrencyLimited; 40 - places], "{adaptive}");
+        assert_eq!(stage.seen().len(), places, "{adaptive}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn priority_header_says_who_is_shed_first() {
+    for (key, right) in [("", None), (", priority_header: x-priority", Some(Shed))] {
+        let stage = limited(&format!("max_concurrent: 4{key}")).await;
+        let mut held = stage.at_once("p", 2);
+        tokio::task::yield_now().await;
+        let mut asked = stage.seen().len();
+        while asked < 2 {
+            tokio::task::yield_now().await;
+            asked += stage.seen().len();
+        }
+        stage.answers(Status(200));
+        let mut request = get("/");
+        let bulk = http::HeaderValue::from_static("bulk");
+        request.headers_mut().insert("x-priority", bulk);
+        let error = stage.send("p", request).await.err();
+        assert_eq!(error.and_then(|error| error.reason()), right);
+        held.abort_all();
+    }
 }

@@ -4,6 +4,7 @@ use tokio::time::{Instant, advance};
 use tower_plugins::Reason;
 
 use super::stage::{SECOND, Stage, refusals};
+use crate::support::get;
 
 async fn limited(keys: &str) -> Stage {
     Stage::of(&format!("rate_limit: {{ {keys} }}")).await
@@ -67,5 +68,49 @@ async fn max_wait_is_how_long_a_call_waits_for_a_token() {
         );
         calls.join_all().await;
         assert_eq!(stage.gaps(), vec![SECOND; answered - 1], "{wait}");
+    }
+}
+
+/// A call of a tenant: whether it went through, and the header that says how the tenant stands.
+async fn call_of(stage: &Stage, tenant: &str) -> Result<Option<String>, Option<Reason>> {
+    let mut request = get("/");
+    let tenant = tenant.parse().unwrap();
+    request.headers_mut().insert("x-tenant", tenant);
+    let response = stage.send("p", request).await.map_err(|e| e.reason())?;
+    let stands = response.headers().get("ratelimit");
+    Ok(stands.map(|value| value.to_str().unwrap().to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn key_header_gives_each_value_a_bucket_of_its_own() {
+    for (keys, bobs) in [("", false), (", key_header: X-Tenant", true)] {
+        let stage = limited(&format!("requests_per_second: 1, burst_size: 1{keys}")).await;
+        assert_eq!(call_of(&stage, "ann").await, Ok(None));
+        assert_eq!(call_of(&stage, "ann").await, Err(Some(Reason::RateLimited)));
+        assert_eq!(call_of(&stage, "bob").await.is_ok(), bobs);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_keys_is_the_number_of_buckets_that_are_remembered() {
+    for (most, remembered) in [(1, false), (2, true)] {
+        let stage = limited(&format!(
+            "requests_per_second: 1, burst_size: 1, key_header: x-tenant, max_keys: {most}"
+        ))
+        .await;
+        call_of(&stage, "ann").await.unwrap();
+        call_of(&stage, "bob").await.unwrap();
+        assert_eq!(call_of(&stage, "ann").await.is_err(), remembered);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_say_how_the_caller_stands() {
+    for (headers, right) in [(false, None), (true, Some("\"default\";r=2;t=1"))] {
+        let stage = limited(&format!(
+            "requests_per_second: 1, burst_size: 3, headers: {headers}"
+        ))
+        .await;
+        assert_eq!(call_of(&stage, "ann").await, Ok(right.map(str::to_owned)));
     }
 }

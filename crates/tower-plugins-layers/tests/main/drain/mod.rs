@@ -1,3 +1,8 @@
+//! Calls that are counted, waited for and ended.
+
+mod server;
+mod shutdown;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,0 +1,8 @@
+//! Rate limits by key, by cost and for a fleet; limits that adapt; priorities.
+
+mod adaptive;
+mod allocations;
+mod headers;
+mod keyed;
+mod priority;
+mod redis;
