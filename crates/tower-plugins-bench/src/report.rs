@@ -80,6 +80,10 @@ pub(crate) fn markdown(group: &Group, rows: &[Row]) -> String {
             row.rounds,
         );
     }
+    if let Some(summary) = group.summary {
+        text.push('\n');
+        text.push_str(&summary(rows));
+    }
     text
 }
 

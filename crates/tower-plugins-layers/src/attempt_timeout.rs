@@ -60,14 +60,17 @@ impl AttemptTimeoutLayer {
     }
 
     fn timer<B>(self, request: &mut Request<B>) -> Timer {
-        let now = |timeout| CallContext::now(request.extensions()).checked_add(timeout);
-        let Some(at) = self.timeout.and_then(now) else {
+        let Some(timeout) = self.timeout else {
+            return Timer::Never;
+        };
+        let now = CallContext::now(request.extensions());
+        let Some(at) = now.checked_add(timeout) else {
             return Timer::Never;
         };
         // A breaker further in must tell an attempt that took too long from a caller that left.
         request
             .extensions_mut()
-            .get_or_insert_with(CallContext::new)
+            .get_or_insert_with(|| CallContext::at(now))
             .set_attempt_deadline(at);
         Timer::At(at)
     }

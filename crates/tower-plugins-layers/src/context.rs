@@ -54,7 +54,11 @@ impl CallContext {
     /// The context of a call that starts now.
     #[must_use]
     pub fn new() -> Self {
-        let now = Instant::now();
+        Self::at(Instant::now())
+    }
+
+    /// The context of a call that starts at `now`.
+    pub(crate) const fn at(now: Instant) -> Self {
         Self {
             start: now,
             now,

@@ -17,6 +17,7 @@ pub(super) const GROUP: Group = Group {
     about: "One plugin called from one thread or two at once: thread CPU time a call, out of rounds in which all threads ran all the time.",
     variants,
     prepare: None,
+    summary: None,
 };
 
 /// Enough for some 15 ms.

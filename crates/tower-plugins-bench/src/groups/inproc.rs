@@ -12,6 +12,7 @@ pub(super) const GROUP: Group = Group {
     about: "A service in this process that answers at once: thread CPU time of making the request, the call and reading the body.",
     variants,
     prepare: None,
+    summary: None,
 };
 
 const FLOOR: &str = "bare";

@@ -28,6 +28,7 @@ pub(super) const GROUP: Group = Group {
     about: "An echo of 200 bytes by a server in another process, one call at a time: CPU time of the client's only thread, which is pinned to one CPU, the server to another.",
     variants,
     prepare: Some(|| pin(0)),
+    summary: None,
 };
 
 const CALLS: Calls = Calls::Counted(500);

@@ -4,10 +4,12 @@ mod contention;
 mod forms;
 mod full;
 mod inproc;
+mod layers;
 mod loopback;
 mod reload;
 
 use crate::harness::Variant;
+use crate::report::Row;
 
 /// Variants that take turns.
 pub(crate) struct Group {
@@ -17,6 +19,8 @@ pub(crate) struct Group {
     variants: fn() -> Vec<Variant>,
     /// What the measuring thread does first.
     pub(crate) prepare: Option<fn()>,
+    /// What is to be seen across its rows.
+    pub(crate) summary: Option<fn(&[Row]) -> String>,
 }
 
 impl Group {
@@ -27,6 +31,7 @@ impl Group {
 
 pub(crate) const GROUPS: &[Group] = &[
     inproc::GROUP,
+    layers::GROUP,
     contention::GROUP,
     loopback::GROUP,
     reload::GROUP,

@@ -23,6 +23,7 @@ pub(super) const GROUP: Group = Group {
     about: "`rename-to-first-call-N`: wall time from the rename of a changed file of N plugins to the first call that the new graph answers; `-debounce` is the quiet that the watch waits for by design, `-beyond-debounce` the rest. `swap-1-of-N`: CPU time of a reload in which 1 of N plugins changed, and the wall time of its steps; `read-N-FORMAT`: of parsing and validating a text and planning the change of one plugin.",
     variants,
     prepare: None,
+    summary: None,
 };
 
 fn variants() -> Vec<Variant> {

@@ -68,6 +68,36 @@ fn inproc_compares_the_full_stack_with_the_bare_service() {
 }
 
 #[test]
+fn a_layer_is_measured_beside_the_same_of_others() {
+    let count = |variant: &str| {
+        Command::new(env!("CARGO_BIN_EXE_tower-plugins-bench"))
+            .args(["count", "layers", variant, "10"])
+            .output()
+            .unwrap()
+    };
+    // Not the whole group: to fill another's window of 100,000 calls takes long.
+    for variant in [
+        "nothing",
+        "nothing-ref",
+        "nothing-refused",
+        "breaker.ours",
+        "breaker.ours-ref",
+        "breaker.resilience",
+        "breaker-open.ours",
+        "breaker-open.resilience",
+        "breaker-window-1k.ours",
+        "retry.tower",
+        "p2c-ewma-1000.ours",
+        "p2c-ewma-1000.tower",
+    ] {
+        let output = count(variant);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{variant}: {said}");
+    }
+    assert!(!count("breaker.nobody").status.success());
+}
+
+#[test]
 fn contention_compares_two_threads_with_one() {
     let lines = lines("contention");
     // On a busy machine there may be no round in which both ran all the time.

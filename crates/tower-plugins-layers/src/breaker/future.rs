@@ -30,12 +30,11 @@ pub struct Outstanding<C> {
     pub(super) start: Option<Instant>,
     /// Whether it was slow already at its head.
     pub(super) slow: bool,
-    /// How long the endpoint asked to be left alone, in its head.
-    pub(super) asked: Option<Duration>,
 }
 
 impl<C> Outstanding<C> {
-    fn tell(&mut self, outcome: Outcome) {
+    /// `asked` is how long the endpoint asks to be left alone.
+    fn tell(&mut self, outcome: Outcome, asked: Option<Duration>) {
         let Some(guarded) = self.guarded.take() else {
             return;
         };
@@ -47,7 +46,6 @@ impl<C> Outstanding<C> {
             Outcome::Ignored => return history.ignored(self.generation),
         };
         let slow = self.slow || self.is_slow(circuit);
-        let asked = self.asked;
         history.ended(
             circuit,
             self.generation,
@@ -70,10 +68,11 @@ impl<C: Classify> OnEnd for Outstanding<C> {
     fn on_end(mut self, end: End<'_>) {
         if let Some(guarded) = &self.guarded {
             let outcome = guarded.classify.end(&end);
-            if let End::Complete(Some(trailers)) = end {
-                self.asked = hint::asked(trailers);
-            }
-            self.tell(outcome);
+            let asked = match end {
+                End::Complete(Some(trailers)) => hint::asked(trailers),
+                _ => None,
+            };
+            self.tell(outcome, asked);
         }
     }
 }
@@ -82,7 +81,7 @@ impl<C> Drop for Outstanding<C> {
     fn drop(&mut self) {
         if self.guarded.is_some() {
             let outcome = Cutoff::dropped(self.cut);
-            self.tell(outcome);
+            self.tell(outcome, None);
         }
     }
 }
@@ -111,10 +110,12 @@ impl<C: Classify> Admitted<C> {
         let guarded = outstanding.guarded.as_ref();
         match guarded.and_then(|guarded| guarded.classify.head(response.status(), headers)) {
             Some(outcome) => {
-                if outcome == Outcome::Failure {
-                    outstanding.asked = hint::asked(headers);
-                }
-                outstanding.tell(outcome);
+                let asked = if outcome == Outcome::Failure {
+                    hint::asked(headers)
+                } else {
+                    None
+                };
+                outstanding.tell(outcome, asked);
             }
             // How long a stream goes on is not the endpoint's doing.
             None if outstanding.start.is_some() && is_stream(response) => {
@@ -130,7 +131,7 @@ impl<C: Classify> Admitted<C> {
     fn failed(mut self, error: &(dyn std::error::Error + 'static)) {
         if let Some(guarded) = &self.outstanding.guarded {
             let outcome = guarded.classify.error(error);
-            self.outstanding.tell(outcome);
+            self.outstanding.tell(outcome, None);
         }
     }
 }

@@ -132,15 +132,14 @@ impl<C: Classify> BreakerLayer<C> {
         let circuit = &guarded.circuit;
         match circuit.history.admit(&circuit.policy) {
             Ok(generation) => {
-                let cutoff = Cutoff::of(request);
+                let (cut, cutoff) = Cutoff::of(request);
                 let outstanding = Outstanding {
                     guarded: Some(guarded.hold()),
                     generation,
-                    cut: cutoff.of_head(),
+                    cut,
                     start: (circuit.policy.slow_call)
                         .map(|_| CallContext::now(request.extensions())),
                     slow: false,
-                    asked: None,
                 };
                 Ok(Some(Admitted {
                     outstanding,

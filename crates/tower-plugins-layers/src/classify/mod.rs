@@ -135,27 +135,23 @@ fn of_error(error: &(dyn StdError + 'static)) -> Outcome {
 /// an endpoint that took too long from a caller that went away.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cutoff {
-    attempt: Option<Instant>,
     call: Option<Instant>,
     /// The caller's own, which binds streams too.
     own: Option<Instant>,
 }
 
 impl Cutoff {
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
-        CallContext::of(request).map_or_else(Self::default, |context| {
-            let (call, own) = context.judged();
-            Self {
-                attempt: context.attempt_deadline(),
-                call,
-                own,
-            }
-        })
-    }
-
-    /// When the wait for the head is cut short.
-    pub(crate) fn of_head(&self) -> Option<Instant> {
-        [self.attempt, self.call].into_iter().flatten().min()
+    /// When the wait for the head of the response to `request` is cut short, and what decides over its body.
+    pub(crate) fn of<B>(request: &Request<B>) -> (Option<Instant>, Self) {
+        let Some(context) = CallContext::of(request) else {
+            return (None, Self::default());
+        };
+        let (call, own) = context.judged();
+        let attempt = context.attempt_deadline();
+        (
+            [attempt, call].into_iter().flatten().min(),
+            Self { call, own },
+        )
     }
 
     /// When the body that comes with this head is.

@@ -154,7 +154,7 @@ impl DeadlineLayer {
         if let Some(at) = all.filter(|_| bounds != known) {
             let extensions = request.extensions_mut();
             extensions
-                .get_or_insert_with(CallContext::new)
+                .get_or_insert_with(|| CallContext::at(start))
                 .set_deadline(at, own);
         }
         bounds

@@ -182,6 +182,8 @@ impl OutlierDetector {
         let now = Instant::now();
         self.core.tick(now);
         let (_turn, state) = self.core.lock();
+        // Whoever had the lock before may have put one out after another's time was over.
+        let now = Instant::now();
         let present = state.endpoints.iter().filter(|known| known.is_present());
         present.map(|known| known.status(now)).collect()
     }

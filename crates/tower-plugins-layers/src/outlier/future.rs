@@ -68,11 +68,16 @@ pub(super) struct Watched<C> {
 }
 
 impl<C: Classify> Watched<C> {
-    pub(super) fn new(seat: Held<Seat>, cutoff: Cutoff, classify: C) -> Self {
+    /// `cut` and `cutoff` are what [`Cutoff::of`] says.
+    pub(super) fn new(
+        seat: Held<Seat>,
+        (cut, cutoff): (Option<Instant>, Cutoff),
+        classify: C,
+    ) -> Self {
         Self {
             call: Answered {
                 seat: Some(seat),
-                cut: cutoff.of_head(),
+                cut,
                 classify,
             },
             cutoff,

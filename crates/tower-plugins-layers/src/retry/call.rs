@@ -71,6 +71,7 @@ where
     P: Deref<Target = RetryPolicy>,
 {
     /// A call with `request`, the request of its first attempt, and whether it is hedged.
+    #[inline]
     pub(super) fn new(
         service: S,
         policy: P,

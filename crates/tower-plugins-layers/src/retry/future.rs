@@ -13,6 +13,7 @@ use tower_service::Service;
 
 use super::call::Call;
 use super::first_frame::ResponseBody;
+use super::verdict::Verdict;
 use super::{ReplayBody, RetryPolicy};
 use crate::BoxError;
 use crate::hedge::Race;
@@ -82,6 +83,7 @@ where
     RB: Body,
 {
     /// Makes the first attempt of a call through `service`, which must be ready.
+    #[inline]
     pub(super) fn new(service: S, policy: P, request: Request<B>) -> Self {
         let (mut call, request, hedged) = Call::new(service, policy, request);
         let future = call.service.call(request);
@@ -130,6 +132,11 @@ where
                         }
                         outcome => {
                             let verdict = call.judge(&outcome);
+                            // The usual end, which moves the response no more than it must.
+                            if !matches!(verdict, Verdict::Retryable(_)) {
+                                *this.call = None;
+                                return Poll::Ready(outcome);
+                            }
                             (outcome, verdict)
                         }
                     }

@@ -298,9 +298,11 @@ where
             }
         } else if let Some(bytes) = frame.data_ref() {
             let kept = state.bytes + bytes.len();
-            if last || kept > state.max {
+            // Frames of nothing, or nearly nothing, are kept up to a bound as well.
+            let frames = state.frames.len() > state.max / 16 + 1024;
+            if last || kept > state.max || frames {
                 state.lose(Lost::TooLarge);
-            } else if state.lost.is_none() && !bytes.is_empty() {
+            } else if state.lost.is_none() {
                 state.frames.push(bytes.clone());
                 state.bytes = kept;
                 self.frames += 1;

@@ -93,7 +93,7 @@ fn no_layer_adds_much_to_a_call() {
         (
             "optional over concurrency",
             future_and_body(&Optional::new(None::<ConcurrencyLayer>)),
-            (48, 16),
+            (48, 32),
         ),
         (
             "rate_limit",

@@ -83,10 +83,11 @@ async fn in_no_interleaving_more_are_out_than_may_be() {
             Arc::new(AtomicUsize::new(0)),
         );
         let watcher = {
-            let (layers, done, seen) = (layers.clone(), done.clone(), seen.clone());
+            // Counted at one moment: looked at one by one, one comes back while another goes.
+            let (detector, done, seen) = (detector.clone(), done.clone(), seen.clone());
             tokio::task::spawn_blocking(move || {
                 while !done.load(Ordering::SeqCst) {
-                    seen.fetch_max(out(&layers[..n]).len(), Ordering::SeqCst);
+                    seen.fetch_max(detector.ejected(), Ordering::SeqCst);
                     std::thread::yield_now();
                 }
             })
