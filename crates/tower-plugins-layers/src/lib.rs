@@ -16,6 +16,7 @@
 //! | [`HedgeLayer`] | makes a second attempt of a call that is slow |
 //! | [`AttemptTimeoutLayer`] | bounds the time of one attempt |
 //! | [`Balance`] | picks an endpoint for each call, by load or in turn |
+//! | [`SlowStartLayer`](balance::SlowStartLayer) | gives an endpoint that is new or back its share by and by |
 //! | [`OutlierLayer`] | leaves an endpoint out of [`Balance`] that fails more than the others |
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
 //! | [`LoadLayer`] | measures an endpoint for [`Balance`] |
@@ -121,8 +122,8 @@
 //! | --- | --- |
 //! | `serde` | policies are read and written by serde: fields have the names of the setters, times are text such as `250ms` |
 //! | `jwt` | [`AuthorizeLayer`] takes tokens that somebody else signed |
-//! | `metrics` | [`TraceLayer`] and [`RetryLayer::named`] record metrics through the `metrics` facade |
-//! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens |
+//! | `metrics` | [`TraceLayer`], [`RetryLayer::named`], [`BreakerLayer::name`], [`OutlierDetector`] and shared rate limits record metrics through the `metrics` facade |
+//! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens; breakers, outlier detectors and shared rate limits tell of events |
 //! | `redis` | [`RedisLimiter`](rate_limit::RedisLimiter): a rate limit that many processes share |
 //! | `test-util` | the contract that every layer keeps, as tests for layers of your own: `contract!(name, layer)` |
 

@@ -9,11 +9,12 @@
 //!   plugin.invoke(&CHECK, &req)     plugin.call(request)     axum: route_service("/x", plugin.into_route())
 //!                └────────────────────────┬───────────────────────────────┘
 //!                                         ▼        one lookup in the graph that serves now
-//!   trace ▸ drain ▸ deadline ▸ rate_limit ▸ concurrency ▸ retry ▸ attempt_timeout ▸ balance
+//!   trace ▸ drain ▸ [own layers, a call] ▸ fallback ▸ authorize ▸ deadline ▸ filter ▸ rate_limit ▸ concurrency
+//!     ▸ retry or hedge ▸ [own layers, an attempt] ▸ attempt_timeout ▸ balance
 //!                                                                                      │ each attempt picks anew
 //!                                         ┌────────────────────────────────────────────┘
 //!                                         ▼
-//!                     breaker ▸ load ▸ credentials ▸ transport ─► http/1.1 · http/2 · tls · unix · in-process
+//!   slow_start ▸ outlier ▸ breaker ▸ load ▸ time_left ▸ credentials ▸ transport ─► http/1.1 · http/2 · tls · unix · in-process
 //! ```
 //!
 //! A call ends when its response's body ends: until then it keeps what it found, and a drain waits for it.
