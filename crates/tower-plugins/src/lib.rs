@@ -11,8 +11,8 @@
 //!                                         ▼        one lookup in the graph that serves now
 //!   trace ▸ drain ▸ [own layers, a call] ▸ fallback ▸ authorize ▸ deadline ▸ filter ▸ rate_limit ▸ concurrency
 //!     ▸ retry or hedge ▸ [own layers, an attempt] ▸ attempt_timeout ▸ balance
-//!                                                                                      │ each attempt picks anew
-//!                                         ┌────────────────────────────────────────────┘
+//!                                                                        │ each attempt picks anew
+//!                                         ┌──────────────────────────────┘
 //!                                         ▼
 //!   slow_start ▸ outlier ▸ breaker ▸ load ▸ time_left ▸ credentials ▸ transport ─► http/1.1 · http/2 · tls · unix · in-process
 //! ```

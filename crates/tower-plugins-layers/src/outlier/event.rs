@@ -108,8 +108,8 @@ impl Report {
                 .increment(1);
                 #[cfg(feature = "tracing")]
                 tracing::warn!(
-                    plugin_name = &*self.name,
-                    endpoint = &*event.endpoint,
+                    plugin.name = &*self.name,
+                    server.address = &*event.endpoint,
                     reason = reason.as_str(),
                     seconds = time.map(|time| time.as_secs_f64()),
                     "endpoint ejected"
@@ -119,8 +119,8 @@ impl Report {
             OutlierChange::Restored { early } => {
                 #[cfg(feature = "tracing")]
                 tracing::info!(
-                    plugin_name = &*self.name,
-                    endpoint = &*event.endpoint,
+                    plugin.name = &*self.name,
+                    server.address = &*event.endpoint,
                     early,
                     "endpoint restored"
                 );
