@@ -70,6 +70,7 @@ pub(super) enum Kind {
     SizeOrOff(u64, u64),
     Texts,
     /// A list of statuses, and of ranges of them.
+    #[cfg_attr(not(feature = "schema"), expect(dead_code))]
     Statuses(u16, u16),
     /// A table from the name of a header to a secret.
     Headers,
