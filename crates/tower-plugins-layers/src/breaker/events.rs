@@ -29,7 +29,6 @@ const BEHIND: usize = 32;
 pub(super) struct Events {
     /// Made for the first who listens.
     listeners: OnceLock<broadcast::Sender<Transition>>,
-    #[cfg_attr(not(any(feature = "metrics", feature = "tracing")), expect(dead_code))]
     name: OnceLock<Name>,
 }
 
@@ -45,8 +44,8 @@ struct Name {
 
 impl Events {
     #[cfg_attr(
-        not(any(feature = "metrics", feature = "tracing")),
-        expect(unused_variables)
+        not(all(feature = "metrics", feature = "tracing")),
+        allow(unused_variables)
     )]
     pub(super) fn name(&self, service: &str, endpoint: &str, now: BreakerState) {
         self.name.get_or_init(|| Name {

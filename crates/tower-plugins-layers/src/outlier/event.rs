@@ -57,6 +57,7 @@ pub struct OutlierStatus {
 #[derive(Clone, Debug)]
 pub(super) struct Report {
     /// The name of the set, in metrics and events.
+    #[cfg_attr(not(any(feature = "tracing", feature = "metrics")), expect(dead_code))]
     name: Arc<str>,
     sender: tokio::sync::broadcast::Sender<OutlierEvent>,
 }
@@ -94,7 +95,7 @@ impl Report {
 
     #[cfg_attr(
         not(any(feature = "tracing", feature = "metrics")),
-        expect(unused_variables, clippy::unused_self)
+        allow(unused_variables, clippy::unused_self)
     )]
     fn log(&self, event: &OutlierEvent) {
         match event.change {
