@@ -3,45 +3,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::COOKIE;
-use http::{Extensions, HeaderMap, HeaderName, Request, Uri};
+use http::{HeaderMap, HeaderName};
 
-/// What a key may be taken from: a request without its body.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestHead<'a> {
-    uri: &'a Uri,
-    headers: &'a HeaderMap,
-    extensions: &'a Extensions,
-}
-
-impl<'a> RequestHead<'a> {
-    /// The head of `request`.
-    #[must_use]
-    pub fn of<B>(request: &'a Request<B>) -> Self {
-        Self {
-            uri: request.uri(),
-            headers: request.headers(),
-            extensions: request.extensions(),
-        }
-    }
-
-    /// Where it goes.
-    #[must_use]
-    pub const fn uri(&self) -> &'a Uri {
-        self.uri
-    }
-
-    /// Its headers.
-    #[must_use]
-    pub const fn headers(&self) -> &'a HeaderMap {
-        self.headers
-    }
-
-    /// What layers further out left for those further in.
-    #[must_use]
-    pub const fn extensions(&self) -> &'a Extensions {
-        self.extensions
-    }
-}
+use crate::RequestHead;
 
 type Taker = dyn Fn(RequestHead<'_>) -> Option<Cow<'_, [u8]>> + Send + Sync;
 
@@ -49,7 +13,8 @@ type Taker = dyn Fn(RequestHead<'_>) -> Option<Cow<'_, [u8]>> + Send + Sync;
 ///
 /// ```
 /// use http::Request;
-/// use tower_plugins_layers::balance::{KeyFrom, RequestHead};
+/// use tower_plugins_layers::RequestHead;
+/// use tower_plugins_layers::balance::KeyFrom;
 ///
 /// let request = Request::get("/").header("cookie", "a=1; session=xyz").body(()).unwrap();
 /// let key = KeyFrom::cookie("session");
@@ -118,10 +83,10 @@ impl KeyFrom {
     pub fn take<'a>(&self, head: RequestHead<'a>) -> Option<Cow<'a, [u8]>> {
         match &self.0 {
             Source::Header(name) => {
-                let value = head.headers.get(name)?;
+                let value = head.headers().get(name)?;
                 Some(Cow::Borrowed(value.as_bytes()))
             }
-            Source::Cookie(name) => cookie(head.headers, name).map(Cow::Borrowed),
+            Source::Cookie(name) => cookie(head.headers(), name).map(Cow::Borrowed),
             Source::Function(take) => take(head),
         }
     }

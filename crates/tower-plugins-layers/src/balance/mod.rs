@@ -101,7 +101,7 @@ mod text;
 
 pub use ewma::EndpointLoad;
 pub use future::ResponseFuture;
-pub use key::{KeyFrom, RequestHead};
+pub use key::KeyFrom;
 pub use load::{Load, LoadBody, LoadFuture, LoadLayer, Pending};
 pub use member::Member;
 pub use meta::EndpointMeta;

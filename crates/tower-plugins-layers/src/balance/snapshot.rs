@@ -4,10 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use http::Request;
 use tokio::time::Instant;
 
-use super::key::RequestHead;
 use super::pick::{Nobody, Picker, Wanted};
 use super::{BalancePolicy, EndpointMeta, EndpointStatus, LevelStatus, Member};
-use crate::{BoxError, CallContext, Reason, Refused};
+use crate::{BoxError, CallContext, Reason, Refused, RequestHead};
 
 /// An endpoint and what is counted of it, for as long as it is in a set or has calls.
 #[derive(Debug)]

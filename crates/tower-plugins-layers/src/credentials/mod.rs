@@ -20,7 +20,8 @@
 //!   refused for a second      expired: calls wait for the refresh
 //! ```
 //!
-//! The first calls wait for the first token; there is one refresh at a time, which they share. Ahead of a
+//! The first calls wait for the first token; there is one refresh at a time, which they share. A source has 30 s
+//! for a token; a refresh that no call has driven for so long is begun anew. Ahead of a
 //! token's end (`before`, or half its life if that is shorter) the next call begins a refresh and
 //! drives it beside its own work, with the old token; nobody waits. A call that is dropped leaves the refresh to
 //! the others, or to the next.

@@ -227,6 +227,12 @@ impl AuthorizeSpec {
         }
     }
 
+    /// Whether `header` is looked at for callers, and then taken off the request.
+    pub(super) fn takes(&self, header: &HeaderName) -> bool {
+        !self.api_keys.is_empty() && *header == self.api_key_header
+            || !self.bearer_tokens.is_empty() && *header == http::header::AUTHORIZATION
+    }
+
     const fn usual_header() -> HeaderName {
         HeaderName::from_static("x-api-key")
     }

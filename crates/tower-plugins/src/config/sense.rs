@@ -8,7 +8,7 @@ use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::{Table, is_unset, join};
 use super::units::write_duration;
-use super::{BudgetKind, ConnectionSpec, CredentialsSpec, Policy, Protocol};
+use super::{BudgetKind, ConnectionSpec, CredentialsSpec, KeySpec, Policy, Protocol};
 
 /// Refuses keys of the plugin `table` that would do nothing. One that is inherited may: it is not
 /// about this plugin.
@@ -51,16 +51,30 @@ pub(super) fn refuse_inert(
             "does nothing without key_header: set that, or remove this",
         );
     }
-    if let (Some(callers), Some(header)) = (
-        &policy.authorize,
-        limit.and_then(|limit| limit.key_header.as_ref()),
-    ) {
-        let keys = !callers.api_keys.is_empty() && *header == callers.api_key_header;
-        let tokens = !callers.bearer_tokens.is_empty() && *header == http::header::AUTHORIZATION;
-        if keys || tokens {
-            let why = "is the header that authorize takes off the request before: all callers would \
-                       share one limit. Take another header";
-            refuse("rate_limit", "key_header", why);
+    if let Some(callers) = &policy.authorize {
+        let hash_on = match &policy.balance.hash_on {
+            Some(KeySpec::Header(name)) => Some(name),
+            _ => None,
+        };
+        let places = policy.concurrency.as_ref();
+        for (block, key, header) in [
+            (
+                "rate_limit",
+                "key_header",
+                limit.and_then(|limit| limit.key_header.as_ref()),
+            ),
+            (
+                "concurrency",
+                "priority_header",
+                places.and_then(|places| places.priority_header.as_ref()),
+            ),
+            ("load_balancing", "hash_on", hash_on),
+        ] {
+            if header.is_some_and(|header| callers.takes(header)) {
+                let why = "is the header that authorize takes off the request before: no call would \
+                           have it. Take another";
+                refuse(block, key, why);
+            }
         }
     }
     if transport == Some(Transport::InProcess) {

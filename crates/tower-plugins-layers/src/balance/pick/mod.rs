@@ -17,9 +17,10 @@ use tokio::time::Instant;
 use self::health::Health;
 use self::strategies::Table;
 use self::view::View;
-use super::key::{self, RequestHead};
+use super::key;
 use super::snapshot::Slot;
 use super::{BalancePolicy, EndpointMeta, LevelStatus, Member, SubsetFallback};
+use crate::RequestHead;
 
 /// What a picker knows of a call.
 pub(super) struct Wanted<'a> {

@@ -187,6 +187,26 @@ fn numbers_are_held_to_their_range() {
             "does nothing without api_keys",
         ),
         ("authorize: off", "authorize", "a table"),
+        (
+            "authorize: { api_keys: { a: k }, bearer_tokens: { b: t }, api_key_header: authorization }",
+            "authorize.api_key_header",
+            "is where bearer_tokens are looked for",
+        ),
+        (
+            "authorize: { api_keys: { a: k } }, rate_limit: { requests_per_second: 1, key_header: x-api-key }",
+            "rate_limit.key_header",
+            "takes off the request",
+        ),
+        (
+            "authorize: { bearer_tokens: { a: t } }, concurrency: { max_concurrent: 1, priority_header: authorization }",
+            "concurrency.priority_header",
+            "takes off the request",
+        ),
+        (
+            "authorize: { api_keys: { a: k } }, load_balancing: { strategy: maglev, hash_on: 'header:x-api-key' }",
+            "load_balancing.hash_on",
+            "takes off the request",
+        ),
         ("filter: {}", "filter.service", "is missing"),
         (
             "filter: { service: 'a b' }",
