@@ -58,7 +58,8 @@
 //!
 //! # A typed call
 //!
-//! A [`Method`](call::Method) says once what is called and how it is encoded; [`Plugin::invoke`] calls it.
+//! A [`Method`](call::Method) says once what is called and how it is encoded; [`Plugin::invoke`] calls it, with a
+//! timeout, headers and a [`Priority`] of the call's own if it has them.
 //!
 //! ```
 //! # use http::{Request, Response};
@@ -143,6 +144,6 @@ pub use graph::{Change, Generation, Plan};
 pub use node::Next;
 pub use plugin::{CallFuture, Plugin};
 pub use plugins::{Builder, Plugins};
-pub use tower_plugins_layers::Reason;
 /// Of [`Plugins::breakers`]: a breaker's handle, and what it says.
 pub use tower_plugins_layers::breaker;
+pub use tower_plugins_layers::{Priority, Reason};
