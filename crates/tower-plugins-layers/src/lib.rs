@@ -20,6 +20,7 @@
 //! | [`OutlierLayer`] | leaves an endpoint out of [`Balance`] that fails more than the others |
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
 //! | [`LoadLayer`] | measures an endpoint for [`Balance`] |
+//! | [`AttemptTraceLayer`](trace::attempt) | a span for each attempt (feature `tracing`) |
 //! | [`TimeLeftLayer`] | tells the service that is called how much time is left |
 //! | [`CredentialsLayer`] | puts headers on each request that are not printed |
 //! | [`TokenCredentialsLayer`] | the same, with tokens that are refreshed |
@@ -123,7 +124,7 @@
 //! | `serde` | policies are read and written by serde: fields have the names of the setters, times are text such as `250ms` |
 //! | `jwt` | [`AuthorizeLayer`] takes tokens that somebody else signed |
 //! | `metrics` | [`TraceLayer`], [`RetryLayer::named`], [`BreakerLayer::name`], [`OutlierDetector`] and shared rate limits record metrics through the `metrics` facade |
-//! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens; breakers, outlier detectors and shared rate limits tell of events |
+//! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens, and [`AttemptTraceLayer`](trace::attempt) for each attempt; breakers, outlier detectors and shared rate limits tell of events |
 //! | `redis` | [`RedisLimiter`](rate_limit::RedisLimiter): a rate limit that many processes share |
 //! | `test-util` | the contract that every layer keeps, as tests for layers of your own: `contract!(name, layer)` |
 
@@ -185,6 +186,8 @@ pub use reason::{Reason, Refused};
 pub use request_head::RequestHead;
 pub use respond::{Respond, RespondLayer};
 pub use retry::{ReplayBody, Retry, RetryLayer, RetryPolicy};
+#[cfg(feature = "tracing")]
+pub use trace::{AttemptTrace, AttemptTraceLayer};
 pub use trace::{Trace, TraceLayer};
 pub use unsent::Unsent;
 

@@ -19,10 +19,10 @@ use tower_plugins_layers::hedge::HedgePolicy;
 use tower_plugins_layers::rate_limit::KeyBy;
 use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
-    DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy, FilterLayer,
-    FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy,
-    TimeLeftLayer, Trace, TraceLayer,
+    AttemptTimeoutLayer, AttemptTraceLayer, Balance, BreakerLayer, ConcurrencyLayer,
+    CredentialsLayer, Deadline, DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer,
+    FallbackPolicy, FilterLayer, FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry,
+    RetryLayer, RetryPolicy, TimeLeftLayer, Trace, TraceLayer,
 };
 
 use tower_service::Service;
@@ -130,6 +130,7 @@ fn endpoint(
         .layer_fn(Endpoint::of(outlier))
         .layer_fn(Guarded::of(breaker))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
+        .layer(AttemptTraceLayer::new(&parts.address.shown()))
         .layer(time_left(policy))
         .layer_fn(Shown::of(credentials(&policy.credentials)?))
         .service(Wire(Arc::clone(&parts.transport))))
