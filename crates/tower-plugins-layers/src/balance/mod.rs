@@ -49,8 +49,12 @@
 //! available. A circuit that may be probed costs nothing, so that the endpoint is soon found to work
 //! again although its failures made it look slow.
 //!
-//! # Cancelling
-//! A call that is dropped drops the endpoint's call. A pick that was made counts as one.
+//! # Options
+//! Those of [`BalancePolicy`], which has a table of them; what is said of an endpoint, its weight, priority, zone and labels, is
+//! an [`EndpointMeta`].
+//!
+//! # Errors and cancellation
+//! [`Reason::NoEndpoint`](crate::Reason::NoEndpoint) as above, and what the endpoint's call ends in. A call that is dropped drops the endpoint's call. A pick that was made counts as one.
 //!
 //! # Attempts that go elsewhere
 //! A [`Visited`](crate::Visited) in the [`CallContext`](crate::CallContext) has each attempt of a call go to an

@@ -22,6 +22,14 @@
 //! `plugin.name`, `http.request.method`, `url.path`, `http.response.status_code`, `error.type` and `fallback.reason`;
 //! when nobody listens it costs a check. [`AttemptTraceLayer`](attempt::AttemptTraceLayer) has one for each attempt.
 //!
+//! | option | default | |
+//! | --- | --- | --- |
+//! | `name` | | what calls are counted under, and what the span names |
+//!
+//! # Errors and cancellation
+//! Its errors are those of the service inside. Dropping the future, or the response's body before its end, ends the call as
+//! one that its caller gave up.
+//!
 //! # Order
 //! Outermost, so that it sees every outcome.
 //!
