@@ -20,10 +20,10 @@
 //! | [`OutlierLayer`] | leaves an endpoint out of [`Balance`] that fails more than the others |
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
 //! | [`LoadLayer`] | measures an endpoint for [`Balance`] |
-//! | [`AttemptTraceLayer`](trace::attempt) | a span for each attempt (feature `tracing`) |
 //! | [`TimeLeftLayer`] | tells the service that is called how much time is left |
 //! | [`CredentialsLayer`] | puts headers on each request that are not printed |
 //! | [`TokenCredentialsLayer`] | the same, with tokens that are refreshed |
+//! | [`AttemptTraceLayer`](trace::attempt) | a span for each attempt (feature `tracing`) |
 //!
 //! They stand here in the order in which they are put around a client, the first outermost; each module says
 //! why. A server takes those that it needs, in the same order. [`Optional`] is a layer or none, for settings that

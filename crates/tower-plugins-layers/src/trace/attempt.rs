@@ -197,7 +197,8 @@ where
     }
 }
 
-/// One attempt that somebody listens to, until its response's body has ended.
+/// One attempt that somebody listens to, until its response's body has ended: what [`AttemptTrace`] is made of, for a
+/// service that has a place of its own to keep it in.
 #[derive(Debug)]
 pub struct Attempt(Box<Open>);
 
@@ -211,7 +212,9 @@ struct Open {
 }
 
 impl Attempt {
-    fn begin<B>(endpoint: &str, request: &Request<B>) -> Option<Self> {
+    /// An attempt at `endpoint`, if somebody listens.
+    #[must_use]
+    pub fn begin<B>(endpoint: &str, request: &Request<B>) -> Option<Self> {
         let span = tracing::info_span!(
             "plugin.attempt",
             server.address = endpoint,
@@ -239,11 +242,12 @@ impl Attempt {
     }
 
     /// In the span until the guard is dropped, before any `await`.
-    fn enter(&self) -> Entered<'_> {
+    pub fn enter(&self) -> Entered<'_> {
         self.0.span.enter()
     }
 
-    fn head<B>(&mut self, response: &Response<B>) {
+    /// The response's head has come: hold the attempt in its body next, in an [`EndOfStream`].
+    pub fn head<B>(&mut self, response: &Response<B>) {
         let open = &mut *self.0;
         let status = response.status().as_u16();
         open.span.record("http.response.status_code", status);
@@ -256,7 +260,8 @@ impl Attempt {
         open.cut = cut.map(|at| (at, Reason::DeadlineExceeded));
     }
 
-    fn failed(mut self, error: &(dyn StdError + 'static)) {
+    /// An error has come in place of a response.
+    pub fn failed(mut self, error: &(dyn StdError + 'static)) {
         self.end(Some(Failure::of(error)));
     }
 

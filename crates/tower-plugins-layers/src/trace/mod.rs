@@ -63,7 +63,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 #[cfg(feature = "tracing")]
-pub use self::attempt::{AttemptTrace, AttemptTraceLayer};
+pub use self::attempt::{Attempt, AttemptTrace, AttemptTraceLayer};
 use self::record::{Record, Span};
 use crate::sharded::Shared;
 use crate::{BoxError, EndOfStream};

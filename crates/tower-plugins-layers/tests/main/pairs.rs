@@ -78,9 +78,9 @@ pair!(hedge_attempt_timeout: hedge(), AttemptTimeoutLayer::new(TIME));
 pair!(attempt_timeout_balance: AttemptTimeoutLayer::new(TIME), balanced(balance::Strategy::PeakEwma));
 pair!(outlier_breaker: outlier(), breaker());
 pair!(breaker_load: breaker(), LoadLayer::new());
-pair!(load_attempt_trace: LoadLayer::new(), AttemptTraceLayer::new("one"));
-pair!(attempt_trace_time_left: AttemptTraceLayer::new("one"), TimeLeftLayer::new());
+pair!(load_time_left: LoadLayer::new(), TimeLeftLayer::new());
 pair!(time_left_credentials: TimeLeftLayer::new(), credentials());
+pair!(credentials_attempt_trace: credentials(), AttemptTraceLayer::new("one"));
 // What a config leaves out makes neighbours of others.
 pair!(drain_deadline: drain(), DeadlineLayer::new(TIME));
 pair!(deadline_rate_limit: DeadlineLayer::new(TIME), rate_limit());

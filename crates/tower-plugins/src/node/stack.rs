@@ -19,10 +19,10 @@ use tower_plugins_layers::hedge::HedgePolicy;
 use tower_plugins_layers::rate_limit::KeyBy;
 use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, AttemptTraceLayer, Balance, BreakerLayer, ConcurrencyLayer,
-    CredentialsLayer, Deadline, DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer,
-    FallbackPolicy, FilterLayer, FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry,
-    RetryLayer, RetryPolicy, TimeLeftLayer, Trace, TraceLayer,
+    AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
+    DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy, FilterLayer,
+    FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy,
+    TimeLeftLayer, Trace, TraceLayer,
 };
 
 use tower_service::Service;
@@ -124,16 +124,16 @@ fn endpoint(
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
 ) -> Result<SlowStart<Endpoint>, Error> {
-    let outlier = outliers.map(|all| all.endpoint(&parts.address.shown()));
+    let shown = parts.address.shown();
+    let outlier = outliers.map(|all| all.endpoint(&shown));
     Ok(ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
         .layer_fn(Endpoint::of(outlier))
         .layer_fn(Guarded::of(breaker))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
-        .layer(AttemptTraceLayer::new(&parts.address.shown()))
         .layer(time_left(policy))
         .layer_fn(Shown::of(credentials(&policy.credentials)?))
-        .service(Wire(Arc::clone(&parts.transport))))
+        .service(Wire::new(Arc::clone(&parts.transport), &shown)))
 }
 
 /// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.
