@@ -4,7 +4,7 @@ use http::Request;
 use tower_layer::Layer;
 
 use super::count::CountWindow;
-use super::future::{Admitted, Outstanding};
+use super::future::Outstanding;
 use super::{Breaker, BreakerHandle, BreakerHistory, BreakerPolicy};
 use crate::classify::{Classify, Cutoff, HttpGrpc};
 use crate::sharded::Shared;
@@ -125,26 +125,27 @@ impl<C> BreakerLayer<C> {
 
 impl<C: Classify> BreakerLayer<C> {
     /// What must be told of the end of a call with `request`, if it may go through.
-    pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<Option<Admitted<C>>, Refused> {
+    pub(super) fn admit<B>(
+        &self,
+        request: &Request<B>,
+    ) -> Result<(Option<Outstanding<C>>, Cutoff), Refused> {
         let Some(guarded) = &self.guarded else {
-            return Ok(None);
+            return Ok((None, Cutoff::default()));
         };
         let circuit = &guarded.circuit;
         match circuit.history.admit(&circuit.policy) {
             Ok(generation) => {
                 let (cut, cutoff) = Cutoff::of(request);
+                let slow_call = circuit.policy.slow_call;
                 let outstanding = Outstanding {
                     guarded: Some(guarded.hold()),
                     generation,
                     cut,
-                    start: (circuit.policy.slow_call)
-                        .map(|_| CallContext::now(request.extensions())),
+                    slow_from: slow_call
+                        .and_then(|time| CallContext::now(request.extensions()).checked_add(time)),
                     slow: false,
                 };
-                Ok(Some(Admitted {
-                    outstanding,
-                    cutoff,
-                }))
+                Ok((Some(outstanding), cutoff))
             }
             Err(wait) => {
                 let refused = Refused::new(Reason::BreakerOpen);
