@@ -129,9 +129,17 @@ impl BreakerHistory {
             return Ok(word.generation);
         }
         // The call's own time stamp is not used here: the call may have waited since.
-        self.admit_probe(policy, self.nanos(Instant::now()))
+        let now = self.nanos(Instant::now());
+        if let State::Open { .. } = word.state {
+            let wait = self.wait(policy, word, now);
+            if wait > 0 {
+                return Err(Some(Duration::from_nanos(wait)));
+            }
+        }
+        self.admit_probe(policy, now)
     }
 
+    #[cold]
     fn admit_probe(&self, policy: &BreakerPolicy, now: u64) -> Admission {
         let mut refusal = None;
         let (_, word) = self

@@ -61,7 +61,7 @@ where
                     cutoff,
                 },
             },
-            Err(refused) => ResponseFuture::refused(self.layer.refuse(request, refused)),
+            Err(wait) => ResponseFuture::refused(self.layer.refuse(request, wait)),
         }
     }
 }
@@ -91,7 +91,7 @@ where
                     cutoff,
                 },
             },
-            Err(refused) => ResponseFuture::refused(self.layer.refuse(request, refused)),
+            Err(wait) => ResponseFuture::refused(self.layer.refuse(request, wait)),
         }
     }
 }
