@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::adaptive::{Adaptive, Sample};
 use super::permit::Permit;
@@ -32,6 +32,7 @@ pub struct Bulkhead {
     queued: AtomicUsize,
     queue: Mutex<Queue>,
     adaptive: Option<Adaptive>,
+    pub(super) origin: Instant,
 }
 
 impl Bulkhead {
@@ -47,6 +48,7 @@ impl Bulkhead {
             queued: AtomicUsize::new(0),
             queue: Mutex::default(),
             adaptive: None,
+            origin: Instant::now(),
         }
     }
 

@@ -14,19 +14,19 @@ use crate::{CallContext, End, OnEnd};
 pub struct Permit {
     bulkhead: Arc<Bulkhead>,
     call: Call,
-    /// When the call is cut by its deadline.
-    cut: Option<Instant>,
+    /// When the call is cut by its deadline, in nanoseconds since the bulkhead's origin.
+    cut: u64,
 }
 
-/// How far a call is that a limit learns from.
+/// How far a call is that a limit learns from; times in nanoseconds.
 #[derive(Debug)]
 enum Call {
     /// The limit does not learn, or has.
     Over,
     /// Since then no head.
-    Begun(Instant),
+    Begun(u64),
     /// The head came after so long, and did not decide.
-    Head(Duration),
+    Head(u64),
 }
 
 impl Permit {
@@ -34,15 +34,15 @@ impl Permit {
         Self {
             bulkhead: Arc::clone(bulkhead),
             call: Call::Over,
-            cut: None,
+            cut: u64::MAX,
         }
     }
 
     /// The call begins, for a limit that learns from it.
     pub(super) fn begin(&mut self, deadline: Option<Instant>) {
         if self.bulkhead.adapts() {
-            self.call = Call::Begun(Instant::now());
-            self.cut = deadline;
+            self.call = Call::Begun(self.since(Instant::now()));
+            self.cut = deadline.map_or(u64::MAX, |at| self.since(at));
         }
     }
 
@@ -50,11 +50,16 @@ impl Permit {
         CallContext::of(request).and_then(|context| context.judged().0)
     }
 
+    fn since(&self, at: Instant) -> u64 {
+        let time = at.saturating_duration_since(self.bulkhead.origin);
+        u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    }
+
     pub(super) fn head<B>(&mut self, response: &Response<B>) {
         let Call::Begun(since) = self.call else {
             return;
         };
-        self.call = Call::Head(since.elapsed());
+        self.call = Call::Head(self.since(Instant::now()).saturating_sub(since));
         if let Some(outcome) = HttpGrpc.head(response.status(), response.headers()) {
             self.learn(outcome);
         }
@@ -64,7 +69,9 @@ impl Permit {
         let call = std::mem::replace(&mut self.call, Call::Over);
         let sample = match (outcome, call) {
             (_, Call::Over) | (Outcome::Ignored, _) => return,
-            (Outcome::Success, Call::Head(latency)) => Sample::Success(latency),
+            (Outcome::Success, Call::Head(latency)) => {
+                Sample::Success(Duration::from_nanos(latency))
+            }
             // Without a head there is nothing but an error.
             (Outcome::Success, Call::Begun(_)) => return,
             (Outcome::Failure | Outcome::Overloaded, _) => Sample::Drop,
@@ -86,9 +93,9 @@ impl Drop for Permit {
         match self.call {
             // Given up: by its deadline, or after it had time enough.
             Call::Begun(since) => {
-                let now = Instant::now();
-                let time = now.saturating_duration_since(since);
-                if self.cut.is_some_and(|cut| now >= cut) || time > self.bulkhead.timeout() {
+                let now = self.since(Instant::now());
+                let timeout = self.bulkhead.timeout();
+                if now >= self.cut || Duration::from_nanos(now - since.min(now)) > timeout {
                     self.learn(Outcome::Failure);
                 }
             }
