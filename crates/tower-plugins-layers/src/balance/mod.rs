@@ -37,8 +37,8 @@
 //! | [`Random`](Strategy::Random) | no | yes | one look |
 //! | [`WeightedRandom`](Strategy::WeightedRandom) | yes | yes | one look |
 //! | [`LeastRequest`](Strategy::LeastRequest) | yes | yes | two looks |
-//! | [`LeastConnections`](Strategy::LeastConnections) | yes | yes | a look at each, at most 32 |
-//! | [`LeastLatency`](Strategy::LeastLatency) | yes | yes | a look at each, at most 32 |
+//! | [`LeastConnections`](Strategy::LeastConnections) | yes | yes | a look at each of up to 32; of more, at 10 |
+//! | [`LeastLatency`](Strategy::LeastLatency) | yes | yes | a look at each of up to 32; of more, at 10 |
 //! | [`RingHash`](Strategy::RingHash) | yes | no | one look; a bound that is reached: one at each, for its calls |
 //! | [`Maglev`](Strategy::Maglev) | yes | no | as the ring; a set of 1,000 has a table of 256 KiB |
 //!
