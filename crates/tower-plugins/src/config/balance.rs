@@ -220,7 +220,7 @@ pub(super) fn labels(table: &mut Table<'_>) -> BTreeMap<String, String> {
     named(table, "labels", text).unwrap_or_default()
 }
 
-fn named<T>(
+pub(super) fn named<T>(
     table: &mut Table<'_>,
     key: &'static str,
     parse: impl Fn(&Given<'_>) -> Result<T, Fault>,

@@ -123,7 +123,9 @@ impl Definitions<'_> {
             }
             Kind::Block(block) => {
                 let words = match block.name {
-                    "auth" | "authorize" | "filter" | "fallback" => return self.reference(block),
+                    "auth" | "authorize" | "jwt" | "filter" | "fallback" => {
+                        return self.reference(block);
+                    }
                     "retry" | "hedge" | "circuit_breaker" | "outlier_detection" | "rate_limit"
                     | "concurrency" => {
                         json!(["off", "default"])

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tower_plugins_layers::Reason;
 
-use super::{FileContents, LayerSpec, Number, RetryOn, Secret};
+use super::{FileContents, JwtSpec, LayerSpec, Number, RetryOn, Secret};
 
 /// The name of a plugin: 1 to 128 characters out of `A-Z a-z 0-9 . _ -`, the first a letter or a
 /// digit.
@@ -363,6 +363,8 @@ pub struct AuthorizeSpec {
     pub api_key_header: http::HeaderName,
     /// The callers that are known by a bearer token, each by its name.
     pub bearer_tokens: Vec<(String, Secret)>,
+    /// The callers that are known by a token which somebody else signed.
+    pub jwt: Option<JwtSpec>,
 }
 
 /// `filter`: a service of the program that is asked about each call.

@@ -15,8 +15,8 @@ use super::tree::{Entry, Node, Value};
 use super::{
     Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
     Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, FilterSpec, HedgeSpec,
-    Identity, KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetryOn,
-    RetrySpec, Secret, TlsSpec, Upstream, expand, units,
+    Identity, JwtKey, JwtSpec, KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy,
+    RateLimitSpec, RetryOn, RetrySpec, Secret, TlsSpec, Upstream, expand, units,
 };
 
 /// Whether secrets are written.
@@ -255,6 +255,7 @@ impl Writer {
             api_keys,
             api_key_header,
             bearer_tokens,
+            jwt,
         } = spec;
         let callers = |callers: &[(String, Secret)]| {
             let entry = |(name, secret): &(String, Secret)| Entry {
@@ -273,6 +274,51 @@ impl Writer {
                 (!api_keys.is_empty()).then(header).flatten(),
             ),
             ("bearer_tokens", callers(bearer_tokens)),
+            ("jwt", jwt.as_ref().map(|spec| self.jwt(spec))),
+        ])
+    }
+
+    fn jwt(&self, spec: &JwtSpec) -> Node<'static> {
+        let JwtSpec {
+            key,
+            algorithms,
+            issuers,
+            audiences,
+            leeway,
+            name_claim,
+            scope_claim,
+            required_scopes,
+            required_claims,
+        } = spec;
+        let [mut secret, mut key_file, mut jwks_file] = [None, None, None];
+        match key {
+            JwtKey::Secret(text) => secret = Some(self.secret(text)),
+            JwtKey::PublicKey(contents) => key_file = file(contents),
+            JwtKey::Set(contents) => jwks_file = file(contents),
+        }
+        let algorithms: Vec<_> = algorithms
+            .iter()
+            .map(|one| one.as_str().to_owned())
+            .collect();
+        table([
+            ("secret", secret),
+            ("key_file", key_file),
+            ("jwks_file", jwks_file),
+            // None is no restriction, and an empty list would be one.
+            (
+                "algorithms",
+                texts(&algorithms).filter(|_| !algorithms.is_empty()),
+            ),
+            ("issuers", texts(issuers)),
+            ("audiences", texts(audiences)),
+            ("leeway", duration(*leeway)),
+            ("name_claim", text(name_claim)),
+            ("scope_claim", text(scope_claim)),
+            ("required_scopes", texts(required_scopes)),
+            (
+                "required_claims",
+                named(required_claims, |value| text(value)),
+            ),
         ])
     }
 

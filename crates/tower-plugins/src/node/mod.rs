@@ -1,6 +1,7 @@
 //! One plugin as it runs: its spec, its stack of layers, and the parts under them.
 
 mod around;
+mod authorize;
 mod body;
 mod endpoint;
 mod parts;

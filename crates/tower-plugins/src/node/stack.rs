@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{Request, Response, header};
 use tower::ServiceBuilder;
-use tower_plugins_layers::authorize::{AuthorizeLayer, Callers};
+use tower_plugins_layers::authorize::AuthorizeLayer;
 use tower_plugins_layers::balance::{
     self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, SlowStart, SlowStartLayer,
     SlowStartPolicy, Strategy,
@@ -28,6 +28,7 @@ use tower_plugins_layers::{
 use tower_service::Service;
 
 use super::around::{Around, Inside, Own, Owned};
+use super::authorize;
 use super::endpoint::{Circuit, Endpoint, Guarded, Shown, Wire};
 use super::parts::{EndpointParts, Limiter, Parts};
 use super::registered::Registered;
@@ -84,7 +85,7 @@ pub(super) fn build(
         .layer_fn(around_call)
         .layer_fn(Instead::of(fallback_service(policy, parts)))
         .layer_fn(Answered::of(fallback_answer(policy)?))
-        .layer_fn(Permitted::of(authorize(policy)))
+        .layer_fn(Permitted::of(authorize::layer(policy)?))
         .layer(deadline(policy))
         .layer_fn(Filtered::of(filter(policy, parts)))
         .layer_fn(Limited::of(rate_limit(policy, parts)))
@@ -159,19 +160,6 @@ fn fallback_answer(policy: &Policy) -> Result<Option<FallbackLayer>, Error> {
         .map_err(|error| Error::caused_by(Kind::Config, format!("fallback: {error}")))?;
     let policy = FallbackPolicy::new().on(spec.on.iter().copied());
     Ok(Some(FallbackLayer::answer(policy, answer)))
-}
-
-/// Whoever is named may call; where nobody is asked for, everybody may.
-fn authorize(policy: &Policy) -> Option<AuthorizeLayer> {
-    let spec = policy.authorize.as_ref()?;
-    let mut callers = Callers::new().api_key_header(spec.api_key_header.clone());
-    for (name, key) in &spec.api_keys {
-        callers = callers.api_key(name.as_str(), key.expose());
-    }
-    for (name, token) in &spec.bearer_tokens {
-        callers = callers.bearer(name.as_str(), token.expose());
-    }
-    Some(AuthorizeLayer::new(callers))
 }
 
 fn filter(policy: &Policy, parts: &Parts) -> Option<FilterLayer<Registered>> {

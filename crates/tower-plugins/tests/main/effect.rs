@@ -10,6 +10,7 @@ mod endpoint;
 mod fallback;
 mod filter;
 mod hedge;
+mod jwt;
 mod layer;
 mod load_balancing;
 mod outlier_detection;
@@ -209,6 +210,54 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "authorize.bearer_tokens",
         "tower_plugins::tests::effect::authorize::bearer_tokens_are_those_with_which_a_call_goes_in",
+    ),
+    (
+        "authorize.jwt",
+        "tower_plugins::tests::effect::authorize::jwt_is_one_of_three_ways_in",
+    ),
+    (
+        "jwt.secret",
+        "tower_plugins::tests::effect::jwt::secret_is_what_tokens_are_signed_with_and_they_go_no_further",
+    ),
+    (
+        "jwt.key_file",
+        "tower_plugins::tests::effect::jwt::key_file_is_the_public_key_of_those_who_sign",
+    ),
+    (
+        "jwt.jwks_file",
+        "tower_plugins::tests::effect::jwt::jwks_file_is_a_set_of_keys_and_a_reload_takes_a_new_one",
+    ),
+    (
+        "jwt.algorithms",
+        "tower_plugins::tests::effect::jwt::algorithms_are_those_that_a_token_may_be_signed_with",
+    ),
+    (
+        "jwt.issuers",
+        "tower_plugins::tests::effect::jwt::issuers_are_those_whose_tokens_are_taken",
+    ),
+    (
+        "jwt.audiences",
+        "tower_plugins::tests::effect::jwt::audiences_are_those_whom_a_token_may_be_meant_for",
+    ),
+    (
+        "jwt.leeway",
+        "tower_plugins::tests::effect::jwt::leeway_is_how_far_the_clocks_may_be_apart",
+    ),
+    (
+        "jwt.name_claim",
+        "tower_plugins::tests::effect::jwt::name_claim_is_what_a_token_must_name_its_caller_in",
+    ),
+    (
+        "jwt.scope_claim",
+        "tower_plugins::tests::effect::jwt::scope_claim_is_where_scopes_are_looked_for",
+    ),
+    (
+        "jwt.required_scopes",
+        "tower_plugins::tests::effect::jwt::required_scopes_are_what_a_token_must_grant_and_nobody_else",
+    ),
+    (
+        "jwt.required_claims",
+        "tower_plugins::tests::effect::jwt::required_claims_are_what_a_token_must_say",
     ),
     (
         "filter.service",

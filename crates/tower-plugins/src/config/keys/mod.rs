@@ -10,8 +10,8 @@ mod top;
 
 pub(super) use attempts::{HEDGE, RETRY};
 pub(super) use blocks::{
-    AUTH, AUTHORIZE, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, LOAD_BALANCING,
-    RATE_LIMIT, TLS,
+    AUTH, AUTHORIZE, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, JWT,
+    LOAD_BALANCING, RATE_LIMIT, TLS,
 };
 pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use outlier::OUTLIER_DETECTION;
@@ -97,6 +97,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &LAYER,
         &AUTH,
         &AUTHORIZE,
+        &JWT,
         &FILTER,
         &FALLBACK,
         &RETRY,
