@@ -67,7 +67,8 @@ pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec,
     FilterSpec, HedgeSpec, Identity, JitterKind, KeySpec, OutlierSpec, PluginName, PluginSpec,
-    Policy, Protocol, RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion,
+    Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

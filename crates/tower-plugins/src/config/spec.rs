@@ -93,8 +93,26 @@ pub struct RateLimitSpec {
     pub key_header: Option<http::HeaderName>,
     /// The most buckets, where there is one for each key.
     pub max_keys: u32,
+    /// The header with the tokens that a call takes; one without.
+    pub cost_header: Option<http::HeaderName>,
     /// Whether responses say how the caller stands.
     pub headers: bool,
+    /// Where the buckets are, if many processes share them.
+    pub redis: Option<RedisSpec>,
+}
+
+/// `rate_limit.redis`: a Redis server that keeps the buckets, for all processes that name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RedisSpec {
+    /// Where it is: `redis://host:port/database`, or `unix:/path/of/socket`. It may have a password.
+    pub url: Secret,
+    /// What its keys begin with; `rate_limit:`, the plugin's name and a colon without.
+    pub prefix: Option<String>,
+    /// How long a call may wait for its answer.
+    pub timeout: Duration,
+    /// Whether a call goes on when it cannot be asked.
+    pub fail_open: bool,
 }
 
 /// `concurrency`: a bulkhead.

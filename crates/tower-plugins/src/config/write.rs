@@ -16,7 +16,7 @@ use super::{
     Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
     Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, FilterSpec, HedgeSpec,
     Identity, JwtKey, JwtSpec, KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy,
-    RateLimitSpec, RetryOn, RetrySpec, Secret, TlsSpec, Upstream, expand, units,
+    RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, TlsSpec, Upstream, expand, units,
 };
 
 /// Whether secrets are written.
@@ -162,7 +162,10 @@ impl Writer {
             ("connection", Some(connection(policy, upstream, transport))),
             (
                 "rate_limit",
-                policy.rate_limit.as_ref().map_or_else(off, rate_limit),
+                policy
+                    .rate_limit
+                    .as_ref()
+                    .map_or_else(off, |spec| Some(self.rate_limit(spec))),
             ),
             (
                 "concurrency",
@@ -322,6 +325,51 @@ impl Writer {
         ])
     }
 
+    fn rate_limit(&self, limit: &RateLimitSpec) -> Node<'static> {
+        let RateLimitSpec {
+            requests_per_second,
+            burst_size,
+            max_wait,
+            key_header,
+            max_keys,
+            cost_header,
+            headers,
+            redis,
+        } = limit;
+        // Elsewhere it does nothing, and is refused.
+        let counts_keys = key_header.is_some() && redis.is_none();
+        table([
+            ("requests_per_second", number(*requests_per_second)),
+            ("burst_size", integer(*burst_size)),
+            ("max_wait", duration(*max_wait)),
+            ("key_header", header_or_off(key_header.as_ref())),
+            ("max_keys", integer(*max_keys).filter(|_| counts_keys)),
+            ("cost_header", header_or_off(cost_header.as_ref())),
+            ("headers", bool(*headers)),
+            (
+                "redis",
+                redis
+                    .as_ref()
+                    .map_or_else(off, |spec| Some(self.redis(spec))),
+            ),
+        ])
+    }
+
+    fn redis(&self, spec: &RedisSpec) -> Node<'static> {
+        let RedisSpec {
+            url,
+            prefix,
+            timeout,
+            fail_open,
+        } = spec;
+        table([
+            ("url", Some(self.secret(url))),
+            ("prefix", prefix.as_deref().and_then(text)),
+            ("timeout", duration(*timeout)),
+            ("fail_open", bool(*fail_open)),
+        ])
+    }
+
     fn secret(&self, secret: &Secret) -> Node<'static> {
         Node::text(match self.secrets {
             Secrets::Hidden => HIDDEN.to_owned(),
@@ -400,7 +448,7 @@ fn balance(spec: &BalanceSpec) -> Node<'static> {
         ),
         ("panic_threshold", number(*panic_threshold)),
         ("overprovisioning", number(*overprovisioning)),
-        ("zone", zone.as_deref().and_then(text)),
+        ("zone", text(zone.as_deref().unwrap_or("off"))),
         ("subset", named(subset, |value| text(value))),
         ("subset_on", named(subset_on, key)),
         (
@@ -502,9 +550,6 @@ fn retry(policy: &Policy) -> Option<Node<'static>> {
     let of =
         |kinds: &[BudgetKind], node: Option<Node<'static>>| node.filter(|_| kinds.contains(budget));
     let share = [BudgetKind::Ratio, BudgetKind::InFlight];
-    let header = attempt_header
-        .as_ref()
-        .map_or("off", http::HeaderName::as_str);
     Some(table([
         ("max_retries", integer(*max_retries)),
         ("initial_interval", duration(*initial_interval)),
@@ -533,7 +578,7 @@ fn retry(policy: &Policy) -> Option<Node<'static>> {
         ),
         ("idempotent", texts(idempotent)),
         ("never", texts(never)),
-        ("attempt_header", text(header)),
+        ("attempt_header", header_or_off(attempt_header.as_ref())),
         ("max_replay_bytes", size(*max_replay_bytes)),
         ("attempt_timeout", duration_or_off(policy.attempt_timeout)),
     ]))
@@ -688,8 +733,7 @@ fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'st
         ("request_timeout", duration_or_off(policy.deadline)),
         (
             "timeout_header",
-            (policy.timeout_header.as_ref())
-                .map_or_else(|| text("off"), |name| text(name.as_str())),
+            header_or_off(policy.timeout_header.as_ref()),
         ),
         (
             "stream_idle_timeout",
@@ -729,25 +773,8 @@ fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'st
     ])
 }
 
-fn rate_limit(limit: &RateLimitSpec) -> Option<Node<'static>> {
-    Some(table([
-        ("requests_per_second", number(limit.requests_per_second)),
-        ("burst_size", integer(limit.burst_size)),
-        ("max_wait", duration(limit.max_wait)),
-        ("key_header", limit.key_header.as_ref().and_then(header)),
-        (
-            "max_keys",
-            limit
-                .key_header
-                .as_ref()
-                .and_then(|_| integer(limit.max_keys)),
-        ),
-        ("headers", bool(limit.headers)),
-    ]))
-}
-
-fn header(name: &http::HeaderName) -> Option<Node<'static>> {
-    text(name.as_str())
+fn header_or_off(name: Option<&http::HeaderName>) -> Option<Node<'static>> {
+    name.map_or_else(off, |name| text(name.as_str()))
 }
 
 fn concurrency(limit: &ConcurrencySpec) -> Option<Node<'static>> {
@@ -758,7 +785,7 @@ fn concurrency(limit: &ConcurrencySpec) -> Option<Node<'static>> {
         ("adaptive", word(&ADAPTIVE, &limit.adaptive)),
         (
             "priority_header",
-            limit.priority_header.as_ref().and_then(header),
+            header_or_off(limit.priority_header.as_ref()),
         ),
     ]))
 }

@@ -5,6 +5,7 @@ mod authorize;
 mod body;
 mod endpoint;
 mod parts;
+mod rate_limit;
 mod registered;
 mod stack;
 mod stage;

@@ -16,7 +16,6 @@ use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::fallback;
 use tower_plugins_layers::hedge::HedgePolicy;
-use tower_plugins_layers::rate_limit::KeyBy;
 use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
@@ -30,7 +29,8 @@ use tower_service::Service;
 use super::around::{Around, Inside, Own, Owned};
 use super::authorize;
 use super::endpoint::{Circuit, Endpoint, Guarded, Shown, Wire};
-use super::parts::{EndpointParts, Limiter, Parts};
+use super::parts::{EndpointParts, Parts};
+use super::rate_limit::Limiter;
 use super::registered::Registered;
 use super::stage::stages;
 use crate::Body;
@@ -88,7 +88,7 @@ pub(super) fn build(
         .layer_fn(Permitted::of(authorize::layer(policy)?))
         .layer(deadline(policy))
         .layer_fn(Filtered::of(filter(policy, parts)))
-        .layer_fn(Limited::of(rate_limit(policy, parts)))
+        .layer_fn(Limited::of(parts.limiter.as_ref().map(Limiter::layer)))
         .layer_fn(Placed::of(concurrency(parts)))
         .layer(retry(spec, parts))
         .layer_fn(around_attempt)
@@ -193,17 +193,6 @@ fn time_left(policy: &Policy) -> TimeLeftLayer {
         Some(name) => TimeLeftLayer::new().header(name.clone()),
         None => TimeLeftLayer::new(),
     }
-}
-
-fn rate_limit(policy: &Policy, parts: &Parts) -> Option<RateLimitLayer> {
-    let (spec, (_, limiter)) = (policy.rate_limit.as_ref()?, parts.limiter.as_ref()?);
-    let layer = match limiter {
-        Limiter::One(limiter) => RateLimitLayer::with_limiter(Arc::clone(limiter)),
-        Limiter::Keyed(limiter, header) => {
-            RateLimitLayer::keyed(Arc::clone(limiter), KeyBy::header(header.clone()))
-        }
-    };
-    Some(layer.max_wait(spec.max_wait).headers(spec.headers))
 }
 
 fn concurrency(parts: &Parts) -> Option<ConcurrencyLayer> {

@@ -16,6 +16,7 @@ mod load_balancing;
 mod outlier_detection;
 mod plugin;
 mod rate_limit;
+mod redis;
 mod retry;
 mod root;
 mod set;
@@ -612,8 +613,32 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::rate_limit::max_keys_is_the_number_of_buckets_that_are_remembered",
     ),
     (
+        "rate_limit.cost_header",
+        "tower_plugins::tests::effect::rate_limit::cost_header_has_the_tokens_that_a_call_takes",
+    ),
+    (
         "rate_limit.headers",
         "tower_plugins::tests::effect::rate_limit::headers_say_how_the_caller_stands",
+    ),
+    (
+        "rate_limit.redis",
+        "tower_plugins::tests::effect::redis::each_key_has_a_bucket_of_the_fleet_and_a_call_its_cost",
+    ),
+    (
+        "redis.url",
+        "tower_plugins::tests::effect::redis::url_is_where_the_buckets_of_a_fleet_are",
+    ),
+    (
+        "redis.prefix",
+        "tower_plugins::tests::effect::redis::prefix_is_what_plugins_share_buckets_by",
+    ),
+    (
+        "redis.timeout",
+        "tower_plugins::tests::effect::redis::timeout_is_how_long_a_call_waits_for_the_server",
+    ),
+    (
+        "redis.fail_open",
+        "tower_plugins::tests::effect::redis::fail_open_is_whether_calls_go_on_without_the_server",
     ),
     (
         "concurrency.enabled",

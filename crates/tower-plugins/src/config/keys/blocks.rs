@@ -33,7 +33,7 @@ pub(in super::super) static AUTH: Block = Block {
             Kind::Secret,
             "required for `bearer`",
             r#""${SEARCH_TOKEN}""#,
-            "the token",
+            "the token; of one in a file, a new one is taken up as soon as it is written there",
         ),
         key(
             "username",
@@ -513,16 +513,23 @@ pub(in super::super) static RATE_LIMIT: Block = Block {
         key(
             "key_header",
             Kind::Text,
-            "none",
+            "off",
             r#""x-tenant""#,
-            "a header: each of its values has a bucket of its own, and calls without it share one. One bucket for all calls without this",
+            "a header: each of its values has a bucket of its own, and calls without it share one. `off` is one bucket for all calls",
         ),
         key(
             "max_keys",
             Kind::Integer(1, 10_000_000),
             "10000",
             "1000",
-            "the most buckets, some 200 bytes each; for one more a bucket is dropped that is full again, or nearest to it. Refused without `key_header`",
+            "the most buckets, some 200 bytes each; for one more a bucket is dropped that is full again, or nearest to it. Refused without `key_header`, and with `redis`, where a full bucket expires",
+        ),
+        key(
+            "cost_header",
+            Kind::Text,
+            "off",
+            r#""x-cost""#,
+            "a header with the tokens that a call takes, a whole number; 1 where it is absent or none. A call that takes more than `burst_size` is always refused. It is the caller's word",
         ),
         key(
             "headers",
@@ -531,8 +538,53 @@ pub(in super::super) static RATE_LIMIT: Block = Block {
             "true",
             "whether responses have the headers `RateLimit-Policy` and `RateLimit`",
         ),
+        key(
+            "redis",
+            Kind::Block(&REDIS),
+            "off",
+            r#"{ "url": "redis://redis.internal:6379/0" }"#,
+            "where the buckets are, if many processes are to share them; needs the feature `redis`",
+        ),
     ],
     gone: gone::RATE_LIMIT,
+};
+
+pub(in super::super) static REDIS: Block = Block {
+    name: "redis",
+    about: "In `rate_limit`: a Redis server that keeps the buckets, so that all processes with the same settings together get no \
+            more than the rate and the burst. It is connected to at the first call, and again when it went away: a server that is down \
+            fails neither start nor reload. `off` is buckets of this process. Needs the feature `redis` of `tower-plugins`.",
+    keys: &[
+        key(
+            "url",
+            Kind::Secret,
+            "required",
+            r#""redis://redis.internal:6379/0""#,
+            "where it is: `redis://host:port/database`, with `user:password@` before the host if it asks for them, or `unix:/path/of/socket`. There is no TLS to it",
+        ),
+        key(
+            "prefix",
+            Kind::Text,
+            "`rate_limit:`, the plugin's name, `:`",
+            r#""limits:search:""#,
+            "what the keys on the server begin with. Plugins with one prefix draw from the same buckets, and must have the same rate and burst",
+        ),
+        key(
+            "timeout",
+            Kind::Timeout,
+            "100ms",
+            r#""20ms""#,
+            "how long a call may wait for its answer, to connect included",
+        ),
+        key(
+            "fail_open",
+            Kind::Bool,
+            "true",
+            "false",
+            "whether a call goes on, unlimited, when the server fails or is too slow; without it the call is refused as `filter_failed`",
+        ),
+    ],
+    gone: &[],
 };
 
 pub(in super::super) static CONCURRENCY: Block = Block {
@@ -571,9 +623,9 @@ pub(in super::super) static CONCURRENCY: Block = Block {
         key(
             "priority_header",
             Kind::Text,
-            "none",
+            "off",
             r#""x-priority""#,
-            "a header that has a call's priority: `critical`, `normal`, `sheddable` or `bulk`. The last two get 80 % and 50 % of the places and of the queue",
+            "a header that has a call's priority: `critical`, `normal`, `sheddable` or `bulk`; `off` treats all alike. The last two get 80 % and 50 % of the places and of the queue",
         ),
     ],
     gone: &[],
@@ -641,9 +693,9 @@ pub(in super::super) static LOAD_BALANCING: Block = Block {
         key(
             "zone",
             Kind::Text,
-            "none",
+            "off",
             r#""eu-1a""#,
-            "where this process is: endpoints of other zones get what those of this one cannot take",
+            "where this process is: endpoints of other zones get what those of this one cannot take; `off` does not ask for zones",
         ),
         key(
             "subset",

@@ -11,7 +11,7 @@ mod top;
 pub(super) use attempts::{HEDGE, RETRY};
 pub(super) use blocks::{
     AUTH, AUTHORIZE, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, JWT,
-    LOAD_BALANCING, RATE_LIMIT, TLS,
+    LOAD_BALANCING, RATE_LIMIT, REDIS, TLS,
 };
 pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use outlier::OUTLIER_DETECTION;
@@ -106,6 +106,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &OUTLIER_DETECTION,
         &CONNECTION,
         &RATE_LIMIT,
+        &REDIS,
         &CONCURRENCY,
         &LOAD_BALANCING,
         &TLS,

@@ -295,6 +295,36 @@ fn numbers_are_held_to_their_range() {
             "out of range",
         ),
         (
+            "rate_limit: { requests_per_second: 1, key_header: a b }",
+            "rate_limit.key_header",
+            "is not the name of a header, nor `off`",
+        ),
+        (
+            "rate_limit: { requests_per_second: 1, redis: {} }",
+            "rate_limit.redis.url",
+            "is missing",
+        ),
+        (
+            "rate_limit: { requests_per_second: 1, redis: { url: 'rediss://h' } }",
+            "rate_limit.redis.url",
+            "no TLS",
+        ),
+        (
+            "rate_limit: { requests_per_second: 1, key_header: x-a, max_keys: 5, redis: { url: 'redis://h' } }",
+            "rate_limit.max_keys",
+            "does nothing with redis",
+        ),
+        (
+            "authorize: { api_keys: { a: k } }, rate_limit: { requests_per_second: 1, cost_header: x-api-key }",
+            "rate_limit.cost_header",
+            "takes off the request",
+        ),
+        (
+            "outlier_detection: { interval: 25h }",
+            "outlier_detection.interval",
+            "longer than a day",
+        ),
+        (
             "concurrency: { max_wait: 1s }",
             "concurrency.max_concurrent",
             "is missing",

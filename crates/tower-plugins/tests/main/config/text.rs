@@ -10,7 +10,7 @@ use tower_plugins::config::{
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, Environment,
     FallbackSpec, FilterSpec, Format, HedgeSpec, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
     KeySpec, LayerOptions, LayerSpec, Loader, Number, OutlierSpec, PluginName, PluginSpec, Policy,
-    Protocol, RateLimitSpec, RetryOn, RetrySpec, Secret, Secrets, SubsetFallback,
+    Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, Secrets, SubsetFallback,
 };
 
 use crate::transport::tls::server::Ca;
@@ -121,6 +121,17 @@ fn jwt() -> impl Strategy<Value = JwtSpec> {
             spec
         },
     )
+}
+
+fn redis() -> impl Strategy<Value = RedisSpec> {
+    let prefix = prop::option::of("[ -~]{0,10}");
+    ("[a-z]{1,8}", prefix, duration(), any::<bool>()).prop_map(|(host, prefix, time, open)| {
+        let mut spec = RedisSpec::new(Secret::new(format!("redis://u:p@{host}/1")));
+        spec.prefix = prefix;
+        spec.timeout = time;
+        spec.fail_open = open;
+        spec
+    })
 }
 
 fn fallback() -> impl Strategy<Value = FallbackSpec> {
@@ -514,15 +525,20 @@ fn policy() -> impl Strategy<Value = Policy> {
         duration(),
         prop::option::of(1_u32..=10_000_000),
         any::<bool>(),
+        prop::option::of(redis()),
     )
-        .prop_map(|(rate, burst, wait, keys, headers)| {
+        .prop_map(|(rate, burst, wait, keys, headers, redis)| {
             let mut limit = RateLimitSpec::new(rate);
             limit.burst_size = burst;
             limit.max_wait = wait;
             if let Some(keys) = keys {
                 limit.key_header = Some(http::HeaderName::from_static("x-tenant"));
-                limit.max_keys = keys;
+                if redis.is_none() {
+                    limit.max_keys = keys;
+                }
+                limit.cost_header = Some(http::HeaderName::from_static("x-cost"));
             }
+            limit.redis = redis;
             limit.headers = headers;
             limit
         });
