@@ -15,6 +15,8 @@ use super::{Denied, Principal};
 
 /// How a token is signed. There is no `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "UPPERCASE"))]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the names of RFC 7518 and RFC 8037")]
 pub enum Algorithm {
@@ -29,6 +31,7 @@ pub enum Algorithm {
     Ps512,
     Es256,
     Es384,
+    #[cfg_attr(feature = "serde", serde(rename = "EdDSA"))]
     EdDsa,
 }
 
@@ -331,7 +334,13 @@ fn of_set(jwk: &Jwk) -> Option<Key> {
 ///
 /// A token must have an `exp`; a `crit` header is refused. A token that names its key (`kid`) is checked with the
 /// keys of that id, or with those that have none; any other with all of them.
+///
+/// As text (feature `serde`) the keys are one of `secret`, `pem` and `jwks`, the text itself; the first two need
+/// `algorithms`. `issuer`, `audience` and `require_scope` are lists, `require_claim` is a table, and all else is
+/// named as it is here.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "super::text::RawJwt"))]
 pub struct JwtPolicy {
     keys: JwtKeys,
     algorithms: Option<Vec<jwt::Algorithm>>,

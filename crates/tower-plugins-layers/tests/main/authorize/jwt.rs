@@ -10,7 +10,7 @@ use tower_plugins_layers::authorize::{
 };
 
 use super::{inside, name_of, showing};
-use crate::support::{reason, secs};
+use crate::support::{millis, reason};
 
 // Made for these tests and used nowhere else.
 const RSA: &[u8] = include_bytes!("keys/rsa.test-key.der");
@@ -21,7 +21,7 @@ const ED: &[u8] = include_bytes!("keys/ed.test-key.der");
 const ED_PUBLIC: &str = include_str!("keys/ed.pub.pem");
 const SET: &str = include_str!("keys/jwks.json");
 
-const SECRET: &[u8] = b"a secret of more than thirty-two bytes";
+pub(super) const SECRET: &[u8] = b"a secret of more than thirty-two bytes";
 
 fn now() -> u64 {
     SystemTime::now()
@@ -64,7 +64,7 @@ fn bearer(token: &str) -> Request<()> {
     clippy::needless_pass_by_value,
     reason = "it is made where it is passed"
 )]
-fn hs256(changes: Value) -> Request<()> {
+pub(super) fn hs256(changes: Value) -> Request<()> {
     sign(jsonwebtoken::Algorithm::HS256, None, &claims(&changes))
 }
 
@@ -178,7 +178,7 @@ async fn times_issuer_and_audience_are_checked() {
     let policy = secret()
         .issuer("https://issuer")
         .audience("greeter")
-        .leeway(std::time::Duration::from_millis(4_001));
+        .leeway(millis(4_001));
     let layer = takes(policy);
     let base = json!({ "iss": "https://issuer", "aud": "greeter" });
     let with = |changes: Value| {
