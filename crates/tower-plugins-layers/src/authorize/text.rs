@@ -11,12 +11,14 @@ use super::{Callers, Principal};
 use crate::header;
 
 /// A text that no error repeats, as serde's would.
+#[cfg(feature = "jwt")]
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a text")]
 pub(super) enum Secret {
     Text(String),
 }
 
+#[cfg(feature = "jwt")]
 impl Secret {
     fn text(&self) -> &str {
         let Self::Text(text) = self;
