@@ -116,6 +116,8 @@
 //! | `http` | yes | HTTP/1.1 and HTTP/2 over TCP and Unix sockets; without it there are in-process services only |
 //! | `tls` | yes | HTTP over TLS, by rustls with aws-lc-rs; brings `http` |
 //! | `watch` | yes | watches the config file and reloads it in place |
+//! | `jwt` | | callers that show signed tokens: the key `authorize.jwt` |
+//! | `redis` | | rate limits that many processes share on a Redis server: the key `rate_limit.redis` |
 //! | `schema` | | `Config` implements `schemars::JsonSchema`, for a program that has it in its own config |
 //! | `grpc` | | a `tonic::Status` stands in the source chain of each [`Error`], so that generated clients see the right code |
 //!
