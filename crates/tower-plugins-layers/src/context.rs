@@ -274,6 +274,15 @@ impl Visited {
         Self::default()
     }
 
+    /// The endpoint `id`; none if that is 0.
+    pub(crate) fn of(id: u64) -> Self {
+        let visited = Self::new();
+        if id != 0 {
+            visited.add(id);
+        }
+        visited
+    }
+
     pub(crate) fn add(&self, id: u64) {
         let at = self.next.fetch_add(1, Relaxed) % Self::MOST;
         self.ids[at].store(id, Relaxed);

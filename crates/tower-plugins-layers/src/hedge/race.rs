@@ -116,7 +116,7 @@ where
     {
         loop {
             if let Some(attempt) = first.as_mut().as_pin_mut()
-                && let Poll::Ready(outcome) = attempt.poll(cx)
+                && let Poll::Ready(outcome) = call.first_attempt(|_| attempt.poll(cx))
             {
                 first.set(None);
                 let outcome = outcome_of(outcome);

@@ -17,7 +17,7 @@ use super::replay::{Lost, Replay};
 use super::verdict::{Retryable, Verdict};
 use super::{NotReplayable, ReplayBody, RetryPolicy};
 use crate::hedge::HedgePolicy;
-use crate::{BoxError, CallContext, Unsent};
+use crate::{BoxError, CallContext, Unsent, Visited, picked};
 
 /// What an attempt ended in.
 pub(crate) type Outcome<RB> = Result<Response<ResponseBody<RB>>, BoxError>;
@@ -35,6 +35,10 @@ pub(crate) struct Call<S, B, P> {
     pub(crate) retries: u32,
     /// The wait before the last of them.
     waited: Duration,
+    /// The endpoint of the first attempt, as far as that is known; 0 if it is not.
+    first_endpoint: u64,
+    /// Those of all attempts, once there is a second.
+    visited: Option<Arc<Visited>>,
     _deposit: Deposit,
     /// The retry that is under way.
     withdrawal: Option<Withdrawal>,
@@ -75,7 +79,7 @@ where
     pub(super) fn new(
         service: S,
         policy: P,
-        mut request: Request<B>,
+        request: Request<B>,
     ) -> (Self, Request<ReplayBody<B>>, bool) {
         let repeat = policy.repeat(&request);
         let hedge = policy
@@ -83,13 +87,6 @@ where
             .as_ref()
             .filter(|hedge| repeat == Repeat::Yes && hedge.is_for(request.uri().path()));
         let hedged = hedge.is_some();
-        if hedged {
-            // A balancer further in keeps the attempts apart.
-            request
-                .extensions_mut()
-                .get_or_insert_with(CallContext::new)
-                .set_visited(Arc::default());
-        }
         let context = CallContext::of(&request);
         let start = CallContext::now(request.extensions());
         let deadline = context.and_then(CallContext::deadline);
@@ -120,10 +117,23 @@ where
             own_deadline,
             retries: 0,
             waited: Duration::ZERO,
+            first_endpoint: 0,
+            visited: None,
             _deposit: deposit,
             withdrawal: None,
         };
         (call, request, hedged)
+    }
+
+    /// Calls the service, or polls its future, for the first attempt: `f` does. Where that went is
+    /// remembered, so that the next attempt goes elsewhere.
+    #[inline]
+    pub(crate) fn first_attempt<T>(&mut self, f: impl FnOnce(&mut Self) -> T) -> T {
+        let (made, endpoint) = picked::watched(|| f(self));
+        if endpoint != 0 {
+            self.first_endpoint = endpoint;
+        }
+        made
     }
 
     /// What `outcome` means; the budget hears of it too. A request that was never processed says
@@ -270,8 +280,10 @@ where
     }
 
     /// Makes `request` that of the last attempt that was decided upon.
-    pub(crate) fn begin_attempt(&self, request: &mut Request<ReplayBody<B>>, now: Instant) {
+    pub(crate) fn begin_attempt(&mut self, request: &mut Request<ReplayBody<B>>, now: Instant) {
         let (deadline, own) = (self.deadline, self.own_deadline);
+        let first = self.first_endpoint;
+        let visited = self.visited.get_or_insert_with(|| Visited::of(first).into());
         let context = request.extensions_mut().get_or_insert_with(|| {
             // A request that came back from the wire has lost its own.
             let mut context = CallContext::new();
@@ -281,6 +293,10 @@ where
             context
         });
         context.begin_attempt(self.retries, now);
+        if context.visited().is_none() {
+            // A balancer further in keeps the attempts apart.
+            context.set_visited(Arc::clone(visited));
+        }
         let name = self.policy.attempt_header.as_ref();
         count_attempts(request.headers_mut(), self.retries, name);
     }

@@ -86,7 +86,7 @@ where
     #[inline]
     pub(super) fn new(service: S, policy: P, request: Request<B>) -> Self {
         let (mut call, request, hedged) = Call::new(service, policy, request);
-        let future = call.service.call(request);
+        let future = call.first_attempt(|call| call.service.call(request));
         let state = if hedged {
             State::Hedged {
                 first: Some(future),
@@ -117,7 +117,13 @@ where
         loop {
             let (outcome, verdict) = match this.state.as_mut().project() {
                 StateProj::Attempt { future } => {
-                    let outcome = match ready!(future.poll(cx)) {
+                    let polled = match this.call.as_mut() {
+                        Some(call) if call.retries == 0 => {
+                            call.first_attempt(|_| future.poll(cx))
+                        }
+                        _ => future.poll(cx),
+                    };
+                    let outcome = match ready!(polled) {
                         Ok(response) => Ok(response.map(ResponseBody::new)),
                         Err(error) => Err(error.into()),
                     };

@@ -44,7 +44,9 @@
 //! stands around it. The layer refuses nothing itself.
 //!
 //! # Attempts
-//! Each attempt gets a copy of the request's extensions, and a context with its number. Dropping
+//! Each attempt gets a copy of the request's extensions, and a context with its number. [`Balance`](crate::Balance)
+//! sends those beyond the first to an endpoint where none was before, as long as there is one that takes calls:
+//! of the last four. A layer between that asks the balancer on another task hides where the first went. Dropping
 //! the future drops the attempt or the wait. An error of a service that does not become ready for
 //! another attempt ends the call.
 //!

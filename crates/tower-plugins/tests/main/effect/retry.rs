@@ -270,3 +270,19 @@ async fn attempt_timeout_gives_an_attempt_up_for_the_next() {
     assert_eq!(stage.refusal().await, Some(Reason::DeadlineExceeded));
     assert_eq!((begun.elapsed(), stage.seen().len()), (30 * SECOND, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_goes_to_another_endpoint() {
+    let stage = Stage::start(
+        "plugins: { p: { transport: in-process, endpoints: [one, two],
+            load_balancing: { strategy: random }, circuit_breaker: { enabled: false } } }",
+    )
+    .await;
+    for _ in 0..20 {
+        stage.next([Status(503)]);
+        assert_eq!(stage.call().await.unwrap(), 200);
+        let seen = stage.seen();
+        assert_eq!(seen.len(), 2);
+        assert_ne!(seen[0].service, seen[1].service);
+    }
+}
