@@ -197,9 +197,10 @@ where
     }
 }
 
-/// The request that a member's breaker gave back, and why; any other error is the caller's.
+/// The request that a member's breaker or budget gave back, and why; any other error is the caller's.
 fn given_back<B: Send + 'static>(error: BoxError) -> Result<(Request<B>, BoxError), BoxError> {
-    if !error.is::<Unsent<B>>() || Reason::of(&*error) != Some(Reason::BreakerOpen) {
+    let elsewhere = |reason| matches!(reason, Reason::BreakerOpen | Reason::RetryBudget);
+    if !error.is::<Unsent<B>>() || !Reason::of(&*error).is_some_and(elsewhere) {
         return Err(error);
     }
     let (request, cause) = Unsent::recover(error)?;

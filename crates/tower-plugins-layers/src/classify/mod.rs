@@ -84,7 +84,7 @@ pub trait Classify: Clone + Send + Sync + 'static {
 /// | any other gRPC code | success |
 /// | a body that breaks off | failure |
 /// | 101 and `text/event-stream` | success at the head: what follows may last for days |
-/// | an error whose [`Reason`] is a refusal on this side: a limit, a breaker, no endpoint, a drain, a full pool; or a request whose own body failed | ignored |
+/// | an error whose [`Reason`] is a refusal on this side: a limit, a breaker, a budget, no endpoint, a drain, a full pool; or a request whose own body failed | ignored |
 /// | any other error, one for a deadline or timeout inside too | failure |
 ///
 /// A call that is dropped is ignored, unless its deadline or its attempt's time was over: then the
@@ -125,7 +125,8 @@ fn of_error(error: &(dyn StdError + 'static)) -> Outcome {
             | Reason::Unauthenticated
             | Reason::Forbidden
             | Reason::FilterFailed
-            | Reason::CredentialsFailed,
+            | Reason::CredentialsFailed
+            | Reason::RetryBudget,
         ) => Outcome::Ignored,
         _ => Outcome::Failure,
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::budget::{Deposit, Withdrawal};
-use super::first_frame::{ResponseBody, may_fail_later};
+use super::first_frame::{Look, ResponseBody, Seen, may_fail_later};
 use super::head::{Head, count_attempts};
 use super::policy::Repeat;
 use super::replay::{Lost, Replay};
@@ -147,12 +148,19 @@ where
         self.tell(verdict, unsent)
     }
 
-    /// What the trailers mean that were looked at after `judge`.
-    pub(super) fn judge_trailers(&self, trailers: Option<&http::HeaderMap>) -> Verdict {
-        match trailers {
-            Some(trailers) => self.tell(self.policy.judge_trailers(trailers), false),
-            None => self.tell(Verdict::Success, false),
-        }
+    /// What a response means that is looked at in place of [`judge`](Self::judge), once it is seen.
+    pub(crate) fn poll_look<RB: Body + Unpin>(
+        &self,
+        look: &mut Look<RB>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Verdict> {
+        let verdict = match ready!(look.poll(cx)) {
+            Seen::Trailers(trailers) => self.policy.judge_trailers(trailers),
+            // The call is committed, and the service has failed it.
+            Seen::Broken => Verdict::Stop,
+            Seen::Other => Verdict::Success,
+        };
+        Poll::Ready(self.tell(verdict, false))
     }
 
     fn tell(&self, verdict: Verdict, unsent: bool) -> Verdict {
@@ -164,16 +172,22 @@ where
         verdict
     }
 
-    /// Whether the first frame of `response` is to be looked at: its head says nothing, another
-    /// attempt could be made, and the request is all sent, so that the other side waits for nothing.
-    pub(super) fn looks_at<RB: Body>(&self, response: &Response<ResponseBody<RB>>) -> bool {
+    /// Whether the first frame of `response` is to be looked at: its head says nothing, there may be
+    /// another attempt (`more`), and the request is all sent, so that the other side waits for nothing.
+    pub(crate) fn looks_at<RB>(&self, response: &Response<RB>, more: bool) -> bool {
         let Saved::Kept(kept) = &self.saved else {
             return false;
         };
+        more && self.policy.looks() && may_fail_later(response) && kept.body.is_whole()
+    }
+
+    pub(crate) fn look<RB: Body + Unpin>(&self, response: Response<ResponseBody<RB>>) -> Look<RB> {
+        Look::new(response, self.policy.first_frame_wait)
+    }
+
+    /// Whether the policy has another retry.
+    pub(super) fn has_more(&self) -> bool {
         self.retries < self.policy.max_retries
-            && self.policy.on.has_codes()
-            && may_fail_later(response)
-            && kept.body.is_whole()
     }
 
     /// The next attempt's request and how long to wait before it, or the outcome as it is if rules,
@@ -193,7 +207,7 @@ where
             Saved::Forbidden => is_unsent::<B, RB>(&outcome),
             Saved::TooLarge | Saved::Kept(_) => true,
         };
-        if !may_repeat || self.retries >= self.policy.max_retries {
+        if !may_repeat || !self.has_more() {
             return Err(outcome);
         }
         let now = Instant::now();
@@ -283,7 +297,9 @@ where
     pub(crate) fn begin_attempt(&mut self, request: &mut Request<ReplayBody<B>>, now: Instant) {
         let (deadline, own) = (self.deadline, self.own_deadline);
         let first = self.first_endpoint;
-        let visited = self.visited.get_or_insert_with(|| Visited::of(first).into());
+        let visited = self
+            .visited
+            .get_or_insert_with(|| Visited::of(first).into());
         let context = request.extensions_mut().get_or_insert_with(|| {
             // A request that came back from the wire has lost its own.
             let mut context = CallContext::new();

@@ -36,8 +36,13 @@
 //! A gRPC response whose head has no `grpc-status` is looked at as far as its first frame, when
 //! another attempt may be made and the request has been sent whole: trailers with a status that is
 //! retried are a failed attempt; a message, or anything else, commits the call, and the frame is handed on
-//! as it is. The head comes to the caller with the first frame then, which of a server that streams may
-//! be later. A call that is not to be repeated, or has no attempts left, is never held up.
+//! as it is. The head comes to the caller with the first frame then, or after
+//! [`RetryPolicy::first_frame_wait`]: a server that streams may be silent for long. A call that is not to be
+//! repeated, or has no attempts left, is never held up.
+//!
+//! # Budgets
+//! The policy's budget is for all its calls. An endpoint may have one of its own besides, an
+//! [`EndpointBudgetLayer`].
 //!
 //! # Errors
 //! The last attempt's, as it came. If the body was larger than what is kept, a [`NotReplayable`]
@@ -52,7 +57,7 @@
 //!
 //! A layer that has [a name](RetryLayer::named) counts, with the feature `metrics`, attempts beyond the
 //! first in `plugin_retries_total`, whose label `reason` has the [`Reason`](crate::Reason) of the failure before or
-//! `error`, and those that the budget refused in `plugin_retries_refused_total`.
+//! `error`, and those that a budget refused in `plugin_retries_refused_total`.
 //!
 //! # Order
 //! Inside the deadline and the limits, outside the attempt timeout and what picks an endpoint.
@@ -85,6 +90,7 @@
 mod backoff;
 mod budget;
 mod call;
+mod endpoint;
 mod first_frame;
 mod future;
 mod head;
@@ -98,6 +104,7 @@ mod verdict;
 
 pub use backoff::{Backoff, Jitter};
 pub use budget::{Budget, BudgetLimits, Deposit, Withdrawal};
+pub use endpoint::{EndpointBudget, EndpointBudgetFuture, EndpointBudgetLayer, Learns};
 pub use first_frame::ResponseBody;
 pub use future::ResponseFuture;
 #[cfg(feature = "serde")]
@@ -109,5 +116,6 @@ pub use replay::{NotReplayable, ReplayBody};
 pub use service::{Retry, RetryLayer};
 
 pub(crate) use call::{Call, Copied, Outcome};
+pub(crate) use first_frame::Look;
 pub(crate) use paths::Paths;
 pub(crate) use verdict::Verdict;

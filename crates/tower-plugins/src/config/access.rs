@@ -260,7 +260,7 @@ impl FilterSpec {
 
 impl FallbackSpec {
     /// The reasons that may stand in `on`: those with which a call can end here.
-    pub(super) const POSSIBLE: [Reason; 16] = [
+    pub(super) const POSSIBLE: [Reason; 17] = [
         Reason::RateLimited,
         Reason::ConcurrencyLimited,
         Reason::BreakerOpen,
@@ -277,6 +277,7 @@ impl FallbackSpec {
         Reason::Forbidden,
         Reason::FilterFailed,
         Reason::CredentialsFailed,
+        Reason::RetryBudget,
     ];
 }
 
@@ -288,6 +289,7 @@ impl Default for FallbackSpec {
                 Reason::ConcurrencyLimited,
                 Reason::BreakerOpen,
                 Reason::NoEndpoint,
+                Reason::RetryBudget,
                 Reason::DeadlineExceeded,
                 Reason::AttemptTimeout,
                 Reason::ConnectFailed,

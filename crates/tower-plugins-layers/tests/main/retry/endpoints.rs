@@ -4,6 +4,7 @@ use std::pin::Pin;
 
 use http::HeaderName;
 use tower_plugins_layers::balance::{BalancePolicy, KeyFrom, Load, Strategy};
+use tower_plugins_layers::retry::{EndpointBudget, EndpointBudgetLayer};
 
 use super::*;
 
@@ -25,6 +26,8 @@ enum Does {
 struct Endpoints {
     does: Arc<Mutex<Vec<Does>>>,
     asked: Arc<Mutex<Vec<usize>>>,
+    /// Those that were asked by an attempt beyond the first.
+    again: Arc<Mutex<Vec<usize>>>,
 }
 
 #[derive(Clone)]
@@ -45,6 +48,9 @@ impl Service<Asked> for Endpoint {
     fn call(&mut self, mut request: Asked) -> Answering {
         let Self(number, all) = self;
         all.asked.lock().unwrap().push(*number);
+        if CallContext::of(&request).is_some_and(|context| context.attempt() > 0) {
+            all.again.lock().unwrap().push(*number);
+        }
         let does = all.does.lock().unwrap()[*number];
         Box::pin(async move {
             match does {
@@ -67,6 +73,7 @@ impl Endpoints {
         Self {
             does: Arc::new(Mutex::new(does.to_vec())),
             asked: Arc::default(),
+            again: Arc::default(),
         }
     }
 
@@ -80,6 +87,13 @@ impl Endpoints {
         // All calls have the same key: without a rule of its own each attempt would go to the same endpoint.
         let by = KeyFrom::header(HeaderName::from_static("x-one"));
         Balance::new(BalancePolicy::new(strategy).hash_on(by), self.members())
+    }
+
+    /// Each with a budget of its own.
+    fn budgeted(&self, budget: impl Fn() -> Budget) -> Balance<EndpointBudget<Load<Endpoint>>> {
+        let members = self.members().into_iter();
+        let member = |member| EndpointBudgetLayer::new(budget()).layer(member);
+        Balance::new(Strategy::RoundRobin, members.map(member))
     }
 
     /// Who was asked since this was last asked.
@@ -177,4 +191,82 @@ async fn an_endpoint_that_balances_itself_is_still_the_one_that_failed() {
         assert_eq!(call.await.unwrap().status(), 200);
     }
     assert!(!groups[0].asked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_one_endpoint_costs_the_others_no_more_than_their_budgets() {
+    let endpoints = Endpoints::new([Does::Fails, Does::Answers, Does::Answers]);
+    let balance = endpoints.budgeted(|| Budget::new(0.1, 0));
+    // Without waits, so that all calls are of the same ten seconds.
+    let policy = once().backoff(Backoff::new(ms(0), ms(0)));
+    let service = RetryLayer::new(policy).layer(balance);
+    let mut refused = 0;
+    for _ in 0..300 {
+        if let Err(error) = service.clone().oneshot(request(Method::GET)).await {
+            assert_eq!(Reason::of(&*error), Some(Reason::RetryBudget));
+            refused += 1;
+        }
+    }
+    let (asked, again) = (endpoints.asked(), endpoints.again.lock().unwrap());
+    let count = |list: &[usize], n| list.iter().filter(|number| **number == n).count();
+    for number in 0..3 {
+        let again = count(&again, number);
+        let most = (count(&asked, number) - again) / 10;
+        assert!(
+            again <= most && again + 2 >= most,
+            "{number}: {again} of {most}"
+        );
+    }
+    // All others that failed were not repeated.
+    let failed = count(&asked, 0) - count(&again, 0);
+    assert_eq!(refused, failed - again.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_goes_to_an_endpoint_whose_budget_has_something_left() {
+    let endpoints = Endpoints::new([Does::Answers, Does::Answers, Does::Fails]);
+    // The first and the last are not asked again.
+    let budgets = [
+        Budget::new(0.0, 0),
+        Budget::new(0.0, 9),
+        Budget::new(0.0, 0),
+    ];
+    let members = endpoints.members().into_iter().zip(budgets);
+    let member = |(member, budget)| EndpointBudgetLayer::new(budget).layer(member);
+    let balance = Balance::new(Strategy::Random, members.map(member));
+    let service = RetryLayer::new(once()).layer(balance);
+    for _ in 0..20 {
+        let call = service.clone().oneshot(request(Method::GET));
+        assert_eq!(call.await.unwrap().status(), 200);
+        let asked = endpoints.asked();
+        assert!(asked.len() == 1 || asked == [2, 1], "{asked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_s_tokens_are_lost_by_failures_and_come_back_with_answers() {
+    let endpoints = Endpoints::new([Does::Fails]);
+    let balance = endpoints.budgeted(|| Budget::tokens(4, 1.0));
+    let service = RetryLayer::new(policy().max_retries(5)).layer(balance);
+    let call = async || {
+        let call = service.clone().oneshot(request(Method::GET));
+        call.await.map(|response| response.status().as_u16())
+    };
+    for (asked, answers) in [(2, 0), (1, 0), (1, 4)] {
+        let error = call().await.unwrap_err();
+        assert_eq!(Reason::of(&*error), Some(Reason::RetryBudget));
+        assert_eq!(endpoints.asked().len(), asked);
+        endpoints.does.lock().unwrap()[0] = Does::Answers;
+        for _ in 0..answers {
+            let response = service.clone().oneshot(request(Method::GET)).await.unwrap();
+            http_body_util::BodyExt::collect(response.into_body())
+                .await
+                .unwrap();
+        }
+        endpoints.asked();
+        endpoints.does.lock().unwrap()[0] = Does::Fails;
+    }
+    // All four were back, and the first attempt cost one.
+    call().await.unwrap_err();
+    assert_eq!(endpoints.asked().len(), 2);
 }
