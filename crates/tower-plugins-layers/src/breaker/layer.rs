@@ -6,7 +6,7 @@ use tower_layer::Layer;
 use super::count::CountWindow;
 use super::future::{Admitted, Outstanding};
 use super::{Breaker, BreakerHandle, BreakerHistory, BreakerPolicy};
-use crate::classify::{Classify, Cutoff, HttpGrpc};
+use crate::classify::{Classify, Cutoff, HttpGrpc, Hurry};
 use crate::sharded::Shared;
 use crate::{BoxError, CallContext, Reason, Refused, Unsent};
 
@@ -140,6 +140,7 @@ impl<C: Classify> BreakerLayer<C> {
                     start: (circuit.policy.slow_call)
                         .map(|_| CallContext::now(request.extensions())),
                     slow: false,
+                    hurry: Hurry::of(request),
                 };
                 Ok(Some(Admitted {
                     outstanding,

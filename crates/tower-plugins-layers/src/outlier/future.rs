@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::layer::Seat;
-use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome};
+use crate::classify::{Classify, Cutoff, HttpGrpc, Hurry, Outcome};
 use crate::sharded::Held;
 use crate::{BoxError, End, EndOfStream, OnEnd};
 
@@ -23,6 +23,7 @@ pub struct Answered<C> {
     seat: Option<Held<Seat>>,
     /// When its time is over.
     cut: Option<Instant>,
+    hurry: Hurry,
     classify: C,
 }
 
@@ -37,7 +38,7 @@ impl<C> Answered<C> {
 impl<C: Classify> OnEnd for Answered<C> {
     fn on_end(mut self, end: End<'_>) {
         if self.seat.is_some() {
-            let outcome = self.classify.end(&end);
+            let outcome = self.hurry.end(self.classify.end(&end), &end);
             self.tell(outcome);
         }
     }
@@ -72,12 +73,14 @@ impl<C: Classify> Watched<C> {
     pub(super) fn new(
         seat: Held<Seat>,
         (cut, cutoff): (Option<Instant>, Cutoff),
+        hurry: Hurry,
         classify: C,
     ) -> Self {
         Self {
             call: Answered {
                 seat: Some(seat),
                 cut,
+                hurry,
                 classify,
             },
             cutoff,
@@ -89,7 +92,7 @@ impl<C: Classify> Watched<C> {
         let mut call = self.call;
         let head = call.classify.head(response.status(), response.headers());
         if let Some(outcome) = head {
-            call.tell(outcome);
+            call.tell(call.hurry.head(outcome, response));
             return None;
         }
         call.cut = self.cutoff.of_body(response);

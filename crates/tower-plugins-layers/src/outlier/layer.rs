@@ -10,7 +10,7 @@ use super::detector::{Core, Present};
 use super::future::Watched;
 use super::history::History;
 use crate::CallContext;
-use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome};
+use crate::classify::{Classify, Cutoff, HttpGrpc, Hurry, Outcome};
 use crate::sharded::Shared;
 
 /// Makes [`Outlier`] services, which tell of one endpoint. An [`OutlierDetector`](super::OutlierDetector)
@@ -111,6 +111,7 @@ impl<C: Classify> OutlierLayer<C> {
         Some(Watched::new(
             place.seat.hold(),
             Cutoff::of(request),
+            Hurry::of(request),
             self.classify.clone(),
         ))
     }
