@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -57,14 +58,16 @@ use crate::{BoxError, CallContext, End, EndOfStream, OnEnd, Reason, Refused, Uns
 /// ```
 #[derive(Clone, Debug)]
 pub struct EndpointBudgetLayer {
-    budget: Budget,
+    budget: Arc<Budget>,
 }
 
 impl EndpointBudgetLayer {
     /// Bounds repeated attempts by `budget`.
     #[must_use]
-    pub const fn new(budget: Budget) -> Self {
-        Self { budget }
+    pub fn new(budget: Budget) -> Self {
+        Self {
+            budget: Arc::new(budget),
+        }
     }
 
     /// The attempt of `request`; nothing, if it is a repeated one and nothing is left.
@@ -77,7 +80,7 @@ impl EndpointBudgetLayer {
         };
         Some(Attempt {
             _under_way: under_way,
-            learns: Learns(self.budget.hears().then(|| self.budget.clone())),
+            learns: Learns(self.budget.hears().then(|| Arc::clone(&self.budget))),
         })
     }
 }
@@ -191,7 +194,7 @@ enum UnderWay {
 
 /// A budget that hears what becomes of the call; none, once it has.
 #[derive(Debug)]
-pub struct Learns(Option<Budget>);
+pub struct Learns(Option<Arc<Budget>>);
 
 impl Learns {
     fn tell(&mut self, outcome: Outcome) {

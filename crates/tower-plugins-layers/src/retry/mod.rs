@@ -44,6 +44,10 @@
 //! The policy's budget is for all its calls. An endpoint may have one of its own besides, an
 //! [`EndpointBudgetLayer`].
 //!
+//! # Options
+//! Those of [`RetryPolicy`], which has a table of them: three retries, a backoff from 100 ms to 5 s with full jitter, and a
+//! budget of a fifth of all calls unless it says otherwise.
+//!
 //! # Errors
 //! The last attempt's, as it came. If the body was larger than what is kept, a [`NotReplayable`]
 //! stands around it. The layer refuses nothing itself.
