@@ -15,7 +15,7 @@ use super::tree::{Entry, Node, Value};
 use super::{
     Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
     Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, FilterSpec, HedgeSpec,
-    Identity, KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetryOn,
+    Identity, KeySpec, LayerSpec, Number, Options, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetryOn,
     RetrySpec, Secret, TlsSpec, Upstream, expand, units,
 };
 
@@ -132,7 +132,9 @@ impl Writer {
         let transport = match upstream.endpoints.first().map(|endpoint| &endpoint.address) {
             Some(Address::Https { .. }) => "https",
             Some(Address::Unix { .. }) => "unix",
+            Some(Address::UnixJson { .. }) => "unix-json",
             Some(Address::InProcess { .. }) => "in-process",
+            Some(Address::Custom { transport, .. }) => transport,
             Some(Address::Http { .. }) | None => "http",
         };
         let endpoints = upstream.endpoints.iter().filter_map(endpoint).collect();
@@ -170,6 +172,7 @@ impl Writer {
             ),
             ("load_balancing", Some(balance(&policy.balance))),
             ("tls", (transport == "https").then(|| tls(&upstream.tls))),
+            ("options", self.options_of(&upstream.options)),
         ])
     }
 
@@ -208,18 +211,19 @@ impl Writer {
         let layers: Vec<_> = layers
             .iter()
             .map(|layer| {
-                let options = layer.options.table();
                 table([
                     ("name", text(&layer.name)),
                     ("at", word(&PLACES, &layer.at)),
-                    (
-                        "options",
-                        (!options.is_empty()).then(|| self.options(options)),
-                    ),
+                    ("options", self.options_of(&layer.options)),
                 ])
             })
             .collect();
         (!layers.is_empty()).then(|| list(layers))
+    }
+
+    fn options_of(&self, options: &Options) -> Option<Node<'static>> {
+        let options = options.table();
+        (!options.is_empty()).then(|| self.options(options))
     }
 
     fn options(&self, options: &serde_json::Map<String, serde_json::Value>) -> Node<'static> {
@@ -289,7 +293,9 @@ fn endpoint(endpoint: &EndpointSpec) -> Option<Node<'static>> {
         Address::Http { authority, prefix } => (format!("http://{authority}"), Some(prefix)),
         Address::Https { authority, prefix } => (format!("https://{authority}"), Some(prefix)),
         Address::Unix { path, prefix } => (path.to_str()?.to_owned(), Some(prefix)),
+        Address::UnixJson { path } => (path.to_str()?.to_owned(), None),
         Address::InProcess { service } => (service.clone(), None),
+        Address::Custom { endpoint, .. } => (endpoint.clone(), None),
     };
     let path = path.filter(|path| !path.is_empty());
     Some(table([
@@ -656,8 +662,9 @@ fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'st
     let pooled = spec.protocol == super::Protocol::Http1;
     let keeps = spec.keep_alive && (!pooled || spec.max_idle_connections > 0);
     let [request, header, idle] = timeouts;
+    let is_http = transport != "unix-json";
     table([
-        ("protocol", word(&PROTOCOLS, &spec.protocol)),
+        ("protocol", word(&PROTOCOLS, &spec.protocol).filter(|_| is_http)),
         (
             "max_connections",
             integer(spec.max_connections).filter(|_| pooled),
@@ -675,10 +682,16 @@ fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'st
         header,
         idle,
         ("keep_alive", bool(spec.keep_alive)),
-        ("max_response_head", size(spec.max_response_head.into())),
+        (
+            "max_response_head",
+            size(spec.max_response_head.into()).filter(|_| is_http),
+        ),
         (
             "max_response_body",
-            spec.max_response_body.map_or_else(|| text("off"), size),
+            match spec.max_response_body {
+                Some(bytes) => size(bytes),
+                None => off().filter(|_| is_http),
+            },
         ),
     ])
 }

@@ -46,9 +46,11 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
     }
 
     fn call(&mut self, mut request: Request<ReplayBody<Body>>) -> WireFuture<'a> {
-        // The context is of this stack's layers; what the plugin should know goes in headers.
+        // The context is of this stack's layers; what the plugin should know goes in headers, or as its
+        // wire has it.
+        let deadline = CallContext::of(&request).and_then(CallContext::deadline);
         CallContext::detach(&mut request);
-        WireFuture(self.0.call(request.map(Plain::plain)))
+        WireFuture(self.0.call_until(request.map(Plain::plain), deadline))
     }
 }
 

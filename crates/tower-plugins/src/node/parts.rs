@@ -19,10 +19,10 @@ use super::around::NamedLayer;
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
-    Number, OutlierSpec, PluginSpec, RateLimitSpec, RetrySpec, TlsSpec, Upstream,
+    Number, Options, OutlierSpec, PluginSpec, RateLimitSpec, RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
-use crate::transport::Transport;
+use crate::transport::{EndpointArgs, Transport, Unmade};
 
 /// The parts of one node.
 pub(crate) struct Parts {
@@ -55,6 +55,8 @@ pub(super) struct EndpointParts {
     connection: ConnectionSpec,
     /// Of no concern to an address that is not reached over it.
     tls: Option<TlsSpec>,
+    /// The same.
+    options: Option<Options>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) history: Arc<BreakerHistory>,
     pub(super) load: Arc<EndpointLoad>,
@@ -70,7 +72,7 @@ impl Parts {
     ) -> Result<Self, Error> {
         let endpoints = spec.upstream.endpoints.iter().map(|endpoint| {
             let old = old.and_then(|old| old.endpoint(&endpoint.address));
-            EndpointParts::build(&endpoint.address, &spec.upstream, old, services)
+            EndpointParts::build(&endpoint.address, spec, old, services)
         });
         let endpoints = endpoints.collect::<Result<_, _>>()?;
         let policy = &spec.policy;
@@ -228,22 +230,28 @@ fn outliers(name: &str, new: &OutlierSpec, old: Option<&Parts>) -> OutlierDetect
 impl EndpointParts {
     fn build(
         address: &Address,
-        upstream: &Upstream,
+        spec: &PluginSpec,
         old: Option<&Self>,
         services: &Services,
     ) -> Result<Self, Error> {
+        let upstream = &spec.upstream;
         let connection = &upstream.connection;
         let tls = matches!(address, Address::Https { .. }).then_some(&upstream.tls);
-        let transport = match old {
-            Some(old) if old.connection == *connection && old.tls.as_ref() == tls => {
-                Arc::clone(&old.transport)
-            }
-            _ => transport(address, upstream, services)?,
+        let options = matches!(address, Address::Custom { .. }).then_some(&upstream.options);
+        let is_kept = |old: &&Self| {
+            old.connection == *connection
+                && old.tls.as_ref() == tls
+                && old.options.as_ref() == options
+        };
+        let transport = match old.filter(is_kept) {
+            Some(old) => Arc::clone(&old.transport),
+            None => transport(address, spec, services)?,
         };
         Ok(Self {
             address: address.clone(),
             connection: connection.clone(),
             tls: tls.cloned(),
+            options: options.cloned(),
             transport,
             history: old.map_or_else(Arc::default, |old| Arc::clone(&old.history)),
             load: old.map_or_else(Arc::default, |old| Arc::clone(&old.load)),
@@ -254,14 +262,31 @@ impl EndpointParts {
 
 fn transport(
     address: &Address,
-    upstream: &Upstream,
+    spec: &PluginSpec,
     services: &Services,
 ) -> Result<Arc<dyn Transport>, Error> {
+    let upstream = &spec.upstream;
     match address {
         Address::InProcess { service } => {
             let service = Registered::find(service, services)?;
             Ok(Arc::new(service.into_inner()))
         }
+        Address::Custom {
+            transport,
+            endpoint,
+        } => custom(transport, endpoint, spec, services),
+        #[cfg(all(feature = "http", unix))]
+        Address::UnixJson { path } => {
+            let transport = crate::transport::UnixJson::new(path, &upstream.connection);
+            Ok(Arc::new(transport))
+        }
+        #[cfg(not(all(feature = "http", unix)))]
+        Address::UnixJson { .. } => Err(Error::caused_by(
+            Kind::Config,
+            format!(
+                "`{address}` needs a system with Unix sockets, and the feature `http` of tower-plugins"
+            ),
+        )),
         #[cfg(feature = "http")]
         Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
             let Upstream {
@@ -284,4 +309,28 @@ fn transport(
             ))
         }
     }
+}
+
+/// What the program's own transport of this name makes of the endpoint.
+fn custom(
+    transport: &str,
+    endpoint: &str,
+    spec: &PluginSpec,
+    services: &Services,
+) -> Result<Arc<dyn Transport>, Error> {
+    let upstream = &spec.upstream;
+    let Some(factory) = services.transports.get(transport) else {
+        let known = services.transports.keys().map(String::as_str);
+        return Err(upstream.unknown_transport(transport, known).into());
+    };
+    let made = factory.make(EndpointArgs {
+        plugin: spec.name.as_str().to_owned(),
+        endpoint: endpoint.to_owned(),
+        connection: upstream.connection.clone(),
+        options: &upstream.options,
+    });
+    made.map_err(|unmade| match unmade {
+        Unmade::Options(why) => upstream.refused_options(transport, &why).into(),
+        Unmade::Refused(why) => upstream.unreachable(transport, endpoint, &*why).into(),
+    })
 }

@@ -8,7 +8,7 @@ use tower_plugins::Place;
 use tower_plugins::config::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, Environment,
-    FallbackSpec, FilterSpec, Format, HedgeSpec, JitterKind, KeySpec, LayerOptions, LayerSpec,
+    FallbackSpec, FilterSpec, Format, HedgeSpec, JitterKind, KeySpec, Options, LayerSpec,
     Loader, Number, OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RetryOn,
     RetrySpec, Secret, Secrets, SubsetFallback,
 };
@@ -161,7 +161,7 @@ fn layers() -> impl Strategy<Value = Vec<LayerSpec>> {
         if is_attempt {
             layer.at = Place::Attempt;
         }
-        layer.options = LayerOptions::of(options).unwrap();
+        layer.options = Options::of(options).unwrap();
         layer
     });
     prop::collection::vec(layer, 0..3)
