@@ -201,6 +201,20 @@ mod tests {
     }
 
     #[test]
+    fn a_request_of_go_plugins_is_read() {
+        let text = "{\"type\":\"execute\",\"request_id\":\"req_1757930400000000000\",\
+                    \"data\":{\"text\":\"a \\u003c b\"},\"headers\":{\"X-Tenant\":\"seven\"},\"timeout_ms\":5000}\n";
+        let mut request = Request::new(
+            Kind::Execute,
+            "req_1757930400000000000",
+            json!({"text": "a < b"}),
+        );
+        request.headers = Map::from([("X-Tenant".into(), "seven".into())]);
+        request.timeout_ms = Some(5_000);
+        assert_eq!(from_str::<Request<'_, _>>(text).unwrap(), request);
+    }
+
+    #[test]
     fn a_response_is_written_in_these_bytes() {
         let request = Request::new(Kind::Execute, "r-1", ());
         let mut response = Response::success(&request, 7);
@@ -222,7 +236,10 @@ mod tests {
     #[test]
     fn success_alone_decides_and_what_is_absent_is_false() {
         let read = |text| from_str::<Response<u32>>(text).unwrap().into_result();
-        assert_eq!(read(r#"{"success":true,"data":7,"error":"odd"}"#), Ok(Some(7)));
+        assert_eq!(
+            read(r#"{"success":true,"data":7,"error":"odd"}"#),
+            Ok(Some(7))
+        );
         assert_eq!(read(r#"{"success":true,"data":null}"#), Ok(None));
         let failed = |text: &str| Err(Failure(text.to_owned()));
         assert_eq!(read(r#"{"data":7,"error":"broken"}"#), failed("broken"));

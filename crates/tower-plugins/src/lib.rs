@@ -14,7 +14,7 @@
 //!                                                                        │ each attempt picks anew
 //!                                         ┌──────────────────────────────┘
 //!                                         ▼
-//!   slow_start ▸ outlier ▸ breaker ▸ load ▸ time_left ▸ credentials ▸ transport ─► http/1.1 · http/2 · tls · unix · in-process
+//!   slow_start ▸ outlier ▸ breaker ▸ load ▸ time_left ▸ credentials ▸ transport ─► http/1.1 · http/2 · tls · unix · unix-json · in-process
 //! ```
 //!
 //! A call ends when its response's body ends: until then it keeps what it found, and a drain waits for it.

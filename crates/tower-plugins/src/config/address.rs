@@ -189,7 +189,11 @@ pub(super) fn parse_custom(transport: &str, endpoint: &str) -> Result<Address, F
     }
     // Logs and metrics show it.
     let host = endpoint.split_once("://").map(|(_, rest)| rest);
-    if host.is_some_and(|rest| rest.split('/').next().is_some_and(|host| host.contains('@'))) {
+    if host.is_some_and(|rest| {
+        rest.split('/')
+            .next()
+            .is_some_and(|host| host.contains('@'))
+    }) {
         return Err("credentials do not belong in an endpoint: write them under `options`".into());
     }
     Ok(Address::Custom {

@@ -171,7 +171,9 @@ fn read_endpoint<'t>(
                 }
                 Address::UnixJson { .. } | Address::InProcess { .. } | Address::Custom { .. } => {
                     let why = match &address {
-                        Address::UnixJson { .. } => "does nothing with unix-json, which has no paths",
+                        Address::UnixJson { .. } => {
+                            "does nothing with unix-json, which has no paths"
+                        }
                         Address::InProcess { .. } => "does nothing for an in-process plugin",
                         _ => "is not read by a transport of the program's own: put it into url",
                     };

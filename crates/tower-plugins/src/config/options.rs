@@ -51,9 +51,9 @@ impl Origin {
         let near = nearest(name, known.iter().copied());
         let advice = match near {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!(
-                "register it with Plugins::builder().{method}(\"{name}\", …), or remove it"
-            ),
+            None => {
+                format!("register it with Plugins::builder().{method}(\"{name}\", …), or remove it")
+            }
         };
         Problem {
             nearest: near.map(str::to_owned),

@@ -15,10 +15,7 @@ pub(super) struct OwnOrigin {
 }
 
 /// `options`, for a transport of the program's own, and where it stands.
-pub(super) fn read(
-    table: &mut Table<'_>,
-    transport: Option<&Transport>,
-) -> (Options, OwnOrigin) {
+pub(super) fn read(table: &mut Table<'_>, transport: Option<&Transport>) -> (Options, OwnOrigin) {
     if !matches!(transport, Some(Transport::Custom(_)) | None) {
         let why = "is for a transport of the program's own: what a plugin needs goes with the call; \
                    remove the block";
@@ -29,7 +26,11 @@ pub(super) fn read(
         let (at, path) = (table.place_of(key), table.path_of(key));
         Origin::at(table.report().place_of(table.doc(), at, &path))
     };
-    let word = if table.has("transport") { "transport" } else { "type" };
+    let word = if table.has("transport") {
+        "transport"
+    } else {
+        "type"
+    };
     let origin = OwnOrigin {
         transport: origin(word),
         options: origin("options"),

@@ -84,7 +84,11 @@ pub(super) fn refuse_inert(
     } else {
         if transport == Some(&Transport::UnixJson) {
             for key in ["protocol", "max_response_head"] {
-                refuse("connection", key, "does nothing with unix-json, which is not HTTP");
+                refuse(
+                    "connection",
+                    key,
+                    "does nothing with unix-json, which is not HTTP",
+                );
             }
             if connection.max_response_body.is_none() {
                 let why = "cannot be off with unix-json, which holds an answer in memory: give a size, or \

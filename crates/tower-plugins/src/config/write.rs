@@ -15,8 +15,8 @@ use super::tree::{Entry, Node, Value};
 use super::{
     Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
     Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, FilterSpec, HedgeSpec,
-    Identity, KeySpec, LayerSpec, Number, Options, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetryOn,
-    RetrySpec, Secret, TlsSpec, Upstream, expand, units,
+    Identity, KeySpec, LayerSpec, Number, Options, OutlierSpec, PluginSpec, Policy, RateLimitSpec,
+    RetryOn, RetrySpec, Secret, TlsSpec, Upstream, expand, units,
 };
 
 /// Whether secrets are written.
@@ -664,7 +664,10 @@ fn connection(policy: &Policy, upstream: &Upstream, transport: &str) -> Node<'st
     let [request, header, idle] = timeouts;
     let is_http = transport != "unix-json";
     table([
-        ("protocol", word(&PROTOCOLS, &spec.protocol).filter(|_| is_http)),
+        (
+            "protocol",
+            word(&PROTOCOLS, &spec.protocol).filter(|_| is_http),
+        ),
         (
             "max_connections",
             integer(spec.max_connections).filter(|_| pooled),

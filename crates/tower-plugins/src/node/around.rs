@@ -21,7 +21,7 @@ use tower_plugins_layers::{BoxError, ReplayBody};
 use tower_service::Service;
 
 use crate::Body;
-use crate::config::{ConfigError, Options, LayerSpec, Place};
+use crate::config::{ConfigError, LayerSpec, Options, Place};
 use crate::transport::{InProcess, ResponseFuture};
 
 pub(super) type Owned = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;

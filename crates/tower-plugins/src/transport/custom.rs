@@ -35,8 +35,7 @@ pub(crate) enum Unmade {
     Refused(BoxError),
 }
 
-type Make =
-    dyn Fn(EndpointArgs<&Options>) -> Result<Arc<dyn Transport>, Unmade> + Send + Sync;
+type Make = dyn Fn(EndpointArgs<&Options>) -> Result<Arc<dyn Transport>, Unmade> + Send + Sync;
 
 /// Makes transports, for configs that name it.
 pub(crate) struct Factory(Box<Make>);

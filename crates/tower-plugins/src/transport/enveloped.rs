@@ -13,10 +13,7 @@ use tower_plugins_proto::envelope::Map;
 pub struct Enveloped;
 
 /// `headers` as JSON has them, but those that `skip` names. Several of one name are one, as HTTP has it.
-pub(crate) fn as_map(
-    headers: &HeaderMap,
-    skip: impl Fn(&str) -> bool,
-) -> Result<Map<'_>, String> {
+pub(crate) fn as_map(headers: &HeaderMap, skip: impl Fn(&str) -> bool) -> Result<Map<'_>, String> {
     let mut map = Map::new();
     for (name, value) in headers {
         let name = name.as_str();

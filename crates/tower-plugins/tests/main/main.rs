@@ -15,6 +15,7 @@ mod effect;
 mod embed;
 mod faults;
 mod own_layers;
+mod own_transports;
 mod panic;
 mod plan;
 mod reload;

@@ -17,7 +17,11 @@ struct At {
 }
 
 /// `cause`, as what happened while `doing` something with `endpoint`.
-pub(in crate::transport) fn at(endpoint: &Arc<str>, doing: &'static str, cause: impl Into<BoxError>) -> BoxError {
+pub(in crate::transport) fn at(
+    endpoint: &Arc<str>,
+    doing: &'static str,
+    cause: impl Into<BoxError>,
+) -> BoxError {
     At {
         doing,
         endpoint: Arc::clone(endpoint),
@@ -26,7 +30,10 @@ pub(in crate::transport) fn at(endpoint: &Arc<str>, doing: &'static str, cause: 
     .into()
 }
 
-pub(in crate::transport) fn connect_failed(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> Refused {
+pub(in crate::transport) fn connect_failed(
+    endpoint: &Arc<str>,
+    cause: impl Into<BoxError>,
+) -> Refused {
     Refused::new(Reason::ConnectFailed).caused_by(at(endpoint, "connecting to", cause))
 }
 
@@ -38,7 +45,10 @@ pub(in crate::transport) fn too_large(endpoint: &Arc<str>, cause: impl Into<BoxE
 }
 
 /// `cause`, as why a request's body did not come to its end: nothing is wrong with the endpoint.
-pub(in crate::transport) fn request_broken(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> BoxError {
+pub(in crate::transport) fn request_broken(
+    endpoint: &Arc<str>,
+    cause: impl Into<BoxError>,
+) -> BoxError {
     let cause = at(endpoint, "sending a request to", cause);
     Refused::new(Reason::RequestBroken).caused_by(cause).into()
 }

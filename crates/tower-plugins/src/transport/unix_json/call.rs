@@ -109,11 +109,12 @@ impl<'a> Call<'a> {
 
     /// What `answer`, a line, says; the error says why it is no answer to this call.
     pub(in crate::transport) fn respond(&self, answer: &Bytes) -> Result<Response<Body>, String> {
-        let parsed: line::Response<&RawValue> = serde_json::from_slice(answer).map_err(|error| {
-            // Its own words may repeat what the plugin said.
-            let at = error.column();
-            format!("it did not answer with a line as it should: wrong at byte {at}")
-        })?;
+        let parsed: line::Response<&RawValue> =
+            serde_json::from_slice(answer).map_err(|error| {
+                // Its own words may repeat what the plugin said.
+                let at = error.column();
+                format!("it did not answer with a line as it should: wrong at byte {at}")
+            })?;
         if parsed.request_id != self.id {
             let found: String = parsed.request_id.chars().take(64).collect();
             let id = &self.id;

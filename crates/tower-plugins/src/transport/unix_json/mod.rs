@@ -179,9 +179,10 @@ impl UnixJson {
 async fn collect(body: Body) -> Result<Bytes, BoxError> {
     match Limited::new(body, MAX_LINE).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(format!("its body is larger than {MAX_LINE} bytes, the most that a line takes").into())
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(format!(
+            "its body is larger than {MAX_LINE} bytes, the most that a line takes"
+        )
+        .into()),
         Err(error) => Err(error),
     }
 }

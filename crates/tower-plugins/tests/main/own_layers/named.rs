@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tower::layer::util::Identity;
 use tower_plugins::config::{
-    Config, Environment, Format, Options, LayerSpec, Loader, PluginSpec, ProblemKind,
+    Config, Environment, Format, LayerSpec, Loader, Options, PluginSpec, ProblemKind,
 };
 use tower_plugins::{Builder, Change, Error, Place, Plan, Reason};
 use tower_plugins_layers::RateLimitLayer;

@@ -1,7 +1,7 @@
 //! How many connections there are, and how long they stay.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -131,7 +131,10 @@ async fn reloads_under_load_fail_no_call() {
     let paths = [one.path.clone(), two.path.clone()];
     let peers = [tokio::spawn(one.echo()), tokio::spawn(two.echo())];
     let keys = "retry: off, circuit_breaker: off";
-    let plugins = Plugins::builder().start(config(&at(&paths[0], keys))).await.unwrap();
+    let plugins = Plugins::builder()
+        .start(config(&at(&paths[0], keys)))
+        .await
+        .unwrap();
     let done = Arc::new(AtomicUsize::new(0));
     let callers: Vec<_> = (0..4)
         .map(|caller| {
@@ -149,7 +152,10 @@ async fn reloads_under_load_fail_no_call() {
         })
         .collect();
     for round in 0..100 {
-        let keys = format!("{keys}, connection: {{ max_connections: {} }}", 2 + round % 3);
+        let keys = format!(
+            "{keys}, connection: {{ max_connections: {} }}",
+            2 + round % 3
+        );
         let yaml = at(&paths[round % 2], &keys);
         plugins.reload(config(&yaml)).await.unwrap();
         tokio::task::yield_now().await;
@@ -165,7 +171,10 @@ async fn reloads_under_load_fail_no_call() {
 async fn a_connection_is_kept_by_a_reload_that_leaves_it_equal() {
     let peer = Peer::start();
     let path = peer.path.clone();
-    let plugins = Plugins::builder().start(config(&at(&path, ""))).await.unwrap();
+    let plugins = Plugins::builder()
+        .start(config(&at(&path, "")))
+        .await
+        .unwrap();
     let plugin = plugins.plugin("p");
     let request = || http::Request::post("/").body(Body::from("1")).unwrap();
     let (response, mut talk) = tokio::join!(crate::support::call(&plugin, request()), async {
@@ -174,7 +183,10 @@ async fn a_connection_is_kept_by_a_reload_that_leaves_it_equal() {
         talk
     });
     read(response.unwrap()).await;
-    plugins.reload(config(&at(&path, "drain_timeout: 7s"))).await.unwrap();
+    plugins
+        .reload(config(&at(&path, "drain_timeout: 7s")))
+        .await
+        .unwrap();
     let (response, _) = tokio::join!(crate::support::call(&plugin, request()), talk.echo());
     read(response.unwrap()).await;
     plugins

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use tokio::time::{pause, resume};
 use tower_plugins::Body;
 use tower_plugins::transport::Transport;
 use tower_plugins_layers::{BoxError, Reason, Unsent};
@@ -30,11 +31,19 @@ async fn failed(peer: &Peer, limit: Option<u64>, said: &[u8]) -> (BoxError, Talk
 async fn an_answer_that_comes_after_the_timeout_is_never_another_calls() {
     let peer = Peer::start();
     let reach = peer.reach();
-    // In real time, and short: the plugin answers when it is over, whenever that is.
-    let late = tokio::time::timeout(Duration::from_millis(5), reach.call(execute("r", "\"late\"")));
-    let (cut, mut old) = tokio::join!(late, peer.accept());
+    let mut late = reach.call(execute("r", "\"late\""));
+    let (mut old, line) = tokio::select! {
+        outcome = &mut late => panic!("{outcome:?}"),
+        old = async {
+            let mut talk = peer.accept().await;
+            let line = talk.line().await;
+            (talk, line)
+        } => old,
+    };
+    pause();
+    let cut = tokio::time::timeout(Duration::from_secs(1), late).await;
+    resume();
     assert!(cut.is_err());
-    let line = old.line().await;
     // The next call has the same id, and the same shape: nothing but the connection tells them apart.
     let (response, mut new) = tokio::join!(
         async { read(call(&reach, execute("r", "\"next\"")).await.unwrap()).await },
@@ -80,20 +89,41 @@ async fn a_call_that_is_dropped_closes_its_connection_wherever_it_is() {
 async fn what_is_no_answer_is_an_error_and_ends_the_connection() {
     let peer = Peer::start();
     for (said, part) in [
-        (&b"{\"request_id\":\"r-2\",\"success\":true}\n"[..], "the answer to \"r-1\" was one to \"r-2\""),
-        (b"{\"success\":true}\n", "the answer to \"r-1\" was one to \"\""),
+        (
+            &b"{\"request_id\":\"r-2\",\"success\":true}\n"[..],
+            "the answer to \"r-1\" was one to \"r-2\"",
+        ),
+        (
+            b"{\"success\":true}\n",
+            "the answer to \"r-1\" was one to \"\"",
+        ),
         (b"\n", "not answer with a line as it should"),
-        (b"{\"request_id\":\"r-1\",\"success\":tru}\n", "not answer with a line as it should"),
-        (b"{\"request_id\":\"r-1\",\"success\":true} {}\n", "not answer with a line as it should"),
-        (b"{\"request_id\":\"r-1\",\"success\":true,\"data\":{]}\n", "not answer with a line as it should"),
+        (
+            b"{\"request_id\":\"r-1\",\"success\":tru}\n",
+            "not answer with a line as it should",
+        ),
+        (
+            b"{\"request_id\":\"r-1\",\"success\":true} {}\n",
+            "not answer with a line as it should",
+        ),
+        (
+            b"{\"request_id\":\"r-1\",\"success\":true,\"data\":{]}\n",
+            "not answer with a line as it should",
+        ),
         (b"hunter2\n", "not answer with a line as it should"),
     ] {
         let (error, _) = failed(&peer, None, said).await;
         assert_eq!(Reason::of(&*error), Some(Reason::ConnectionLost));
         let chain = chain(&error);
-        assert!(chain.contains(part) && chain.contains("unix-json:/"), "{chain}");
+        assert!(
+            chain.contains(part) && chain.contains("unix-json:/"),
+            "{chain}"
+        );
         assert!(!chain.contains("hunter2"), "what it says may be a secret");
-        assert!(Unsent::<Body>::recover(error).is_err(), "it may have been done");
+        assert!(
+            Unsent::<Body>::recover(error).is_err(),
+            "it may have been done"
+        );
     }
 }
 
@@ -109,7 +139,11 @@ async fn a_line_that_is_longer_than_allowed_is_not_read_to_its_end() {
     ] {
         let (error, _) = failed(&peer, Some(limit), said.as_bytes()).await;
         assert_eq!(Reason::of(&*error), Some(Reason::ResponseTooLarge));
-        assert!(chain(&error).contains(&format!("{limit} bytes")), "{}", chain(&error));
+        assert!(
+            chain(&error).contains(&format!("{limit} bytes")),
+            "{}",
+            chain(&error)
+        );
     }
     let reach = peer.reach_with(|spec| spec.max_response_body = Some(length));
     let (response, _) = tokio::join!(call(&reach, execute("r-1", "\"0123456789\"")), async {
@@ -138,13 +172,18 @@ async fn a_connection_on_which_more_comes_than_was_asked_for_is_not_used_again()
         let (response, mut talk) = tokio::join!(call(&reach, execute("r", "1")), async {
             let mut talk = peer.accept().await;
             let line = talk.line().await;
-            let more = if at_once { echoed(&line) } else { String::new() };
+            let more = if at_once {
+                echoed(&line)
+            } else {
+                String::new()
+            };
             talk.say(&(echoed(&line) + &more)).await;
             talk
         });
         assert_eq!(read(response.unwrap()).await, "1");
         if !at_once {
-            talk.say("{\"request_id\":\"r\",\"success\":true,\"data\":\"stale\"}\n").await;
+            talk.say("{\"request_id\":\"r\",\"success\":true,\"data\":\"stale\"}\n")
+                .await;
         }
         let (response, mut fresh) = tokio::join!(call(&reach, execute("r", "2")), async {
             let mut fresh = peer.accept().await;
@@ -170,7 +209,11 @@ async fn a_plugin_that_goes_away_under_way_may_have_done_it() {
         });
         let error = outcome.unwrap_err();
         assert_eq!(Reason::of(&*error), Some(Reason::ConnectionLost));
-        assert!(chain(&error).contains("it closed the connection"), "{}", chain(&error));
+        assert!(
+            chain(&error).contains("it closed the connection"),
+            "{}",
+            chain(&error)
+        );
         assert!(Unsent::<Body>::recover(error).is_err());
     }
 }
@@ -187,6 +230,9 @@ async fn a_request_that_was_not_sent_comes_back_as_it_was() {
     let (request, _) = Unsent::<Body>::recover(error).unwrap();
     let request = request.unwrap();
     assert_eq!(request.headers()["x-request-id"], "r-1");
-    let body: Bytes = within(request.into_body().collect()).await.unwrap().to_bytes();
+    let body: Bytes = within(request.into_body().collect())
+        .await
+        .unwrap()
+        .to_bytes();
     assert_eq!(body, "{\n}");
 }

@@ -58,7 +58,10 @@ async fn headers_go_into_the_line_and_come_back_from_it() {
         .header("accept", "text/plain")
         .header("accept", "text/html")
         .header("authorization", "Bearer t")
-        .header("x-umlaut", HeaderValue::from_bytes("\u{fc}".as_bytes()).unwrap());
+        .header(
+            "x-umlaut",
+            HeaderValue::from_bytes("\u{fc}".as_bytes()).unwrap(),
+        );
     let peer = Peer::start();
     let reach = peer.reach();
     let plugin = async {
@@ -79,7 +82,11 @@ async fn headers_go_into_the_line_and_come_back_from_it() {
          \"authorization\":\"Bearer t\",\"x-tenant\":\"seven\",\"x-umlaut\":\"\u{fc}\"}}\n"
     );
     let response = response.unwrap();
-    let mut names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
+    let mut names: Vec<_> = response
+        .headers()
+        .keys()
+        .map(|name| name.as_str())
+        .collect();
     names.sort_unstable();
     assert_eq!(names, ["content-type", "x-cache"]);
     assert_eq!(read(response).await, "null", "no data is nothing");
@@ -107,7 +114,9 @@ async fn what_is_left_of_the_deadline_is_said_in_milliseconds() {
         resume();
         assert_eq!(
             talk.echo().await,
-            format!("{{\"type\":\"execute\",\"request_id\":\"r-1\",\"data\":1,\"timeout_ms\":{said}}}\n")
+            format!(
+                "{{\"type\":\"execute\",\"request_id\":\"r-1\",\"data\":1,\"timeout_ms\":{said}}}\n"
+            )
         );
         crate::support::within(under_way).await.unwrap();
     }
@@ -130,11 +139,17 @@ async fn health_info_and_ping_are_lines_of_their_own_types() {
     }
     // Only these: any other call without a body asks for nothing in particular.
     let (line, ..) = exchange(
-        Request::get("/healthy").header("x-request-id", "r-3").body(Body::empty()).unwrap(),
+        Request::get("/healthy")
+            .header("x-request-id", "r-3")
+            .body(Body::empty())
+            .unwrap(),
         "{\"request_id\":\"r-3\",\"success\":true}\n",
     )
     .await;
-    assert_eq!(line, "{\"type\":\"execute\",\"request_id\":\"r-3\",\"data\":null}\n");
+    assert_eq!(
+        line,
+        "{\"type\":\"execute\",\"request_id\":\"r-3\",\"data\":null}\n"
+    );
 }
 
 #[tokio::test]
@@ -155,7 +170,10 @@ async fn json_that_stands_in_many_lines_goes_into_one_and_is_else_as_it_was() {
 async fn an_answer_without_success_is_a_422_with_the_plugins_words() {
     for (said, words) in [
         (r#""success":false,"error":"no such file""#, "no such file"),
-        (r#""success":false,"data":7,"error":"a \"quote\"""#, r#"a \"quote\""#),
+        (
+            r#""success":false,"data":7,"error":"a \"quote\"""#,
+            r#"a \"quote\""#,
+        ),
         (r#""error":"no such file""#, "no such file"),
         (r#""success":false"#, "it said no more than that"),
     ] {
@@ -202,9 +220,14 @@ async fn what_no_line_can_carry_is_the_callers_error_and_is_not_sent() {
         (execute("r", "plain text"), "its body is not the JSON"),
         (execute("r", "1 2"), "its body is not the JSON"),
         (execute("r", "\"a\nb\""), "its body is not the JSON"),
-        (latin1.body("1".into()).unwrap(), "its header x-umlaut is not UTF-8"),
         (
-            Request::post("/").body(vec![b'1'; (16 << 20) + 1].into()).unwrap(),
+            latin1.body("1".into()).unwrap(),
+            "its header x-umlaut is not UTF-8",
+        ),
+        (
+            Request::post("/")
+                .body(vec![b'1'; (16 << 20) + 1].into())
+                .unwrap(),
             "larger than 16777216 bytes",
         ),
     ] {
