@@ -48,7 +48,10 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
     fn call(&mut self, mut request: Request<ReplayBody<Body>>) -> WireFuture<'a> {
         // The context is of this stack's layers; what the plugin should know goes in headers, or as its
         // wire has it.
-        let deadline = CallContext::of(&request).and_then(CallContext::deadline);
+        let deadline = CallContext::of(&request).and_then(|context| {
+            let both = [context.deadline(), context.attempt_deadline()];
+            both.into_iter().flatten().min()
+        });
         CallContext::detach(&mut request);
         WireFuture(self.0.call_until(request.map(Plain::plain), deadline))
     }

@@ -63,10 +63,10 @@ pub trait Transport: Send + Sync + 'static {
     /// Sends `request` and gives the head of its response, with a body that is still under way.
     fn call(&self, request: Request<Body>) -> ResponseFuture<'_>;
 
-    /// The same, of a call that must be over at `deadline`, for a wire that tells the other side so.
-    /// Who calls drops the future by then: a transport need not watch the time.
+    /// The same, for a wire that tells the other side how long it has: from `deadline` on nobody waits for the
+    /// response's head. Who calls drops the future then; a transport need not watch the time.
     ///
-    /// Without it `call` is called.
+    /// A transport that does not have it is called by `call`.
     fn call_until(&self, request: Request<Body>, deadline: Option<Instant>) -> ResponseFuture<'_> {
         let _ = deadline;
         self.call(request)

@@ -39,7 +39,8 @@ const USED_TRIES: u32 = 3;
 /// without a body that is `null`. `GET /health`, `GET /info` and `GET /ping` become the types of those
 /// names. Nothing else of the method and the path is sent: the wire has no place for them. `request_id`
 /// is the header `x-request-id`, or one that is made; all other headers that are not about HTTP itself
-/// go into `headers`, their names in lower case. `timeout_ms` is what is left of the call's deadline.
+/// go into `headers`, their names in lower case. `timeout_ms` is what is left of the
+/// time the call or the attempt has.
 ///
 /// The answer's `data` becomes the body of a 200, its `headers` headers. An answer without `success` is a
 /// 422, whose body is JSON with the plugin's words in `error`.

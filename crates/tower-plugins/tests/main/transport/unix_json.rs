@@ -1,6 +1,7 @@
 //! Lines of JSON on a Unix socket.
 
 mod connections;
+mod go;
 mod step;
 mod wire;
 
