@@ -57,7 +57,10 @@ async fn text_service(
         Operation::Reverse => text.chars().rev().collect(),
         Operation::Words => text.split_whitespace().count().to_string(),
     };
-    Json(envelope::Response::success(asked.request_id, Answer { text }))
+    Json(envelope::Response::success(
+        asked.request_id,
+        Answer { text },
+    ))
 }
 
 /// The caller's side: the path, whether a call may be repeated, and the codec.
@@ -70,7 +73,9 @@ async fn work(plugin: &Plugin, operation: Operation, text: &str) -> Result<Strin
         text: text.to_owned(),
     };
     let call = plugin.invoke(&WORK, &ask).request_id("r-1");
-    let answer = call.header("x-tenant", "seven").timeout(Duration::from_secs(2));
+    let answer = call
+        .header("x-tenant", "seven")
+        .timeout(Duration::from_secs(2));
     Ok(answer.await?.text)
 }
 

@@ -25,8 +25,13 @@ type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result:
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "operation", rename_all = "lowercase")]
 enum Ask {
-    Write { name: String, text: String },
-    Read { name: String },
+    Write {
+        name: String,
+        text: String,
+    },
+    Read {
+        name: String,
+    },
     List,
     /// Takes longer than anybody waits.
     Dawdle,
@@ -47,7 +52,10 @@ struct FileManager {
 impl FileManager {
     fn work(&self, asked: Ask) -> std::io::Result<Answer> {
         // A plugin that serves others looks at names with more care than this.
-        let path = |name: String| self.directory.join(Path::new(&name).file_name().unwrap_or_default());
+        let path = |name: String| {
+            self.directory
+                .join(Path::new(&name).file_name().unwrap_or_default())
+        };
         Ok(Answer(match asked {
             Ask::Write { name, text } => {
                 std::fs::write(path(name), text)?;
@@ -56,7 +64,8 @@ impl FileManager {
             Ask::Read { name } => vec![std::fs::read_to_string(path(name))?],
             Ask::List => {
                 let names = std::fs::read_dir(&self.directory)?;
-                let names = names.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+                let names =
+                    names.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
                 names.collect::<std::io::Result<_>>()?
             }
             Ask::Dawdle => vec!["at last".to_owned()],
@@ -102,7 +111,10 @@ async fn main() -> Result {
     let files = tempfile::tempdir()?;
 
     say("1. Two plugins listen on Unix sockets: `greeter` speaks HTTP, `files` lines of JSON.");
-    let (greeter, manager) = (run.path().join("greeter.sock"), run.path().join("files.sock"));
+    let (greeter, manager) = (
+        run.path().join("greeter.sock"),
+        run.path().join("files.sock"),
+    );
     let listener = UnixListener::bind(&greeter)?;
     let app = Router::new().route("/hello", get(|| async { "hello from behind a socket" }));
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -135,7 +147,10 @@ plugins:
         .await?;
 
     say("2. Over HTTP a plugin is any HTTP service.");
-    println!("   GET /hello -> {}", fetch(&plugins, "greeter", "/hello").await?);
+    println!(
+        "   GET /hello -> {}",
+        fetch(&plugins, "greeter", "/hello").await?
+    );
 
     say("3. Over lines of JSON a typed method is a line of the type `execute`.");
     let plugin = plugins.plugin("files");
@@ -145,7 +160,10 @@ plugins:
         text,
     };
     plugin.invoke(&FILES, &ask).await?;
-    println!("   list -> {:?}", plugin.invoke(&FILES, &Ask::List).await?.0);
+    println!(
+        "   list -> {:?}",
+        plugin.invoke(&FILES, &Ask::List).await?.0
+    );
     let read = Ask::Read { name };
     println!("   read -> {:?}", plugin.invoke(&FILES, &read).await?.0);
     let missing = Ask::Read {
@@ -153,7 +171,10 @@ plugins:
     };
     match plugin.invoke(&FILES, &missing).await {
         Ok(answer) => return Err(format!("there is no such file, and it is {answer:?}").into()),
-        Err(error) => println!("   read of what is not there -> {:?}", error.answered_status()),
+        Err(error) => println!(
+            "   read of what is not there -> {:?}",
+            error.answered_status()
+        ),
     }
 
     say("4. `info`, `health` and `ping` are lines of their own.");
@@ -161,7 +182,9 @@ plugins:
         println!("   GET {path} -> {}", fetch(&plugins, "files", path).await?);
     }
 
-    say("5. A call that runs out of time takes its connection with it: no later call gets its answer.");
+    say(
+        "5. A call that runs out of time takes its connection with it: no later call gets its answer.",
+    );
     let late = plugin.invoke(&FILES, &Ask::Dawdle);
     match late.timeout(Duration::from_millis(100)).await {
         Ok(answer) => return Err(format!("it was not to be in time: {answer:?}").into()),

@@ -1,5 +1,6 @@
 //! Transports of the program's own: `options`, and what can be wrong when one is made.
 
+use std::error::Error;
 use std::fmt;
 
 use super::endpoints::{TRANSPORTS, Transport};
@@ -57,14 +58,19 @@ impl Upstream {
         self.origin.options.problem("options", message).into()
     }
 
-    /// That the transport cannot be made for `endpoint`, as `why` says.
+    /// That the transport cannot be made for `endpoint`, as `why` says with its causes.
     pub(crate) fn unreachable(
         &self,
         transport: &str,
         endpoint: &str,
-        why: &dyn fmt::Display,
+        why: &(dyn Error + 'static),
     ) -> ConfigError {
-        let message = format!("the transport `{transport}` does not take {endpoint:?}: {why}");
+        let mut message = format!("the transport `{transport}` does not take {endpoint:?}");
+        let mut next = Some(why);
+        while let Some(cause) = next {
+            message += &format!(": {cause}");
+            next = cause.source();
+        }
         self.origin.transport.problem("transport", message).into()
     }
 }

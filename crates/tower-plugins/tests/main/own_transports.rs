@@ -90,7 +90,7 @@ async fn a_name_that_is_not_registered_is_told_with_its_place_and_the_nearest() 
     let problem = &error.config().unwrap().problems()[0];
     assert_eq!(
         problem.to_string(),
-        "line 3: plugins[0].transport: no transport `mirrors` is registered: did you mean `mirror`?"
+        "3:5: plugins[0].transport: no transport `mirrors` is registered: did you mean `mirror`?"
     );
     assert_eq!(problem.nearest.as_deref(), Some("mirror"));
     let known = "http, https, in-process, mirror, unix, unix-json";

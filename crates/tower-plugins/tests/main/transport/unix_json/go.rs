@@ -64,12 +64,22 @@ async fn call_with<C: Codec<Text, Text> + Sync>(plugins: &Plugins, codec: C, sta
     for text in ["a < b & c > d", "\u{2028} \u{1f980} \"\\\n\t\u{0}", "x"] {
         let ask = Text { text: text.into() };
         let answer = plugin.invoke(&shout, &ask).header("x-tenant", "seven");
-        assert_eq!(within(answer.into_future()).await.unwrap().text, text.to_uppercase());
+        assert_eq!(
+            within(answer.into_future()).await.unwrap().text,
+            text.to_uppercase()
+        );
     }
-    let ask = Text { text: String::new() };
-    let error = within(plugin.invoke(&shout, &ask).into_future()).await.unwrap_err();
+    let ask = Text {
+        text: String::new(),
+    };
+    let error = within(plugin.invoke(&shout, &ask).into_future())
+        .await
+        .unwrap_err();
     assert!(error.is_answer());
-    assert_eq!(error.answered_status().map(|status| status.as_u16()), status);
+    assert_eq!(
+        error.answered_status().map(|status| status.as_u16()),
+        status
+    );
     let causes = crate::support::causes(&error);
     assert!(causes.contains("there is no <text>"), "{causes}");
 }
@@ -105,12 +115,21 @@ async fn a_plugin_in_go_is_called_and_a_host_in_go_calls() {
         let mut talk = peer.accept().await;
         while let Some(asked) = within(talk.next()).await {
             let asked: line::Request<'_, Text> = serde_json::from_str(&asked).unwrap();
-            assert_eq!((asked.kind, asked.timeout_ms), (line::Kind::Execute, Some(5_000)));
+            assert_eq!(
+                (asked.kind, asked.timeout_ms),
+                (line::Kind::Execute, Some(5_000))
+            );
             let answer = match &*asked.data.text {
                 "<7>" => line::Response::failure(&asked, "not seven"),
-                text => line::Response::success(&asked, Text { text: text.repeat(2) }),
+                text => line::Response::success(
+                    &asked,
+                    Text {
+                        text: text.repeat(2),
+                    },
+                ),
             };
-            talk.say(&(serde_json::to_string(&answer).unwrap() + "\n")).await;
+            talk.say(&(serde_json::to_string(&answer).unwrap() + "\n"))
+                .await;
         }
     };
     let (output, ()) = tokio::join!(within(host), serve);
