@@ -8,10 +8,11 @@ use super::options::{self, Options, Origin};
 use super::table::Table;
 use super::{ConfigError, Upstream};
 
-/// Where `transport` and `options` are written.
+/// Where `transport`, `endpoint` or `endpoints`, and `options` are written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct OwnOrigin {
     transport: Origin,
+    endpoint: Origin,
     options: Origin,
 }
 
@@ -27,13 +28,10 @@ pub(super) fn read(table: &mut Table<'_>, transport: Option<&Transport>) -> (Opt
         let (at, path) = (table.place_of(key), table.path_of(key));
         Origin::at(table.report().place_of(table.doc(), at, &path))
     };
-    let word = if table.has("transport") {
-        "transport"
-    } else {
-        "type"
-    };
+    let written = |key, other| if table.has(key) { key } else { other };
     let origin = OwnOrigin {
-        transport: origin(word),
+        transport: origin(written("transport", "type")),
+        endpoint: origin(written("endpoint", "endpoints")),
         options: origin("options"),
     };
     (options::read(table).unwrap_or_default(), origin)
@@ -71,6 +69,6 @@ impl Upstream {
             message += &format!(": {cause}");
             next = cause.source();
         }
-        self.origin.transport.problem("transport", message).into()
+        self.origin.endpoint.problem("endpoint", message).into()
     }
 }

@@ -147,7 +147,7 @@ async fn what_a_transport_does_not_take_is_told_with_its_place() {
         ),
         (
             "endpoints: [there, nowhere]",
-            "plugins[0].transport",
+            "plugins[0].endpoints",
             "does not take \"nowhere\": there is no such place",
         ),
     ] {
