@@ -19,7 +19,7 @@ use super::around::NamedLayer;
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
-    Number, Options, OutlierSpec, PluginSpec, RateLimitSpec, RetrySpec, TlsSpec, Upstream,
+    Number, Options, OutlierSpec, PluginSpec, RateLimitSpec, RetrySpec, TlsSpec,
 };
 use crate::error::{Error, Kind};
 use crate::transport::{EndpointArgs, Transport, Unmade};
@@ -265,7 +265,6 @@ fn transport(
     spec: &PluginSpec,
     services: &Services,
 ) -> Result<Arc<dyn Transport>, Error> {
-    let upstream = &spec.upstream;
     match address {
         Address::InProcess { service } => {
             let service = Registered::find(service, services)?;
@@ -277,8 +276,8 @@ fn transport(
         } => custom(transport, endpoint, spec, services),
         #[cfg(all(feature = "http", unix))]
         Address::UnixJson { path } => {
-            let transport = crate::transport::UnixJson::new(path, &upstream.connection);
-            Ok(Arc::new(transport))
+            let connection = &spec.upstream.connection;
+            Ok(Arc::new(crate::transport::UnixJson::new(path, connection)))
         }
         #[cfg(not(all(feature = "http", unix)))]
         Address::UnixJson { .. } => Err(Error::caused_by(
@@ -289,16 +288,14 @@ fn transport(
         )),
         #[cfg(feature = "http")]
         Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
-            let Upstream {
-                connection, tls, ..
-            } = upstream;
+            let upstream = &spec.upstream;
+            let (connection, tls) = (&upstream.connection, &upstream.tls);
             let http = crate::transport::Http::with_tls(address, connection, tls)
                 .map_err(|error| Error::caused_by(Kind::Config, error))?;
             Ok(Arc::new(http))
         }
         #[cfg(not(feature = "http"))]
         Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
-            let _ = upstream;
             let feature = match address {
                 Address::Https { .. } => "tls",
                 _ => "http",
