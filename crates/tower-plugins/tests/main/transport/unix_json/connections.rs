@@ -61,6 +61,40 @@ async fn no_more_connections_are_open_than_allowed_and_calls_wait_their_turn() {
     plugin.abort();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_calls_are_cancelled_no_place_is_lost_and_no_answer_is_anothers() {
+    let peer = Peer::start();
+    let reach = Arc::new(peer.reach_with(|spec| spec.max_connections = 3));
+    let plugin = tokio::spawn(peer.echo());
+    let (cut, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let callers = (0..8_u64).map(async |caller| {
+        let mut random = fastrand::Rng::with_seed(caller);
+        for number in 0..200 {
+            // The id is the same for all: nothing but the step tells answers apart.
+            let asked = format!("\"{caller}-{number}\"");
+            let request = http::Request::post("/").header("x-request-id", "r");
+            let under_way = reach.call(request.body(asked.clone().into()).unwrap());
+            let limit = Duration::from_micros(random.u64(0..400));
+            match tokio::time::timeout(limit, under_way).await {
+                Ok(response) => {
+                    assert_eq!(read(response.unwrap()).await, asked);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(_) => {
+                    cut.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    });
+    within(join_all(callers)).await;
+    assert!(cut.load(Ordering::Relaxed) > 0, "some are cut at once");
+    let calls = (0..30).map(|_| call(&reach, execute("r", "7")));
+    for outcome in join_all(calls).await {
+        assert_eq!(read(outcome.unwrap()).await, "7");
+    }
+    plugin.abort();
+}
+
 #[tokio::test]
 async fn a_call_that_waits_too_long_for_a_connection_gets_its_request_back() {
     let peer = Peer::start();
