@@ -16,11 +16,13 @@ const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 }
 impl Address {
     /// As metrics and events show it: one that was made in code may have credentials, which they must not.
     pub(crate) fn shown(&self) -> String {
-        let (Self::Http { authority, .. } | Self::Https { authority, .. }) = self else {
-            return self.to_string();
-        };
         let whole = self.to_string();
-        match authority.as_str().rsplit_once('@') {
+        let text = match self {
+            Self::Http { authority, .. } | Self::Https { authority, .. } => authority.as_str(),
+            Self::Custom { endpoint, .. } => after_scheme(endpoint),
+            Self::Unix { .. } | Self::UnixJson { .. } | Self::InProcess { .. } => return whole,
+        };
+        match text.rsplit_once('@') {
             Some((credentials, _)) => whole.replacen(&format!("{credentials}@"), "", 1),
             None => whole,
         }
@@ -91,6 +93,12 @@ impl Address {
     pub fn in_process(service: &str) -> Result<Self, ConfigError> {
         parse_in_process(service).map_err(|fault| fault.into_problem("endpoint", service).into())
     }
+}
+
+/// The authority of a URL; nothing of another text.
+fn after_scheme(text: &str) -> &str {
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    rest.split('/').next().unwrap_or_default()
 }
 
 /// `path` as given in code.
@@ -188,12 +196,7 @@ pub(super) fn parse_custom(transport: &str, endpoint: &str) -> Result<Address, F
         return Err(Fault::of_secret("is empty: say where the endpoint is"));
     }
     // Logs and metrics show it.
-    let host = endpoint.split_once("://").map(|(_, rest)| rest);
-    if host.is_some_and(|rest| {
-        rest.split('/')
-            .next()
-            .is_some_and(|host| host.contains('@'))
-    }) {
+    if after_scheme(endpoint).contains('@') {
         return Err("credentials do not belong in an endpoint: write them under `options`".into());
     }
     Ok(Address::Custom {
