@@ -50,6 +50,8 @@ pub(super) struct EndpointParts {
     /// The same.
     options: Option<Options>,
     pub(super) transport: Arc<dyn Transport>,
+    /// What it may be asked again.
+    pub(super) budget: Option<Budget>,
     pub(super) history: Arc<BreakerHistory>,
     pub(super) load: Arc<EndpointLoad>,
     /// When it came, or came back.
@@ -84,7 +86,10 @@ impl Parts {
                 })
                 .transpose()?,
             bulkhead: policy.concurrency.as_ref().map(|new| bulkhead(new, old)),
-            budget: policy.retry.as_ref().map(|new| budget(new, old)),
+            budget: policy
+                .retry
+                .as_ref()
+                .map(|new| budget(new, old.and_then(|old| old.budget.as_ref()))),
             latencies: policy.hedge.as_ref().map(|_| latencies(old)),
             outliers: policy
                 .outlier
@@ -154,7 +159,7 @@ fn bulkhead(new: &ConcurrencySpec, old: Option<&Parts>) -> (ConcurrencySpec, Arc
 }
 
 /// What was spent stays spent, by other limits of the same kind too.
-fn budget(new: &RetrySpec, old: Option<&Parts>) -> Budget {
+fn budget(new: &RetrySpec, old: Option<&Budget>) -> Budget {
     let limits = match new.budget {
         BudgetKind::Ratio => BudgetLimits::Ratio {
             ratio: new.budget_ratio.get(),
@@ -169,7 +174,6 @@ fn budget(new: &RetrySpec, old: Option<&Parts>) -> Budget {
             ratio: new.budget_token_ratio.get(),
         },
     };
-    let old = old.and_then(|old| old.budget.as_ref());
     old.map_or_else(|| limits.into(), |old| old.with_limits(limits))
 }
 
@@ -207,6 +211,8 @@ impl EndpointParts {
         services: &Services,
     ) -> Result<Self, Error> {
         let upstream = &spec.upstream;
+        let retry = spec.policy.retry.as_ref();
+        let own = retry.filter(|retry| retry.endpoint_budget);
         let connection = &upstream.connection;
         let tls = matches!(address, Address::Https { .. }).then_some(&upstream.tls);
         let options = matches!(address, Address::Custom { .. }).then_some(&upstream.options);
@@ -225,6 +231,7 @@ impl EndpointParts {
             tls: tls.cloned(),
             options: options.cloned(),
             transport,
+            budget: own.map(|new| budget(new, old.and_then(|old| old.budget.as_ref()))),
             history: old.map_or_else(Arc::default, |old| Arc::clone(&old.history)),
             load: old.map_or_else(Arc::default, |old| Arc::clone(&old.load)),
             arrival: old.map_or_else(Arc::default, |old| Arc::clone(&old.arrival)),
