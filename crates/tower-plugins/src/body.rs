@@ -56,9 +56,12 @@ impl Body {
         }
     }
 
-    /// Whether all its bytes are here.
-    pub(crate) const fn is_full(&self) -> bool {
-        matches!(self.0, Repr::Full(_))
+    /// All its bytes, if they are here.
+    pub(crate) const fn as_full(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Repr::Full(bytes) => Some(bytes),
+            Repr::Boxed(_) => None,
+        }
     }
 
     /// The body `body`, boxed unless it has ended.

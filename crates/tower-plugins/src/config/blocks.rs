@@ -166,6 +166,7 @@ impl Blocks {
         let library = ConnectionSpec::default();
         self.connection_of(ConnectionSpec {
             protocol: library.protocol,
+            max_age: library.max_age,
             max_response_head: library.max_response_head,
             ..self.connection.spec.clone()
         })
@@ -174,11 +175,12 @@ impl Blocks {
     fn connection_of(&self, mut spec: ConnectionSpec) -> ConnectionSpec {
         let library = ConnectionSpec::default();
         let mut max_idle = self.connection.max_idle;
-        if spec.protocol == Protocol::Http2 {
-            spec.max_connections = library.max_connections;
+        if spec.protocol == Protocol::Http1 {
+            spec.max_streams = library.max_streams;
         }
-        if spec.protocol == Protocol::Http2 || !spec.keep_alive {
+        if !spec.keep_alive {
             max_idle = None;
+            spec.max_age = library.max_age;
         }
         // The default gives way to a lower `max_connections`; a value that was written does not.
         spec.max_idle_connections =
@@ -237,8 +239,10 @@ impl Overlay for Connection {
             max_connections: table
                 .integer("max_connections")
                 .unwrap_or(base.max_connections),
+            max_streams: table.integer("max_streams").unwrap_or(base.max_streams),
             max_idle_connections: base.max_idle_connections,
             idle_timeout: table.duration("idle_timeout").unwrap_or(base.idle_timeout),
+            max_age: table.timeout_or_off("max_age").unwrap_or(base.max_age),
             connection_timeout: table
                 .duration("connection_timeout")
                 .unwrap_or(base.connection_timeout),

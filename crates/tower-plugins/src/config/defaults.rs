@@ -137,8 +137,10 @@ impl Default for ConnectionSpec {
         Self {
             protocol: Protocol::Http1,
             max_connections: 100,
+            max_streams: 100,
             max_idle_connections: 32,
             idle_timeout: Duration::from_secs(30),
+            max_age: None,
             connection_timeout: Duration::from_secs(10),
             keep_alive: true,
             max_response_head: 64 << 10,

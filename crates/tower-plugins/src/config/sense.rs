@@ -94,7 +94,7 @@ pub(super) fn refuse_inert(
         }
     } else {
         if transport == Some(&Transport::UnixJson) {
-            for key in ["protocol", "max_response_head"] {
+            for key in ["protocol", "max_streams", "max_age", "max_response_head"] {
                 refuse(
                     "connection",
                     key,
@@ -107,15 +107,15 @@ pub(super) fn refuse_inert(
                 refuse("connection", "max_response_body", why);
             }
         }
-        if connection.protocol == Protocol::Http2 {
-            for key in ["max_connections", "max_idle_connections"] {
-                let why =
-                    "does nothing with protocol: http2, which keeps one connection per endpoint";
-                refuse("connection", key, why);
+        if connection.protocol == Protocol::Http1 {
+            let why =
+                "does nothing with protocol: http1, where a connection has one call at a time";
+            refuse("connection", "max_streams", why);
+        }
+        if !connection.keep_alive {
+            for key in ["max_idle_connections", "max_age"] {
+                refuse("connection", key, "does nothing with keep_alive: false");
             }
-        } else if !connection.keep_alive {
-            let why = "does nothing with keep_alive: false";
-            refuse("connection", "max_idle_connections", why);
         }
         if !connection.keep_alive || connection.max_idle_connections == 0 {
             let why = "does nothing where no connection is kept without a call";
@@ -208,11 +208,13 @@ pub(super) fn warn_of_vain(table: &Table<'_>, connection: &ConnectionSpec, polic
 }
 
 /// The keys of `connection` that are about a connection, rather than a call.
-const ON_THE_WIRE: [&str; 8] = [
+const ON_THE_WIRE: [&str; 10] = [
     "protocol",
     "max_connections",
+    "max_streams",
     "max_idle_connections",
     "idle_timeout",
+    "max_age",
     "connection_timeout",
     "keep_alive",
     "max_response_head",

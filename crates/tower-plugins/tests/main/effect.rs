@@ -569,6 +569,14 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::connection::max_idle_connections_is_the_number_kept_without_a_call",
     ),
     (
+        "connection.max_age",
+        "tower_plugins::tests::effect::connection::max_age_is_how_old_a_connection_may_be_when_it_is_given_a_call",
+    ),
+    (
+        "connection.max_streams",
+        "tower_plugins::tests::effect::connection::max_streams_is_the_number_of_calls_that_share_a_connection",
+    ),
+    (
         "connection.idle_timeout",
         "tower_plugins::tests::effect::connection::idle_timeout_is_how_long_a_connection_is_kept_without_a_call",
     ),

@@ -3,7 +3,7 @@ use super::{Block, Kind, gone, key};
 pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
     about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
-            mean something; the others are refused. With `unix-json`, `protocol` and `max_response_head` are.",
+            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age` and `max_response_head` are.",
     keys: &[
         key(
             "protocol",
@@ -17,14 +17,21 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::Integer(1, 100_000),
             "100",
             "10",
-            "open at once to an endpoint; refused with `protocol: http2`, which keeps one connection per endpoint",
+            "open at once to an endpoint, those not counted that take no further call; beyond, calls wait their turn",
+        ),
+        key(
+            "max_streams",
+            Kind::Integer(1, 1_000_000),
+            "100",
+            "32",
+            "calls at once on one connection over HTTP/2, or fewer if the peer says so; beyond, another is opened. 100 is what most servers take. Refused with `protocol: http1`, where it is 1",
         ),
         key(
             "max_idle_connections",
             Kind::Integer(0, 100_000),
             "32",
             "4",
-            "kept open without a call; no more than `max_connections`, to which the default gives way; refused with `protocol: http2`, and with `keep_alive: false`",
+            "kept open without a call; no more than `max_connections`, to which the default gives way; refused with `keep_alive: false`",
         ),
         key(
             "idle_timeout",
@@ -32,6 +39,13 @@ pub(in super::super) static CONNECTION: Block = Block {
             "30s",
             r#""10s""#,
             "how long they are kept; below the 60 s and more after which servers and firewalls drop them; refused where none is kept",
+        ),
+        key(
+            "max_age",
+            Kind::TimeoutOrOff,
+            "off",
+            r#""10m""#,
+            "how old a connection may be when it is given a call, or up to a tenth less, so that not all are replaced at once; calls on it go on. Set it where a name or a balancer stands for machines that change. Refused with `keep_alive: false`",
         ),
         key(
             "connection_timeout",

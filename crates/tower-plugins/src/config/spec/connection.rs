@@ -12,10 +12,14 @@ pub struct ConnectionSpec {
     pub protocol: Protocol,
     /// Connections open at once to an endpoint.
     pub max_connections: u32,
+    /// Calls at once on one connection over HTTP/2; the peer may allow fewer.
+    pub max_streams: u32,
     /// Connections kept open without a call.
     pub max_idle_connections: u32,
     /// How long a connection is kept without a call.
     pub idle_timeout: Duration,
+    /// How old a connection may be when it is given a call; `None` is no limit.
+    pub max_age: Option<Duration>,
     /// How long connecting may take.
     pub connection_timeout: Duration,
     /// Whether a connection serves more than one call.

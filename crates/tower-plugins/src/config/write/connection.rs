@@ -24,8 +24,7 @@ pub(super) fn connection(policy: &Policy, upstream: &Upstream, transport: &str) 
     if transport == "in-process" {
         return table(timeouts);
     }
-    let pooled = spec.protocol == Protocol::Http1;
-    let keeps = spec.keep_alive && (!pooled || spec.max_idle_connections > 0);
+    let keeps = spec.keep_alive && spec.max_idle_connections > 0;
     let [request, header, idle] = timeouts;
     let is_http = transport != "unix-json";
     table([
@@ -33,17 +32,22 @@ pub(super) fn connection(policy: &Policy, upstream: &Upstream, transport: &str) 
             "protocol",
             word(&PROTOCOLS, &spec.protocol).filter(|_| is_http),
         ),
+        ("max_connections", integer(spec.max_connections)),
         (
-            "max_connections",
-            integer(spec.max_connections).filter(|_| pooled),
+            "max_streams",
+            integer(spec.max_streams).filter(|_| spec.protocol == Protocol::Http2),
         ),
         (
             "max_idle_connections",
-            integer(spec.max_idle_connections).filter(|_| pooled && spec.keep_alive),
+            integer(spec.max_idle_connections).filter(|_| spec.keep_alive),
         ),
         (
             "idle_timeout",
             duration(spec.idle_timeout).filter(|_| keeps),
+        ),
+        (
+            "max_age",
+            duration_or_off(spec.max_age).filter(|_| is_http && spec.keep_alive),
         ),
         ("connection_timeout", duration(spec.connection_timeout)),
         request,

@@ -72,10 +72,7 @@ impl Target {
     pub(super) async fn connect(&self, limit: Duration) -> io::Result<Stream> {
         tokio::time::timeout(limit, self.open())
             .await
-            .unwrap_or_else(|_| {
-                let message = format!("no connection within the connection_timeout of {limit:?}");
-                Err(io::Error::new(io::ErrorKind::TimedOut, message))
-            })
+            .unwrap_or_else(|_| Err(too_late(limit)))
     }
 
     async fn open(&self) -> io::Result<Stream> {
@@ -106,6 +103,12 @@ impl Target {
             }
         }
     }
+}
+
+/// The error of a connection that was not open in `limit`.
+pub(super) fn too_late(limit: Duration) -> io::Error {
+    let message = format!("no connection within the connection_timeout of {limit:?}");
+    io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
 /// The host in `authority`: an IPv6 address stands in brackets there, and nowhere else.

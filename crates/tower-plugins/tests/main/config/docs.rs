@@ -232,6 +232,7 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                 "failure_rate" => "",
                 _ => "failure_rate: 0.5, ",
             },
+            "connection" if key == "max_streams" => "protocol: http2, ",
             "filter" => "service: s, ",
             "auth" => "method: api-key, api_key: k, ",
             "load_balancing" => match key {

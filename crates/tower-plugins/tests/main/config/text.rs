@@ -484,19 +484,21 @@ fn connection() -> impl Strategy<Value = ConnectionSpec> {
         any::<bool>(),
         8_u32 << 10..=16 << 20,
         prop::option::of(0_u64..1 << 60),
+        prop::option::of(1_u32..=1_000_000),
+        prop::option::of(duration()),
     )
         .prop_map(
-            |(http2, open, idle, idle_timeout, timeout, keep, head, body)| {
+            |(http2, open, idle, idle_timeout, timeout, keep, head, body, streams, age)| {
                 let mut connection = ConnectionSpec::default();
                 if http2 {
                     connection.protocol = Protocol::Http2;
-                } else {
-                    connection.max_connections = open;
-                    connection.max_idle_connections =
-                        if keep { idle.min(open) } else { 32.min(open) };
+                    connection.max_streams = streams.unwrap_or(connection.max_streams);
                 }
+                connection.max_connections = open;
+                connection.max_idle_connections = if keep { idle.min(open) } else { 32.min(open) };
+                connection.max_age = age.filter(|_| keep);
                 connection.keep_alive = keep;
-                if keep && (http2 || connection.max_idle_connections > 0) {
+                if keep && connection.max_idle_connections > 0 {
                     connection.idle_timeout = idle_timeout;
                 }
                 connection.connection_timeout = timeout;
@@ -644,6 +646,7 @@ fn plugin() -> impl Strategy<Value = PluginSpec> {
                     if connection.protocol == usual.protocol {
                         plugin.upstream.connection = connection;
                         plugin.upstream.connection.max_response_head = usual.max_response_head;
+                        plugin.upstream.connection.max_age = usual.max_age;
                     }
                 }
                 Address::Custom { .. } => {

@@ -2,6 +2,8 @@
 
 mod connections;
 mod exchange;
+mod h2_peer;
+mod http2;
 mod in_process;
 mod lifetime;
 pub(crate) mod server;

@@ -695,12 +695,12 @@ retry = { multiplier = 1e400 }
 "#,
     ),
     case(
-        "http2_with_a_pool",
+        "streams_over_http1",
         r#"plugins:
   - name: search
     transport: http
     endpoint: http://10.0.0.1:8080
-    connection: { protocol: http2, max_connections: 5 }
+    connection: { max_streams: 5 }
 "#,
     ),
     case(
