@@ -124,6 +124,23 @@ pub(super) fn parse_https(url: &str) -> Result<Address, Fault> {
     Ok(Address::Https { authority, prefix })
 }
 
+/// Where a proxy is.
+pub(super) fn parse_proxy(url: &str) -> Result<Authority, Fault> {
+    if url.contains('@') {
+        return Err("credentials do not belong in a URL: write them as `proxy_auth`".into());
+    }
+    let (authority, path) = parse_url(url, "http").map_err(|fault| Fault {
+        message: "is neither `off`, `environment` nor a URL such as \"http://proxy:3128\"".into(),
+        ..fault
+    })?;
+    if !path.is_empty() {
+        return Err(Fault::of_value(
+            "has a path, and a proxy has none: remove it",
+        ));
+    }
+    Ok(authority)
+}
+
 fn parse_url(url: &str, scheme: &str) -> Result<(Authority, String), Fault> {
     // Nothing of a URL with credentials is repeated.
     if url.contains('@') {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::address;
 use super::attempts::{Hedge, Retry};
 use super::auth;
 use super::breaker::Breaker;
@@ -17,7 +18,7 @@ use super::limits::{Concurrency, RateLimit};
 use super::outlier::Outlier;
 use super::table::{Table, Written};
 use super::tls;
-use super::{BalanceSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, TlsSpec};
+use super::{BalanceSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, ProxySpec, TlsSpec};
 
 /// The blocks, as far as they are known.
 #[derive(Clone)]
@@ -167,7 +168,16 @@ impl Blocks {
         self.connection_of(ConnectionSpec {
             protocol: library.protocol,
             max_age: library.max_age,
+            proxy: library.proxy,
             max_response_head: library.max_response_head,
+            ..self.connection.spec.clone()
+        })
+    }
+
+    /// The same over a socket of this machine.
+    pub(super) fn connection_over_socket(&self) -> ConnectionSpec {
+        self.connection_of(ConnectionSpec {
+            proxy: ProxySpec::Off,
             ..self.connection.spec.clone()
         })
     }
@@ -175,6 +185,9 @@ impl Blocks {
     fn connection_of(&self, mut spec: ConnectionSpec) -> ConnectionSpec {
         let library = ConnectionSpec::default();
         let mut max_idle = self.connection.max_idle;
+        if !matches!(spec.proxy, ProxySpec::At(_)) {
+            spec.proxy_auth = None;
+        }
         if spec.protocol == Protocol::Http1 {
             spec.max_streams = library.max_streams;
         }
@@ -246,6 +259,12 @@ impl Overlay for Connection {
             connection_timeout: table
                 .duration("connection_timeout")
                 .unwrap_or(base.connection_timeout),
+            proxy: table
+                .read("proxy", |given, _| proxy(given))
+                .unwrap_or_else(|| base.proxy.clone()),
+            proxy_auth: table
+                .secret("proxy_auth", check_proxy_auth)
+                .or_else(|| base.proxy_auth.clone()),
             keep_alive: table.bool("keep_alive").unwrap_or(base.keep_alive),
             max_response_head: table
                 .size("max_response_head")
@@ -297,6 +316,24 @@ fn timeout_header(given: &Given<'_>) -> Result<Option<HeaderName>, Fault> {
         return Err("is read and written for gRPC always, in a form of its own: remove it".into());
     }
     Ok(Some(name))
+}
+
+fn proxy(given: &Given<'_>) -> Result<ProxySpec, Fault> {
+    match given.text()? {
+        "off" => Ok(ProxySpec::Off),
+        "environment" => Ok(ProxySpec::Environment),
+        url => address::parse_proxy(url).map(ProxySpec::At),
+    }
+}
+
+fn check_proxy_auth(text: &str) -> Result<(), String> {
+    let (user, _) = text.split_once(':').unwrap_or_default();
+    if user.is_empty() || text.chars().any(char::is_control) || text.len() > 8 << 10 {
+        return Err(
+            "is not a user and a password with a colon between them, in at most 8 KiB".into(),
+        );
+    }
+    Ok(())
 }
 
 pub(super) const PROTOCOLS: [(&str, Protocol); 2] =

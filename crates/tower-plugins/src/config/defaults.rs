@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{
     BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec, ConnectionSpec,
-    CredentialsSpec, HedgeSpec, JitterKind, Number, OutlierSpec, Policy, Protocol, RateLimitSpec,
-    RedisSpec, RetryOn, RetrySpec, Secret, SubsetFallback,
+    CredentialsSpec, HedgeSpec, JitterKind, Number, OutlierSpec, Policy, Protocol, ProxySpec,
+    RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, SubsetFallback,
 };
 
 impl Default for Policy {
@@ -142,6 +142,8 @@ impl Default for ConnectionSpec {
             idle_timeout: Duration::from_secs(30),
             max_age: None,
             connection_timeout: Duration::from_secs(10),
+            proxy: ProxySpec::Off,
+            proxy_auth: None,
             keep_alive: true,
             max_response_head: 64 << 10,
             max_response_body: None,

@@ -69,8 +69,8 @@ pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec,
     FilterSpec, HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec,
-    OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec,
-    SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    OutlierSpec, PluginName, PluginSpec, Policy, Protocol, ProxySpec, RateLimitSpec, RedisSpec,
+    RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -205,6 +205,7 @@ impl Reader<'_> {
         policy.layers = layers::read(&mut table);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
+            Some(Transport::Unix) => blocks.connection_over_socket(),
             Some(Transport::UnixJson) => blocks.connection_without_http(),
             _ => blocks.connection(),
         };

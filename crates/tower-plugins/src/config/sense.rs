@@ -8,7 +8,7 @@ use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::{Table, is_unset, join};
 use super::units::write_duration;
-use super::{BudgetKind, ConnectionSpec, CredentialsSpec, KeySpec, Policy, Protocol};
+use super::{BudgetKind, ConnectionSpec, CredentialsSpec, KeySpec, Policy, Protocol, ProxySpec};
 
 /// Refuses keys of the plugin `table` that would do nothing. One that is inherited may: it is not
 /// about this plugin.
@@ -94,7 +94,13 @@ pub(super) fn refuse_inert(
         }
     } else {
         if transport == Some(&Transport::UnixJson) {
-            for key in ["protocol", "max_streams", "max_age", "max_response_head"] {
+            for key in [
+                "protocol",
+                "max_streams",
+                "max_age",
+                "proxy",
+                "max_response_head",
+            ] {
                 refuse(
                     "connection",
                     key,
@@ -106,6 +112,14 @@ pub(super) fn refuse_inert(
                            remove it, which is 16MiB";
                 refuse("connection", "max_response_body", why);
             }
+        }
+        if transport == Some(&Transport::Unix) {
+            let why = "does nothing over a Unix socket, which is on this machine";
+            refuse("connection", "proxy", why);
+        }
+        if !matches!(connection.proxy, ProxySpec::At(_)) {
+            let why = "does nothing without proxy: http://…: set that, or remove this";
+            refuse("connection", "proxy_auth", why);
         }
         if connection.protocol == Protocol::Http1 {
             let why =
@@ -208,7 +222,9 @@ pub(super) fn warn_of_vain(table: &Table<'_>, connection: &ConnectionSpec, polic
 }
 
 /// The keys of `connection` that are about a connection, rather than a call.
-const ON_THE_WIRE: [&str; 10] = [
+const ON_THE_WIRE: [&str; 12] = [
+    "proxy",
+    "proxy_auth",
     "protocol",
     "max_connections",
     "max_streams",

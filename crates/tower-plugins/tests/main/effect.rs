@@ -569,6 +569,14 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::connection::max_idle_connections_is_the_number_kept_without_a_call",
     ),
     (
+        "connection.proxy",
+        "tower_plugins::tests::effect::connection::proxy_is_who_opens_the_way_to_the_endpoint",
+    ),
+    (
+        "connection.proxy_auth",
+        "tower_plugins::tests::effect::connection::proxy_auth_is_what_the_proxy_is_told",
+    ),
+    (
         "connection.max_age",
         "tower_plugins::tests::effect::connection::max_age_is_how_old_a_connection_may_be_when_it_is_given_a_call",
     ),

@@ -3,7 +3,7 @@ use super::{Block, Kind, gone, key};
 pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
     about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
-            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age` and `max_response_head` are.",
+            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy` and `max_response_head` are.",
     keys: &[
         key(
             "protocol",
@@ -53,6 +53,20 @@ pub(in super::super) static CONNECTION: Block = Block {
             "10s",
             r#""1s""#,
             "how long connecting may take, with TLS its handshake; and how long a call may wait for one of `max_connections`",
+        ),
+        key(
+            "proxy",
+            Kind::Text,
+            "`off`",
+            r#""http://proxy:3128""#,
+            "a proxy on the way to the endpoints, which opens a tunnel (`CONNECT`) for `http` and `https` alike; `environment` is the one that `HTTPS_PROXY` or `HTTP_PROXY` names, but for what `NO_PROXY` does and the loopback interface. Off, because a variable that was set for other programs is not to redirect calls, nor their credentials. Refused with `transport: unix`",
+        ),
+        key(
+            "proxy_auth",
+            Kind::Secret,
+            "none",
+            r#""file:/run/secrets/proxy""#,
+            "the user and the password for the proxy, `user:password`; with `proxy: http://…` only, as variables hold their own",
         ),
         key(
             "request_timeout",

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::FileContents;
+use http::uri::Authority;
+
+use super::super::{FileContents, Secret};
 
 /// `connection`, less the keys that are policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,12 +24,29 @@ pub struct ConnectionSpec {
     pub max_age: Option<Duration>,
     /// How long connecting may take.
     pub connection_timeout: Duration,
+    /// The proxy on the way to the endpoints.
+    pub proxy: ProxySpec,
+    /// What it is told: a user and a password, with a colon between them.
+    pub proxy_auth: Option<Secret>,
     /// Whether a connection serves more than one call.
     pub keep_alive: bool,
     /// The largest response head, in bytes.
     pub max_response_head: u32,
     /// The largest response body, in bytes; `None` is no limit, and 16 MiB with `unix-json`.
     pub max_response_body: Option<u64>,
+}
+
+/// `connection.proxy`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProxySpec {
+    /// `off`: none.
+    #[default]
+    Off,
+    /// `environment`: the one that `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` say.
+    Environment,
+    /// The one at this host and port.
+    At(Authority),
 }
 
 /// `connection.protocol`.

@@ -21,7 +21,7 @@ pub use self::access::{AuthorizeSpec, CredentialsSpec, FallbackSpec, FilterSpec}
 pub use self::attempts::{BudgetKind, HedgeSpec, JitterKind, RetrySpec};
 pub use self::balance::{BalanceSpec, BalanceStrategy, KeySpec, SubsetFallback};
 pub use self::breaker::{BreakerSpec, OutlierSpec};
-pub use self::connection::{ConnectionSpec, Identity, Protocol, TlsSpec, TlsVersion};
+pub use self::connection::{ConnectionSpec, Identity, Protocol, ProxySpec, TlsSpec, TlsVersion};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};

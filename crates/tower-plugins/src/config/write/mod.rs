@@ -13,7 +13,7 @@ use self::access::{fallback, filter};
 use self::attempts::{hedge, retry};
 use self::balance::balance;
 use self::breaker::{breaker, outlier};
-use self::connection::{connection, tls};
+use self::connection::tls;
 use self::limits::concurrency;
 use self::values::{duration, integer, list, named, off, table, text};
 use super::format::Format;
@@ -109,7 +109,10 @@ impl Writer {
                 "outlier_detection",
                 policy.outlier.as_ref().map_or_else(off, outlier),
             ),
-            ("connection", Some(connection(policy, upstream, transport))),
+            (
+                "connection",
+                Some(self.connection(policy, upstream, transport)),
+            ),
             (
                 "rate_limit",
                 policy

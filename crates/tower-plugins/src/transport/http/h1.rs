@@ -3,9 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
+use ::http::Request;
+use hyper::client::conn::http1;
 use tokio::sync::{Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout};
 use tower_plugins_layers::{Reason, Refused};
@@ -13,7 +12,7 @@ use tower_plugins_layers::{Reason, Refused};
 use super::body::Hold;
 use super::connect::{Notes, Task};
 use super::error::{at, connect_failed};
-use super::pool::{self, Endpoint, Pool};
+use super::pool::{self, Endpoint, Pool, Sent};
 use crate::Body;
 
 /// How long a connection may take to be ready for the next request once a response is complete.
@@ -101,10 +100,7 @@ impl pool::Lease for Lease {
     fn send(
         &mut self,
         request: Request<Body>,
-    ) -> Result<
-        impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<>,
-        Box<Request<Body>>,
-    > {
+    ) -> Result<impl Future<Output = Sent> + Send + use<>, Box<Request<Body>>> {
         // A used one may have been closed by the peer meanwhile.
         if self.conn.used {
             self.conn.notes.ask();

@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use ::http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http2};
+use ::http::Request;
+use hyper::client::conn::http2;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tower_plugins_layers::{BoxError, Reason, Refused};
@@ -19,7 +18,7 @@ use super::connect::{Notes, Task, too_late};
 use super::cut::Cut;
 use super::error::{at, connect_failed};
 use super::h2_connect::connect;
-use super::pool::{self, Endpoint, Pool};
+use super::pool::{self, Endpoint, Pool, Sent};
 use crate::Body;
 
 /// A peer of which nothing at all was heard while a call waited for this long, and in vain, may be
@@ -144,10 +143,7 @@ impl pool::Lease for Lease {
     fn send(
         &mut self,
         request: Request<Body>,
-    ) -> Result<
-        impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<>,
-        Box<Request<Body>>,
-    > {
+    ) -> Result<impl Future<Output = Sent> + Send + use<>, Box<Request<Body>>> {
         let sender = lock(&self.conn.sender).clone();
         match sender {
             Some(mut sender) => Ok(sender.try_send_request(request)),

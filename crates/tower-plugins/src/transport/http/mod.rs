@@ -3,6 +3,7 @@
 mod body;
 mod connect;
 mod cut;
+mod dial;
 pub(super) mod error;
 mod exchange;
 mod h1;
@@ -10,6 +11,7 @@ mod h2;
 mod h2_connect;
 mod head;
 mod pool;
+mod proxy;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "tls")]
@@ -32,6 +34,7 @@ pub(super) use self::connect::Task;
 use self::connect::{Target, bare_host};
 use self::head::Origin;
 use self::pool::Endpoint;
+use self::proxy::Proxy;
 use super::{ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{Address, ConnectionSpec, Protocol, TlsSpec};
@@ -195,16 +198,21 @@ fn find(
     connection: &ConnectionSpec,
     tls: &TlsSpec,
 ) -> Result<(Target, Origin), Cow<'static, str>> {
+    let proxy = |scheme: &Scheme, authority: &Authority| {
+        let variable = |name: &str| std::env::var(name).ok();
+        Proxy::on_the_way(connection, scheme, authority, variable)
+    };
     let (target, scheme, authority, prefix) = match address {
         Address::Http { authority, prefix } => {
-            let target = Target::tcp(authority);
+            let target = Target::tcp(authority, proxy(&Scheme::HTTP, authority)?);
             (target, Scheme::HTTP, without_zone(authority)?, prefix)
         }
         #[cfg(feature = "tls")]
         Address::Https { authority, prefix } => {
             let plain = without_zone(authority)?;
             let tls = tls::Tls::new(tls, connection.protocol, bare_host(&plain))?;
-            (Target::tls(authority, tls), Scheme::HTTPS, plain, prefix)
+            let target = Target::tls(authority, proxy(&Scheme::HTTPS, authority)?, tls);
+            (target, Scheme::HTTPS, plain, prefix)
         }
         #[cfg(not(feature = "tls"))]
         Address::Https { .. } => {

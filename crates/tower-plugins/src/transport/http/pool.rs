@@ -69,16 +69,16 @@ pub(super) trait Pool: Send + Sync + 'static {
     fn reap(&self, now: Instant) -> Instant;
 }
 
+/// A response, or why there is none, with the request if it was not sent.
+pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<Body>>>;
+
 /// The right of one call to use a connection.
 pub(super) trait Lease: Into<Hold> + Send {
     /// Sends `request`, or gives it back if the connection has just closed.
     fn send(
         &mut self,
         request: Request<Body>,
-    ) -> Result<
-        impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<Self>,
-        Box<Request<Body>>,
-    >;
+    ) -> Result<impl Future<Output = Sent> + Send + use<Self>, Box<Request<Body>>>;
 
     /// Why the peer has refused this side, if it has: it has read nothing of what was sent.
     fn refusal(&self) -> Option<&str>;

@@ -233,6 +233,7 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                 _ => "failure_rate: 0.5, ",
             },
             "connection" if key == "max_streams" => "protocol: http2, ",
+            "connection" if key == "proxy_auth" => "proxy: 'http://h', ",
             "filter" => "service: s, ",
             "auth" => "method: api-key, api_key: k, ",
             "load_balancing" => match key {

@@ -10,7 +10,8 @@ use tower_plugins::config::{
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, Environment,
     FallbackSpec, FilterSpec, Format, HedgeSpec, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
     KeySpec, LayerSpec, Loader, Number, Options, OutlierSpec, PluginName, PluginSpec, Policy,
-    Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, Secrets, SubsetFallback,
+    Protocol, ProxySpec, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, Secrets,
+    SubsetFallback,
 };
 
 use crate::transport::tls::server::Ca;
@@ -486,9 +487,10 @@ fn connection() -> impl Strategy<Value = ConnectionSpec> {
         prop::option::of(0_u64..1 << 60),
         prop::option::of(1_u32..=1_000_000),
         prop::option::of(duration()),
+        prop::option::of(any::<bool>()),
     )
         .prop_map(
-            |(http2, open, idle, idle_timeout, timeout, keep, head, body, streams, age)| {
+            |(http2, open, idle, idle_timeout, timeout, keep, head, body, streams, age, proxy)| {
                 let mut connection = ConnectionSpec::default();
                 if http2 {
                     connection.protocol = Protocol::Http2;
@@ -497,6 +499,14 @@ fn connection() -> impl Strategy<Value = ConnectionSpec> {
                 connection.max_connections = open;
                 connection.max_idle_connections = if keep { idle.min(open) } else { 32.min(open) };
                 connection.max_age = age.filter(|_| keep);
+                connection.proxy = match proxy {
+                    None => ProxySpec::Off,
+                    Some(false) => ProxySpec::Environment,
+                    Some(true) => ProxySpec::At("proxy:3128".parse().unwrap()),
+                };
+                if proxy == Some(true) {
+                    connection.proxy_auth = Some(Secret::new("user:${A}".to_owned()));
+                }
                 connection.keep_alive = keep;
                 if keep && connection.max_idle_connections > 0 {
                     connection.idle_timeout = idle_timeout;
@@ -647,7 +657,14 @@ fn plugin() -> impl Strategy<Value = PluginSpec> {
                         plugin.upstream.connection = connection;
                         plugin.upstream.connection.max_response_head = usual.max_response_head;
                         plugin.upstream.connection.max_age = usual.max_age;
+                        plugin.upstream.connection.proxy = ProxySpec::Off;
+                        plugin.upstream.connection.proxy_auth = None;
                     }
+                }
+                Address::Unix { .. } => {
+                    plugin.upstream.connection = connection;
+                    plugin.upstream.connection.proxy = ProxySpec::Off;
+                    plugin.upstream.connection.proxy_auth = None;
                 }
                 Address::Custom { .. } => {
                     plugin.upstream.connection = connection;

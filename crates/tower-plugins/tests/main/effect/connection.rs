@@ -14,6 +14,7 @@ use super::stage::{SECOND, Stage};
 use crate::support::{
     Server, Socket, call, channel, config, data, echo, get, ours, post, read, text, within,
 };
+use crate::transport::proxy::Proxy;
 
 /// The plugin at `url` with this `connection`, and no retries.
 async fn at(url: impl std::fmt::Display, connection: &str) -> Plugin {
@@ -144,6 +145,49 @@ async fn max_age_is_how_old_a_connection_may_be_when_it_is_given_a_call() {
         assert_eq!(read(under_way.1).await, "busy as ever");
         server.until_open(1).await;
     }
+}
+
+/// A proxy to `server`.
+async fn proxy_to(server: &Server, credentials: Option<&'static str>) -> Proxy {
+    let address = server.address.to_string();
+    let port = address.rsplit(':').next().unwrap();
+    Proxy::to(port.parse().unwrap(), credentials).await
+}
+
+#[tokio::test]
+async fn proxy_is_who_opens_the_way_to_the_endpoint() {
+    let server = echoing().await;
+    let proxy = proxy_to(&server, None).await;
+    let keys = format!("proxy: 'http://127.0.0.1:{}'", proxy.port);
+    let plugin = at("http://search.internal:8080", &keys).await;
+    assert_eq!(text(&plugin, post("/", "there")).await.unwrap(), "there");
+    assert!(proxy.heads()[0].starts_with("CONNECT search.internal:8080 "));
+    // What is on the loopback interface needs none.
+    for none in ["off", "environment"] {
+        let plugin = at(&server.address, &format!("proxy: {none}")).await;
+        assert_eq!(text(&plugin, post("/", "there")).await.unwrap(), "there");
+    }
+    assert_eq!(proxy.heads().len(), 1);
+}
+
+#[tokio::test]
+async fn proxy_auth_is_what_the_proxy_is_told() {
+    let server = echoing().await;
+    let proxy = proxy_to(
+        &server,
+        Some("proxy-authorization: Basic dXNlcjpodW50ZXIy\r\n"),
+    )
+    .await;
+    let keys = format!("proxy: 'http://127.0.0.1:{}'", proxy.port);
+    let plugin = at("http://search.internal", &keys).await;
+    let error = call(&plugin, get("/")).await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::ConnectFailed));
+    let plugin = at(
+        "http://search.internal",
+        &format!("{keys}, proxy_auth: 'user:hunter2'"),
+    )
+    .await;
+    assert_eq!(text(&plugin, post("/", "there")).await.unwrap(), "there");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod h2_peer;
 mod http2;
 mod in_process;
 mod lifetime;
+pub(crate) mod proxy;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod unix_json;

@@ -695,6 +695,33 @@ retry = { multiplier = 1e400 }
 "#,
     ),
     case(
+        "proxy_with_credentials_in_its_url",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    connection: { proxy: "http://user:hunter2@proxy:3128" }
+"#,
+    ),
+    case(
+        "proxy_of_another_kind",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    connection: { proxy: "socks5://proxy:1080" }
+"#,
+    ),
+    case(
+        "proxy_auth_without_proxy",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    connection: { proxy_auth: "user:hunter2" }
+"#,
+    ),
+    case(
         "streams_over_http1",
         r#"plugins:
   - name: search
