@@ -73,8 +73,9 @@ pin_project! {
     }
 }
 
+/// What waits for a body's end.
 #[derive(Debug)]
-enum Held<G> {
+pub(crate) enum Held<G> {
     /// Nobody waits for the end.
     Nobody,
     Until(G),
@@ -83,6 +84,16 @@ enum Held<G> {
 }
 
 impl<G: OnEnd> Held<G> {
+    /// `held` until `body` ends, unless it has.
+    #[inline]
+    pub(crate) fn by<B: Body>(body: &B, held: G) -> Self {
+        if body.is_end_stream() {
+            held.on_end(End::Complete(None));
+            return Self::Over;
+        }
+        Self::Until(held)
+    }
+
     fn end(&mut self, end: End<'_>) {
         if let Self::Until(held) = std::mem::replace(self, Self::Over) {
             held.on_end(end);
@@ -93,17 +104,16 @@ impl<G: OnEnd> Held<G> {
 impl<B: Body, G: OnEnd> EndOfStream<B, G> {
     /// `body`, holding `held` until it ends.
     pub fn new(body: B, held: G) -> Self {
-        if body.is_end_stream() {
-            held.on_end(End::Complete(None));
-            return Self {
-                body,
-                held: Held::Over,
-            };
-        }
-        Self {
-            body,
-            held: Held::Until(held),
-        }
+        let held = Held::by(&body, held);
+        Self { body, held }
+    }
+}
+
+impl<B, G> EndOfStream<B, G> {
+    /// `body` with what [`Held::by`] says of it. A body is large, and so is a response: where it is asked before it is
+    /// moved, it moves once.
+    pub(crate) const fn with(body: B, held: Held<G>) -> Self {
+        Self { body, held }
     }
 }
 

@@ -2,7 +2,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -17,6 +17,7 @@ use super::ewma::Estimate;
 use super::{EndpointLoad, Member};
 use crate::classify::{Classify, HttpGrpc, Outcome};
 use crate::deadline::is_stream;
+use crate::end_of_stream::Held;
 use crate::{BoxError, CallContext, End, EndOfStream, OnEnd};
 use crate::{header, hint};
 
@@ -305,21 +306,30 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = ready!(this.inner.poll(cx));
-        let Some(mut pending) = this.pending.take() else {
-            return Poll::Pending;
-        };
-        match result {
-            Ok(response) => {
-                pending.at_head(&response);
-                Poll::Ready(Ok(response.map(|body| EndOfStream::new(body, pending))))
+        let polled = this.inner.poll(cx);
+        let held = match &polled {
+            Poll::Ready(Ok(response)) => {
+                let Some(mut pending) = this.pending.take() else {
+                    return Poll::Pending;
+                };
+                pending.at_head(response);
+                Held::by(response.body(), pending)
             }
-            Err(error) => {
+            _ => Held::Nobody,
+        };
+        match polled {
+            Poll::Ready(Ok(response)) => {
+                Poll::Ready(Ok(response.map(|body| EndOfStream::with(body, held))))
+            }
+            Poll::Ready(Err(error)) => {
                 let error = error.into();
-                let outcome = pending.classify.error(&*error);
-                pending.tell(outcome, None);
+                if let Some(mut pending) = this.pending.take() {
+                    let outcome = pending.classify.error(&*error);
+                    pending.tell(outcome, None);
+                }
                 Poll::Ready(Err(error))
             }
+            Poll::Pending => Poll::Pending,
         }
     }
 }

@@ -10,8 +10,7 @@ use http::{Request, Response};
 use tower_plugins_layers::balance::Load;
 use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::{
-    BoxError, BreakerLayer, CallContext, CredentialsLayer, OutlierLayer, ReplayBody, TimeLeft,
-    Unsent,
+    BoxError, BreakerLayer, CallContext, Credentials, OutlierLayer, ReplayBody, TimeLeft, Unsent,
 };
 use tower_service::Service;
 
@@ -26,8 +25,7 @@ pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
 // An attempt goes through these from the top to the bottom, and its response back.
 stages! {
     Endpoint: OutlierLayer => Guarded, of ReplayBody<Body>;
-    Guarded: Circuit => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
-    Shown: CredentialsLayer => Wire, of ReplayBody<Body>;
+    Guarded: Circuit => Load<TimeLeft<Credentials<Wire>>>, of ReplayBody<Body>;
 }
 
 members!(Endpoint, Guarded);

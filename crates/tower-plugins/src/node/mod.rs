@@ -3,6 +3,7 @@
 mod around;
 mod body;
 mod endpoint;
+mod own;
 mod parts;
 mod registered;
 mod stack;
@@ -10,7 +11,7 @@ mod stage;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -21,9 +22,9 @@ use tower_plugins_layers::breaker::BreakerHandle;
 use tower_service::Service;
 
 pub use self::around::Next;
-use self::around::Own;
-pub(crate) use self::around::{OwnLayer, Recipe};
 use self::body::CallBody;
+use self::own::Own;
+pub(crate) use self::own::{OwnLayer, Recipe};
 use self::parts::Parts;
 use self::stack::Stack;
 use crate::Body;
@@ -133,13 +134,13 @@ impl Node {
     /// One boxed future, which owns the node and borrows the stack.
     pub(crate) fn call(self: Arc<Self>, request: Request<Body>) -> CallFuture {
         let call = async move {
-            // Pinned where it is made: `await` would move it once more.
             let result = {
-                let call = std::pin::pin!((&self.stack).call(request));
-                call.await
+                // Pinned where it is made: `await` would move it once more. What it ends in is large until it is boxed.
+                let mut call = std::pin::pin!((&self.stack).call(request));
+                poll_fn(|cx| CallBody::of(call.as_mut().poll(cx))).await
             };
             match result {
-                Ok(response) => Ok(response.map(|body| Body::boxed(CallBody::new(body, self)))),
+                Ok(response) => Ok(response.map(|body| CallBody::hold(body, self))),
                 Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
             }
         };

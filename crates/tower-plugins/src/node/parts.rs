@@ -15,7 +15,7 @@ use tower_plugins_layers::retry::{Budget, BudgetLimits};
 use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy, RateLimiter};
 
 use super::Services;
-use super::around::NamedLayer;
+use super::own::NamedLayer;
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
