@@ -4,6 +4,20 @@
 //! [`Reason::AttemptTimeout`]: inside retry, a slow attempt becomes a retryable failure while the
 //! call's [deadline](crate::deadline) still has room. The response's body is not bounded.
 //!
+//! ```text
+//!   attempt begins ── waits for a connection ── request ── head ── body
+//!   ├──────────────────── timeout ───────────────────────────┤
+//! ```
+//!
+//! | option | default | |
+//! | --- | --- | --- |
+//! | `timeout` | | from the attempt's beginning, as its [`CallContext`] has it, else from the call of this layer |
+//! | [`off`](AttemptTimeoutLayer::off) | | any time, for settings that may have none |
+//!
+//! # Errors and cancellation
+//! [`Reason::AttemptTimeout`], for which the attempt is dropped; a breaker inside counts it as a failure of
+//! its endpoint. Dropping the future drops the attempt and its timer.
+//!
 //! # Order
 //! Just inside retry. Outside retry it would bound all attempts together; that is the deadline.
 //!
@@ -156,13 +170,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Poll::Ready(result) = this.inner.poll(cx) {
-            return Poll::Ready(match result {
-                Ok(response) => Ok(response),
-                Err(error) => Err(error.into()),
-            });
+        match this.inner.poll(cx) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending => {
+                ready!(this.timer.poll(cx));
+                Poll::Ready(Err(Refused::new(Reason::AttemptTimeout).into()))
+            }
         }
-        ready!(this.timer.poll(cx));
-        Poll::Ready(Err(Refused::new(Reason::AttemptTimeout).into()))
     }
 }

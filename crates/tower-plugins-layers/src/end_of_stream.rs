@@ -5,7 +5,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -107,11 +107,38 @@ impl<B: Body, G: OnEnd> EndOfStream<B, G> {
         let held = Held::by(&body, held);
         Self { body, held }
     }
+
+    /// Hands on what has come of a call: a response, whose body holds what `at_head` gives until it ends, or an error,
+    /// of which `failed` hears. Both are given `call`.
+    ///
+    /// A response is large: it is looked at where it is, and moves once.
+    #[inline]
+    pub(crate) fn around<E: Into<BoxError>, C>(
+        polled: Poll<Result<Response<B>, E>>,
+        mut call: C,
+        at_head: impl FnOnce(&mut C, &Response<B>) -> G,
+        failed: impl FnOnce(C, &BoxError),
+    ) -> Poll<Result<Response<Self>, BoxError>> {
+        let held = match &polled {
+            Poll::Ready(Ok(response)) => Held::by(response.body(), at_head(&mut call, response)),
+            _ => Held::Nobody,
+        };
+        match polled {
+            Poll::Ready(Ok(response)) => {
+                Poll::Ready(Ok(response.map(|body| Self::with(body, held))))
+            }
+            Poll::Ready(Err(error)) => {
+                let error = error.into();
+                failed(call, &error);
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 impl<B, G> EndOfStream<B, G> {
-    /// `body` with what [`Held::by`] says of it. A body is large, and so is a response: where it is asked before it is
-    /// moved, it moves once.
+    /// `body` with what [`Held::by`] says of it.
     pub(crate) const fn with(body: B, held: Held<G>) -> Self {
         Self { body, held }
     }

@@ -17,7 +17,6 @@ use super::ewma::Estimate;
 use super::{EndpointLoad, Member};
 use crate::classify::{Classify, HttpGrpc, Outcome};
 use crate::deadline::is_stream;
-use crate::end_of_stream::Held;
 use crate::{BoxError, CallContext, End, EndOfStream, OnEnd};
 use crate::{header, hint};
 
@@ -195,7 +194,7 @@ where
 }
 
 /// The body of [`Load`]'s responses.
-pub type LoadBody<B, C = HttpGrpc> = EndOfStream<B, Pending<C>>;
+pub type LoadBody<B, C = HttpGrpc> = EndOfStream<B, Option<Pending<C>>>;
 
 /// What a call has told of the endpoint so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,30 +305,22 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let polled = this.inner.poll(cx);
-        let held = match &polled {
-            Poll::Ready(Ok(response)) => {
-                let Some(mut pending) = this.pending.take() else {
-                    return Poll::Pending;
-                };
-                pending.at_head(response);
-                Held::by(response.body(), pending)
-            }
-            _ => Held::Nobody,
-        };
-        match polled {
-            Poll::Ready(Ok(response)) => {
-                Poll::Ready(Ok(response.map(|body| EndOfStream::with(body, held))))
-            }
-            Poll::Ready(Err(error)) => {
-                let error = error.into();
-                if let Some(mut pending) = this.pending.take() {
-                    let outcome = pending.classify.error(&*error);
+        EndOfStream::around(
+            this.inner.poll(cx),
+            this.pending,
+            |pending, response| {
+                let mut pending = pending.take();
+                if let Some(pending) = &mut pending {
+                    pending.at_head(response);
+                }
+                pending
+            },
+            |pending, error| {
+                if let Some(mut pending) = pending.take() {
+                    let outcome = pending.classify.error(&**error);
                     pending.tell(outcome, None);
                 }
-                Poll::Ready(Err(error))
-            }
-            Poll::Pending => Poll::Pending,
-        }
+            },
+        )
     }
 }

@@ -83,7 +83,7 @@ mod text;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::{HeaderName, Request, Response};
 use http_body::Body;
@@ -257,11 +257,20 @@ where
 {
     type Output = Result<Response<EndOfStream<RB, Option<Permit>>>, BoxError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (mut permit, response) = ready!(self.project().gate.poll(cx))?;
-        if let Some(permit) = &mut permit {
-            permit.head(&response);
-        }
-        Poll::Ready(Ok(response.map(|body| EndOfStream::new(body, permit))))
+        let mut gate = self.project().gate;
+        EndOfStream::around(
+            gate.as_mut().poll(cx),
+            gate,
+            |gate, response| {
+                let mut permit = gate.as_mut().take_permit().flatten();
+                if let Some(permit) = &mut permit {
+                    permit.head(response);
+                }
+                permit
+            },
+            |_, _| (),
+        )
     }
 }

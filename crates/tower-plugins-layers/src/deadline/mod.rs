@@ -71,7 +71,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{HeaderName, Request, Response, StatusCode, header as names};
+use http::{HeaderName, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -81,6 +81,7 @@ pub use self::body::ResponseBody;
 pub use self::header::TimeoutHeader;
 pub use self::policy::DeadlinePolicy;
 pub use self::time_left::{TimeLeft, TimeLeftLayer};
+use crate::header::content_type;
 use crate::timer::Timer;
 use crate::{BoxError, CallContext, Reason, Refused};
 
@@ -207,11 +208,12 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let bounds = self.layer.bounds(&mut request);
-        ResponseFuture::new(
-            self.inner.call(request),
-            bounds,
-            self.layer.policy.stream_idle,
-        )
+        ResponseFuture {
+            inner: self.inner.call(request),
+            timer: Timer::maybe_at(bounds.all),
+            own: bounds.own,
+            stream_idle: self.layer.policy.stream_idle,
+        }
     }
 }
 
@@ -230,11 +232,12 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let bounds = self.layer.bounds(&mut request);
-        ResponseFuture::new(
-            (&self.inner).call(request),
-            bounds,
-            self.layer.policy.stream_idle,
-        )
+        ResponseFuture {
+            inner: (&self.inner).call(request),
+            timer: Timer::maybe_at(bounds.all),
+            own: bounds.own,
+            stream_idle: self.layer.policy.stream_idle,
+        }
     }
 }
 
@@ -251,17 +254,6 @@ pin_project! {
     }
 }
 
-impl<F> ResponseFuture<F> {
-    fn new(inner: F, bounds: Bounds, stream_idle: Option<Duration>) -> Self {
-        Self {
-            inner,
-            timer: Timer::maybe_at(bounds.all),
-            own: bounds.own,
-            stream_idle,
-        }
-    }
-}
-
 impl<F, RB, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<RB>, E>>,
@@ -271,41 +263,44 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Poll::Ready(result) = this.inner.poll(cx) {
-            let response = match result {
-                Ok(response) => response,
-                Err(error) => return Poll::Ready(Err(error.into())),
-            };
-            // Only a policy's own bounds make a difference between the two.
-            let differs = *this.own != this.timer.fires_at() || this.stream_idle.is_some();
-            let streams = differs && is_stream(&response);
-            let silence = this.stream_idle.filter(|_| streams);
-            // The timer moves on to the body, so that it is set at most once a call.
-            let timer = if streams && *this.own != this.timer.fires_at() {
-                Timer::maybe_at(*this.own)
-            } else {
-                std::mem::take(this.timer)
-            };
-            return Poll::Ready(Ok(
+        let polled = this.inner.poll(cx);
+        let (timer, silence) = match &polled {
+            Poll::Ready(Ok(response)) => {
+                // Only a policy's own bounds make a difference between the two.
+                let differs = *this.own != this.timer.fires_at() || this.stream_idle.is_some();
+                let streams = differs && is_stream(response);
+                let silence = this.stream_idle.filter(|_| streams);
+                // The timer moves on to the body, so that it is set at most once a call.
+                if streams && *this.own != this.timer.fires_at() {
+                    (Timer::maybe_at(*this.own), silence)
+                } else {
+                    (std::mem::take(this.timer), silence)
+                }
+            }
+            Poll::Ready(Err(_)) => (Timer::Never, None),
+            Poll::Pending => {
+                ready!(this.timer.poll(cx));
+                return Poll::Ready(Err(Refused::new(Reason::DeadlineExceeded).into()));
+            }
+        };
+        match polled {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(
                 response.map(|inner| ResponseBody::new(inner, timer, silence))
-            ));
+            )),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending => Poll::Pending,
         }
-        ready!(this.timer.poll(cx));
-        Poll::Ready(Err(Refused::new(Reason::DeadlineExceeded).into()))
     }
 }
 
 /// Whether a response goes on for as long as it likes.
 pub(crate) fn is_stream<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
-        || response
-            .headers()
-            .get(names::CONTENT_TYPE)
-            .is_some_and(|value| {
-                ["text/event-stream", "application/grpc"]
-                    .iter()
-                    .any(|stream| is_of_type(value.as_bytes(), stream.as_bytes()))
-            })
+        || content_type(response.headers()).is_some_and(|kind| {
+            ["text/event-stream", "application/grpc"]
+                .iter()
+                .any(|stream| is_of_type(kind, stream.as_bytes()))
+        })
 }
 
 /// Whether a content type begins like `stream`; its case says nothing.

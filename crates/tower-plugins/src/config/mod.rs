@@ -27,6 +27,7 @@ mod file;
 mod format;
 mod given;
 mod include;
+mod jwt;
 mod keys;
 mod layers;
 mod limits;
@@ -64,8 +65,9 @@ pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec,
-    FilterSpec, HedgeSpec, Identity, JitterKind, KeySpec, OutlierSpec, PluginName, PluginSpec,
-    Policy, Protocol, RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    FilterSpec, HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec,
+    OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec,
+    SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

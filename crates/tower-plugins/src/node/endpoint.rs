@@ -4,13 +4,15 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use tower_plugins_layers::balance::Load;
 use tower_plugins_layers::classify::ClassifyPolicy;
+use tower_plugins_layers::trace::Attempt;
 use tower_plugins_layers::{
-    BoxError, BreakerLayer, CallContext, Credentials, OutlierLayer, ReplayBody, TimeLeft, Unsent,
+    BoxError, BreakerLayer, CallContext, Credentials, EndOfStream, OutlierLayer, ReplayBody,
+    TimeLeft, Unsent,
 };
 use tower_service::Service;
 
@@ -31,8 +33,23 @@ stages! {
 members!(Endpoint, Guarded);
 
 /// The way to the plugin: where what retry may send again becomes a plain request.
+///
+/// It has the attempt's span itself: a layer for it would wrap each body, whether somebody listens or not.
 #[derive(Clone)]
-pub(super) struct Wire(pub(super) Arc<dyn Transport>);
+pub(super) struct Wire {
+    transport: Arc<dyn Transport>,
+    endpoint: Arc<str>,
+}
+
+impl Wire {
+    /// `endpoint` is what spans call it.
+    pub(super) fn new(transport: Arc<dyn Transport>, endpoint: &str) -> Self {
+        Self {
+            transport,
+            endpoint: endpoint.into(),
+        }
+    }
+}
 
 impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
     type Response = Response<Body>;
@@ -44,9 +61,14 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
     }
 
     fn call(&mut self, mut request: Request<ReplayBody<Body>>) -> WireFuture<'a> {
+        let attempt = Attempt::begin(&self.endpoint, &request);
         // The context is of this stack's layers; what the plugin should know goes in headers.
         CallContext::detach(&mut request);
-        WireFuture(self.0.call(request.map(Plain::plain)))
+        let call = {
+            let _entered = attempt.as_ref().map(Attempt::enter);
+            self.transport.call(request.map(Plain::plain))
+        };
+        WireFuture { call, attempt }
     }
 }
 
@@ -57,22 +79,58 @@ impl fmt::Debug for Wire {
 }
 
 /// Gives a request that was not sent back as one that retry knows.
-pub(super) struct WireFuture<'a>(transport::ResponseFuture<'a>);
+pub(super) struct WireFuture<'a> {
+    call: transport::ResponseFuture<'a>,
+    attempt: Option<Attempt>,
+}
 
 impl Future for WireFuture<'_> {
     type Output = Result<Response<Body>, BoxError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let error = match ready!(self.0.as_mut().poll(cx)) {
-            Ok(response) => return Poll::Ready(Ok(response)),
-            Err(error) => error,
+        let this = &mut *self;
+        let polled = {
+            let _entered = this.attempt.as_ref().map(Attempt::enter);
+            this.call.as_mut().poll(cx)
         };
-        Poll::Ready(Err(match Unsent::<Body>::recover(error) {
-            Ok((request, cause)) => {
-                let request = request.map(|request| request.map(ReplayBody::passthrough));
-                Unsent::new(request, cause).into()
-            }
-            Err(error) => error,
-        }))
+        if polled.is_pending() {
+            return Poll::Pending;
+        }
+        let polled = match this.attempt.take() {
+            None => polled,
+            Some(attempt) => polled.map(|result| seen(attempt, result)),
+        };
+        match polled {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(given_back(error))),
+            polled => polled,
+        }
+    }
+}
+
+/// Tells the attempt's span what came of it; the body of a response goes on to do so.
+fn seen(
+    mut attempt: Attempt,
+    result: Result<Response<Body>, BoxError>,
+) -> Result<Response<Body>, BoxError> {
+    match result {
+        Ok(response) => {
+            attempt.head(&response);
+            Ok(response.map(|body| Body::boxed(EndOfStream::new(body, attempt))))
+        }
+        Err(error) => {
+            attempt.failed(&*error);
+            Err(error)
+        }
+    }
+}
+
+/// A request that was not sent, as one that retry knows.
+fn given_back(error: BoxError) -> BoxError {
+    match Unsent::<Body>::recover(error) {
+        Ok((request, cause)) => {
+            let request = request.map(|request| request.map(ReplayBody::passthrough));
+            Unsent::new(request, cause).into()
+        }
+        Err(error) => error,
     }
 }

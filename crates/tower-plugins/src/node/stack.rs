@@ -7,7 +7,6 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{Response, header};
 use tower::ServiceBuilder;
-use tower_plugins_layers::authorize::{AuthorizeLayer, Callers};
 use tower_plugins_layers::balance::{
     self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, SlowStart, SlowStartLayer,
     SlowStartPolicy, Strategy,
@@ -16,7 +15,6 @@ use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::fallback;
 use tower_plugins_layers::hedge::HedgePolicy;
-use tower_plugins_layers::rate_limit::KeyBy;
 use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
     AttemptTimeout, AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer,
@@ -26,9 +24,11 @@ use tower_plugins_layers::{
 };
 
 use super::around::{Around, Few, insides};
+use super::authorize;
 use super::endpoint::{Circuit, Endpoint, Guarded, Wire};
 use super::own::Own;
-use super::parts::{EndpointParts, Limiter, Parts};
+use super::parts::{EndpointParts, Parts};
+use super::rate_limit::Limiter;
 use super::registered::Registered;
 use super::stage::stages;
 use crate::Body;
@@ -88,11 +88,11 @@ pub(super) fn build(
                 .all(own.at(Place::Call))
                 .one(fallback_service(policy, parts))
                 .one(fallback_answer(policy)?)
-                .one(authorize(policy)),
+                .one(authorize::layer(policy)?),
         )
         .layer(deadline(policy))
         .layer(Few::none().one(filter(policy, parts)))
-        .layer_fn(Limited::of(rate_limit(policy, parts)))
+        .layer_fn(Limited::of(parts.limiter.as_ref().map(Limiter::layer)))
         .layer_fn(Placed::of(concurrency(parts)))
         .layer(retry(spec, parts))
         .layer(Few::none().all(own.at(Place::Attempt)))
@@ -107,7 +107,8 @@ fn endpoint(
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
 ) -> Result<SlowStart<Endpoint>, Error> {
-    let outlier = outliers.map(|all| all.endpoint(&parts.address.shown()));
+    let shown = parts.address.shown();
+    let outlier = outliers.map(|all| all.endpoint(&shown));
     Ok(ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
         .layer_fn(Endpoint::of(outlier))
@@ -115,7 +116,7 @@ fn endpoint(
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
         .layer(credentials(&policy.credentials)?)
-        .service(Wire(Arc::clone(&parts.transport))))
+        .service(Wire::new(Arc::clone(&parts.transport), &shown)))
 }
 
 /// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.
@@ -142,19 +143,6 @@ fn fallback_answer(policy: &Policy) -> Result<Option<FallbackLayer>, Error> {
         .map_err(|error| Error::caused_by(Kind::Config, format!("fallback: {error}")))?;
     let policy = FallbackPolicy::new().on(spec.on.iter().copied());
     Ok(Some(FallbackLayer::answer(policy, answer)))
-}
-
-/// Whoever is named may call; where nobody is asked for, everybody may.
-fn authorize(policy: &Policy) -> Option<AuthorizeLayer> {
-    let spec = policy.authorize.as_ref()?;
-    let mut callers = Callers::new().api_key_header(spec.api_key_header.clone());
-    for (name, key) in &spec.api_keys {
-        callers = callers.api_key(name.as_str(), key.expose());
-    }
-    for (name, token) in &spec.bearer_tokens {
-        callers = callers.bearer(name.as_str(), token.expose());
-    }
-    Some(AuthorizeLayer::new(callers))
 }
 
 fn filter(policy: &Policy, parts: &Parts) -> Option<FilterLayer<Registered>> {
@@ -188,17 +176,6 @@ fn time_left(policy: &Policy) -> TimeLeftLayer {
         Some(name) => TimeLeftLayer::new().header(name.clone()),
         None => TimeLeftLayer::new(),
     }
-}
-
-fn rate_limit(policy: &Policy, parts: &Parts) -> Option<RateLimitLayer> {
-    let (spec, (_, limiter)) = (policy.rate_limit.as_ref()?, parts.limiter.as_ref()?);
-    let layer = match limiter {
-        Limiter::One(limiter) => RateLimitLayer::with_limiter(Arc::clone(limiter)),
-        Limiter::Keyed(limiter, header) => {
-            RateLimitLayer::keyed(Arc::clone(limiter), KeyBy::header(header.clone()))
-        }
-    };
-    Some(layer.max_wait(spec.max_wait).headers(spec.headers))
 }
 
 fn concurrency(parts: &Parts) -> Option<ConcurrencyLayer> {
