@@ -68,13 +68,13 @@ impl<'a> Few<'a> {
     }
 
     /// These too, inside of those before.
-    pub(super) fn all(mut self, layers: impl IntoIterator<Item = Wrap<'a>>) -> Self {
+    pub(super) fn layers(mut self, layers: impl IntoIterator<Item = Wrap<'a>>) -> Self {
         self.0.extend(layers);
         self
     }
 
     /// This one too, if there is one, inside of those before.
-    pub(super) fn one<L, B>(self, layer: Option<L>) -> Self
+    pub(super) fn layer<L, B>(self, layer: Option<L>) -> Self
     where
         L: Layer<Next> + 'a,
         L::Service: Service<Request<Body>, Response = Response<B>, Error = BoxError, Future: Send>
@@ -84,7 +84,7 @@ impl<'a> Few<'a> {
             + 'static,
         B: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
     {
-        self.all(layer.map(|layer| -> Wrap<'a> {
+        self.layers(layer.map(|layer| -> Wrap<'a> {
             Box::new(move |next| Next::new(Cloned(layer.layer(next))))
         }))
     }

@@ -85,17 +85,17 @@ pub(super) fn build(
         .layer(DrainLayer::new(drain.clone()))
         .layer(
             Few::none()
-                .all(own.at(Place::Call))
-                .one(fallback_service(policy, parts))
-                .one(fallback_answer(policy)?)
-                .one(authorize::layer(policy)?),
+                .layers(own.at(Place::Call))
+                .layer(fallback_service(policy, parts))
+                .layer(fallback_answer(policy)?)
+                .layer(authorize::layer(policy)?),
         )
         .layer(deadline(policy))
-        .layer(Few::none().one(filter(policy, parts)))
+        .layer(Few::none().layer(filter(policy, parts)))
         .layer_fn(Limited::of(parts.limiter.as_ref().map(Limiter::layer)))
         .layer_fn(Placed::of(concurrency(parts)))
         .layer(retry(spec, parts))
-        .layer(Few::none().all(own.at(Place::Attempt)))
+        .layer(Few::none().layers(own.at(Place::Attempt)))
         .layer(attempt_timeout(policy))
         .service(balance))
 }
