@@ -64,11 +64,17 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
 
     fn call(&mut self, mut request: Request<ReplayBody<Body>>) -> WireFuture<'a> {
         let attempt = Attempt::begin(&self.endpoint, &request);
-        // The context is of this stack's layers; what the plugin should know goes in headers.
+        // The context is of this stack's layers; what the plugin should know goes in headers, or as its
+        // wire has it.
+        let deadline = CallContext::of(&request).and_then(|context| {
+            let both = [context.deadline(), context.attempt_deadline()];
+            both.into_iter().flatten().min()
+        });
         CallContext::detach(&mut request);
         let call = {
             let _entered = attempt.as_ref().map(Attempt::enter);
-            self.transport.call(request.map(Plain::plain))
+            let request = request.map(Plain::plain);
+            self.transport.call_until(request, deadline)
         };
         WireFuture { call, attempt }
     }

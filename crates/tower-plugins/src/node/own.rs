@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use super::around::{Inside, Next, Owned, Wrap};
 use crate::Body;
-use crate::config::{ConfigError, LayerOptions, LayerSpec, Place};
+use crate::config::{ConfigError, LayerSpec, Options, Place};
 use crate::transport::InProcess;
 
 /// Applies a layer, whose service is called by a name.
@@ -85,7 +85,7 @@ impl fmt::Debug for OwnLayer {
 /// Makes a layer of its options, for configs that name it.
 pub(crate) struct Recipe(Box<Make>);
 
-type Make = dyn Fn(&LayerOptions) -> Result<Applied, BoxError> + Send + Sync;
+type Make = dyn Fn(&Options) -> Result<Applied, BoxError> + Send + Sync;
 
 impl Recipe {
     pub(crate) fn new<O, L, B, E>(make: impl Fn(O) -> Result<L, E> + Send + Sync + 'static) -> Self

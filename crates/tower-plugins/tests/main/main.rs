@@ -16,6 +16,7 @@ mod embed;
 mod faults;
 mod one_word;
 mod own_layers;
+mod own_transports;
 mod panic;
 mod plan;
 mod reload;
