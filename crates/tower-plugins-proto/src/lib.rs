@@ -4,6 +4,7 @@
 //!   generated from `proto/` and checked in, so building this crate needs no `protoc`.
 //! * [`envelope`]: the JSON that a plugin behind plain HTTP is sent, and answers with.
 //! * [`duration`]: durations as text, as both of them write a timeout.
+//! * [`health`]: the two messages of `grpc.health.v1`.
 //!
 //! A host and a plugin depend on this crate alone to understand each other; it holds no behaviour.
 
@@ -11,6 +12,7 @@
 
 pub mod duration;
 pub mod envelope;
+pub mod health;
 
 /// The gRPC service `tower_plugins.v1.Plugin`: named methods with opaque payloads.
 ///

@@ -85,6 +85,7 @@
 
 mod ewma;
 mod future;
+pub mod health;
 mod key;
 mod load;
 mod member;
@@ -101,6 +102,7 @@ mod text;
 
 pub use ewma::EndpointLoad;
 pub use future::ResponseFuture;
+pub use health::{Health, HealthHandle, HealthLayer};
 pub use key::KeyFrom;
 pub use load::{Load, LoadBody, LoadFuture, LoadLayer, Pending};
 pub use member::Member;

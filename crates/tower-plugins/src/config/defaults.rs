@@ -24,6 +24,7 @@ impl Default for Policy {
             hedge: None,
             breaker: Some(BreakerSpec::default()),
             outlier: None,
+            health: None,
             balance: BalanceSpec::default(),
             credentials: CredentialsSpec::default(),
             authorize: None,

@@ -124,8 +124,8 @@ impl Definitions<'_> {
             Kind::Block(block) => {
                 let words = match block.name {
                     "auth" | "authorize" | "filter" | "fallback" => return self.reference(block),
-                    "retry" | "hedge" | "circuit_breaker" | "outlier_detection" | "rate_limit"
-                    | "concurrency" => {
+                    "retry" | "hedge" | "circuit_breaker" | "outlier_detection"
+                    | "health_check" | "rate_limit" | "concurrency" => {
                         json!(["off", "default"])
                     }
                     _ => json!(["default"]),

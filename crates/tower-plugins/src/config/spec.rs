@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tower_plugins_layers::Reason;
 
-use super::{FileContents, LayerSpec, Number, RetryOn, Secret};
+use super::{FileContents, HealthSpec, LayerSpec, Number, RetryOn, Secret};
 
 /// The name of a plugin: 1 to 128 characters out of `A-Z a-z 0-9 . _ -`, the first a letter or a
 /// digit.
@@ -65,6 +65,8 @@ pub struct Policy {
     pub breaker: Option<BreakerSpec>,
     /// `outlier_detection`.
     pub outlier: Option<OutlierSpec>,
+    /// `health_check`.
+    pub health: Option<HealthSpec>,
     /// `load_balancing`.
     pub balance: BalanceSpec,
     /// `auth`.

@@ -14,9 +14,9 @@ use super::tls::VERSIONS;
 use super::tree::{Entry, Node, Value};
 use super::{
     Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
-    Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, FilterSpec, HedgeSpec,
-    Identity, KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetryOn,
-    RetrySpec, Secret, TlsSpec, Upstream, expand, units,
+    Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, FilterSpec, HealthKind,
+    HealthSpec, HedgeSpec, Identity, KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy,
+    RateLimitSpec, RetryOn, RetrySpec, Secret, TlsSpec, Upstream, expand, units,
 };
 
 /// Whether secrets are written.
@@ -158,6 +158,10 @@ impl Writer {
             (
                 "outlier_detection",
                 policy.outlier.as_ref().map_or_else(off, outlier),
+            ),
+            (
+                "health_check",
+                policy.health.as_ref().map_or_else(off, health),
             ),
             ("connection", Some(connection(policy, upstream, transport))),
             (
@@ -607,6 +611,38 @@ fn outlier(outlier: &OutlierSpec) -> Option<Node<'static>> {
         ),
         ("max_ejection_percent", integer(*max_ejection_percent)),
         ("always_eject_one_host", bool(*always_eject_one_host)),
+    ]))
+}
+
+fn health(health: &HealthSpec) -> Option<Node<'static>> {
+    let HealthSpec {
+        kind,
+        interval,
+        unhealthy_interval,
+        jitter,
+        timeout,
+        failure_limit,
+        healthy_threshold,
+        degraded_after,
+    } = health;
+    let (word, path, well, service) = match kind {
+        HealthKind::Http { path, statuses } => ("http", Some(path), Some(statuses), None),
+        HealthKind::Grpc { service } => ("grpc", None, None, Some(service)),
+        HealthKind::GrpcWatch { service } => ("grpc-watch", None, None, Some(service)),
+        HealthKind::Tcp => ("tcp", None, None, None),
+    };
+    Some(table([
+        ("kind", text(word)),
+        ("endpoint", path.and_then(|path| text(path.as_str()))),
+        ("statuses", well.map(statuses)),
+        ("service", service.and_then(|service| text(service))),
+        ("interval", duration(*interval)),
+        ("unhealthy_interval", unhealthy_interval.and_then(duration)),
+        ("jitter", number(*jitter)),
+        ("timeout", duration(*timeout)),
+        ("failure_limit", integer(*failure_limit)),
+        ("healthy_threshold", integer(*healthy_threshold)),
+        ("degraded_after", duration_or_off(*degraded_after)),
     ]))
 }
 

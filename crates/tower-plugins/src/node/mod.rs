@@ -3,6 +3,7 @@
 mod around;
 mod body;
 mod endpoint;
+mod health;
 mod parts;
 mod registered;
 mod stack;
@@ -24,6 +25,8 @@ pub use self::around::Next;
 use self::around::Own;
 pub(crate) use self::around::{OwnLayer, Recipe};
 use self::body::CallBody;
+pub(crate) use self::health::HealthHub;
+pub use self::health::{EndpointHealth, HealthReport, HealthStatus, PluginHealth};
 use self::parts::Parts;
 use self::stack::Stack;
 use crate::Body;
@@ -119,6 +122,27 @@ impl Node {
 
     pub(crate) fn breakers(&self) -> &[(Address, BreakerHandle)] {
         &self.breakers
+    }
+
+    /// Has its endpoints asked how they are, from now on.
+    pub(crate) fn begin_checks(&self, hub: &Arc<HealthHub>) {
+        for checker in self.parts.checkers() {
+            checker.begin(hub);
+        }
+    }
+
+    /// Has its endpoints asked no more, but for those that `next` goes on asking.
+    pub(crate) fn end_checks(&self, next: Option<&Self>) {
+        for checker in self.parts.checkers() {
+            let mut others = next.into_iter().flat_map(|next| next.parts.checkers());
+            if !others.any(|other| Arc::ptr_eq(other, checker)) {
+                checker.stop();
+            }
+        }
+    }
+
+    pub(crate) fn health(&self) -> PluginHealth {
+        PluginHealth::new(self.parts.health().collect())
     }
 
     pub(crate) const fn drain(&self) -> &DrainHandle {

@@ -16,6 +16,8 @@ use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy, RateLimiter
 
 use super::Services;
 use super::around::NamedLayer;
+use super::endpoint::{Shown, Wire};
+use super::health::{Checker, EndpointHealth, Key};
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
@@ -60,6 +62,8 @@ pub(super) struct EndpointParts {
     pub(super) load: Arc<EndpointLoad>,
     /// When it came, or came back.
     pub(super) arrival: Arc<Arrival>,
+    /// Who asks how it is.
+    pub(super) checker: Option<Arc<Checker>>,
 }
 
 impl Parts {
@@ -70,7 +74,7 @@ impl Parts {
     ) -> Result<Self, Error> {
         let endpoints = spec.upstream.endpoints.iter().map(|endpoint| {
             let old = old.and_then(|old| old.endpoint(&endpoint.address));
-            EndpointParts::build(&endpoint.address, &spec.upstream, old, services)
+            EndpointParts::build(&endpoint.address, spec, old, services)
         });
         let endpoints = endpoints.collect::<Result<_, _>>()?;
         let policy = &spec.policy;
@@ -96,6 +100,20 @@ impl Parts {
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.endpoints.iter().map(|parts| &parts.address)
+    }
+
+    pub(super) fn checkers(&self) -> impl Iterator<Item = &Arc<Checker>> {
+        self.endpoints
+            .iter()
+            .filter_map(|parts| parts.checker.as_ref())
+    }
+
+    /// How each endpoint is.
+    pub(super) fn health(&self) -> impl Iterator<Item = EndpointHealth> {
+        self.endpoints.iter().map(|parts| match &parts.checker {
+            Some(checker) => checker.snapshot(),
+            None => EndpointHealth::unknown(parts.address.clone()),
+        })
     }
 
     fn endpoint(&self, address: &Address) -> Option<&EndpointParts> {
@@ -228,10 +246,11 @@ fn outliers(name: &str, new: &OutlierSpec, old: Option<&Parts>) -> OutlierDetect
 impl EndpointParts {
     fn build(
         address: &Address,
-        upstream: &Upstream,
+        spec: &PluginSpec,
         old: Option<&Self>,
         services: &Services,
     ) -> Result<Self, Error> {
+        let upstream = &spec.upstream;
         let connection = &upstream.connection;
         let tls = matches!(address, Address::Https { .. }).then_some(&upstream.tls);
         let transport = match old {
@@ -240,7 +259,9 @@ impl EndpointParts {
             }
             _ => transport(address, upstream, services)?,
         };
+        let checker = checker(address, spec, &transport, old)?;
         Ok(Self {
+            checker,
             address: address.clone(),
             connection: connection.clone(),
             tls: tls.cloned(),
@@ -250,6 +271,28 @@ impl EndpointParts {
             arrival: old.map_or_else(Arc::default, |old| Arc::clone(&old.arrival)),
         })
     }
+}
+
+/// It asks over the connections of the calls, with their credentials.
+fn checker(
+    address: &Address,
+    spec: &PluginSpec,
+    transport: &Arc<dyn Transport>,
+    old: Option<&EndpointParts>,
+) -> Result<Option<Arc<Checker>>, Error> {
+    let Some(health) = &spec.policy.health else {
+        return Ok(None);
+    };
+    let key = Key {
+        plugin: spec.name.clone(),
+        spec: health.clone(),
+        credentials: spec.policy.credentials.clone(),
+        transport: Arc::clone(transport),
+    };
+    let credentials = super::stack::credentials(&spec.policy.credentials)?;
+    let endpoint = Shown::of(credentials)(Wire(Arc::clone(transport)));
+    let old = old.and_then(|old| old.checker.as_ref());
+    Ok(Some(Checker::build(key, address, endpoint, old)))
 }
 
 fn transport(

@@ -9,8 +9,8 @@ use http::{Request, Response, header};
 use tower::ServiceBuilder;
 use tower_plugins_layers::authorize::{AuthorizeLayer, Callers};
 use tower_plugins_layers::balance::{
-    self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, SlowStart, SlowStartLayer,
-    SlowStartPolicy, Strategy,
+    self, BalancePolicy, EndpointMeta, Health, HealthLayer, KeyFrom, LoadLayer, SlowStart,
+    SlowStartLayer, SlowStartPolicy, Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::classify::ClassifyPolicy;
@@ -50,7 +50,7 @@ stages! {
     Filtered: FilterLayer<Registered> => Limited, of Body;
     Limited: RateLimitLayer => Placed, of Body;
     Placed: ConcurrencyLayer => Retry<Around<Timed>>, of Body;
-    Timed: AttemptTimeoutLayer => Balance<SlowStart<Endpoint>>, of ReplayBody<Body>;
+    Timed: AttemptTimeoutLayer => Balance<SlowStart<Health<Endpoint>>>, of ReplayBody<Body>;
 }
 
 /// How a body is kept for the service that answers instead.
@@ -123,10 +123,11 @@ fn endpoint(
     policy: &Policy,
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
-) -> Result<SlowStart<Endpoint>, Error> {
+) -> Result<SlowStart<Health<Endpoint>>, Error> {
     let outlier = outliers.map(|all| all.endpoint(&parts.address.shown()));
     Ok(ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
+        .layer(health(parts))
         .layer_fn(Endpoint::of(outlier))
         .layer_fn(Guarded::of(breaker))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
@@ -333,6 +334,14 @@ fn slow_start(spec: &BalanceSpec, parts: &EndpointParts) -> SlowStartLayer {
     SlowStartLayer::with_arrival(policy, Arc::clone(&parts.arrival))
 }
 
+/// Off, it is not left out either.
+fn health(parts: &EndpointParts) -> HealthLayer {
+    match &parts.checker {
+        Some(checker) => HealthLayer::with_handle(checker.handle()),
+        None => HealthLayer::off(),
+    }
+}
+
 /// The breaker of each endpoint, in their order.
 pub(super) fn breakers(spec: &PluginSpec, parts: &Parts) -> Vec<Option<Circuit>> {
     let endpoints = parts.endpoints.iter();
@@ -370,7 +379,7 @@ fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<Circuit
     Some(layer.classify(failures))
 }
 
-fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLayer>, Error> {
+pub(super) fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLayer>, Error> {
     let layer = match spec {
         CredentialsSpec::None => return Ok(None),
         CredentialsSpec::ApiKey { header, key } => {

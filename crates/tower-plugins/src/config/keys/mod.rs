@@ -5,6 +5,7 @@
 mod attempts;
 mod blocks;
 mod gone;
+mod health;
 mod outlier;
 mod top;
 
@@ -14,6 +15,7 @@ pub(super) use blocks::{
     RATE_LIMIT, TLS,
 };
 pub(super) use gone::{ALLOWLIST, MANIFEST};
+pub(super) use health::HEALTH_CHECK;
 pub(super) use outlier::OUTLIER_DETECTION;
 pub(super) use top::{ENDPOINT, LAYER, PLUGIN, ROOT};
 
@@ -103,6 +105,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &HEDGE,
         &CIRCUIT_BREAKER,
         &OUTLIER_DETECTION,
+        &HEALTH_CHECK,
         &CONNECTION,
         &RATE_LIMIT,
         &CONCURRENCY,

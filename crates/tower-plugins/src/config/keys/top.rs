@@ -1,6 +1,7 @@
 use super::{
-    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, HEDGE,
-    Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone, key,
+    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER,
+    HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone,
+    key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -62,6 +63,13 @@ pub(in super::super) static ROOT: Block = Block {
             "",
             r#"{ "consecutive_failures": 3 }"#,
             "the default for each plugin's `outlier_detection`",
+        ),
+        key(
+            "default_health_check",
+            Kind::Block(&HEALTH_CHECK),
+            "",
+            r#"{ "interval": "10s" }"#,
+            "the default for each plugin's `health_check`",
         ),
         key(
             "default_connection",
@@ -217,6 +225,13 @@ pub(in super::super) static PLUGIN: Block = Block {
             "off",
             r#"{ "max_ejection_percent": 30 }"#,
             "when an endpoint that fails more than the others is left out",
+        ),
+        key(
+            "health_check",
+            Kind::Block(&HEALTH_CHECK),
+            "off",
+            r#"{ "endpoint": "/healthz" }"#,
+            "how each endpoint is asked how it is",
         ),
         key(
             "connection",
