@@ -137,6 +137,7 @@ impl Blocks {
     pub(super) fn policy(&self, credentials: CredentialsSpec) -> Policy {
         Policy {
             drain_timeout: self.drain_timeout,
+            ready_within: None,
             deadline: self.connection.deadline,
             timeout_header: self.connection.timeout_header.clone(),
             stream_idle_timeout: self.connection.stream_idle_timeout,

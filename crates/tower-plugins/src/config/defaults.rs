@@ -14,6 +14,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             drain_timeout: Duration::from_secs(30),
+            ready_within: None,
             deadline: Some(Duration::from_secs(30)),
             timeout_header: None,
             stream_idle_timeout: None,

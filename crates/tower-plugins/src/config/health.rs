@@ -210,14 +210,13 @@ impl Health {
     fn spec(&self) -> HealthSpec {
         let service = || self.service.clone().unwrap_or_default();
         let kind = match self.kind.unwrap_or(Word::Http) {
-            Word::Http => {
-                let mut kind = HealthKind::http();
-                if let HealthKind::Http { path, statuses } = &mut kind {
-                    path.clone_from(self.path.as_ref().unwrap_or(path));
-                    statuses.clone_from(self.statuses.as_ref().unwrap_or(statuses));
-                }
-                kind
-            }
+            Word::Http => HealthKind::Http {
+                path: self
+                    .path
+                    .clone()
+                    .unwrap_or(PathAndQuery::from_static("/health")),
+                statuses: self.statuses.clone().unwrap_or((200..300).collect()),
+            },
             Word::Grpc => HealthKind::Grpc { service: service() },
             Word::GrpcWatch => HealthKind::GrpcWatch { service: service() },
             Word::Tcp => HealthKind::Tcp,

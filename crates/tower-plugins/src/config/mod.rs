@@ -49,7 +49,7 @@ mod spec;
 mod table;
 mod tls;
 mod tree;
-mod units;
+pub(crate) mod units;
 mod value;
 mod values;
 mod write;

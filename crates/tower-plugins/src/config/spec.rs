@@ -44,6 +44,9 @@ pub struct PluginSpec {
 pub struct Policy {
     /// How long a node that left the graph may finish its calls (`drain_timeout`).
     pub drain_timeout: Duration,
+    /// How long a start or a reload that makes the plugin waits until it is ready (`start_timeout`, with
+    /// `start: ready`); `None` is not at all (`start: lazy`).
+    pub ready_within: Option<Duration>,
     /// The time a whole call may take, waits and retries included (`connection.request_timeout`).
     pub deadline: Option<Duration>,
     /// Where callers say how long they wait, and endpoints are told what is left of it

@@ -141,6 +141,8 @@ impl Writer {
             ("transport", text(transport)),
             ("endpoints", Some(list(endpoints))),
             ("drain_timeout", duration(policy.drain_timeout)),
+            ("start", policy.ready_within.and_then(|_| text("ready"))),
+            ("start_timeout", policy.ready_within.and_then(duration)),
             ("auth", Some(self.auth(&policy.credentials))),
             (
                 "authorize",

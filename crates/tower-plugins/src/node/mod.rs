@@ -31,7 +31,7 @@ use self::parts::Parts;
 use self::stack::Stack;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::transport::InProcess;
 
 /// What the program registered: services by name, and layers of its own.
@@ -124,10 +124,22 @@ impl Node {
         &self.breakers
     }
 
+    /// Waits until it is ready, if its spec has it wait.
+    pub(crate) async fn ready(&self) -> Result<(), Error> {
+        let Some(limit) = self.spec.policy.ready_within else {
+            return Ok(());
+        };
+        let ready = health::ready(self.parts.asks(&self.spec)?, limit).await;
+        ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
+    }
+
     /// Has its endpoints asked how they are, from now on.
     pub(crate) fn begin_checks(&self, hub: &Arc<HealthHub>) {
         for checker in self.parts.checkers() {
             checker.begin(hub);
+        }
+        if self.parts.checkers().next().is_some() {
+            health::gauge(&self.spec.name, self.health().status);
         }
     }
 

@@ -17,11 +17,12 @@ use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy, RateLimiter
 use super::Services;
 use super::around::NamedLayer;
 use super::endpoint::{Shown, Wire};
-use super::health::{Checker, EndpointHealth, Key};
+use super::health::{Ask, Checker, EndpointHealth, Key};
 use super::registered::Registered;
 use crate::config::{
-    AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
-    Number, OutlierSpec, PluginSpec, RateLimitSpec, RetrySpec, TlsSpec, Upstream,
+    AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, HealthKind,
+    HealthSpec, LayerSpec, Number, OutlierSpec, PluginSpec, RateLimitSpec, RetrySpec, TlsSpec,
+    Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::Transport;
@@ -106,6 +107,30 @@ impl Parts {
         self.endpoints
             .iter()
             .filter_map(|parts| parts.checker.as_ref())
+    }
+
+    /// What is asked of each endpoint that is to be ready: what its health check asks, or for a connection.
+    pub(super) fn asks(&self, spec: &PluginSpec) -> Result<Vec<(Address, Arc<Ask>)>, Error> {
+        let mut asks = Vec::with_capacity(self.endpoints.len());
+        for parts in &self.endpoints {
+            let ask = match &parts.checker {
+                Some(checker) => checker.ask(),
+                // It is here.
+                None if matches!(parts.address, Address::InProcess { .. }) => continue,
+                None => {
+                    let endpoint = shown(spec, &parts.transport)?;
+                    let (kind, timeout) = (HealthKind::Tcp, HealthSpec::default().timeout);
+                    Arc::new(Ask::new(
+                        kind,
+                        timeout,
+                        endpoint,
+                        Arc::clone(&parts.transport),
+                    ))
+                }
+            };
+            asks.push((parts.address.clone(), ask));
+        }
+        Ok(asks)
     }
 
     /// How each endpoint is.
@@ -274,6 +299,11 @@ impl EndpointParts {
 }
 
 /// It asks over the connections of the calls, with their credentials.
+fn shown(spec: &PluginSpec, transport: &Arc<dyn Transport>) -> Result<Shown, Error> {
+    let credentials = super::stack::credentials(&spec.policy.credentials)?;
+    Ok(Shown::of(credentials)(Wire(Arc::clone(transport))))
+}
+
 fn checker(
     address: &Address,
     spec: &PluginSpec,
@@ -289,8 +319,7 @@ fn checker(
         credentials: spec.policy.credentials.clone(),
         transport: Arc::clone(transport),
     };
-    let credentials = super::stack::credentials(&spec.policy.credentials)?;
-    let endpoint = Shown::of(credentials)(Wire(Arc::clone(transport)));
+    let endpoint = shown(spec, transport)?;
     let old = old.and_then(|old| old.checker.as_ref());
     Ok(Some(Checker::build(key, address, endpoint, old)))
 }

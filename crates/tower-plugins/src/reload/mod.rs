@@ -133,7 +133,7 @@ impl Task {
                 command = inbox.recv() => match command {
                     None => return,
                     Some(Command::Reload { config, reply }) => {
-                        let result = self.reload(*config);
+                        let result = self.reload(*config).await;
                         // The caller may have gone; the reload stands all the same.
                         let _ = reply.send(result);
                     }
@@ -150,7 +150,7 @@ impl Task {
         }
     }
 
-    fn reload(&mut self, config: Config) -> Result<ReloadReport, Error> {
+    async fn reload(&mut self, config: Config) -> Result<ReloadReport, Error> {
         let begun = Instant::now();
         let plan = Plan::between(&self.config, &config);
         let planned = Instant::now();
@@ -163,7 +163,11 @@ impl Task {
                 [begun, planned, planned, planned],
             ));
         }
-        let graph = match old.rebuild(&plan, &self.services) {
+        let built = match old.rebuild(&plan, &self.services) {
+            Ok(graph) => graph.ready(&plan).await.map(|()| graph),
+            Err(error) => Err(error),
+        };
+        let graph = match built {
             Ok(graph) => graph,
             Err(error) => {
                 let error = Arc::new(error);

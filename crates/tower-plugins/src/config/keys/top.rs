@@ -164,6 +164,20 @@ pub(in super::super) static PLUGIN: Block = Block {
             "how long calls under way may go on when a reload removes or replaces the plugin; then they are cancelled. `0s` cancels at once",
         ),
         key(
+            "start",
+            Kind::Word(&["lazy", "ready"]),
+            "lazy",
+            r#""ready""#,
+            "`ready`: a start, or a reload that adds the plugin or changes how it is reached, waits until one of its endpoints is well, by its `health_check` or else by a connection, and is refused if none is; `lazy`: it asks nobody",
+        ),
+        key(
+            "start_timeout",
+            Kind::Timeout,
+            "10s",
+            r#""30s""#,
+            "how long it waits; refused without `start: ready`",
+        ),
+        key(
             "auth",
             Kind::Block(&AUTH),
             "none",

@@ -27,7 +27,7 @@ use crate::transport::Transport;
 const MAX_BODY: usize = 64 << 10;
 
 /// Asks an endpoint over its own connections, with its credentials.
-pub(super) struct Ask {
+pub(in super::super) struct Ask {
     kind: HealthKind,
     timeout: Duration,
     endpoint: Shown,
@@ -43,7 +43,7 @@ pub(super) enum Failed {
 }
 
 impl Ask {
-    pub(super) fn new(
+    pub(in super::super) fn new(
         kind: HealthKind,
         timeout: Duration,
         endpoint: Shown,
@@ -66,7 +66,7 @@ impl Ask {
             if let HealthKind::GrpcWatch { service } = &self.kind {
                 self.watch(service, tell).await
             } else {
-                Some(self.once().await)
+                Some(self.once().await.into())
             }
         };
         let verdict = match unpanicked(asked).await {
@@ -81,7 +81,8 @@ impl Ask {
         }
     }
 
-    async fn once(&self) -> Verdict {
+    /// Asks once.
+    pub(super) async fn once(&self) -> Result<(), Failed> {
         let asked = async {
             match &self.kind {
                 HealthKind::Http { path, statuses } => {
@@ -94,7 +95,7 @@ impl Ask {
                 HealthKind::Tcp => self.transport.probe().await.map_err(Failed::by),
             }
         };
-        self.in_time(asked).await.into()
+        self.in_time(asked).await
     }
 
     /// `asked`, if it is over in time.
@@ -124,7 +125,7 @@ impl Ask {
         let (mut stream, first) = match opened.await {
             Ok(opened) => opened,
             Err(Failed::There(failure)) if grpc::is_unimplemented(&failure) => {
-                return Some(self.once().await);
+                return Some(self.once().await.into());
             }
             Err(failed) => return Some(Err(failed).into()),
         };
@@ -238,5 +239,23 @@ impl fmt::Debug for Ask {
         f.debug_struct("Ask")
             .field("kind", &self.kind)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_plugins_layers::Refused;
+
+    use super::*;
+
+    #[test]
+    fn what_fails_on_this_side_says_nothing_of_the_endpoint() {
+        let by = |reason| Verdict::from(Err(Failed::by(Refused::new(reason).into())));
+        for reason in [Reason::PoolExhausted, Reason::CredentialsFailed] {
+            assert!(matches!(by(reason), Verdict::Nothing), "{reason:?}");
+        }
+        for reason in [Reason::ConnectFailed, Reason::ConnectionLost] {
+            assert!(matches!(by(reason), Verdict::Fail(_)), "{reason:?}");
+        }
     }
 }

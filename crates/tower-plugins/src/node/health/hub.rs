@@ -50,7 +50,8 @@ impl HealthHub {
     }
 }
 
-pub(super) fn gauge(plugin: &PluginName, status: HealthStatus) {
+/// Shows what a plugin is, whose endpoints are asked.
+pub(in super::super) fn gauge(plugin: &PluginName, status: HealthStatus) {
     metrics::gauge!(PLUGIN, "plugin_name" => plugin.as_str().to_owned()).set(status.gauge());
 }
 

@@ -8,19 +8,22 @@
 mod ask;
 mod grpc;
 mod hub;
+mod ready;
 mod report;
 mod state;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, histogram};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tower_plugins_layers::balance::HealthHandle;
 
-use self::ask::Ask;
+pub(super) use self::ask::Ask;
 pub(crate) use self::hub::HealthHub;
+pub(super) use self::hub::gauge;
+pub(super) use self::ready::ready;
 pub use self::report::{EndpointHealth, HealthReport, HealthStatus, PluginHealth};
 use self::state::{Changed, State, Verdict};
 use super::endpoint::Shown;
@@ -79,6 +82,10 @@ impl Checker {
             state,
             task: Mutex::default(),
         })
+    }
+
+    pub(super) fn ask(&self) -> Arc<Ask> {
+        Arc::clone(&self.ask)
     }
 
     pub(super) fn handle(&self) -> HealthHandle {
@@ -152,6 +159,7 @@ impl Run {
         sleep_until(since + wait).await;
         loop {
             let begun = Instant::now();
+            self.state.begin();
             self.ask
                 .run(&|verdict, took| self.take(verdict, took))
                 .await;
@@ -212,7 +220,7 @@ impl Seen {
     fn new(plugin: &PluginName, address: &Address) -> Self {
         let plugin = plugin.as_str().to_owned();
         Self {
-            status: gauge!(
+            status: metrics::gauge!(
                 "plugin_endpoint_health_status",
                 "plugin_name" => plugin.clone(), "endpoint" => address.shown()
             ),

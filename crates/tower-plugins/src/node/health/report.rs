@@ -163,7 +163,7 @@ impl PluginHealth {
 
 impl EndpointHealth {
     /// Of an endpoint that nobody asks.
-    pub(super) const fn unknown(address: Address) -> Self {
+    pub(crate) const fn unknown(address: Address) -> Self {
         Self {
             address,
             status: HealthStatus::Unknown,

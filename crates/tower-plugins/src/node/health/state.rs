@@ -51,13 +51,15 @@ impl Failure {
 #[derive(Debug)]
 pub(super) struct State {
     address: Address,
-    since: Instant,
     known: Mutex<Known>,
     handle: HealthHandle,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
+    /// When the last check began or ended; before the first, when it could have.
+    touched: Instant,
+    is_asked: bool,
     status: HealthStatus,
     failures: u32,
     successes: u32,
@@ -67,7 +69,6 @@ struct Known {
 
 #[derive(Clone, Copy, Debug)]
 struct Last {
-    ended: Instant,
     at: SystemTime,
     took: Duration,
 }
@@ -82,8 +83,15 @@ impl State {
     pub(super) fn new(address: Address) -> Self {
         Self {
             address,
-            since: Instant::now(),
-            known: Mutex::default(),
+            known: Mutex::new(Known {
+                touched: Instant::now(),
+                is_asked: false,
+                status: HealthStatus::Unknown,
+                failures: 0,
+                successes: 0,
+                last: None,
+                message: None,
+            }),
             handle: HealthHandle::new(),
         }
     }
@@ -96,13 +104,17 @@ impl State {
         self.handle.clone()
     }
 
-    /// When the last check ended, and whether it failed; or when the first one could have begun.
+    /// When the last check began or ended, and whether it failed; before the first, when it could have begun.
     pub(super) fn last(&self) -> (Instant, Option<bool>) {
         let known = self.known();
-        match known.last {
-            Some(last) => (last.ended, Some(known.failures > 0)),
-            None => (self.since, None),
-        }
+        (known.touched, known.is_asked.then_some(known.failures > 0))
+    }
+
+    /// A check begins. One that is broken off is not begun again at once.
+    pub(super) fn begin(&self) {
+        let mut known = self.known();
+        known.is_asked = true;
+        known.touched = Instant::now();
     }
 
     /// Takes a check into account that took so long.
@@ -114,6 +126,7 @@ impl State {
     ) -> (HealthStatus, Option<Changed>) {
         let mut known = self.known();
         let from = known.status;
+        known.touched = Instant::now();
         match verdict {
             Verdict::Nothing => return (from, None),
             Verdict::Pass => known.pass(took, spec, spec.healthy_threshold),
@@ -122,7 +135,6 @@ impl State {
             Verdict::Says(Err(failure)) => known.fail(failure, 1),
         }
         known.last = Some(Last {
-            ended: Instant::now(),
             at: SystemTime::now(),
             took,
         });

@@ -76,7 +76,8 @@ async fn the_kind_tcp_opens_a_connection_and_says_nothing() {
     let plugins = Plugins::builder().start(config(&yaml)).await.unwrap();
     let mut health = plugins.subscribe_health();
     let (mut stream, _) = within(listener.accept()).await.unwrap();
-    let read = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 1]);
+    let mut byte = [0; 1];
+    let read = tokio::io::AsyncReadExt::read(&mut stream, &mut byte);
     assert_eq!(within(read).await.unwrap(), 0);
     until(&mut health, Healthy).await;
     drop(listener);
@@ -109,8 +110,7 @@ async fn statuses_are_those_that_are_well() {
         (503, Unhealthy),
     ] {
         let keys = format!("health_check: {{ statuses: [200, '401-403'], {EVERY_TEN} }}");
-        let checked = Checked::of(1, &keys).await;
-        checked.answers(0, answer);
+        let checked = Checked::first(1, &keys, |_, first| first.status = answer).await;
         sleep(SECOND).await;
         assert_eq!(checked.status(), status, "{answer}");
     }
@@ -118,9 +118,11 @@ async fn statuses_are_those_that_are_well() {
 
 #[tokio::test(start_paused = true)]
 async fn service_is_the_one_that_is_asked_about() {
-    for (service, message) in [("a.b.C", &b"\0\0\0\0\x07\x0a\x05a.b.C"[..]), ("", b"\0\0\0\0\0")] {
-        let keys =
-            format!("health_check: {{ kind: grpc, service: '{service}', {EVERY_TEN} }}");
+    for (service, message) in [
+        ("a.b.C", &b"\0\0\0\0\x07\x0a\x05a.b.C"[..]),
+        ("", b"\0\0\0\0\0"),
+    ] {
+        let keys = format!("health_check: {{ kind: grpc, service: '{service}', {EVERY_TEN} }}");
         let checked = Checked::of(1, &keys).await;
         sleep(SECOND).await;
         assert_eq!(checked.body(0), message);
@@ -130,8 +132,7 @@ async fn service_is_the_one_that_is_asked_about() {
 #[tokio::test(start_paused = true)]
 async fn interval_is_from_the_end_of_a_check_to_the_next() {
     let keys = "health_check: { interval: 20s, jitter: 0 }";
-    let checked = Checked::of(1, keys).await;
-    checked.takes(0, 4 * SECOND);
+    let checked = Checked::first(1, keys, |_, first| first.takes = 4 * SECOND).await;
     sleep(99 * SECOND).await;
     assert_eq!(checked.asked(0), [0, 24, 48, 72, 96]);
 }
@@ -139,8 +140,7 @@ async fn interval_is_from_the_end_of_a_check_to_the_next() {
 #[tokio::test(start_paused = true)]
 async fn unhealthy_interval_is_the_wait_after_a_check_that_failed() {
     let keys = "health_check: { interval: 20s, unhealthy_interval: 3s, jitter: 0 }";
-    let checked = Checked::of(1, keys).await;
-    checked.answers(0, 500);
+    let checked = Checked::first(1, keys, |_, first| first.status = 500).await;
     sleep(7 * SECOND).await;
     checked.answers(0, 200);
     sleep(30 * SECOND).await;
@@ -166,8 +166,7 @@ async fn jitter_is_what_may_be_added_to_an_interval_and_before_the_first_check()
 async fn timeout_is_how_long_a_check_may_take() {
     for (timeout, status) in [(1, Unhealthy), (3, Healthy)] {
         let keys = format!("health_check: {{ timeout: {timeout}s, {EVERY_TEN} }}");
-        let checked = Checked::of(1, &keys).await;
-        checked.takes(0, 2 * SECOND);
+        let checked = Checked::first(1, &keys, |_, first| first.takes = 2 * SECOND).await;
         sleep(9 * SECOND).await;
         let endpoint = &checked.endpoints()[0];
         assert_eq!(endpoint.status, status);
@@ -187,7 +186,11 @@ async fn failure_limit_is_how_many_failures_in_a_row_take_an_endpoint_out() {
         checked.answers(0, 500);
         for failures in 1..=4 {
             sleep(10 * SECOND).await;
-            let expected = if failures < out_at { Degraded } else { Unhealthy };
+            let expected = if failures < out_at {
+                Degraded
+            } else {
+                Unhealthy
+            };
             assert_eq!(checked.status(), expected, "{limit} {failures}");
             assert_eq!(checked.endpoints()[0].failures, failures);
         }
@@ -198,14 +201,17 @@ async fn failure_limit_is_how_many_failures_in_a_row_take_an_endpoint_out() {
 async fn healthy_threshold_is_how_many_successes_in_a_row_bring_it_back() {
     for threshold in [1, 3] {
         let keys = format!("health_check: {{ healthy_threshold: {threshold}, {EVERY_TEN} }}");
-        let checked = Checked::of(1, &keys).await;
-        checked.answers(0, 500);
+        let checked = Checked::first(1, &keys, |_, first| first.status = 500).await;
         sleep(SECOND).await;
         assert_eq!(checked.status(), Unhealthy);
         checked.answers(0, 200);
         for successes in 1..=3 {
             sleep(10 * SECOND).await;
-            let expected = if successes < threshold { Unhealthy } else { Healthy };
+            let expected = if successes < threshold {
+                Unhealthy
+            } else {
+                Healthy
+            };
             assert_eq!(checked.status(), expected, "{threshold} {successes}");
         }
     }
@@ -215,8 +221,7 @@ async fn healthy_threshold_is_how_many_successes_in_a_row_bring_it_back() {
 async fn degraded_after_is_how_long_an_answer_takes_that_is_slow() {
     for (limit, status) in [("1s", Degraded), ("3s", Healthy), ("off", Healthy)] {
         let keys = format!("health_check: {{ degraded_after: {limit}, {EVERY_TEN} }}");
-        let checked = Checked::of(1, &keys).await;
-        checked.takes(0, 2 * SECOND);
+        let checked = Checked::first(1, &keys, |_, first| first.takes = 2 * SECOND).await;
         assert_eq!(checked.status(), Unknown);
         sleep(9 * SECOND).await;
         assert_eq!(checked.status(), status, "{limit}");
@@ -228,8 +233,7 @@ async fn degraded_after_is_how_long_an_answer_takes_that_is_slow() {
 async fn what_a_grpc_server_says_of_itself_is_believed() {
     for (says, status) in [(1, Healthy), (2, Unhealthy), (0, Unhealthy)] {
         let keys = format!("health_check: {{ kind: grpc, {EVERY_TEN} }}");
-        let checked = Checked::of(1, &keys).await;
-        checked.says(0, serving(says));
+        let checked = Checked::first(1, &keys, |_, first| first.says = serving(says)).await;
         sleep(SECOND).await;
         assert_eq!(checked.status(), status, "{says}");
     }

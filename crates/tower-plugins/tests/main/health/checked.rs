@@ -10,7 +10,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::time::{Instant, sleep};
 use tower::{ServiceExt, service_fn};
-use tower_plugins::{Body, EndpointHealth, HealthStatus, Plugins};
+use tower_plugins::{Body, EndpointHealth, Error, HealthStatus, Plugins};
 
 use crate::support::{config, get};
 
@@ -20,11 +20,14 @@ pub(crate) struct Checked {
     endpoints: Vec<Arc<Mutex<Endpoint>>>,
 }
 
-struct Endpoint {
+pub(crate) struct Endpoint {
     begun: Instant,
-    status: u16,
-    takes: Duration,
-    says: Vec<u8>,
+    /// What it answers.
+    pub(crate) status: u16,
+    /// How long a check takes.
+    pub(crate) takes: Duration,
+    /// What it says of itself.
+    pub(crate) says: Vec<u8>,
     asked: Vec<Asked>,
     under_way: usize,
     most_under_way: usize,
@@ -54,19 +57,22 @@ pub(crate) fn grpc(messages: Vec<u8>) -> Response<Body> {
     let frames = frames.map(Ok::<_, Infallible>);
     Response::builder()
         .header("content-type", "application/grpc")
-        .body(Body::new(StreamBody::new(tokio_stream_of(frames))))
+        .body(Body::new(StreamBody::new(futures_util::stream::iter(
+            frames,
+        ))))
         .unwrap()
-}
-
-fn tokio_stream_of<T>(items: impl IntoIterator<Item = T>) -> impl futures_util::Stream<Item = T> {
-    futures_util::stream::iter(items.into_iter().collect::<Vec<_>>())
 }
 
 fn yaml(root: &str, endpoints: usize, keys: &str) -> String {
     let ends: Vec<_> = (0..endpoints).map(|n| format!("s{n}")).collect();
+    let balancing = if keys.contains("load_balancing") {
+        ""
+    } else {
+        "load_balancing: { strategy: round-robin },"
+    };
     format!(
         "{{ {root} plugins: {{ p: {{ transport: in-process, endpoints: [{}], retry: off, circuit_breaker: off,
-            load_balancing: {{ strategy: round-robin }}, {keys} }} }} }}",
+            {balancing} {keys} }} }} }}",
         ends.join(", ")
     )
 }
@@ -76,7 +82,44 @@ impl Checked {
         Self::under("", endpoints, keys).await
     }
 
+    /// Endpoints that are so at the first check: what `of` gives is too late for that.
+    pub(crate) async fn first(
+        endpoints: usize,
+        keys: &str,
+        begin: impl Fn(usize, &mut Endpoint),
+    ) -> Self {
+        let begin = |n: usize, endpoint: &Arc<Mutex<Endpoint>>| {
+            begin(n, &mut endpoint.lock().unwrap());
+        };
+        let yaml = yaml("", endpoints, keys);
+        Self::start(endpoints, &yaml, begin).await.unwrap()
+    }
+
     pub(crate) async fn under(root: &str, endpoints: usize, keys: &str) -> Self {
+        let yaml = yaml(root, endpoints, keys);
+        Self::start(endpoints, &yaml, |_, _| ()).await.unwrap()
+    }
+
+    /// One that is not well until `later`, if that comes.
+    pub(crate) async fn sick(keys: &str, later: Option<Duration>) -> Result<Self, Error> {
+        let begin = |_: usize, endpoint: &Arc<Mutex<Endpoint>>| {
+            endpoint.lock().unwrap().status = 503;
+            if let Some(later) = later {
+                let endpoint = Arc::clone(endpoint);
+                tokio::spawn(async move {
+                    sleep(later).await;
+                    endpoint.lock().unwrap().status = 200;
+                });
+            }
+        };
+        Self::start(1, &yaml("", 1, keys), begin).await
+    }
+
+    async fn start(
+        endpoints: usize,
+        yaml: &str,
+        begin: impl Fn(usize, &Arc<Mutex<Endpoint>>),
+    ) -> Result<Self, Error> {
         let mut builder = Plugins::builder();
         let mut all = Vec::new();
         for n in 0..endpoints {
@@ -90,6 +133,7 @@ impl Checked {
                 most_under_way: 0,
                 calls: 0,
             }));
+            begin(n, &endpoint);
             all.push(Arc::clone(&endpoint));
             let service = service_fn(move |request: Request<Body>| {
                 let endpoint = Arc::clone(&endpoint);
@@ -97,11 +141,10 @@ impl Checked {
             });
             builder = builder.service(&format!("s{n}"), service);
         }
-        let config = config(&yaml(root, endpoints, keys));
-        Self {
-            plugins: builder.start(config).await.unwrap(),
+        Ok(Self {
+            plugins: builder.start(config(yaml)).await?,
             endpoints: all,
-        }
+        })
     }
 
     /// From now on the plugin has so many endpoints, and `keys`.
@@ -122,11 +165,6 @@ impl Checked {
     /// From now on a check of it takes so long.
     pub(crate) fn takes(&self, endpoint: usize, time: Duration) {
         self.endpoint(endpoint).takes = time;
-    }
-
-    /// From now on it says so of itself.
-    pub(crate) fn says(&self, endpoint: usize, messages: Vec<u8>) {
-        self.endpoint(endpoint).says = messages;
     }
 
     /// How long after the start it was asked.
@@ -186,7 +224,11 @@ impl Checked {
             endpoint.lock().unwrap().calls = 0;
         }
         for _ in 0..calls {
-            self.plugins.plugin("p").oneshot(get("/call")).await.unwrap();
+            self.plugins
+                .plugin("p")
+                .oneshot(get("/call"))
+                .await
+                .unwrap();
         }
         let endpoints = self.endpoints.iter();
         endpoints.map(|end| end.lock().unwrap().calls).collect()
@@ -206,7 +248,10 @@ async fn answer(endpoint: &Mutex<Endpoint>, request: Request<Body>) -> Response<
     let status = StatusCode::from_u16(endpoint.lock().unwrap().status).unwrap();
     if head.uri.path() == "/call" {
         endpoint.lock().unwrap().calls += 1;
-        return Response::builder().status(status).body(Body::empty()).unwrap();
+        return Response::builder()
+            .status(status)
+            .body(Body::empty())
+            .unwrap();
     }
     let body = body.collect().await.unwrap().to_bytes();
     let takes = {
@@ -231,5 +276,8 @@ async fn answer(endpoint: &Mutex<Endpoint>, request: Request<Body>) -> Response<
         return grpc(says);
     }
     let status = StatusCode::from_u16(status).unwrap();
-    Response::builder().status(status).body(Body::empty()).unwrap()
+    Response::builder()
+        .status(status)
+        .body(Body::empty())
+        .unwrap()
 }
