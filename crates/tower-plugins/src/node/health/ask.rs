@@ -92,7 +92,11 @@ impl Ask {
                 HealthKind::Grpc { service } | HealthKind::GrpcWatch { service } => {
                     grpc::check(self, service).await
                 }
-                HealthKind::Tcp => self.transport.probe().await.map_err(Failed::by),
+                HealthKind::Tcp => self
+                    .transport
+                    .probe()
+                    .await
+                    .map_err(|error| Failed::by(&error)),
             }
         };
         self.in_time(asked).await
@@ -162,7 +166,9 @@ impl Ask {
     pub(super) async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Failed> {
         let request = request.map(ReplayBody::passthrough);
         let response = (&self.endpoint).call(request).await;
-        Ok(response.map_err(Failed::by)?.map(Body::boxed))
+        Ok(response
+            .map_err(|error| Failed::by(&error))?
+            .map(Body::boxed))
     }
 }
 
@@ -170,7 +176,7 @@ impl Ask {
 async fn read_to_end(mut body: Body) -> Result<(), Failed> {
     let mut read = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(Failed::by)?;
+        let frame = frame.map_err(|error| Failed::by(&error))?;
         read += frame.data_ref().map_or(0, bytes::Bytes::len);
         if read > MAX_BODY {
             break;
@@ -181,13 +187,13 @@ async fn read_to_end(mut body: Body) -> Result<(), Failed> {
 
 impl Failed {
     /// A call that failed here, for want of a free connection or of credentials, says nothing of the endpoint.
-    pub(super) fn by(error: BoxError) -> Self {
-        let reason = Reason::of(&*error);
+    pub(super) fn by(error: &BoxError) -> Self {
+        let reason = Reason::of(&**error);
         match reason {
             Some(Reason::PoolExhausted | Reason::CredentialsFailed) => Self::Here,
             _ => Failure {
                 reason,
-                message: with_causes(&*error),
+                message: with_causes(&**error),
             }
             .into(),
         }
@@ -250,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_fails_on_this_side_says_nothing_of_the_endpoint() {
-        let by = |reason| Verdict::from(Err(Failed::by(Refused::new(reason).into())));
+        let by = |reason| Verdict::from(Err(Failed::by(&Refused::new(reason).into())));
         for reason in [Reason::PoolExhausted, Reason::CredentialsFailed] {
             assert!(matches!(by(reason), Verdict::Nothing), "{reason:?}");
         }

@@ -96,7 +96,7 @@ impl Answer {
             let Some(frame) = self.body.frame().await else {
                 return Ok(None);
             };
-            let frame = frame.map_err(Failed::by)?;
+            let frame = frame.map_err(|error| Failed::by(&error))?;
             match frame.into_data() {
                 Ok(data) => self.read.extend_from_slice(&data),
                 Err(frame) => {

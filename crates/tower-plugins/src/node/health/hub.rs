@@ -58,7 +58,7 @@ pub(in super::super) fn gauge(plugin: &PluginName, status: HealthStatus) {
 impl HealthReport {
     /// Whether there is no difference but in times.
     fn says_the_same(&self, other: &Self) -> bool {
-        let one = self.plugins.iter().map(|(name, plugin)| (name, plugin));
+        let one = self.plugins.iter();
         let two = other.plugins.iter();
         self.plugins.len() == other.plugins.len()
             && one.zip(two).all(|((name, one), (other, two))| {

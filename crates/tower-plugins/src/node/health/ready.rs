@@ -40,7 +40,7 @@ pub(in super::super) async fn ready(
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     if timeout(limit, one).await.is_ok() {
         return Ok(());

@@ -55,8 +55,8 @@ impl HealthStatus {
     }
 
     /// What a plugin is whose endpoints are `all`.
-    fn of_endpoints(all: impl Iterator<Item = Self> + Clone) -> Self {
-        let any = |status: fn(Self) -> bool| all.clone().any(status);
+    fn of_endpoints(all: &[Self]) -> Self {
+        let any = |is: fn(Self) -> bool| all.iter().any(|status| is(*status));
         if any(|status| !status.is_out()) {
             if any(|status| status.is_out() || status == Self::Degraded) {
                 Self::Degraded
@@ -73,8 +73,8 @@ impl HealthStatus {
     }
 
     /// What a program is whose plugins are `all`.
-    fn of_plugins(all: impl Iterator<Item = Self> + Clone) -> Self {
-        let any = |status: fn(Self) -> bool| all.clone().any(status);
+    fn of_plugins(all: &[Self]) -> Self {
+        let any = |is: fn(Self) -> bool| all.iter().any(|status| is(*status));
         if any(Self::is_out) {
             Self::Unhealthy
         } else if any(|status| status == Self::Degraded) {
@@ -134,7 +134,8 @@ impl HealthReport {
     /// no difference, unless there are no others.
     #[must_use]
     pub fn status(&self) -> HealthStatus {
-        HealthStatus::of_plugins(self.plugins.values().map(|plugin| plugin.status))
+        let plugins: Vec<_> = self.plugins.values().map(|plugin| plugin.status).collect();
+        HealthStatus::of_plugins(&plugins)
     }
 
     /// How the plugin `name` is, if there is one.
@@ -156,8 +157,8 @@ impl PluginHealth {
 
     /// What its endpoints make of it.
     pub(super) fn judge(&mut self) {
-        let endpoints = self.endpoints.iter();
-        self.status = HealthStatus::of_endpoints(endpoints.map(|endpoint| endpoint.status));
+        let endpoints: Vec<_> = self.endpoints.iter().map(|end| end.status).collect();
+        self.status = HealthStatus::of_endpoints(&endpoints);
     }
 }
 
@@ -191,7 +192,7 @@ mod tests {
             (&[Unhealthy, Offline], Unhealthy),
             (&[Offline, Offline], Offline),
         ] {
-            let status = HealthStatus::of_endpoints(endpoints.iter().copied());
+            let status = HealthStatus::of_endpoints(endpoints);
             assert_eq!(status, plugin, "{endpoints:?}");
         }
     }
@@ -206,7 +207,7 @@ mod tests {
             (&[Degraded, Offline], Unhealthy),
             (&[Unhealthy, Healthy], Unhealthy),
         ] {
-            let status = HealthStatus::of_plugins(plugins.iter().copied());
+            let status = HealthStatus::of_plugins(plugins);
             assert_eq!(status, all, "{plugins:?}");
         }
     }
