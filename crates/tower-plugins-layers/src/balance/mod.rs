@@ -86,6 +86,7 @@
 mod ewma;
 mod future;
 pub mod health;
+mod inside;
 mod key;
 mod load;
 mod member;

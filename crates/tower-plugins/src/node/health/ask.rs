@@ -128,7 +128,7 @@ impl Ask {
         });
         let (mut stream, first) = match opened.await {
             Ok(opened) => opened,
-            Err(Failed::There(failure)) if grpc::is_unimplemented(&failure) => {
+            Err(Failed::There(failure)) if failure.code == Some(grpc::UNIMPLEMENTED) => {
                 return Some(self.once().await.into());
             }
             Err(failed) => return Some(Err(failed).into()),
@@ -194,6 +194,7 @@ impl Failed {
             _ => Failure {
                 reason,
                 message: with_causes(&**error),
+                code: None,
             }
             .into(),
         }

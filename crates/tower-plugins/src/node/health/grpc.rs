@@ -20,7 +20,8 @@ const MAX_MESSAGE: usize = 64 << 10;
 /// The flag and the length before a message.
 const PREFIX: usize = 5;
 
-const UNIMPLEMENTED: u8 = 12;
+/// The code of a call that the server does not know.
+pub(super) const UNIMPLEMENTED: u8 = 12;
 
 /// What a message says: that it is well, or why it is not.
 pub(super) type Said = Result<(), Failure>;
@@ -41,11 +42,6 @@ pub(super) async fn check(ask: &Ask, service: &str) -> Result<(), Failed> {
 /// Asks to be told of each change.
 pub(super) async fn watch(ask: &Ask, service: &str) -> Result<Answer, Failed> {
     open(ask, WATCH, service).await
-}
-
-/// Whether the server knows no such call.
-pub(super) fn is_unimplemented(failure: &Failure) -> bool {
-    failure.message == unwell(UNIMPLEMENTED).message
 }
 
 async fn open(ask: &Ask, path: &'static str, service: &str) -> Result<Answer, Failed> {
@@ -159,5 +155,8 @@ fn judge(headers: &HeaderMap) -> Result<(), Failure> {
 fn unwell(code: u8) -> Failure {
     // It writes a code's name after `grpc:`.
     let name = RetryOn::Grpc(code).to_string().replace(':', " status ");
-    Failure::new(Reason::Status, name)
+    Failure {
+        code: Some(code),
+        ..Failure::new(Reason::Status, name)
+    }
 }

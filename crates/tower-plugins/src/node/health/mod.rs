@@ -27,8 +27,11 @@ pub(super) use self::ready::ready;
 pub use self::report::{EndpointHealth, HealthReport, HealthStatus, PluginHealth};
 use self::state::{Changed, State, Verdict};
 use super::endpoint::Shown;
-use crate::config::{Address, CredentialsSpec, HealthSpec, PluginName};
+use crate::config::{Address, CredentialsSpec, HealthKind, HealthSpec, PluginName};
 use crate::transport::Transport;
+
+/// The shortest wait between two checks.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Asks one endpoint, again and again.
 #[derive(Debug)]
@@ -163,10 +166,11 @@ impl Run {
             self.ask
                 .run(&|verdict, took| self.take(verdict, took))
                 .await;
-            let pause = self.pause(self.state.last().1.unwrap_or(false));
-            // A stream of checks that has lasted may begin anew at once.
-            if begun.elapsed() < self.spec.interval {
-                sleep(pause).await;
+            let failed = self.state.last().1.unwrap_or(false);
+            // A stream that has lasted, and ended, begins anew at once.
+            let is_stream = matches!(self.spec.kind, HealthKind::GrpcWatch { .. });
+            if failed || !is_stream || begun.elapsed() < self.spec.interval {
+                sleep(self.pause(failed)).await;
             }
         }
     }
@@ -179,7 +183,8 @@ impl Run {
     fn pause(&self, failed: bool) -> Duration {
         let shorter = self.spec.unhealthy_interval.filter(|_| failed);
         let interval = shorter.unwrap_or(self.spec.interval);
-        interval.mul_f64(1.0 + self.jitter())
+        // One that is made in code may be zero.
+        interval.max(SHORTEST).mul_f64(1.0 + self.jitter())
     }
 
     fn take(&self, verdict: &Verdict, took: Duration) {

@@ -13,7 +13,7 @@ use crate::config::units::write_duration;
 
 /// How soon an endpoint is asked again, at first and in the end.
 const AGAIN: Duration = Duration::from_millis(50);
-const AT_LEAST: Duration = Duration::from_secs(1);
+const AT_LAST: Duration = Duration::from_secs(1);
 
 /// Waits until one of the endpoints is well.
 ///
@@ -67,6 +67,6 @@ async fn until_well(ask: Arc<Ask>, last: Arc<Mutex<String>>) {
         };
         *last.lock().unwrap_or_else(PoisonError::into_inner) = failed;
         sleep(pause).await;
-        pause = (pause * 2).min(AT_LEAST);
+        pause = (pause * 2).min(AT_LAST);
     }
 }

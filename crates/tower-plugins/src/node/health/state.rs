@@ -29,6 +29,8 @@ pub(super) struct Failure {
     /// `None` where there is no word for it.
     pub(super) reason: Option<Reason>,
     pub(super) message: String,
+    /// The gRPC code, if there was one.
+    pub(super) code: Option<u8>,
 }
 
 impl Failure {
@@ -36,6 +38,7 @@ impl Failure {
         Self {
             reason: Some(reason),
             message: message.into(),
+            code: None,
         }
     }
 

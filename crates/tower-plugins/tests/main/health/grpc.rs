@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body::Frame;
 use tokio::sync::mpsc::UnboundedSender;
+use tower::ServiceExt;
 use tower_plugins::Body;
 use tower_plugins::HealthStatus::{Healthy, Unhealthy};
 use tower_plugins::config::Protocol;
@@ -103,6 +104,40 @@ async fn a_watch_tells_at_once_and_is_opened_again_when_it_breaks() {
     let stream = peer.stream().await;
     stream.send(message(1)).unwrap();
     until(&plugins, Healthy).await;
+}
+
+/// tonic's own server, behind hyper's.
+#[tokio::test]
+async fn tonics_health_service_is_asked_and_watched() {
+    for kind in ["grpc", "grpc-watch"] {
+        let (reporter, service) = tonic_health::server::health_reporter();
+        let routes = tonic::service::Routes::new(service).prepare();
+        let server = Server::start(Socket::Tcp, Protocol::Http2, move |request| {
+            let answer = routes.clone().oneshot(request.map(tonic::body::Body::new));
+            async { answer.await.unwrap().map(Body::new) }
+        });
+        let server = server.await;
+        let check = format!(
+            "kind: {kind}, service: a.b.C, interval: 100ms, failure_limit: 1, timeout: 100ms"
+        );
+        let plugins = start(&server, &check, "").await;
+        until(&plugins, Unhealthy).await;
+        let message = endpoint(&plugins).message.unwrap();
+        let unknown = ["grpc status not-found", "it knows no such service"];
+        assert!(
+            unknown.contains(&&*message) || message.starts_with("no answer"),
+            "{message}"
+        );
+        let states = [
+            (tonic_health::ServingStatus::Serving, Healthy),
+            (tonic_health::ServingStatus::NotServing, Unhealthy),
+            (tonic_health::ServingStatus::Serving, Healthy),
+        ];
+        for (says, status) in states {
+            reporter.set_service_status("a.b.C", says).await;
+            until(&plugins, status).await;
+        }
+    }
 }
 
 #[tokio::test]
