@@ -14,7 +14,8 @@
 //!                                                                        │ each attempt picks anew
 //!                                         ┌──────────────────────────────┘
 //!                                         ▼
-//!   slow_start ▸ outlier ▸ breaker ▸ load ▸ time_left ▸ credentials ▸ transport ─► http/1.1 · http/2 · tls · unix · in-process
+//!   slow_start ▸ outlier ▸ breaker ▸ load ▸ time_left ▸ credentials ▸ attempt_trace ▸ transport
+//!                                                           ─► http/1.1 · http/2 · tls · unix · in-process
 //! ```
 //!
 //! A call ends when its response's body ends: until then it keeps what it found, and a drain waits for it.
@@ -58,7 +59,8 @@
 //!
 //! # A typed call
 //!
-//! A [`Method`](call::Method) says once what is called and how it is encoded; [`Plugin::invoke`] calls it.
+//! A [`Method`](call::Method) says once what is called and how it is encoded; [`Plugin::invoke`] calls it, with a
+//! timeout, headers and a [`Priority`] of the call's own if it has them.
 //!
 //! ```
 //! # use http::{Request, Response};
@@ -114,6 +116,8 @@
 //! | `http` | yes | HTTP/1.1 and HTTP/2 over TCP and Unix sockets; without it there are in-process services only |
 //! | `tls` | yes | HTTP over TLS, by rustls with aws-lc-rs; brings `http` |
 //! | `watch` | yes | watches the config file and reloads it in place |
+//! | `jwt` | | callers that show signed tokens: the key `authorize.jwt` |
+//! | `redis` | | rate limits that many processes share on a Redis server: the key `rate_limit.redis` |
 //! | `schema` | | `Config` implements `schemars::JsonSchema`, for a program that has it in its own config |
 //! | `grpc` | | a `tonic::Status` stands in the source chain of each [`Error`], so that generated clients see the right code |
 //!
@@ -143,6 +147,6 @@ pub use graph::{Change, Generation, Plan};
 pub use node::{EndpointHealth, HealthReport, HealthStatus, Next, PluginHealth};
 pub use plugin::{CallFuture, Plugin};
 pub use plugins::{Builder, Plugins};
-pub use tower_plugins_layers::Reason;
 /// Of [`Plugins::breakers`]: a breaker's handle, and what it says.
 pub use tower_plugins_layers::breaker;
+pub use tower_plugins_layers::{Priority, Reason};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Limited};
 use tokio::time::Instant;
-use tower_plugins_layers::{BoxError, CallContext};
+use tower_plugins_layers::{BoxError, CallContext, Priority};
 use tower_service::Service;
 
 use super::codec::DecodeError;
@@ -29,6 +29,7 @@ pub struct Invoke<'a, Req: ?Sized, Res, C> {
     request: &'a Req,
     headers: HeaderMap,
     timeout: Option<Duration>,
+    priority: Option<Priority>,
     max_response: usize,
     invalid: Option<BoxError>,
 }
@@ -45,6 +46,7 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
             request,
             headers: HeaderMap::new(),
             timeout: None,
+            priority: None,
             max_response: MAX_RESPONSE,
             invalid: None,
         }
@@ -54,6 +56,14 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
     /// `request_timeout` holds if it is shorter.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// How much it matters that the call goes through, where the plugin has a `concurrency` limit: the calls of
+    /// less importance are shed first, with [`Reason::Shed`](crate::Reason::Shed). It counts before what
+    /// `concurrency.priority_header` says; without either the call is [`Priority::Normal`]. The plugin is not told.
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
         self
     }
 
@@ -118,6 +128,9 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
         {
             context = context.own_deadline(at);
         }
+        if let Some(priority) = self.priority {
+            context = context.priority(priority);
+        }
         context.attach(&mut request);
         Ok(request)
     }
@@ -176,6 +189,7 @@ impl<Req: ?Sized, Res, C: fmt::Debug> fmt::Debug for Invoke<'_, Req, Res, C> {
             .field("plugin", &self.plugin)
             .field("method", &self.method)
             .field("timeout", &self.timeout)
+            .field("priority", &self.priority)
             .finish_non_exhaustive()
     }
 }

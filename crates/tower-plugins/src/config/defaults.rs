@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{
     BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec, ConnectionSpec,
-    CredentialsSpec, HedgeSpec, JitterKind, Number, OutlierSpec, Policy, Protocol, RateLimitSpec,
-    RetryOn, RetrySpec, SubsetFallback,
+    CredentialsSpec, HealthKind, HealthSpec, HedgeSpec, JitterKind, Number, OutlierSpec, Policy,
+    Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, SubsetFallback,
 };
 
 impl Default for Policy {
@@ -132,6 +132,22 @@ impl Default for OutlierSpec {
     }
 }
 
+impl Default for HealthSpec {
+    /// A GET of `/health` every 30 seconds.
+    fn default() -> Self {
+        Self {
+            kind: HealthKind::http(),
+            interval: Duration::from_secs(30),
+            unhealthy_interval: None,
+            jitter: Number::finite(0.1),
+            timeout: Duration::from_secs(5),
+            failure_limit: 3,
+            healthy_threshold: 1,
+            degraded_after: None,
+        }
+    }
+}
+
 impl Default for ConnectionSpec {
     fn default() -> Self {
         Self {
@@ -160,7 +176,22 @@ impl RateLimitSpec {
             max_wait: Duration::ZERO,
             key_header: None,
             max_keys: 10_000,
+            cost_header: None,
             headers: false,
+            redis: None,
+        }
+    }
+}
+
+impl RedisSpec {
+    /// The server at `url`, which has 100 ms for an answer, and without which calls go on.
+    #[must_use]
+    pub const fn new(url: Secret) -> Self {
+        Self {
+            url,
+            prefix: None,
+            timeout: Duration::from_millis(100),
+            fail_open: true,
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 
-use super::Number;
 use super::blocks::Overlay;
 use super::breaker::{list, status_range};
 use super::endpoints::Transport;
@@ -13,81 +12,9 @@ use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::Table;
 use super::units::write_duration;
-use super::{ConnectionSpec, Protocol};
-
-/// `health_check`: how each endpoint is asked how it is, beside the calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HealthSpec {
-    /// What is asked (`kind`).
-    pub kind: HealthKind,
-    /// From the end of a check to the next.
-    pub interval: Duration,
-    /// The same, after a check that failed; `None` is `interval`.
-    pub unhealthy_interval: Option<Duration>,
-    /// Up to this share is added to each interval at random (0 to 1).
-    pub jitter: Number,
-    /// How long a check may take.
-    pub timeout: Duration,
-    /// Failures in a row that take an endpoint out.
-    pub failure_limit: u32,
-    /// Successes in a row that bring it back.
-    pub healthy_threshold: u32,
-    /// An endpoint whose answer takes longer is degraded; `None` for none.
-    pub degraded_after: Option<Duration>,
-}
-
-/// `health_check.kind`, with what belongs to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HealthKind {
-    /// `http`: a GET.
-    Http {
-        /// What is asked for (`endpoint`).
-        path: PathAndQuery,
-        /// The statuses that are well.
-        statuses: BTreeSet<u16>,
-    },
-    /// `grpc`: `Check` of `grpc.health.v1.Health`.
-    Grpc {
-        /// Which service is asked about; empty for the server as a whole.
-        service: String,
-    },
-    /// `grpc-watch`: `Watch` of `grpc.health.v1.Health`.
-    GrpcWatch {
-        /// As for `grpc`.
-        service: String,
-    },
-    /// `tcp`: whether a connection can be opened.
-    Tcp,
-}
-
-impl Default for HealthSpec {
-    /// A GET of `/health` every 30 seconds.
-    fn default() -> Self {
-        Self {
-            kind: HealthKind::http(),
-            interval: Duration::from_secs(30),
-            unhealthy_interval: None,
-            jitter: Number::finite(0.1),
-            timeout: Duration::from_secs(5),
-            failure_limit: 3,
-            healthy_threshold: 1,
-            degraded_after: None,
-        }
-    }
-}
+use super::{ConnectionSpec, HealthKind, HealthSpec, Protocol};
 
 impl HealthKind {
-    /// A GET of `/health`, which is well with any status from 200 to 299.
-    #[must_use]
-    pub fn http() -> Self {
-        Self::Http {
-            path: PathAndQuery::from_static("/health"),
-            statuses: (200..300).collect(),
-        }
-    }
-
     const fn word(&self) -> Word {
         match self {
             Self::Http { .. } => Word::Http,

@@ -28,6 +28,7 @@ mod format;
 mod given;
 mod health;
 mod include;
+mod jwt;
 mod keys;
 mod layers;
 mod limits;
@@ -58,7 +59,6 @@ pub use env::Environment;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use file::Dependencies;
 pub use format::Format;
-pub use health::{HealthKind, HealthSpec};
 pub use layers::{LayerOptions, LayerSpec, Place};
 pub use load::{Loaded, Loader};
 pub use secret::Secret;
@@ -66,8 +66,9 @@ pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec,
-    FilterSpec, HedgeSpec, Identity, JitterKind, KeySpec, OutlierSpec, PluginName, PluginSpec,
-    Policy, Protocol, RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    FilterSpec, HealthKind, HealthSpec, HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey,
+    JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec,
+    RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

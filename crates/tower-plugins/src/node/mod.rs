@@ -1,10 +1,12 @@
 //! One plugin as it runs: its spec, its stack of layers, and the parts under them.
 
 mod around;
+mod authorize;
 mod body;
 mod endpoint;
 mod health;
 mod parts;
+mod rate_limit;
 mod registered;
 mod stack;
 mod stage;
