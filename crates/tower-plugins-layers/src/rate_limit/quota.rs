@@ -21,7 +21,7 @@ impl Quota {
     /// `remaining` of `limit` calls are left; all of them come back in `window`, of which 49 days count.
     #[must_use]
     pub fn new(limit: u32, remaining: u32, window: Duration) -> Self {
-        let part = u128::from(window.subsec_nanos() % 1_000_000 > 0);
+        let part = u128::from(!window.subsec_nanos().is_multiple_of(1_000_000));
         Self {
             limit: limit.max(1),
             remaining: remaining.min(limit),

@@ -8,7 +8,7 @@
 //! | `server.address` | the endpoint |
 //! | `http.request.resend_count` | attempts of the call before this one, where a [`CallContext`] tells |
 //! | `http.response.status_code` | when the head has come |
-//! | `error.type` | the [`Reason`](crate::Reason) when the attempt failed, or `error`, by the rules of [`TraceLayer`](super::TraceLayer) |
+//! | `error.type` | the [`Reason`] when the attempt failed, or `error`, by the rules of [`TraceLayer`](super::TraceLayer) |
 //!
 //! ```text
 //!   plugin.call      ├────────────────────────────────────────────────┤

@@ -20,7 +20,7 @@
 //!
 //! With the feature `tracing` each call has a span `plugin.call` at level info with the fields
 //! `plugin.name`, `http.request.method`, `url.path`, `http.response.status_code`, `error.type` and `fallback.reason`;
-//! when nobody listens it costs a check. [`AttemptTraceLayer`](attempt::AttemptTraceLayer) has one for each attempt.
+//! when nobody listens it costs a check. [`AttemptTraceLayer`] has one for each attempt.
 //!
 //! | option | default | |
 //! | --- | --- | --- |
