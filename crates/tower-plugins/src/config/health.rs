@@ -192,7 +192,7 @@ fn path(text: &str) -> Result<PathAndQuery, Fault> {
 /// Refuses what cannot be asked of the plugin `table`, and what would do nothing. What is inherited may do nothing.
 pub(super) fn refuse_inert(
     table: &Table<'_>,
-    transport: Option<Transport>,
+    transport: Option<&Transport>,
     connection: &ConnectionSpec,
     health: Option<&HealthSpec>,
     refuse: impl Fn(&str, &str, &str),
@@ -208,14 +208,20 @@ pub(super) fn refuse_inert(
         let why = "does nothing without kind: grpc or grpc-watch: set one of them, or remove this";
         refuse("health_check", "service", why);
     }
-    match (kind, transport) {
-        (Word::Tcp, Some(Transport::InProcess)) => {
+    let is_grpc = matches!(kind, Word::Grpc | Word::GrpcWatch);
+    match transport {
+        Some(Transport::InProcess) if kind == Word::Tcp => {
             let message = "is of kind tcp, and an in-process plugin has no connection: take kind: http, or \
                            health_check: off";
             table.conflict("health_check", message);
         }
-        (Word::Grpc | Word::GrpcWatch, Some(transport))
-            if transport != Transport::InProcess && connection.protocol != Protocol::Http2 =>
+        Some(Transport::UnixJson) if is_grpc => {
+            let message = "is of a grpc kind, and unix-json is not gRPC: take kind: http, which asks it by its \
+                           own question for health";
+            table.conflict("health_check", message);
+        }
+        Some(Transport::Http | Transport::Https | Transport::Unix)
+            if is_grpc && connection.protocol != Protocol::Http2 =>
         {
             let message = "is of a grpc kind, which takes connection.protocol: http2";
             table.conflict("health_check", message);

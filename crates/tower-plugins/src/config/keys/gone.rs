@@ -237,10 +237,6 @@ pub(super) const PLUGIN: Gone = &[
         "limits of a process come with a later version: remove the block; `concurrency` and `rate_limit` limit calls",
     ),
     (
-        "options",
-        "is not read: what a plugin needs goes with the call; remove the block",
-    ),
-    (
         "labels",
         "is not read: metrics and logs have the plugin's name; remove the block",
     ),

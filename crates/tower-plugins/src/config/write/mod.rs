@@ -82,7 +82,9 @@ impl Writer {
         let transport = match upstream.endpoints.first().map(|endpoint| &endpoint.address) {
             Some(Address::Https { .. }) => "https",
             Some(Address::Unix { .. }) => "unix",
+            Some(Address::UnixJson { .. }) => "unix-json",
             Some(Address::InProcess { .. }) => "in-process",
+            Some(Address::Custom { transport, .. }) => transport,
             Some(Address::Http { .. }) | None => "http",
         };
         let endpoints = upstream.endpoints.iter().filter_map(endpoint).collect();
@@ -129,6 +131,7 @@ impl Writer {
             ),
             ("load_balancing", Some(balance(&policy.balance))),
             ("tls", (transport == "https").then(|| tls(&upstream.tls))),
+            ("options", self.options_of(&upstream.options)),
         ])
     }
 
@@ -145,7 +148,9 @@ fn endpoint(endpoint: &EndpointSpec) -> Option<Node<'static>> {
         Address::Http { authority, prefix } => (format!("http://{authority}"), Some(prefix)),
         Address::Https { authority, prefix } => (format!("https://{authority}"), Some(prefix)),
         Address::Unix { path, prefix } => (path.to_str()?.to_owned(), Some(prefix)),
+        Address::UnixJson { path } => (path.to_str()?.to_owned(), None),
         Address::InProcess { service } => (service.clone(), None),
+        Address::Custom { endpoint, .. } => (endpoint.clone(), None),
     };
     let path = path.filter(|path| !path.is_empty());
     Some(table([
