@@ -5,6 +5,7 @@ mod attempts;
 mod balance;
 mod breaker;
 mod connection;
+mod health;
 mod layers;
 mod limits;
 mod values;
@@ -14,6 +15,7 @@ use self::attempts::{hedge, retry};
 use self::balance::balance;
 use self::breaker::{breaker, outlier};
 use self::connection::{connection, tls};
+use self::health::health;
 use self::limits::concurrency;
 use self::values::{duration, integer, list, named, off, table, text};
 use super::format::Format;
@@ -91,6 +93,8 @@ impl Writer {
             ("transport", text(transport)),
             ("endpoints", Some(list(endpoints))),
             ("drain_timeout", duration(policy.drain_timeout)),
+            ("start", policy.ready_within.and_then(|_| text("ready"))),
+            ("start_timeout", policy.ready_within.and_then(duration)),
             ("auth", Some(self.auth(&policy.credentials))),
             (
                 "authorize",
@@ -108,6 +112,10 @@ impl Writer {
             (
                 "outlier_detection",
                 policy.outlier.as_ref().map_or_else(off, outlier),
+            ),
+            (
+                "health_check",
+                policy.health.as_ref().map_or_else(off, health),
             ),
             ("connection", Some(connection(policy, upstream, transport))),
             (
