@@ -76,11 +76,13 @@ pub enum Reason {
     ProbeFailed,
     /// Somebody steered it by hand.
     Forced,
+    /// The request, or a message of it, is larger than allowed.
+    RequestTooLarge,
 }
 
 impl Reason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::RateLimited,
         Self::ConcurrencyLimited,
         Self::BreakerOpen,
@@ -109,6 +111,7 @@ impl Reason {
         Self::SuccessRate,
         Self::ProbeFailed,
         Self::Forced,
+        Self::RequestTooLarge,
     ];
 
     /// The word, as it stands in metrics, spans and docs.
@@ -143,6 +146,7 @@ impl Reason {
             Self::SuccessRate => "success_rate",
             Self::ProbeFailed => "probe_failed",
             Self::Forced => "forced",
+            Self::RequestTooLarge => "request_too_large",
         }
     }
 
@@ -176,6 +180,7 @@ impl Reason {
             Self::SuccessRate => "a success rate far below that of the others",
             Self::ProbeFailed => "a probe failed",
             Self::Forced => "forced by hand",
+            Self::RequestTooLarge => "request larger than allowed",
         }
     }
 

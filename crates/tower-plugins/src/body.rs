@@ -58,7 +58,15 @@ impl Body {
 
     /// Whether all its bytes are here.
     pub(crate) const fn is_full(&self) -> bool {
-        matches!(self.0, Repr::Full(_))
+        self.full().is_some()
+    }
+
+    /// Its bytes, if all are here.
+    pub(crate) const fn full(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Repr::Full(bytes) => Some(bytes),
+            Repr::Boxed(_) => None,
+        }
     }
 
     /// The body `body`, boxed unless it has ended.

@@ -441,6 +441,32 @@ pub struct Upstream {
     pub connection: ConnectionSpec,
     /// `tls`, for endpoints that are reached over it.
     pub tls: TlsSpec,
+    /// `grpc`, of a plugin that speaks gRPC (`transport: grpc` or `grpc-tls`): its endpoints are reached over
+    /// [`Protocol::Http2`], and typed calls go through the service `tower_plugins.v1.Plugin`.
+    pub grpc: Option<GrpcSpec>,
+}
+
+/// `grpc`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct GrpcSpec {
+    /// The largest message that is sent, in bytes on the wire.
+    pub max_request_message: u32,
+    /// The largest message that is received, in bytes on the wire.
+    pub max_response_message: u32,
+    /// How typed calls are sent.
+    pub compression: Compression,
+}
+
+/// `grpc.compression`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Compression {
+    /// `off`: as they are.
+    #[default]
+    Off,
+    /// `gzip`.
+    Gzip,
 }
 
 /// `tls`: who the endpoints must prove to be, and what this side shows them.

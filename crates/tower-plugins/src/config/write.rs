@@ -7,6 +7,7 @@ use super::attempts::{BUDGETS, JITTERS};
 use super::balance::{FALLBACKS, STRATEGIES};
 use super::blocks::PROTOCOLS;
 use super::format::Format;
+use super::grpc::COMPRESSIONS;
 use super::layers::PLACES;
 use super::limits::ADAPTIVE;
 use super::secret::{self, HIDDEN};
@@ -14,9 +15,9 @@ use super::tls::VERSIONS;
 use super::tree::{Entry, Node, Value};
 use super::{
     Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec,
-    Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, FilterSpec, HedgeSpec,
-    Identity, KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy, RateLimitSpec, RetryOn,
-    RetrySpec, Secret, TlsSpec, Upstream, expand, units,
+    Config, CredentialsSpec, EndpointSpec, FallbackSpec, FileContents, FilterSpec, GrpcSpec,
+    HedgeSpec, Identity, KeySpec, LayerSpec, Number, OutlierSpec, PluginSpec, Policy,
+    RateLimitSpec, RetryOn, RetrySpec, Secret, TlsSpec, Upstream, expand, units,
 };
 
 /// Whether secrets are written.
@@ -130,12 +131,17 @@ impl Writer {
             upstream,
         } = plugin;
         let transport = match upstream.endpoints.first().map(|endpoint| &endpoint.address) {
+            Some(Address::Https { .. }) if upstream.grpc.is_some() => "grpc-tls",
+            Some(Address::Http { .. } | Address::Unix { .. }) if upstream.grpc.is_some() => "grpc",
             Some(Address::Https { .. }) => "https",
             Some(Address::Unix { .. }) => "unix",
             Some(Address::InProcess { .. }) => "in-process",
             Some(Address::Http { .. }) | None => "http",
         };
-        let endpoints = upstream.endpoints.iter().filter_map(endpoint).collect();
+        let endpoints = upstream.endpoints.iter();
+        let endpoints = endpoints.filter_map(|one| endpoint(one, upstream.grpc.is_some()));
+        let endpoints = endpoints.collect();
+        let is_tls = transport == "https" || transport == "grpc-tls";
         table([
             ("name", text(name.as_str())),
             ("transport", text(transport)),
@@ -169,7 +175,8 @@ impl Writer {
                 policy.concurrency.as_ref().map_or_else(off, concurrency),
             ),
             ("load_balancing", Some(balance(&policy.balance))),
-            ("tls", (transport == "https").then(|| tls(&upstream.tls))),
+            ("tls", is_tls.then(|| tls(&upstream.tls))),
+            ("grpc", upstream.grpc.as_ref().map(grpc)),
         ])
     }
 
@@ -284,11 +291,16 @@ impl Writer {
     }
 }
 
-fn endpoint(endpoint: &EndpointSpec) -> Option<Node<'static>> {
+fn endpoint(endpoint: &EndpointSpec, is_grpc: bool) -> Option<Node<'static>> {
     let (url, path) = match &endpoint.address {
         Address::Http { authority, prefix } => (format!("http://{authority}"), Some(prefix)),
         Address::Https { authority, prefix } => (format!("https://{authority}"), Some(prefix)),
-        Address::Unix { path, prefix } => (path.to_str()?.to_owned(), Some(prefix)),
+        Address::Unix { path, prefix } => {
+            let path = path.to_str()?;
+            // A target of gRPC has to say that it is a socket.
+            let scheme = if is_grpc { "unix://" } else { "" };
+            (format!("{scheme}{path}"), Some(prefix))
+        }
         Address::InProcess { service } => (service.clone(), None),
     };
     let path = path.filter(|path| !path.is_empty());
@@ -715,6 +727,17 @@ fn concurrency(limit: &ConcurrencySpec) -> Option<Node<'static>> {
             limit.priority_header.as_ref().and_then(header),
         ),
     ]))
+}
+
+fn grpc(spec: &GrpcSpec) -> Node<'static> {
+    table([
+        ("max_request_message", size(spec.max_request_message.into())),
+        (
+            "max_response_message",
+            size(spec.max_response_message.into()),
+        ),
+        ("compression", word(&COMPRESSIONS, &spec.compression)),
+    ])
 }
 
 fn tls(tls: &TlsSpec) -> Node<'static> {

@@ -18,7 +18,7 @@ use tower_service::Service;
 use super::around::Plain;
 use super::stage::{members, stages};
 use crate::Body;
-use crate::transport::{self, Transport};
+use crate::transport::{self, MessageLimits, Transport};
 
 /// The layer of an endpoint's breaker.
 pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
@@ -34,7 +34,11 @@ members!(Endpoint, Guarded);
 
 /// The way to the plugin: where what retry may send again becomes a plain request.
 #[derive(Clone)]
-pub(super) struct Wire(pub(super) Arc<dyn Transport>);
+pub(super) struct Wire {
+    pub(super) transport: Arc<dyn Transport>,
+    /// Of an endpoint that speaks gRPC.
+    pub(super) limits: Option<MessageLimits>,
+}
 
 impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
     type Response = Response<Body>;
@@ -48,7 +52,14 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
     fn call(&mut self, mut request: Request<ReplayBody<Body>>) -> WireFuture<'a> {
         // The context is of this stack's layers; what the plugin should know goes in headers.
         CallContext::detach(&mut request);
-        WireFuture(self.0.call(request.map(Plain::plain)))
+        let request = request.map(Plain::plain);
+        let Some(limits) = &self.limits else {
+            return WireFuture(self.transport.call(request), None);
+        };
+        match limits.of_request(request) {
+            Ok(request) => WireFuture(self.transport.call(request), Some(limits)),
+            Err(refused) => WireFuture(Box::pin(std::future::ready(Err(refused))), None),
+        }
     }
 }
 
@@ -59,14 +70,19 @@ impl fmt::Debug for Wire {
 }
 
 /// Gives a request that was not sent back as one that retry knows.
-pub(super) struct WireFuture<'a>(transport::ResponseFuture<'a>);
+pub(super) struct WireFuture<'a>(transport::ResponseFuture<'a>, Option<&'a MessageLimits>);
 
 impl Future for WireFuture<'_> {
     type Output = Result<Response<Body>, BoxError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let error = match ready!(self.0.as_mut().poll(cx)) {
-            Ok(response) => return Poll::Ready(Ok(response)),
+            Ok(response) => {
+                return Poll::Ready(Ok(match self.1 {
+                    Some(limits) => limits.of_response(response),
+                    None => response,
+                }));
+            }
             Err(error) => error,
         };
         Poll::Ready(Err(match Unsent::<Body>::recover(error) {

@@ -38,6 +38,7 @@ use crate::config::{
     Place, PluginSpec, Policy, Secret, SubsetFallback,
 };
 use crate::error::{Error, Kind};
+use crate::transport::MessageLimits;
 
 /// A call goes through these from left to right, and its response back.
 pub(super) type Stack = Trace<Drain<Around<Instead>>>;
@@ -73,7 +74,15 @@ pub(super) fn build(
         .endpoints
         .iter()
         .zip(breakers)
-        .map(|(parts, breaker)| endpoint(breaker, policy, parts, outliers));
+        .map(|(parts, breaker)| {
+            let limits = spec.upstream.grpc.as_ref();
+            let limits = limits.map(|grpc| MessageLimits::new(grpc, &parts.address.shown()));
+            let wire = Wire {
+                transport: Arc::clone(&parts.transport),
+                limits,
+            };
+            endpoint(breaker, policy, parts, outliers, wire)
+        });
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     let specs = spec.upstream.endpoints.iter();
     let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
@@ -123,6 +132,7 @@ fn endpoint(
     policy: &Policy,
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
+    wire: Wire,
 ) -> Result<SlowStart<Endpoint>, Error> {
     let outlier = outliers.map(|all| all.endpoint(&parts.address.shown()));
     Ok(ServiceBuilder::new()
@@ -132,7 +142,7 @@ fn endpoint(
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
         .layer_fn(Shown::of(credentials(&policy.credentials)?))
-        .service(Wire(Arc::clone(&parts.transport))))
+        .service(wire))
 }
 
 /// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.

@@ -12,7 +12,7 @@ pub(in super::super) static AUTH: Block = Block {
             ]),
             "required",
             r#""bearer""#,
-            "`none`, `api-key` (or `api_key`), `bearer`, `basic`, `custom`, or `mtls`, which shows the endpoint a certificate and takes `transport: https`",
+            "`none`, `api-key` (or `api_key`), `bearer`, `basic`, `custom`, or `mtls`, which shows the endpoint a certificate and takes `transport: https` or `grpc-tls`",
         ),
         key(
             "api_key",
@@ -313,7 +313,7 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::Word(&["http1", "http2"]),
             "http1",
             r#""http2""#,
-            "`http1`, or `http2`: over TLS each is what is asked for by ALPN, without TLS there is no negotiation",
+            "`http1`, or `http2`: over TLS each is what is asked for by ALPN, without TLS there is no negotiation. gRPC is `http2` always",
         ),
         key(
             "max_connections",
@@ -599,7 +599,7 @@ pub(in super::super) static LOAD_BALANCING: Block = Block {
 
 pub(in super::super) static TLS: Block = Block {
     name: "tls",
-    about: "For `transport: https` only. The files are read with the config: a certificate that \
+    about: "For `transport: https` and `grpc-tls` only. The files are read with the config: a certificate that \
             was replaced is a change of the config, and is taken up like any other.",
     keys: &[
         key(

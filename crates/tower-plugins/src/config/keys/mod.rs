@@ -5,6 +5,7 @@
 mod attempts;
 mod blocks;
 mod gone;
+mod grpc;
 mod outlier;
 mod top;
 
@@ -14,6 +15,7 @@ pub(super) use blocks::{
     RATE_LIMIT, TLS,
 };
 pub(super) use gone::{ALLOWLIST, MANIFEST};
+pub(super) use grpc::GRPC;
 pub(super) use outlier::OUTLIER_DETECTION;
 pub(super) use top::{ENDPOINT, LAYER, PLUGIN, ROOT};
 
@@ -108,6 +110,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &CONCURRENCY,
         &LOAD_BALANCING,
         &TLS,
+        &GRPC,
     ];
     blocks.iter().any(|block| block.key(name).is_some())
 }
