@@ -110,7 +110,7 @@ where
         let codec = codec.clone();
         Ok(Answers {
             streaming: Some(opened.map_err(grpc::of_status)?.into_inner()),
-            failure: Some(failure),
+            failure: (!failure.is_terminated()).then_some(failure),
             decode: Box::new(move |answer| codec.decode(answer).map_err(Error::from)),
             plugin: self.plugin.shared_name(),
         })

@@ -1,0 +1,8 @@
+//! Plugins that speak gRPC: by generated clients, and by typed calls.
+
+mod info;
+mod limits;
+mod load;
+pub(super) mod server;
+mod shapes;
+mod typed;
