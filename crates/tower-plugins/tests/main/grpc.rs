@@ -3,6 +3,7 @@
 mod info;
 mod limits;
 mod load;
+mod peers;
 pub(super) mod server;
 mod shapes;
 mod typed;

@@ -81,3 +81,12 @@ impl Service<Request<Body>> for Shelf {
         std::future::ready(Ok(Response::new(body.unwrap_or_else(|| "hello".into()))))
     }
 }
+
+/// Says that a test was skipped, because there is no `peer` here. With `TOWER_PLUGINS_REQUIRE_PEERS` that is a failure.
+pub(crate) fn skipped(peer: &str) {
+    eprintln!("skipped: no {peer} here");
+    assert!(
+        std::env::var_os("TOWER_PLUGINS_REQUIRE_PEERS").is_none(),
+        "TOWER_PLUGINS_REQUIRE_PEERS is set, and there is no {peer} here"
+    );
+}
