@@ -291,7 +291,9 @@ async fn main() -> Result {
     }
     reflected(plugins.plugin("calculator")).await?;
     typed(&plugins.plugin("calculator-unix")).await?;
-    servers.map(|server| server.abort());
-    println!("grpc-plugin: 12 calls, and two of them refused as they should be");
+    for server in servers {
+        server.abort();
+    }
+    println!("grpc-plugin: 14 calls, three of them refused as they should be");
     Ok(())
 }
