@@ -4,6 +4,20 @@
 //! [`Reason::AttemptTimeout`]: inside retry, a slow attempt becomes a retryable failure while the
 //! call's [deadline](crate::deadline) still has room. The response's body is not bounded.
 //!
+//! ```text
+//!   attempt begins ── waits for a connection ── request ── head ── body
+//!   ├──────────────────── timeout ───────────────────────────┤
+//! ```
+//!
+//! | option | default | |
+//! | --- | --- | --- |
+//! | `timeout` | | from the attempt's beginning, as its [`CallContext`] has it, else from the call of this layer |
+//! | [`off`](AttemptTimeoutLayer::off) | | any time, for settings that may have none |
+//!
+//! # Errors and cancellation
+//! [`Reason::AttemptTimeout`], for which the attempt is dropped; a breaker inside counts it as a failure of
+//! its endpoint. Dropping the future drops the attempt and its timer.
+//!
 //! # Order
 //! Just inside retry. Outside retry it would bound all attempts together; that is the deadline.
 //!

@@ -22,7 +22,8 @@ pub(crate) enum Admission<P> {
 }
 
 pin_project! {
-    /// Calls a service that is ready as soon as it may; ends in the permit and the response.
+    /// Calls a service that is ready as soon as it may. Once it has ended in a response the permit is to be
+    /// [taken](Self::take_permit).
     #[project = Projected]
     pub(crate) enum Gate<Svc, B, P>
     where
@@ -57,6 +58,14 @@ where
             refused: Some(refused),
         }
     }
+
+    /// The permit of a call that is under way or has been answered.
+    pub(crate) fn take_permit(self: Pin<&mut Self>) -> Option<P> {
+        match self.project() {
+            Projected::Calling { permit, .. } => permit.take(),
+            Projected::Waiting { .. } | Projected::Refused { .. } => None,
+        }
+    }
 }
 
 /// Takes the instance that is ready; a clone, which is not, takes its place.
@@ -71,21 +80,18 @@ where
     Svc::Error: Into<BoxError>,
     P: OnEnd,
 {
-    type Output = Result<(P, Svc::Response), BoxError>;
+    type Output = Result<Svc::Response, BoxError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let next = match self.as_mut().project() {
                 Projected::Calling { inner, permit } => {
-                    let result = ready!(inner.poll(cx));
-                    // Taken whatever the result, so that a call that failed holds nothing.
-                    #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
-                    let permit = permit.take().expect("polled after its end");
-                    return Poll::Ready(match result {
-                        Ok(response) => Ok((permit, response)),
+                    return Poll::Ready(match ready!(inner.poll(cx)) {
+                        Ok(response) => Ok(response),
                         Err(error) => {
                             let error = error.into();
-                            permit.on_end(End::Error(&*error));
+                            permit.take().on_end(End::Error(&*error));
                             Err(error)
                         }
                     });

@@ -23,6 +23,7 @@
 //! | [`TimeLeftLayer`] | tells the service that is called how much time is left |
 //! | [`CredentialsLayer`] | puts headers on each request that are not printed |
 //! | [`TokenCredentialsLayer`] | the same, with tokens that are refreshed |
+//! | [`AttemptTraceLayer`](trace::attempt) | a span for each attempt (feature `tracing`) |
 //!
 //! They stand here in the order in which they are put around a client, the first outermost; each module says
 //! why. A server takes those that it needs, in the same order. [`Optional`] is a layer or none, for settings that
@@ -57,6 +58,55 @@
 //! drain.drained().await;
 //! # Ok::<_, BoxError>(()) }).unwrap();
 //! ```
+//!
+//! # A client, by hand
+//!
+//! What is inside of retry is an attempt's; what is inside of the balancer is an endpoint's.
+//!
+//! ```
+//! use std::time::Duration;
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_plugins_layers::balance::Strategy;
+//! use tower_plugins_layers::breaker::BreakerPolicy;
+//! use tower_plugins_layers::{
+//!     AttemptTimeoutLayer, Balance, BoxError, BreakerLayer, DeadlineLayer, LoadLayer, RateLimitLayer,
+//!     ReplayBody, RetryLayer, RetryPolicy,
+//! };
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let endpoint = |name: &'static str| {
+//!     ServiceBuilder::new()
+//!         .layer(BreakerLayer::new(BreakerPolicy::new()).give_back())
+//!         .layer(LoadLayer::new())
+//!         .service(service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| async move {
+//!             Ok::<_, BoxError>(Response::new(Full::new(Bytes::from(name))))
+//!         }))
+//! };
+//! let client = ServiceBuilder::new()
+//!     .layer(DeadlineLayer::new(Duration::from_secs(10)))
+//!     .layer(RateLimitLayer::new(500.0, 50).max_wait(Duration::from_millis(100)))
+//!     .layer(RetryLayer::new(RetryPolicy::new().max_retries(2)))
+//!     .layer(AttemptTimeoutLayer::new(Duration::from_secs(3)))
+//!     .service(Balance::new(Strategy::PeakEwma, [endpoint("one"), endpoint("two")]));
+//!
+//! let response = client.oneshot(Request::get("/items").body(Full::default())?).await?;
+//! assert_eq!(response.status(), 200);
+//! # Ok::<_, BoxError>(()) }).unwrap();
+//! ```
+//!
+//! In another order it compiles as well, and is another client:
+//!
+//! | this | outside of | because the other way round |
+//! | --- | --- | --- |
+//! | deadline | rate limit, concurrency, retry | what waits for a token, a place or a backoff may wait for ever |
+//! | rate limit, concurrency | retry | each attempt takes a token, and a call in backoff has no place: retries exceed the limit |
+//! | retry | attempt timeout | one slow attempt uses up the time of all of them |
+//! | retry | balance | all attempts go to the endpoint that failed |
+//! | balance | breaker | one endpoint that fails takes the others with it |
+//! | breaker | load | the balancer takes refusals for quick answers |
 //!
 //! # What all of them keep to
 //!
@@ -123,7 +173,7 @@
 //! | `serde` | policies are read and written by serde: fields have the names of the setters, times are text such as `250ms` |
 //! | `jwt` | [`AuthorizeLayer`] takes tokens that somebody else signed |
 //! | `metrics` | [`TraceLayer`], [`RetryLayer::named`], [`BreakerLayer::name`], [`OutlierDetector`] and shared rate limits record metrics through the `metrics` facade |
-//! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens; breakers, outlier detectors and shared rate limits tell of events |
+//! | `tracing` | [`TraceLayer`] opens a span for each call when somebody listens, and [`AttemptTraceLayer`](trace::attempt) for each attempt; breakers, outlier detectors and shared rate limits tell of events |
 //! | `redis` | [`RedisLimiter`](rate_limit::RedisLimiter): a rate limit that many processes share |
 //! | `test-util` | the contract that every layer keeps, as tests for layers of your own: `contract!(name, layer)` |
 
@@ -185,6 +235,8 @@ pub use reason::{Reason, Refused};
 pub use request_head::RequestHead;
 pub use respond::{Respond, RespondLayer};
 pub use retry::{ReplayBody, Retry, RetryLayer, RetryPolicy};
+#[cfg(feature = "tracing")]
+pub use trace::{AttemptTrace, AttemptTraceLayer};
 pub use trace::{Trace, TraceLayer};
 pub use unsent::Unsent;
 

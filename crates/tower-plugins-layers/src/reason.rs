@@ -58,7 +58,7 @@ pub enum Reason {
     Unauthenticated,
     /// The caller is known and may not do this.
     Forbidden,
-    /// The service that is asked about each call could not be asked.
+    /// The service that is asked about each call, or the server of a shared rate limit, could not be asked.
     FilterFailed,
     /// This side has no credentials to show, and could get none.
     CredentialsFailed,

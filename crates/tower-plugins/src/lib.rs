@@ -1,6 +1,6 @@
 //! Plugins as tower services: read from a config, and replaced as one graph when it changes.
 //!
-//! A plugin is something that answers HTTP requests: a service on a TCP port, with TLS or without, or behind a Unix socket, or
+//! A plugin is something that answers HTTP requests or speaks gRPC: a service on a TCP port, with TLS or without, or behind a Unix socket, or
 //! a tower service of this program. [`Plugins`] is the running set of them, and [`Plugin`] the handle to one:
 //! a [`Service`](tower_service::Service) that is cheap to clone, always ready, and good for every later
 //! config.
@@ -14,7 +14,8 @@
 //!                                                                        │ each attempt picks anew
 //!                                         ┌──────────────────────────────┘
 //!                                         ▼
-//!   slow_start ▸ outlier ▸ breaker ▸ load ▸ time_left ▸ credentials ▸ transport ─► http/1.1 · http/2 · tls · unix · in-process
+//!   slow_start ▸ outlier ▸ breaker ▸ load ▸ time_left ▸ credentials ▸ attempt_trace ▸ transport
+//!                                                           ─► http/1.1 · http/2 · tls · unix · in-process
 //! ```
 //!
 //! A call ends when its response's body ends: until then it keeps what it found, and a drain waits for it.
@@ -58,7 +59,8 @@
 //!
 //! # A typed call
 //!
-//! A [`Method`](call::Method) says once what is called and how it is encoded; [`Plugin::invoke`] calls it.
+//! A [`Method`](call::Method) says once what is called and how it is encoded; [`Plugin::invoke`] calls it, with a
+//! timeout, headers and a [`Priority`] of the call's own if it has them.
 //!
 //! ```
 //! # use http::{Request, Response};
@@ -114,8 +116,10 @@
 //! | `http` | yes | HTTP/1.1 and HTTP/2 over TCP and Unix sockets; without it there are in-process services only |
 //! | `tls` | yes | HTTP over TLS, by rustls with aws-lc-rs; brings `http` |
 //! | `watch` | yes | watches the config file and reloads it in place |
+//! | `jwt` | | callers that show signed tokens: the key `authorize.jwt` |
+//! | `redis` | | rate limits that many processes share on a Redis server: the key `rate_limit.redis` |
 //! | `schema` | | `Config` implements `schemars::JsonSchema`, for a program that has it in its own config |
-//! | `grpc` | | a `tonic::Status` stands in the source chain of each [`Error`], so that generated clients see the right code |
+//! | `grpc` | | gRPC: `transport: grpc` and `grpc-tls`, typed calls and streams over them, and a `tonic::Status` in the source chain of each [`Error`], so that generated clients see the right code; brings `http` |
 //!
 //! # More
 //!
@@ -143,6 +147,6 @@ pub use graph::{Change, Generation, Plan};
 pub use node::Next;
 pub use plugin::{CallFuture, Plugin};
 pub use plugins::{Builder, Plugins};
-pub use tower_plugins_layers::Reason;
 /// Of [`Plugins::breakers`]: a breaker's handle, and what it says.
 pub use tower_plugins_layers::breaker;
+pub use tower_plugins_layers::{Priority, Reason};

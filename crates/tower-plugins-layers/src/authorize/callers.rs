@@ -27,7 +27,13 @@ static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 ///     .realm("greeter");
 /// assert!(!format!("{callers:?}").contains("t0ken"));
 /// ```
+///
+/// As text (feature `serde`) `api_key`, `bearer` and `basic` are tables from a caller's name to its secret, or to a
+/// table of `secret` and `scopes`; beside them may be `jwt`, `api_key_header` and `realm`. Refused is a text that
+/// names nobody, an empty secret, and one that two have.
 #[derive(Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "super::text::RawCallers"))]
 pub struct Callers {
     known: Vec<Known>,
     #[cfg(feature = "jwt")]

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use jsonwebtoken as jwt;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
-use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{AlgorithmIdentifier, SubjectPublicKeyInfoDer, alg_id};
 use serde_json::{Map, Value};
 
 use super::{Denied, Principal};
 
 /// How a token is signed. There is no `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "UPPERCASE"))]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the names of RFC 7518 and RFC 8037")]
 pub enum Algorithm {
@@ -29,6 +31,7 @@ pub enum Algorithm {
     Ps512,
     Es256,
     Es384,
+    #[cfg_attr(feature = "serde", serde(rename = "EdDSA"))]
     EdDsa,
 }
 
@@ -82,6 +85,17 @@ impl Algorithm {
             Self::Es256 => jwt::Algorithm::ES256,
             Self::Es384 => jwt::Algorithm::ES384,
             Self::EdDsa => jwt::Algorithm::EdDSA,
+        }
+    }
+
+    /// What a public key for it is of.
+    const fn key_kind(self) -> Option<AlgorithmIdentifier> {
+        match self {
+            Self::Hs256 | Self::Hs384 | Self::Hs512 => None,
+            Self::Es256 => Some(alg_id::ECDSA_P256),
+            Self::Es384 => Some(alg_id::ECDSA_P384),
+            Self::EdDsa => Some(alg_id::ED25519),
+            _ => Some(alg_id::RSA_ENCRYPTION),
         }
     }
 
@@ -142,7 +156,10 @@ impl JwtKeys {
         match algorithm.least_secret() {
             None => return Err(BadKey("this algorithm takes a public key, not a secret")),
             Some(least) if secret.len() < least => {
-                return Err(BadKey("the secret is shorter than the algorithm's hash"));
+                return Err(BadKey(
+                    "the secret is shorter than the algorithm's hash: 32 bytes for HS256, 48 for HS384, \
+                     64 for HS512",
+                ));
             }
             Some(_) => {}
         }
@@ -156,10 +173,18 @@ impl JwtKeys {
     /// One public key, as PEM: `-----BEGIN PUBLIC KEY-----`.
     ///
     /// # Errors
-    /// When the algorithm is one for secrets, or `pem` has no public key.
+    /// When the algorithm is one for secrets, or `pem` has no public key, or one of another kind than the
+    /// algorithm's.
     pub fn pem(algorithm: Algorithm, pem: &str) -> Result<Self, BadKey> {
         let der = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes())
             .map_err(|_| BadKey("no public key in the PEM text"))?;
+        if let Some(kind) = algorithm.key_kind()
+            && kind_of(&der) != Some(kind.as_ref())
+        {
+            return Err(BadKey(
+                "the public key is of another kind than the algorithm's",
+            ));
+        }
         let key = match algorithm {
             Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => {
                 return Err(BadKey("this algorithm takes a secret, not a public key"));
@@ -239,6 +264,22 @@ impl fmt::Debug for JwtKeys {
     }
 }
 
+/// What a public key is of: the first sequence inside of the first (RFC 5280, section 4.1).
+fn kind_of(key: &[u8]) -> Option<&[u8]> {
+    fn inside(sequence: &[u8]) -> Option<&[u8]> {
+        let (&length, rest) = sequence.strip_prefix(&[0x30])?.split_first()?;
+        let Some(more) = length.checked_sub(0x80) else {
+            return rest.get(..length.into());
+        };
+        let (length, rest) = rest.split_at_checked(more.into())?;
+        let length = length.iter().try_fold(0_usize, |length, byte| {
+            Some(length.checked_mul(256)? + usize::from(*byte))
+        });
+        rest.get(..length?)
+    }
+    inside(inside(key)?)
+}
+
 /// A key of a set, if it is one that tokens are checked with.
 fn of_set(jwk: &Jwk) -> Option<Key> {
     use jwt::Algorithm as A;
@@ -285,14 +326,21 @@ fn of_set(jwk: &Jwk) -> Option<Key> {
 /// | [`algorithms`](Self::algorithms) | those of the keys | narrows them down |
 /// | [`issuer`](Self::issuer) | any | the `iss` that a token must have, one of these |
 /// | [`audience`](Self::audience) | none | the `aud` that a token must have, one of these; without, a token that has one is refused |
-/// | [`leeway`](Self::leeway) | 30 s | how far the clocks may be apart, for `exp` and `nbf` |
+/// | [`leeway`](Self::leeway) | 30 s | how far the clocks may be apart, for `exp` and `nbf`; in whole seconds |
 /// | [`name_claim`](Self::name_claim) | `sub` | the claim with the caller's name |
 /// | [`scope_claim`](Self::scope_claim) | `scope` | the claim with its scopes: text with spaces between, or a list |
+/// | [`require_scope`](Self::require_scope) | none | a scope that the token must grant |
 /// | [`require_claim`](Self::require_claim) | none | a claim that must be there with this value |
 ///
 /// A token must have an `exp`; a `crit` header is refused. A token that names its key (`kid`) is checked with the
 /// keys of that id, or with those that have none; any other with all of them.
+///
+/// As text (feature `serde`) the keys are one of `secret`, `pem` and `jwks`, the text itself; the first two need
+/// `algorithms`. `issuer`, `audience` and `require_scope` are lists, `require_claim` is a table, and all else is
+/// named as it is here.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "super::text::RawJwt"))]
 pub struct JwtPolicy {
     keys: JwtKeys,
     algorithms: Option<Vec<jwt::Algorithm>>,
@@ -301,6 +349,7 @@ pub struct JwtPolicy {
     leeway: Duration,
     name_claim: Box<str>,
     scope_claim: Box<str>,
+    scopes: Vec<Box<str>>,
     claims: Vec<(Box<str>, Value)>,
 }
 
@@ -316,6 +365,7 @@ impl JwtPolicy {
             leeway: Duration::from_secs(30),
             name_claim: "sub".into(),
             scope_claim: "scope".into(),
+            scopes: Vec::new(),
             claims: Vec::new(),
         }
     }
@@ -341,7 +391,7 @@ impl JwtPolicy {
         self
     }
 
-    /// How far the clocks may be apart.
+    /// How far the clocks may be apart, rounded up to whole seconds.
     #[must_use]
     pub const fn leeway(mut self, leeway: Duration) -> Self {
         self.leeway = leeway;
@@ -359,6 +409,15 @@ impl JwtPolicy {
     #[must_use]
     pub fn scope_claim(mut self, claim: &str) -> Self {
         self.scope_claim = claim.into();
+        self
+    }
+
+    /// A scope that the token must grant, beside those named before: a caller without it is known and
+    /// refused. Unlike [`AuthorizeLayer::require_scope`](super::AuthorizeLayer::require_scope) it asks
+    /// nothing of callers that show something else.
+    #[must_use]
+    pub fn require_scope(mut self, scope: &str) -> Self {
+        self.scopes.push(scope.into());
         self
     }
 
@@ -407,7 +466,8 @@ impl JwtPolicy {
             return None;
         }
         let mut validation = jwt::Validation::new(algorithm);
-        validation.leeway = self.leeway.as_secs();
+        let parts = u64::from(self.leeway.subsec_nanos() > 0);
+        validation.leeway = self.leeway.as_secs().saturating_add(parts);
         validation.validate_nbf = true;
         let mut required = vec!["exp"];
         if !self.issuers.is_empty() {
@@ -438,6 +498,9 @@ impl JwtPolicy {
                 }
             }
             _ => {}
+        }
+        if !self.scopes.iter().all(|scope| principal.has_scope(scope)) {
+            return Err(Denied::forbidden().because("the token lacks a scope"));
         }
         let has = |(name, value): &(Box<str>, Value)| match claims.get(&**name) {
             Some(Value::Array(all)) => all.contains(value),

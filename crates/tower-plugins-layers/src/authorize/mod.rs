@@ -39,6 +39,10 @@
 //! A header that is shown twice is refused: two parties that read the request might each take another
 //! one for the caller.
 //!
+//! # As text
+//! With the feature `serde`, [`Callers`] and what is in them are read from text, and never written: what is kept of
+//! a secret cannot be read again. No error repeats a secret.
+//!
 //! # Cancelling
 //! Dropping the call drops what an asynchronous policy was doing. The service inside was not called.
 //!
@@ -93,6 +97,8 @@ mod denied;
 mod jwt;
 mod layer;
 mod principal;
+#[cfg(feature = "serde")]
+mod text;
 
 pub use callers::Callers;
 pub use denied::Denied;

@@ -37,8 +37,8 @@
 //! | [`Random`](Strategy::Random) | no | yes | one look |
 //! | [`WeightedRandom`](Strategy::WeightedRandom) | yes | yes | one look |
 //! | [`LeastRequest`](Strategy::LeastRequest) | yes | yes | two looks |
-//! | [`LeastConnections`](Strategy::LeastConnections) | yes | yes | a look at each, at most 32 |
-//! | [`LeastLatency`](Strategy::LeastLatency) | yes | yes | a look at each, at most 32 |
+//! | [`LeastConnections`](Strategy::LeastConnections) | yes | yes | a look at each of up to 32; of more, at 10 |
+//! | [`LeastLatency`](Strategy::LeastLatency) | yes | yes | a look at each of up to 32; of more, at 10 |
 //! | [`RingHash`](Strategy::RingHash) | yes | no | one look; a bound that is reached: one at each, for its calls |
 //! | [`Maglev`](Strategy::Maglev) | yes | no | as the ring; a set of 1,000 has a table of 256 KiB |
 //!
@@ -49,8 +49,12 @@
 //! available. A circuit that may be probed costs nothing, so that the endpoint is soon found to work
 //! again although its failures made it look slow.
 //!
-//! # Cancelling
-//! A call that is dropped drops the endpoint's call. A pick that was made counts as one.
+//! # Options
+//! Those of [`BalancePolicy`], which has a table of them; what is said of an endpoint, its weight, priority, zone and labels, is
+//! an [`EndpointMeta`].
+//!
+//! # Errors and cancellation
+//! [`Reason::NoEndpoint`](crate::Reason::NoEndpoint) as above, and what the endpoint's call ends in. A call that is dropped drops the endpoint's call. A pick that was made counts as one.
 //!
 //! # Attempts that go elsewhere
 //! A [`Visited`](crate::Visited) in the [`CallContext`](crate::CallContext) has each attempt of a call go to an

@@ -27,9 +27,9 @@ pub enum Strategy {
     /// Of two drawn at random the one with fewer calls under way. Where weights differ, one of the two by
     /// `weight / (calls + 1)^bias`. (Envoy's least request.)
     LeastRequest,
-    /// The one with the fewest calls under way for its weight. All of up to 32 are looked at; of more, 32.
+    /// The one with the fewest calls under way for its weight. All of up to 32 are looked at; of more, 10.
     LeastConnections,
-    /// The one whose calls take the least time for its weight. All of up to 32 are looked at; of more, 32.
+    /// The one whose calls take the least time for its weight. All of up to 32 are looked at; of more, 10.
     LeastLatency,
     /// The next on a ring to the hash of the call's key: a key stays with its endpoint as others come and go.
     /// (Karger and others, "Consistent Hashing and Random Trees", 1997; 160 points per unit of weight as in ketama.)

@@ -10,7 +10,15 @@
 //! which is Envoy's formula. Weights are relative: a set whose endpoints are all new shares its calls as it always will.
 //! A strategy that knows no weights passes the endpoint over as often as is missing of its weight.
 //!
-//! It hands calls on as they are: it adds nothing to them, refuses none and has no errors.
+//! | option | default | |
+//! | --- | --- | --- |
+//! | [`window`](SlowStartPolicy::window) | 30 s | after which it has all of its weight |
+//! | [`min_weight`](SlowStartPolicy::min_weight) | 0.1 | of 1: the part it has from the beginning |
+//! | [`aggression`](SlowStartPolicy::aggression) | 1 | 1 grows evenly, more grows faster at first |
+//!
+//! # Errors and cancellation
+//! It hands calls on as they are: it adds nothing to them, refuses none and has no errors. A call that is dropped is no
+//! matter to it.
 //!
 //! # Order
 //! Outside of [`Outlier`](crate::Outlier) and [`Breaker`](crate::Breaker), whose comebacks it has to see.

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::history::Ended;
-use super::layer::{Circuit, Guarded};
+use super::layer::Guarded;
 use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome};
 use crate::deadline::is_stream;
 use crate::sharded::Held;
@@ -26,8 +26,8 @@ pub struct Outstanding<C> {
     pub(super) generation: u32,
     /// When its time is over.
     pub(super) cut: Option<Instant>,
-    /// When it began, if it may be slow.
-    pub(super) start: Option<Instant>,
+    /// From when on it is slow, if it may be.
+    pub(super) slow_from: Option<Instant>,
     /// Whether it was slow already at its head.
     pub(super) slow: bool,
 }
@@ -45,7 +45,7 @@ impl<C> Outstanding<C> {
             Outcome::Failure => true,
             Outcome::Ignored => return history.ignored(self.generation),
         };
-        let slow = self.slow || self.is_slow(circuit);
+        let slow = self.slow || self.is_slow();
         history.ended(
             circuit,
             self.generation,
@@ -57,10 +57,8 @@ impl<C> Outstanding<C> {
         );
     }
 
-    fn is_slow(&self, circuit: &Circuit) -> bool {
-        let most = circuit.policy.slow_call;
-        most.zip(self.start)
-            .is_some_and(|(most, start)| start.elapsed() > most)
+    fn is_slow(&self) -> bool {
+        self.slow_from.is_some_and(|from| Instant::now() > from)
     }
 }
 
@@ -94,20 +92,12 @@ impl<C> fmt::Debug for Outstanding<C> {
     }
 }
 
-/// A call that was let in, until its response's head comes.
-#[derive(Debug)]
-pub(super) struct Admitted<C> {
-    pub(super) outstanding: Outstanding<C>,
-    pub(super) cutoff: Cutoff,
-}
-
-impl<C: Classify> Admitted<C> {
+impl<C: Classify> Outstanding<C> {
     /// The head has come.
-    fn at_head<RB>(self, response: &Response<RB>) -> Outstanding<C> {
-        let mut outstanding = self.outstanding;
-        outstanding.cut = self.cutoff.of_body(response);
+    fn at_head<RB>(&mut self, cutoff: Cutoff, response: &Response<RB>) {
+        self.cut = cutoff.of_body(response);
         let headers = response.headers();
-        let guarded = outstanding.guarded.as_ref();
+        let guarded = self.guarded.as_ref();
         match guarded.and_then(|guarded| guarded.classify.head(response.status(), headers)) {
             Some(outcome) => {
                 let asked = if outcome == Outcome::Failure {
@@ -115,23 +105,21 @@ impl<C: Classify> Admitted<C> {
                 } else {
                     None
                 };
-                outstanding.tell(outcome, asked);
+                self.tell(outcome, asked);
             }
             // How long a stream goes on is not the endpoint's doing.
-            None if outstanding.start.is_some() && is_stream(response) => {
-                let slow = guarded.is_some_and(|guarded| outstanding.is_slow(&guarded.circuit));
-                (outstanding.slow, outstanding.start) = (slow, None);
+            None if self.slow_from.is_some() && is_stream(response) => {
+                (self.slow, self.slow_from) = (self.is_slow(), None);
             }
             None => {}
         }
-        outstanding
     }
 
     /// An error has come in its place.
     fn failed(mut self, error: &(dyn std::error::Error + 'static)) {
-        if let Some(guarded) = &self.outstanding.guarded {
+        if let Some(guarded) = &self.guarded {
             let outcome = guarded.classify.error(error);
-            self.outstanding.tell(outcome, None);
+            self.tell(outcome, None);
         }
     }
 }
@@ -142,26 +130,20 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, C = HttpGrpc> {
         #[pin]
-        state: State<F, C>,
+        pub(super) state: State<F, C>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
     #[derive(Debug)]
-    enum State<F, C> {
-        Call { #[pin] inner: F, admitted: Option<Admitted<C>> },
+    pub(super) enum State<F, C> {
+        Call { #[pin] inner: F, outstanding: Option<Outstanding<C>>, cutoff: Cutoff },
         Refused { error: Option<BoxError> },
     }
 }
 
 impl<F, C> ResponseFuture<F, C> {
-    pub(super) const fn call(inner: F, admitted: Option<Admitted<C>>) -> Self {
-        Self {
-            state: State::Call { inner, admitted },
-        }
-    }
-
     pub(super) const fn refused(error: BoxError) -> Self {
         Self {
             state: State::Refused { error: Some(error) },
@@ -179,8 +161,12 @@ where
     type Output = Result<Response<ResponseBody<RB, C>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (inner, admitted) = match self.project().state.project() {
-            StateProjection::Call { inner, admitted } => (inner, admitted),
+        let (inner, outstanding, cutoff) = match self.project().state.project() {
+            StateProjection::Call {
+                inner,
+                outstanding,
+                cutoff,
+            } => (inner, outstanding, *cutoff),
             StateProjection::Refused { error } => {
                 // A future that is polled after its end has nothing to say.
                 return error
@@ -190,13 +176,16 @@ where
         };
         match ready!(inner.poll(cx)) {
             Ok(response) => {
-                let held = admitted.take().map(|admitted| admitted.at_head(&response));
+                if let Some(outstanding) = outstanding {
+                    outstanding.at_head(cutoff, &response);
+                }
+                let held = outstanding.take();
                 Poll::Ready(Ok(response.map(|body| EndOfStream::new(body, held))))
             }
             Err(error) => {
                 let error = error.into();
-                if let Some(admitted) = admitted.take() {
-                    admitted.failed(&*error);
+                if let Some(outstanding) = outstanding.take() {
+                    outstanding.failed(&*error);
                 }
                 Poll::Ready(Err(error))
             }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::count::CountWindow;
 use super::events::{Events, Transition};
 use super::layer::Circuit;
-use super::policy::BreakerPolicy;
+use super::policy::{BreakerPolicy, nanos};
 use super::window::{Sums, Window};
 use super::word::{State, Word};
 use super::{BreakerSnapshot, BreakerState};
@@ -129,9 +129,17 @@ impl BreakerHistory {
             return Ok(word.generation);
         }
         // The call's own time stamp is not used here: the call may have waited since.
-        self.admit_probe(policy, self.nanos(Instant::now()))
+        let now = self.nanos(Instant::now());
+        if let State::Open { .. } = word.state {
+            let wait = self.wait(policy, word, now);
+            if wait > 0 {
+                return Err(Some(Duration::from_nanos(wait)));
+            }
+        }
+        self.admit_probe(policy, now)
     }
 
+    #[cold]
     fn admit_probe(&self, policy: &BreakerPolicy, now: u64) -> Admission {
         let mut refusal = None;
         let (_, word) = self
@@ -173,28 +181,38 @@ impl BreakerHistory {
             return;
         }
         let Circuit { policy, count, .. } = circuit;
-        let mut now = None;
-        let mut now = || *now.get_or_insert_with(|| self.nanos(Instant::now()));
-        let mut rate = None;
         if let State::Closed { streak } = word.state {
             if policy.judges_rates() {
                 match count {
                     Some(count) => count.record(end.failed, end.slow),
-                    None => self.window.record(now(), end.failed, end.slow),
+                    None => {
+                        let now = self.nanos(Instant::now());
+                        self.window.record(now, end.failed, end.slow);
+                    }
                 }
             }
-            if !end.failed && !end.slow {
-                if streak == 0 {
-                    return;
-                }
-            } else {
-                rate = policy.rate_too_high(self.sums(circuit), end.failed, end.slow);
+            if streak == 0 && !end.failed && !end.slow {
+                return;
             }
         }
+        self.judge(circuit, word, end);
+    }
+
+    /// What was counted may change the state, which was `word`.
+    fn judge(&self, circuit: &Circuit, word: Word, end: Ended) {
+        let policy = &circuit.policy;
+        let now = || self.nanos(Instant::now());
+        let is_closed = matches!(word.state, State::Closed { .. });
+        let rate = if is_closed && (end.failed || end.slow) {
+            policy.rate_too_high(self.sums(circuit), end.failed, end.slow)
+        } else {
+            None
+        };
         if let (true, Some(asked)) = (end.failed, end.asked) {
             let until = now().saturating_add(nanos(asked));
             self.asked.fetch_max(until, Ordering::AcqRel);
         }
+        let generation = word.generation;
         let mut reason = None;
         self.update_for(&mut reason, |word, reason| {
             if word.generation != generation {
@@ -292,7 +310,7 @@ impl BreakerHistory {
         // The same chance for all who look at one opening.
         let mix = (self.seed ^ u64::from(word.generation)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let draw = (mix >> 11) as f64 / (1_u64 << 53) as f64;
-        let open = nanos(policy.open_time(trips, draw));
+        let open = policy.open_nanos(trips, draw);
         let until = self.since.load(Ordering::Acquire).saturating_add(open);
         until.max(asked).saturating_sub(now)
     }
@@ -425,8 +443,4 @@ impl Default for BreakerHistory {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

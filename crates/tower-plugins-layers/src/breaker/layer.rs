@@ -1,10 +1,11 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Request;
 use tower_layer::Layer;
 
 use super::count::CountWindow;
-use super::future::{Admitted, Outstanding};
+use super::future::Outstanding;
 use super::{Breaker, BreakerHandle, BreakerHistory, BreakerPolicy};
 use crate::classify::{Classify, Cutoff, HttpGrpc};
 use crate::sharded::Shared;
@@ -124,44 +125,40 @@ impl<C> BreakerLayer<C> {
 }
 
 impl<C: Classify> BreakerLayer<C> {
-    /// What must be told of the end of a call with `request`, if it may go through.
-    pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<Option<Admitted<C>>, Refused> {
+    /// What must be told of the end of a call with `request`, if it may go through; else the time after which
+    /// another may.
+    pub(super) fn admit<B>(
+        &self,
+        request: &Request<B>,
+    ) -> Result<(Option<Outstanding<C>>, Cutoff), Option<Duration>> {
         let Some(guarded) = &self.guarded else {
-            return Ok(None);
+            return Ok((None, Cutoff::default()));
         };
         let circuit = &guarded.circuit;
-        match circuit.history.admit(&circuit.policy) {
-            Ok(generation) => {
-                let (cut, cutoff) = Cutoff::of(request);
-                let outstanding = Outstanding {
-                    guarded: Some(guarded.hold()),
-                    generation,
-                    cut,
-                    start: (circuit.policy.slow_call)
-                        .map(|_| CallContext::now(request.extensions())),
-                    slow: false,
-                };
-                Ok(Some(Admitted {
-                    outstanding,
-                    cutoff,
-                }))
-            }
-            Err(wait) => {
-                let refused = Refused::new(Reason::BreakerOpen);
-                Err(match wait {
-                    Some(wait) => refused.retry_after(wait),
-                    None => refused,
-                })
-            }
-        }
+        let generation = circuit.history.admit(&circuit.policy)?;
+        let (cut, cutoff) = Cutoff::of(request);
+        let slow_call = circuit.policy.slow_call;
+        let outstanding = Outstanding {
+            guarded: Some(guarded.hold()),
+            generation,
+            cut,
+            slow_from: slow_call
+                .and_then(|time| CallContext::now(request.extensions()).checked_add(time)),
+            slow: false,
+        };
+        Ok((Some(outstanding), cutoff))
     }
 
-    /// The error of a call that may not, with its request if that is wished.
+    /// The error of a call that may not for `wait`, with its request if that is wished.
     pub(super) fn refuse<B: Send + 'static>(
         &self,
         request: Request<B>,
-        refused: Refused,
+        wait: Option<Duration>,
     ) -> BoxError {
+        let mut refused = Refused::new(Reason::BreakerOpen);
+        if let Some(wait) = wait {
+            refused = refused.retry_after(wait);
+        }
         if self.give_back {
             Unsent::new(Some(request), refused).into()
         } else {

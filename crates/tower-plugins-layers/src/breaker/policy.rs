@@ -195,17 +195,16 @@ impl BreakerPolicy {
         slow.then_some(Reason::SlowCalls)
     }
 
-    /// How long a circuit stays open that has opened `trips` times in a row; `draw`, of 1, is chance.
-    pub(super) fn open_time(&self, trips: u8, draw: f64) -> Duration {
-        let doubled = 2_u32.saturating_pow(u32::from(trips.saturating_sub(1)));
-        let time = self
-            .recovery
+    /// How many nanoseconds a circuit stays open that has opened `trips` times in a row; `draw`, of 1, is chance.
+    pub(super) fn open_nanos(&self, trips: u8, draw: f64) -> u64 {
+        let doubled = 1_u64
+            .checked_shl(trips.saturating_sub(1).into())
+            .unwrap_or(u64::MAX);
+        let most = self.max_recovery.max(self.recovery);
+        let time = nanos(self.recovery)
             .saturating_mul(doubled)
-            .min(self.max_recovery.max(self.recovery));
-        time.saturating_add(
-            Duration::try_from_secs_f64(time.as_secs_f64() * self.jitter * draw)
-                .unwrap_or_default(),
-        )
+            .min(nanos(most));
+        time.saturating_add((time as f64 * self.jitter * draw) as u64)
     }
 }
 
@@ -213,4 +212,8 @@ impl Default for BreakerPolicy {
     fn default() -> Self {
         Self::new()
     }
+}
+
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

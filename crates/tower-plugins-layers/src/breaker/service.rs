@@ -3,6 +3,7 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower_service::Service;
 
+use super::future::State;
 use super::{BreakerHandle, BreakerLayer, ResponseBody, ResponseFuture};
 use crate::BoxError;
 use crate::classify::{Classify, HttpGrpc};
@@ -53,8 +54,14 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match self.layer.admit(&request) {
-            Ok(admitted) => ResponseFuture::call(self.inner.call(request), admitted),
-            Err(refused) => ResponseFuture::refused(self.layer.refuse(request, refused)),
+            Ok((outstanding, cutoff)) => ResponseFuture {
+                state: State::Call {
+                    inner: self.inner.call(request),
+                    outstanding,
+                    cutoff,
+                },
+            },
+            Err(wait) => ResponseFuture::refused(self.layer.refuse(request, wait)),
         }
     }
 }
@@ -77,8 +84,14 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match self.layer.admit(&request) {
-            Ok(admitted) => ResponseFuture::call((&self.inner).call(request), admitted),
-            Err(refused) => ResponseFuture::refused(self.layer.refuse(request, refused)),
+            Ok((outstanding, cutoff)) => ResponseFuture {
+                state: State::Call {
+                    inner: (&self.inner).call(request),
+                    outstanding,
+                    cutoff,
+                },
+            },
+            Err(wait) => ResponseFuture::refused(self.layer.refuse(request, wait)),
         }
     }
 }

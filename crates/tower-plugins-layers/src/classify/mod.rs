@@ -2,7 +2,25 @@
 //!
 //! [`Breaker`](crate::Breaker) and [`Load`](crate::Load) judge endpoints by an [`Outcome`], and a
 //! [`Classify`] says which. [`HttpGrpc`] is the one they use unless told otherwise; [`ClassifyPolicy`] is the same with
-//! other statuses and gRPC codes for failures.
+//! other statuses and gRPC codes for failures. It is asked when a response's head comes, and at the end of the body if the head
+//! does not decide.
+//!
+//! | [`Outcome`] | a breaker, an outlier detector | [`Load`](crate::Load) |
+//! | --- | --- | --- |
+//! | [`Success`](Outcome::Success) | a success | the time it took |
+//! | [`Overloaded`](Outcome::Overloaded) | a success | a penalty |
+//! | [`Failure`](Outcome::Failure) | a failure | a penalty |
+//! | [`Ignored`](Outcome::Ignored) | nothing | nothing |
+//!
+//! ```
+//! use tower_plugins_layers::BreakerLayer;
+//! use tower_plugins_layers::breaker::BreakerPolicy;
+//! use tower_plugins_layers::classify::ClassifyPolicy;
+//!
+//! let only_503 = ClassifyPolicy::new().failure_statuses([503]);
+//! let breaker = BreakerLayer::new(BreakerPolicy::new()).classify(only_503);
+//! # let _ = breaker;
+//! ```
 
 mod policy;
 #[cfg(feature = "serde")]

@@ -1,10 +1,11 @@
 use std::error::Error as StdError;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 
 use super::{Classify, Outcome, of_error};
 use crate::End;
 use crate::deadline::is_of_type;
+use crate::header::content_type;
 
 /// The first status that may be called a failure, and how many there are.
 pub(super) const FIRST: u16 = 400;
@@ -145,13 +146,16 @@ impl Classify for ClassifyPolicy {
             _ if status.is_server_error() => return Some(Outcome::Success),
             _ => {}
         }
-        let Some(kind) = headers.get(header::CONTENT_TYPE) else {
+        if headers.is_empty() {
+            return None;
+        }
+        let Some(kind) = content_type(headers) else {
             return self.grpc_status(headers);
         };
-        if is_of_type(kind.as_bytes(), b"text/event-stream") {
+        if is_of_type(kind, b"text/event-stream") {
             return Some(Outcome::Success);
         }
-        is_of_type(kind.as_bytes(), b"application/grpc")
+        is_of_type(kind, b"application/grpc")
             .then(|| self.grpc_status(headers))
             .flatten()
     }

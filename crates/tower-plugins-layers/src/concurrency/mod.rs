@@ -257,8 +257,11 @@ where
 {
     type Output = Result<Response<EndOfStream<RB, Option<Permit>>>, BoxError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (mut permit, response) = ready!(self.project().gate.poll(cx))?;
+        let mut gate = self.project().gate;
+        let response = ready!(gate.as_mut().poll(cx))?;
+        let mut permit = gate.take_permit().flatten();
         if let Some(permit) = &mut permit {
             permit.head(&response);
         }

@@ -26,6 +26,12 @@
 //! drives it beside its own work, with the old token; nobody waits. A call that is dropped leaves the refresh to
 //! the others, or to the next.
 //!
+//! | option | default | |
+//! | --- | --- | --- |
+//! | `before` | | how long before a token's end it is refreshed, at most half its life |
+//! | [`invalidate_on_401`](TokenCredentialsLayer::invalidate_on_401) | no | a token that was answered with 401 is given up, once |
+//! | [`Token::expires_in`] | never | how long the token is good, as its source says |
+//!
 //! # Errors
 //! [`Reason::CredentialsFailed`](crate::Reason::CredentialsFailed) when there is no good token and none can be had,
 //! with the source's error and the time after which it is asked again.

@@ -83,7 +83,7 @@ where
         }
         // The deadline goes before the frame, or a body that always has one would outrun it. The
         // clock and not the timer is asked, which only fires when the task lets go.
-        let late = *this.started && this.timer.has_passed() && !this.inner.is_end_stream();
+        let late = *this.started && !this.inner.is_end_stream() && this.timer.has_passed();
         let reason = if late {
             Reason::DeadlineExceeded
         } else if let Poll::Ready(frame) = this.inner.as_mut().poll_frame(cx) {

@@ -71,7 +71,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{HeaderName, Request, Response, StatusCode, header as names};
+use http::{HeaderName, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -81,6 +81,7 @@ pub use self::body::ResponseBody;
 pub use self::header::TimeoutHeader;
 pub use self::policy::DeadlinePolicy;
 pub use self::time_left::{TimeLeft, TimeLeftLayer};
+use crate::header::content_type;
 use crate::timer::Timer;
 use crate::{BoxError, CallContext, Reason, Refused};
 
@@ -298,14 +299,11 @@ where
 /// Whether a response goes on for as long as it likes.
 pub(crate) fn is_stream<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
-        || response
-            .headers()
-            .get(names::CONTENT_TYPE)
-            .is_some_and(|value| {
-                ["text/event-stream", "application/grpc"]
-                    .iter()
-                    .any(|stream| is_of_type(value.as_bytes(), stream.as_bytes()))
-            })
+        || content_type(response.headers()).is_some_and(|kind| {
+            ["text/event-stream", "application/grpc"]
+                .iter()
+                .any(|stream| is_of_type(kind, stream.as_bytes()))
+        })
 }
 
 /// Whether a content type begins like `stream`; its case says nothing.

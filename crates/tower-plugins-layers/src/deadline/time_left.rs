@@ -2,14 +2,14 @@
 
 use std::task::{Context, Poll};
 
-use http::{Request, header};
+use http::Request;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::header::{TimeoutHeader, write_grpc};
 use super::is_of_type;
 use crate::CallContext;
-use crate::header::GRPC_TIMEOUT;
+use crate::header::{GRPC_TIMEOUT, content_type};
 
 /// Tells the service inside how much of the call's time is left, so that it does not work on for a
 /// caller that has gone.
@@ -81,8 +81,7 @@ impl TimeLeftLayer {
 }
 
 fn is_grpc<B>(request: &Request<B>) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| is_of_type(kind.as_bytes(), b"application/grpc"))
+    content_type(request.headers()).is_some_and(|kind| is_of_type(kind, b"application/grpc"))
 }
 
 impl<S> Layer<S> for TimeLeftLayer {

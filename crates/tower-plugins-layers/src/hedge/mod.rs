@@ -37,6 +37,10 @@
 //! the delay would grow shorter and shorter. While there are fewer than
 //! [`min_samples`](HedgePolicy::min_samples) the delay is the fixed one; without one nothing is begun because of slowness.
 //!
+//! # Options
+//! Those of [`HedgePolicy`], which has a table of them. What may be repeated, what is retried and the budget are a
+//! [`RetryPolicy`]'s ([`HedgeLayer::with_rules`], or [`RetryPolicy::hedge`]).
+//!
 //! # Errors and cancellation
 //! The layer refuses nothing itself. Dropping the future drops all attempts. Memory is allocated for a hedge
 //! only when it begins.

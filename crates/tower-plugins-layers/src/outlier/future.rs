@@ -16,14 +16,14 @@ use crate::{BoxError, End, EndOfStream, OnEnd};
 /// The body of [`Outlier`](super::Outlier)'s responses: its end is the call's.
 pub type ResponseBody<B, C = HttpGrpc> = EndOfStream<B, Option<Answered<C>>>;
 
-/// A call that has its response's head. Dropped, it counts as nothing, or as a failure if its time was
+/// A call that has not ended. Dropped, it counts as nothing, or as a failure if its time was
 /// over.
 pub struct Answered<C> {
     /// `None` once the end was told.
-    seat: Option<Held<Seat>>,
+    pub(super) seat: Option<Held<Seat>>,
     /// When its time is over.
-    cut: Option<Instant>,
-    classify: C,
+    pub(super) cut: Option<Instant>,
+    pub(super) classify: C,
 }
 
 impl<C> Answered<C> {
@@ -60,46 +60,20 @@ impl<C> fmt::Debug for Answered<C> {
     }
 }
 
-/// A call until its response's head comes.
-#[derive(Debug)]
-pub(super) struct Watched<C> {
-    call: Answered<C>,
-    cutoff: Cutoff,
-}
-
-impl<C: Classify> Watched<C> {
-    /// `cut` and `cutoff` are what [`Cutoff::of`] says.
-    pub(super) fn new(
-        seat: Held<Seat>,
-        (cut, cutoff): (Option<Instant>, Cutoff),
-        classify: C,
-    ) -> Self {
-        Self {
-            call: Answered {
-                seat: Some(seat),
-                cut,
-                classify,
-            },
-            cutoff,
-        }
-    }
-
-    /// The head has come. `None` if that says it all.
-    fn at_head<RB>(self, response: &Response<RB>) -> Option<Answered<C>> {
-        let mut call = self.call;
-        let head = call.classify.head(response.status(), response.headers());
+impl<C: Classify> Answered<C> {
+    /// The head has come.
+    fn at_head<RB>(&mut self, cutoff: Cutoff, response: &Response<RB>) {
+        self.cut = cutoff.of_body(response);
+        let head = self.classify.head(response.status(), response.headers());
         if let Some(outcome) = head {
-            call.tell(outcome);
-            return None;
+            self.tell(outcome);
         }
-        call.cut = self.cutoff.of_body(response);
-        Some(call)
     }
 
     /// An error has come in its place.
     fn failed(mut self, error: &(dyn std::error::Error + 'static)) {
-        let outcome = self.call.classify.error(error);
-        self.call.tell(outcome);
+        let outcome = self.classify.error(error);
+        self.tell(outcome);
     }
 }
 
@@ -109,14 +83,9 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, C = HttpGrpc> {
         #[pin]
-        inner: F,
-        watched: Option<Watched<C>>,
-    }
-}
-
-impl<F, C> ResponseFuture<F, C> {
-    pub(super) const fn new(inner: F, watched: Option<Watched<C>>) -> Self {
-        Self { inner, watched }
+        pub(super) inner: F,
+        pub(super) watched: Option<Answered<C>>,
+        pub(super) cutoff: Cutoff,
     }
 }
 
@@ -131,16 +100,17 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = ready!(this.inner.poll(cx));
-        let watched = this.watched.take();
-        match result {
+        match ready!(this.inner.poll(cx)) {
             Ok(response) => {
-                let held = watched.and_then(|watched| watched.at_head(&response));
+                if let Some(watched) = this.watched {
+                    watched.at_head(*this.cutoff, &response);
+                }
+                let held = this.watched.take();
                 Poll::Ready(Ok(response.map(|body| EndOfStream::new(body, held))))
             }
             Err(error) => {
                 let error = error.into();
-                if let Some(watched) = watched {
+                if let Some(watched) = this.watched.take() {
                     watched.failed(&*error);
                 }
                 Poll::Ready(Err(error))

@@ -7,7 +7,7 @@ use tower_layer::Layer;
 
 use super::Outlier;
 use super::detector::{Core, Present};
-use super::future::Watched;
+use super::future::Answered;
 use super::history::History;
 use crate::CallContext;
 use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome};
@@ -105,14 +105,18 @@ impl<C> OutlierLayer<C> {
 
 impl<C: Classify> OutlierLayer<C> {
     /// What must be told of the end of a call with `request`.
-    pub(super) fn begin<B>(&self, request: &Request<B>) -> Option<Watched<C>> {
-        let place = self.place.as_ref()?;
+    pub(super) fn begin<B>(&self, request: &Request<B>) -> (Option<Answered<C>>, Cutoff) {
+        let Some(place) = &self.place else {
+            return (None, Cutoff::default());
+        };
         place.seat.core.tick(CallContext::now(request.extensions()));
-        Some(Watched::new(
-            place.seat.hold(),
-            Cutoff::of(request),
-            self.classify.clone(),
-        ))
+        let (cut, cutoff) = Cutoff::of(request);
+        let watched = Answered {
+            seat: Some(place.seat.hold()),
+            cut,
+            classify: self.classify.clone(),
+        };
+        (Some(watched), cutoff)
     }
 }
 

@@ -83,8 +83,12 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let watched = self.layer.begin(&request);
-        ResponseFuture::new(self.inner.call(request), watched)
+        let (watched, cutoff) = self.layer.begin(&request);
+        ResponseFuture {
+            inner: self.inner.call(request),
+            watched,
+            cutoff,
+        }
     }
 }
 
@@ -104,7 +108,11 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let watched = self.layer.begin(&request);
-        ResponseFuture::new((&self.inner).call(request), watched)
+        let (watched, cutoff) = self.layer.begin(&request);
+        ResponseFuture {
+            inner: (&self.inner).call(request),
+            watched,
+            cutoff,
+        }
     }
 }

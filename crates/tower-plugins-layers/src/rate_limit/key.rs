@@ -1,5 +1,6 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::IntErrorKind;
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -135,8 +136,9 @@ impl Cost {
         Self(Price::Constant(tokens))
     }
 
-    /// The number in a header, at least 1, and 1 where there is none. It is the caller's word, so that
-    /// it wants a caller who is trusted, or a layer outside that sets it.
+    /// The whole number in a header, at least 1, and 1 where there is none; one that is too large for a `u32` is
+    /// more than any burst. It is the caller's word, so that it wants a caller who is trusted, or a layer
+    /// outside that sets it.
     #[must_use]
     pub const fn header(name: HeaderName) -> Self {
         Self(Price::Header(name))
@@ -153,10 +155,11 @@ impl Cost {
             Price::Constant(tokens) => *tokens,
             Price::Header(name) => {
                 let value = head.headers().get(name).and_then(|v| v.to_str().ok());
-                value
-                    .and_then(|v| v.trim().parse().ok())
-                    .unwrap_or(1)
-                    .max(1)
+                match value.map(|v| v.trim().parse::<u32>()) {
+                    Some(Ok(tokens)) => tokens.max(1),
+                    Some(Err(error)) if *error.kind() == IntErrorKind::PosOverflow => u32::MAX,
+                    _ => 1,
+                }
             }
             Price::Count(count) => count(head),
         }

@@ -79,6 +79,11 @@ const fn duration(ticks: u64) -> Duration {
     Duration::from_nanos(ticks.div_ceil(TICKS_PER_NANO as u64))
 }
 
+fn ticks(time: Duration) -> u64 {
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    nanos.saturating_mul(TICKS_PER_NANO as u64)
+}
+
 /// The time in which a whole bucket comes back.
 #[cfg(feature = "redis")]
 pub(super) fn window(per_second: f64, burst: u32) -> Duration {
@@ -145,9 +150,7 @@ impl RateLimiter {
     /// The tokens in the bucket at `now`; nobody has promised them to who reads this.
     #[must_use]
     pub fn available(&self, now: Instant) -> f64 {
-        let empty = self.full_at().saturating_sub(self.ticks(now));
-        let free = self.capacity().saturating_sub(empty);
-        free as f64 / self.interval.load(Relaxed) as f64
+        self.free(self.ticks(now)) as f64 / self.interval.load(Relaxed) as f64
     }
 
     /// Tokens that the bucket gains in a second.
@@ -165,8 +168,19 @@ impl RateLimiter {
     /// How a caller stands at `now`.
     #[must_use]
     pub fn quota(&self, now: Instant) -> Quota {
-        let remaining = self.available(now) as u32;
+        self.quota_at(self.ticks(now))
+    }
+
+    fn quota_at(&self, now: u64) -> Quota {
+        let remaining = self.free(now) / self.interval.load(Relaxed);
+        let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
         Quota::new(self.burst(), remaining, duration(self.capacity()))
+    }
+
+    /// What of the capacity is there at `now`.
+    fn free(&self, now: u64) -> u64 {
+        let empty = self.full_at().saturating_sub(now);
+        self.capacity().saturating_sub(empty)
     }
 
     pub(super) fn full_at(&self) -> u64 {
@@ -184,8 +198,7 @@ impl RateLimiter {
     }
 
     pub(super) fn ticks(&self, at: Instant) -> u64 {
-        let nanos = at.saturating_duration_since(self.origin).as_nanos();
-        u64::try_from(nanos * TICKS_PER_NANO as u128).unwrap_or(u64::MAX)
+        ticks(at.saturating_duration_since(self.origin))
     }
 
     /// Takes a token that is not for those who wait.
@@ -202,25 +215,18 @@ impl RateLimiter {
     /// The time after which they are there, if they are not at `now`; [`Duration::MAX`] if the bucket
     /// does not hold that many.
     pub fn try_take_n(&self, now: Instant, n: u32) -> Result<(), Duration> {
-        self.take_by(now, Duration::ZERO, n, self.waiting.load(Relaxed))
+        self.take_by(self.ticks(now), 0, n, self.waiting.load(Relaxed))
     }
 
     /// Takes `n` tokens as of `since`, if with `ahead` more gone they are there when `elapsed` has gone
-    /// by since then.
-    fn take_by(
-        &self,
-        since: Instant,
-        elapsed: Duration,
-        n: u32,
-        ahead: u64,
-    ) -> Result<(), Duration> {
+    /// by since then, both in ticks.
+    fn take_by(&self, since: u64, elapsed: u64, n: u32, ahead: u64) -> Result<(), Duration> {
         if n == 0 {
             return Ok(());
         }
         if n > self.burst() {
             return Err(Duration::MAX);
         }
-        let since = self.ticks(since);
         let interval = self.interval.load(Relaxed);
         let (cost, ahead) = (
             interval.saturating_mul(n.into()),
@@ -230,9 +236,9 @@ impl RateLimiter {
         loop {
             let next = full_at.max(since).saturating_add(cost);
             let wait = next.saturating_add(ahead).saturating_sub(since);
-            let wait = duration(wait.saturating_sub(self.capacity()));
+            let wait = wait.saturating_sub(self.capacity());
             if wait > elapsed {
-                return Err(wait);
+                return Err(duration(wait));
             }
             let taken = self
                 .full_at
@@ -251,13 +257,14 @@ impl RateLimiter {
         n: u32,
         terms: Terms,
     ) -> Admission<Standing> {
+        let since = self.ticks(now);
         loop {
             let ahead = self.waiting.load(Relaxed);
-            let Err(wait) = self.take_by(now, Duration::ZERO, n, ahead) else {
-                return Admission::Granted(self.standing(now, terms));
+            let Err(wait) = self.take_by(since, 0, n, ahead) else {
+                return Admission::Granted(self.standing(since, terms));
             };
             if wait > terms.max_wait || wait == Duration::MAX {
-                return Admission::Refused(self.refused(now, wait));
+                return Admission::Refused(self.refused(since, wait));
             }
             // Only when the line is as long as it was when the wait was worked out.
             let tokens = u64::from(n);
@@ -272,12 +279,12 @@ impl RateLimiter {
         }
     }
 
-    fn standing(&self, now: Instant, terms: Terms) -> Standing {
-        Standing(terms.headers.then(|| self.quota(now)))
+    fn standing(&self, now: u64, terms: Terms) -> Standing {
+        Standing(terms.headers.then(|| self.quota_at(now)))
     }
 
-    fn refused(&self, now: Instant, wait: Duration) -> Refused {
-        let refused = Refused::new(Reason::RateLimited).with_quota(self.quota(now));
+    fn refused(&self, now: u64, wait: Duration) -> Refused {
+        let refused = Refused::new(Reason::RateLimited).with_quota(self.quota_at(now));
         if wait == Duration::MAX {
             return refused;
         }
@@ -320,14 +327,15 @@ impl Place {
         // token that is there is taken without it.
         let _turn = timeout(max_wait, limiter.turn.acquire()).await;
         // As of when this call came: a timer that fires late costs those behind no token.
-        while let Err(wait) = limiter.take_by(since, since.elapsed(), self.1, 0) {
+        let began = limiter.ticks(since);
+        while let Err(wait) = limiter.take_by(began, ticks(since.elapsed()), self.1, 0) {
             if wait > max_wait || wait == Duration::MAX {
                 let left = wait.saturating_sub(since.elapsed());
-                return Err(limiter.refused(Instant::now(), left));
+                return Err(limiter.refused(limiter.ticks(Instant::now()), left));
             }
             sleep_until(since + wait).await;
         }
-        Ok(limiter.standing(Instant::now(), terms))
+        Ok(limiter.standing(limiter.ticks(Instant::now()), terms))
     }
 }
 

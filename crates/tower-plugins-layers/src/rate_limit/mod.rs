@@ -328,12 +328,16 @@ where
 {
     type Output = Result<Response<RB>, BoxError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (Standing(quota), mut response) = ready!(self.project().gate.poll(cx))?;
-        if let Some(quota) = quota {
+        let mut gate = self.project().gate;
+        let mut result = ready!(gate.as_mut().poll(cx));
+        if let Ok(response) = &mut result
+            && let Some(Standing(Some(quota))) = gate.take_permit()
+        {
             quota.write_to(response.headers_mut());
         }
-        Poll::Ready(Ok(response))
+        Poll::Ready(result)
     }
 }
 

@@ -21,10 +21,11 @@ impl Quota {
     /// `remaining` of `limit` calls are left; all of them come back in `window`, of which 49 days count.
     #[must_use]
     pub fn new(limit: u32, remaining: u32, window: Duration) -> Self {
+        let part = u128::from(!window.subsec_nanos().is_multiple_of(1_000_000));
         Self {
             limit: limit.max(1),
             remaining: remaining.min(limit),
-            window_millis: u32::try_from(window.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX),
+            window_millis: u32::try_from(window.as_millis() + part).unwrap_or(u32::MAX),
         }
     }
 

@@ -82,18 +82,38 @@ impl RedisLimiter {
             .set_response_timeout(None)
             .set_max_delay(Duration::from_secs(2));
         let manager = ConnectionManager::new_lazy_with_config(client, config)?;
-        Ok(Self {
+        let limiter = Self {
             manager,
             script: Arc::new(Script::new(TAKE)),
-            per_second: if per_second.is_nan() {
-                SLOWEST
-            } else {
-                per_second.clamp(SLOWEST, 1e9)
-            },
-            burst: burst.max(1),
+            per_second: SLOWEST,
+            burst: 1,
             prefix: "rate_limit:".into(),
             timeout: Duration::from_millis(100),
-        })
+        };
+        Ok(limiter.resized(per_second, burst))
+    }
+
+    /// Whether `url` is one for [`new`](Self::new). Nobody is connected to.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn check_url(url: &str) -> Result<(), BoxError> {
+        Client::open(url)?;
+        Ok(())
+    }
+
+    /// A limiter with new settings over the same connection. A bucket keeps what it holds, up to the new
+    /// burst; until every process of the fleet has the new settings, each takes by its own.
+    #[must_use]
+    pub fn resized(&self, per_second: f64, burst: u32) -> Self {
+        let mut new = self.clone();
+        new.per_second = if per_second.is_nan() {
+            SLOWEST
+        } else {
+            per_second.clamp(SLOWEST, 1e9)
+        };
+        new.burst = burst.max(1);
+        new
     }
 
     /// Sets what the keys on the server begin with.

@@ -39,6 +39,10 @@
 //! as it is. The head comes to the caller with the first frame then, which of a server that streams may
 //! be later. A call that is not to be repeated, or has no attempts left, is never held up.
 //!
+//! # Options
+//! Those of [`RetryPolicy`], which has a table of them: three retries, a backoff from 100 ms to 5 s with full jitter, and a
+//! budget of a fifth of all calls unless it says otherwise.
+//!
 //! # Errors
 //! The last attempt's, as it came. If the body was larger than what is kept, a [`NotReplayable`]
 //! stands around it. The layer refuses nothing itself.

@@ -20,7 +20,15 @@
 //!
 //! With the feature `tracing` each call has a span `plugin.call` at level info with the fields
 //! `plugin.name`, `http.request.method`, `url.path`, `http.response.status_code`, `error.type` and `fallback.reason`;
-//! when nobody listens it costs a check.
+//! when nobody listens it costs a check. [`AttemptTraceLayer`] has one for each attempt.
+//!
+//! | option | default | |
+//! | --- | --- | --- |
+//! | `name` | | what calls are counted under, and what the span names |
+//!
+//! # Errors and cancellation
+//! Its errors are those of the service inside. Dropping the future, or the response's body before its end, ends the call as
+//! one that its caller gave up.
 //!
 //! # Order
 //! Outermost, so that it sees every outcome.
@@ -40,6 +48,8 @@
 //! # });
 //! ```
 
+#[cfg(feature = "tracing")]
+pub mod attempt;
 mod record;
 
 use std::future::Future;
@@ -52,6 +62,8 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+#[cfg(feature = "tracing")]
+pub use self::attempt::{Attempt, AttemptTrace, AttemptTraceLayer};
 use self::record::{Record, Span};
 use crate::sharded::Shared;
 use crate::{BoxError, EndOfStream};

@@ -40,7 +40,11 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    const fn as_str(self) -> &'static str {
+    pub(super) fn of(error: &(dyn StdError + 'static)) -> Self {
+        Reason::of(error).map_or(Self::Other, Self::Reason)
+    }
+
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Reason(reason) => reason.as_str(),
             Self::Other => "error",
@@ -76,13 +80,11 @@ impl Record {
             #[cfg(feature = "metrics")]
             self.names.metrics.fallback(*reason);
         }
-        self.failed_head = response.status().is_server_error() || grpc_failed(response.headers());
+        self.failed_head = failed_at_head(response);
     }
 
     pub(super) fn failed(self, error: &(dyn StdError + 'static)) {
-        self.end(Some(
-            Reason::of(error).map_or(Failure::Other, Failure::Reason),
-        ));
+        self.end(Some(Failure::of(error)));
     }
 
     fn end(self, failure: Option<Failure>) {
@@ -98,13 +100,8 @@ impl Record {
 
 impl OnEnd for Record {
     fn on_end(self, end: End<'_>) {
-        match end {
-            End::Complete(trailers) => {
-                let failed = self.failed_head || trailers.is_some_and(grpc_failed);
-                self.end(failed.then_some(Failure::Reason(Reason::Status)));
-            }
-            End::Error(error) => self.failed(error),
-        }
+        let failure = failed_at_end(&end, self.failed_head);
+        self.end(failure);
     }
 }
 
@@ -112,6 +109,22 @@ impl Drop for Record {
     fn drop(&mut self) {
         #[cfg(feature = "metrics")]
         self.names.metrics.leave();
+    }
+}
+
+/// Whether this head says that the call failed.
+pub(super) fn failed_at_head<B>(response: &Response<B>) -> bool {
+    response.status().is_server_error() || grpc_failed(response.headers())
+}
+
+/// How a call failed, if it did, whose body ends so.
+pub(super) fn failed_at_end(end: &End<'_>, failed_head: bool) -> Option<Failure> {
+    match end {
+        End::Complete(trailers) => {
+            let failed = failed_head || trailers.is_some_and(grpc_failed);
+            failed.then_some(Failure::Reason(Reason::Status))
+        }
+        End::Error(error) => Some(Failure::of(*error)),
     }
 }
 

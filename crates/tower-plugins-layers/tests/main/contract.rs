@@ -134,6 +134,7 @@ contract!(
         .close_connections()
 );
 contract!(trace, TraceLayer::new("plugin"));
+contract!(attempt_trace, AttemptTraceLayer::new("one"));
 
 contract!(
     optional_that_is,

@@ -80,6 +80,7 @@ pair!(outlier_breaker: outlier(), breaker());
 pair!(breaker_load: breaker(), LoadLayer::new());
 pair!(load_time_left: LoadLayer::new(), TimeLeftLayer::new());
 pair!(time_left_credentials: TimeLeftLayer::new(), credentials());
+pair!(credentials_attempt_trace: credentials(), AttemptTraceLayer::new("one"));
 // What a config leaves out makes neighbours of others.
 pair!(drain_deadline: drain(), DeadlineLayer::new(TIME));
 pair!(deadline_rate_limit: DeadlineLayer::new(TIME), rate_limit());

@@ -8,9 +8,9 @@ use tower::{Layer, Service};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, AuthorizeLayer, BoxError, BreakerLayer, ConcurrencyLayer,
-    CredentialsLayer, DeadlineLayer, DrainHandle, DrainLayer, FallbackLayer, Optional,
-    RateLimitLayer, TraceLayer,
+    AttemptTimeoutLayer, AttemptTraceLayer, AuthorizeLayer, BoxError, BreakerLayer,
+    ConcurrencyLayer, CredentialsLayer, DeadlineLayer, DrainHandle, DrainLayer, FallbackLayer,
+    Optional, RateLimitLayer, TraceLayer,
 };
 
 /// A service whose future has no size.
@@ -48,6 +48,11 @@ fn no_layer_adds_much_to_a_call() {
             "attempt_timeout",
             future_and_body(&AttemptTimeoutLayer::off()),
             (32, 0),
+        ),
+        (
+            "attempt_trace",
+            future_and_body(&AttemptTraceLayer::new("one")),
+            (8, 16),
         ),
         (
             "authorize",

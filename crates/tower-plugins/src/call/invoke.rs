@@ -5,16 +5,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Limited};
+use tower_plugins_layers::{BoxError, Priority};
+
 #[cfg(feature = "grpc")]
 use super::grpc;
 use super::options::Options;
 use super::{Codec, Method};
 use crate::error::{Error, Kind};
 use crate::{Body, Plugin};
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Limited};
-use tower_plugins_layers::BoxError;
 
 /// A typed call that is about to be made: `.await` makes it.
 ///
@@ -46,6 +47,14 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
     /// `request_timeout` holds if it is shorter.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.options.timeout = Some(timeout);
+        self
+    }
+
+    /// How much it matters that the call goes through, where the plugin has a `concurrency` limit: the calls of
+    /// less importance are shed first, with [`Reason::Shed`](crate::Reason::Shed). It counts before what
+    /// `concurrency.priority_header` says; without either the call is [`Priority::Normal`]. The plugin is not told.
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.options.priority = Some(priority);
         self
     }
 
@@ -153,6 +162,7 @@ impl<Req: ?Sized, Res, C: fmt::Debug> fmt::Debug for Invoke<'_, Req, Res, C> {
             .field("plugin", &self.plugin)
             .field("method", &self.method)
             .field("timeout", &self.options.timeout)
+            .field("priority", &self.options.priority)
             .finish_non_exhaustive()
     }
 }

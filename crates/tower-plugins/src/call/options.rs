@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tokio::time::Instant;
-use tower_plugins_layers::{BoxError, CallContext};
+use tower_plugins_layers::{BoxError, CallContext, Priority};
 
 use crate::Body;
 
@@ -14,6 +14,7 @@ const MAX_RESPONSE: usize = 16 << 20;
 pub(super) struct Options {
     pub(super) headers: HeaderMap,
     pub(super) timeout: Option<Duration>,
+    pub(super) priority: Option<Priority>,
     pub(super) max_response: usize,
     invalid: Option<BoxError>,
 }
@@ -23,6 +24,7 @@ impl Options {
         Self {
             headers: HeaderMap::new(),
             timeout: None,
+            priority: None,
             max_response: MAX_RESPONSE,
             invalid: None,
         }
@@ -71,6 +73,9 @@ impl Options {
         let at = |timeout| Instant::now().checked_add(timeout);
         if let Some(at) = self.timeout.and_then(at) {
             context = context.own_deadline(at);
+        }
+        if let Some(priority) = self.priority {
+            context = context.priority(priority);
         }
         context.attach(&mut request);
         Ok(request)

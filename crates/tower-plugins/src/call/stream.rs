@@ -13,7 +13,7 @@ use futures_util::Stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tokio::sync::oneshot;
 use tonic::Streaming;
-use tower_plugins_layers::BoxError;
+use tower_plugins_layers::{BoxError, Priority};
 use tower_plugins_proto::v1::{ExecuteRequest, ExecuteResponse};
 
 use super::options::Options;
@@ -62,6 +62,12 @@ impl<'a, S, Req: ?Sized, Res, C> InvokeStream<'a, S, Req, Res, C> {
     /// Names the call.
     pub fn request_id(mut self, id: &str) -> Self {
         self.options.only("x-request-id", id);
+        self
+    }
+
+    /// How important the call is, where `concurrency` has to choose.
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.options.priority = Some(priority);
         self
     }
 

@@ -10,6 +10,7 @@ use super::address::parse_in_process;
 use super::auth::{check_value, header_name};
 use super::error::ProblemKind;
 use super::fault::Fault;
+use super::jwt;
 use super::table::Table;
 use super::tree::Value;
 use super::values::read_secret;
@@ -30,21 +31,22 @@ pub(super) fn authorize(mut table: Table<'_>) -> AuthorizeSpec {
         api_keys: callers(&mut table, "api_keys"),
         api_key_header: header.unwrap_or_else(AuthorizeSpec::usual_header),
         bearer_tokens: callers(&mut table, "bearer_tokens"),
+        jwt: table.table("jwt").and_then(jwt::read),
     };
     if table.is_sound() {
-        let both = !spec.api_keys.is_empty() && !spec.bearer_tokens.is_empty();
+        let both = !spec.api_keys.is_empty() && spec.takes_bearers();
         if both && spec.api_key_header == http::header::AUTHORIZATION {
             table.conflict(
                 "api_key_header",
-                "is where bearer_tokens are looked for: keep one of the two, or another header",
+                "is where bearer tokens are looked for: keep one of the two, or another header",
             );
         }
         if spec.api_keys.is_empty() && table.has("api_key_header") {
             table.conflict("api_key_header", "does nothing without api_keys: remove it");
         }
-        if spec.api_keys.is_empty() && spec.bearer_tokens.is_empty() {
-            let message = "names nobody, and would refuse every call: add api_keys or \
-                           bearer_tokens, or remove authorize";
+        if spec.api_keys.is_empty() && !spec.takes_bearers() {
+            let message = "names nobody, and would refuse every call: add api_keys, \
+                           bearer_tokens or jwt, or remove authorize";
             table.problem("api_keys", Fault::new(ProblemKind::Missing, message));
         }
     }
@@ -118,15 +120,9 @@ fn service(table: &mut Table<'_>) -> Option<String> {
 /// A list of headers' names, each once.
 fn header_names(table: &mut Table<'_>, key: &'static str) -> Option<Vec<HeaderName>> {
     let mut names = Vec::new();
-    for item in table.list(key)? {
-        match item.given.text().and_then(header_name) {
-            Ok(name) if names.contains(&name) => {}
-            Ok(name) => names.push(name),
-            Err(fault) => {
-                let at = item.given.node.at;
-                let report = table.report();
-                report.add_given(table.doc(), at, item.path, fault, &item.given);
-            }
+    for name in table.texts(key, header_name)? {
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
     Some(names)
@@ -192,27 +188,15 @@ pub(super) fn fallback(mut table: Table<'_>) -> FallbackSpec {
 }
 
 fn reasons(table: &mut Table<'_>) -> Option<Vec<Reason>> {
-    let items = table.list("on")?;
-    let mut reasons = Vec::with_capacity(items.len());
-    for item in items {
-        let reason = item.given.text().and_then(|word| {
-            let known = || FallbackSpec::POSSIBLE.iter();
-            known()
-                .find(|reason| reason.as_str() == word)
-                .copied()
-                .ok_or_else(|| Fault::unknown_word(word, known().map(|reason| reason.as_str())))
-        });
-        match reason {
-            Ok(reason) if reasons.contains(&reason) => {}
-            Ok(reason) => reasons.push(reason),
-            Err(fault) => {
-                let at = item.given.node.at;
-                let report = table.report();
-                report.add_given(table.doc(), at, item.path, fault, &item.given);
-            }
-        }
-    }
+    let mut reasons = table.texts("on", |word| {
+        let known = || FallbackSpec::POSSIBLE.iter();
+        known()
+            .find(|reason| reason.as_str() == word)
+            .copied()
+            .ok_or_else(|| Fault::unknown_word(word, known().map(|reason| reason.as_str())))
+    })?;
     reasons.sort_by_key(|reason| *reason as usize);
+    reasons.dedup();
     Some(reasons)
 }
 
@@ -224,13 +208,19 @@ impl AuthorizeSpec {
             api_keys: Vec::new(),
             api_key_header: Self::usual_header(),
             bearer_tokens: Vec::new(),
+            jwt: None,
         }
+    }
+
+    /// Whether callers show bearer tokens.
+    const fn takes_bearers(&self) -> bool {
+        !self.bearer_tokens.is_empty() || self.jwt.is_some()
     }
 
     /// Whether `header` is looked at for callers, and then taken off the request.
     pub(super) fn takes(&self, header: &HeaderName) -> bool {
         !self.api_keys.is_empty() && *header == self.api_key_header
-            || !self.bearer_tokens.is_empty() && *header == http::header::AUTHORIZATION
+            || self.takes_bearers() && *header == http::header::AUTHORIZATION
     }
 
     const fn usual_header() -> HeaderName {

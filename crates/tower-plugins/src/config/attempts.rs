@@ -33,7 +33,9 @@ impl Overlay for Retry {
             multiplier: table.number("multiplier").unwrap_or(base.multiplier),
             random_jitter: table.bool("random_jitter").unwrap_or(base.random_jitter),
             jitter: table.word("jitter", &JITTERS).unwrap_or(base.jitter),
-            on: texts(table, "on", retry_on).unwrap_or_else(|| base.on.clone()),
+            on: table
+                .texts("on", retry_on)
+                .unwrap_or_else(|| base.on.clone()),
             budget: table.word("budget", &BUDGETS).unwrap_or(base.budget),
             budget_ratio: table.number("budget_ratio").unwrap_or(base.budget_ratio),
             budget_min_per_second: table
@@ -48,8 +50,12 @@ impl Overlay for Retry {
             budget_token_ratio: table
                 .number("budget_token_ratio")
                 .unwrap_or(base.budget_token_ratio),
-            idempotent: texts(table, "idempotent", path).unwrap_or_else(|| base.idempotent.clone()),
-            never: texts(table, "never", path).unwrap_or_else(|| base.never.clone()),
+            idempotent: table
+                .texts("idempotent", path)
+                .unwrap_or_else(|| base.idempotent.clone()),
+            never: table
+                .texts("never", path)
+                .unwrap_or_else(|| base.never.clone()),
             max_replay_bytes: table
                 .size("max_replay_bytes")
                 .unwrap_or(base.max_replay_bytes),
@@ -198,7 +204,9 @@ impl Overlay for Hedge {
             delay,
             min_samples: min_samples.unwrap_or(self.min_samples),
             max_hedges: table.integer("max_hedges").unwrap_or(self.max_hedges),
-            paths: texts(table, "paths", path).unwrap_or_else(|| self.paths.clone()),
+            paths: table
+                .texts("paths", path)
+                .unwrap_or_else(|| self.paths.clone()),
         }
     }
 
@@ -233,26 +241,6 @@ impl Hedge {
 }
 
 /// A list of texts, each of which `parse` understands.
-fn texts<T>(
-    table: &mut Table<'_>,
-    key: &'static str,
-    parse: impl Fn(&str) -> Result<T, Fault>,
-) -> Option<Vec<T>> {
-    let items = table.list(key)?;
-    let mut texts = Vec::with_capacity(items.len());
-    for item in items {
-        match item.given.text().and_then(&parse) {
-            Ok(text) => texts.push(text),
-            Err(fault) => {
-                let at = item.given.node.at;
-                let report = table.report();
-                report.add_given(table.doc(), at, item.path, fault, &item.given);
-            }
-        }
-    }
-    Some(texts)
-}
-
 /// A path with at most one `*`, at its end.
 fn path(path: &str) -> Result<String, Fault> {
     let is_path = path.starts_with('/') && path.find('*').is_none_or(|at| at + 1 == path.len());

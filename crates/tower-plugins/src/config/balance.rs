@@ -90,7 +90,10 @@ impl Overlay for BalanceSpec {
             overprovisioning: table
                 .number("overprovisioning")
                 .unwrap_or(self.overprovisioning),
-            zone: zone(table).or_else(|| self.zone.clone()),
+            zone: match zone(table) {
+                Some(zone) => Some(zone).filter(|zone| zone != "off"),
+                None => self.zone.clone(),
+            },
             subset: named(table, "subset", text).unwrap_or_else(|| self.subset.clone()),
             subset_on: named(table, "subset_on", key_of).unwrap_or_else(|| self.subset_on.clone()),
             subset_fallback: table
@@ -220,7 +223,7 @@ pub(super) fn labels(table: &mut Table<'_>) -> BTreeMap<String, String> {
     named(table, "labels", text).unwrap_or_default()
 }
 
-fn named<T>(
+pub(super) fn named<T>(
     table: &mut Table<'_>,
     key: &'static str,
     parse: impl Fn(&Given<'_>) -> Result<T, Fault>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, Compression, ConcurrencySpec,
     ConnectionSpec, CredentialsSpec, GrpcSpec, HedgeSpec, JitterKind, Number, OutlierSpec, Policy,
-    Protocol, RateLimitSpec, RetryOn, RetrySpec, SubsetFallback,
+    Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, SubsetFallback,
 };
 
 impl Default for Policy {
@@ -168,7 +168,22 @@ impl RateLimitSpec {
             max_wait: Duration::ZERO,
             key_header: None,
             max_keys: 10_000,
+            cost_header: None,
             headers: false,
+            redis: None,
+        }
+    }
+}
+
+impl RedisSpec {
+    /// The server at `url`, which has 100 ms for an answer, and without which calls go on.
+    #[must_use]
+    pub const fn new(url: Secret) -> Self {
+        Self {
+            url,
+            prefix: None,
+            timeout: Duration::from_millis(100),
+            fail_open: true,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::given::Given;
 use super::keys::Kind;
 use super::table::Table;
 use super::units::write_duration;
-use super::{AdaptiveLimit, ConcurrencySpec, Number, RateLimitSpec};
+use super::{AdaptiveLimit, ConcurrencySpec, Number, RateLimitSpec, RedisSpec, Secret};
 
 /// `off` is a word of `adaptive` so that a plugin may be without what the defaults say.
 pub(super) const ADAPTIVE: [(&str, Option<AdaptiveLimit>); 3] = [
@@ -19,9 +19,15 @@ pub(super) const ADAPTIVE: [(&str, Option<AdaptiveLimit>); 3] = [
     ("aimd", Some(AdaptiveLimit::Aimd)),
 ];
 
-fn header(given: &Given<'_>, _: Kind) -> Result<HeaderName, Fault> {
-    HeaderName::from_bytes(given.text()?.as_bytes())
-        .map_err(|_| Fault::of_value("is not the name of a header"))
+/// The name of a header, or `off`, so that a plugin may be without what the defaults say.
+fn header(given: &Given<'_>, _: Kind) -> Result<Option<HeaderName>, Fault> {
+    let name = given.text()?;
+    if name == "off" {
+        return Ok(None);
+    }
+    let name = HeaderName::from_bytes(name.as_bytes());
+    name.map(Some)
+        .map_err(|_| Fault::of_value("is not the name of a header, nor `off`"))
 }
 
 #[derive(Clone, Default)]
@@ -32,7 +38,9 @@ pub(super) struct RateLimit {
     max_wait: Duration,
     key_header: Option<HeaderName>,
     max_keys: Option<u32>,
+    cost_header: Option<HeaderName>,
     headers: bool,
+    redis: Redis,
 }
 
 impl Overlay for RateLimit {
@@ -46,9 +54,13 @@ impl Overlay for RateLimit {
             max_wait: table.duration("max_wait").unwrap_or(self.max_wait),
             key_header: table
                 .read("key_header", header)
-                .or_else(|| self.key_header.clone()),
+                .unwrap_or_else(|| self.key_header.clone()),
             max_keys: table.integer("max_keys").or(self.max_keys),
+            cost_header: table
+                .read("cost_header", header)
+                .unwrap_or_else(|| self.cost_header.clone()),
             headers: table.bool("headers").unwrap_or(self.headers),
+            redis: self.redis.overlaid(table, "redis", &Redis::default()),
         };
         if block.enabled && block.requests_per_second.is_none() {
             table.require("requests_per_second");
@@ -68,15 +80,86 @@ impl RateLimit {
     pub(super) fn armed(&self) -> Option<RateLimitSpec> {
         let rate = self.requests_per_second.filter(|_| self.enabled)?;
         let spec = RateLimitSpec::new(rate);
+        let redis = self.redis.armed();
+        // Where they do nothing they are as if nobody had said them.
+        let max_keys = self
+            .max_keys
+            .filter(|_| self.key_header.is_some() && redis.is_none());
         Some(RateLimitSpec {
             burst_size: self.burst_size.unwrap_or(spec.burst_size),
             max_wait: self.max_wait,
             key_header: self.key_header.clone(),
-            max_keys: self.max_keys.unwrap_or(spec.max_keys),
+            max_keys: max_keys.unwrap_or(spec.max_keys),
+            cost_header: self.cost_header.clone(),
             headers: self.headers,
+            redis,
             ..spec
         })
     }
+}
+
+#[derive(Clone, Default)]
+struct Redis {
+    enabled: bool,
+    url: Option<Secret>,
+    prefix: Option<String>,
+    timeout: Option<Duration>,
+    fail_open: Option<bool>,
+}
+
+impl Overlay for Redis {
+    fn read(&self, table: &mut Table<'_>) -> Self {
+        let prefix = table.read("prefix", |given, _| Ok(given.text()?.to_owned()));
+        let block = Self {
+            enabled: true,
+            url: table.secret("url", check_url).or_else(|| self.url.clone()),
+            prefix: prefix.or_else(|| self.prefix.clone()),
+            timeout: table.duration("timeout").or(self.timeout),
+            fail_open: table.bool("fail_open").or(self.fail_open),
+        };
+        if block.url.is_none() {
+            table.require("url");
+        }
+        block
+    }
+
+    fn off(&self) -> Option<Self> {
+        Some(Self {
+            enabled: false,
+            ..self.clone()
+        })
+    }
+}
+
+impl Redis {
+    fn armed(&self) -> Option<RedisSpec> {
+        let spec = RedisSpec::new(self.url.clone().filter(|_| self.enabled)?);
+        Some(RedisSpec {
+            prefix: self.prefix.clone(),
+            timeout: self.timeout.unwrap_or(spec.timeout),
+            fail_open: self.fail_open.unwrap_or(spec.fail_open),
+            ..spec
+        })
+    }
+}
+
+/// The message does not repeat the address, which may have a password.
+#[cfg(feature = "redis")]
+fn check_url(url: &str) -> Result<(), String> {
+    let checked = tower_plugins_layers::rate_limit::RedisLimiter::check_url(url);
+    checked.map_err(|_| RedisSpec::BAD_URL.to_owned())
+}
+
+/// Without the feature nobody is connected to, and the plugin is refused when it is to be made.
+#[cfg(not(feature = "redis"))]
+const fn check_url(_: &str) -> Result<(), String> {
+    Ok(())
+}
+
+#[cfg(feature = "redis")]
+impl RedisSpec {
+    pub(crate) const BAD_URL: &str = "is not the address of a Redis server: write redis://host:port/database, \
+        with user:password@ before the host if it asks for them, or unix:/path/of/socket; there is no TLS to it";
 }
 
 #[derive(Clone, Default)]
@@ -99,7 +182,7 @@ impl Overlay for Concurrency {
             adaptive: table.word("adaptive", &ADAPTIVE).unwrap_or(self.adaptive),
             priority_header: table
                 .read("priority_header", header)
-                .or_else(|| self.priority_header.clone()),
+                .unwrap_or_else(|| self.priority_header.clone()),
         };
         if !block.enabled {
             return block;

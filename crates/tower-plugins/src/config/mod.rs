@@ -28,6 +28,7 @@ mod format;
 mod given;
 mod grpc;
 mod include;
+mod jwt;
 mod keys;
 mod layers;
 mod limits;
@@ -65,9 +66,9 @@ pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec,
-    FallbackSpec, FilterSpec, GrpcSpec, HedgeSpec, Identity, JitterKind, KeySpec, OutlierSpec,
-    PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RetrySpec, SubsetFallback, TlsSpec,
-    TlsVersion, Upstream,
+    FallbackSpec, FilterSpec, GrpcSpec, HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey,
+    JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec,
+    RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

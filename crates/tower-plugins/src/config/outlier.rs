@@ -1,11 +1,16 @@
 //! `outlier_detection`.
 
+use std::time::Duration;
+
 use super::OutlierSpec;
 use super::blocks::Overlay;
 use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::Table;
 use super::units::write_duration;
+
+/// The layer takes none that is longer.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Off until it is there.
 #[derive(Clone, Default)]
@@ -55,6 +60,10 @@ impl Overlay for Outlier {
         if !has_longest {
             let library = OutlierSpec::default().max_ejection_time;
             spec.max_ejection_time = library.max(spec.base_ejection_time);
+        }
+        if spec.interval > LONGEST_INTERVAL {
+            let message = format!("{} is longer than a day", write_duration(spec.interval));
+            table.problem("interval", Fault::of_secret(message));
         }
         if enabled && table.is_sound() {
             check(table, &spec);

@@ -50,7 +50,7 @@ impl Definitions<'_> {
             .iter()
             .filter(|key| key.default == "required" && key.name != "transport")
             // The default of a block may say it.
-            .filter(|_| !matches!(block.name, "rate_limit" | "concurrency"))
+            .filter(|_| !matches!(block.name, "rate_limit" | "redis" | "concurrency"))
             .map(|key| key.name)
             .collect();
         let mut table = json!({
@@ -123,9 +123,11 @@ impl Definitions<'_> {
             }
             Kind::Block(block) => {
                 let words = match block.name {
-                    "auth" | "authorize" | "filter" | "fallback" => return self.reference(block),
+                    "auth" | "authorize" | "jwt" | "filter" | "fallback" => {
+                        return self.reference(block);
+                    }
                     "retry" | "hedge" | "circuit_breaker" | "outlier_detection" | "rate_limit"
-                    | "concurrency" => {
+                    | "redis" | "concurrency" => {
                         json!(["off", "default"])
                     }
                     _ => json!(["default"]),

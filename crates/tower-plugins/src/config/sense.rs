@@ -41,6 +41,12 @@ pub(super) fn refuse_inert(
             "max_keys",
             "does nothing without key_header: set that, or remove this",
         );
+    } else if limit.is_some_and(|limit| limit.redis.is_some()) {
+        refuse(
+            "rate_limit",
+            "max_keys",
+            "does nothing with redis, where a bucket that is full again expires: remove this",
+        );
     }
     if let Some(callers) = &policy.authorize {
         let hash_on = match &policy.balance.hash_on {
@@ -53,6 +59,11 @@ pub(super) fn refuse_inert(
                 "rate_limit",
                 "key_header",
                 limit.and_then(|limit| limit.key_header.as_ref()),
+            ),
+            (
+                "rate_limit",
+                "cost_header",
+                limit.and_then(|limit| limit.cost_header.as_ref()),
             ),
             (
                 "concurrency",

@@ -216,6 +216,26 @@ impl<'t> Table<'t> {
         Some(items)
     }
 
+    /// A list of texts, each as `parse` understands it. One that is wrong is reported and left out.
+    pub(super) fn texts<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Option<Vec<T>> {
+        let items = self.list(key)?;
+        let mut texts = Vec::with_capacity(items.len());
+        for Item { path, given } in items {
+            match given.text().and_then(&parse) {
+                Ok(text) => texts.push(text),
+                Err(fault) => {
+                    let (report, at) = (self.report(), given.node.at);
+                    report.add_given(self.doc(), at, path, fault, &given);
+                }
+            }
+        }
+        Some(texts)
+    }
+
     /// One word out of a few, those of the key's kind.
     pub(super) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         self.read(key, |given, kind| {

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use tower_plugins_layers::BoxError;
 use tower_service::Service;
 
@@ -16,19 +16,39 @@ use crate::{Body, Plugin};
 /// [`Error`](crate::Error), in HTTP or, to a gRPC request, in gRPC.
 ///
 /// ```no_run
+/// use http::HeaderName;
+///
 /// # fn mount(plugins: tower_plugins::Plugins) {
-/// let app: axum::Router = axum::Router::new()
-///     .route_service("/auth/{*rest}", plugins.plugin("auth").into_route());
+/// let auth = plugins.plugin("auth").into_route();
+/// let app: axum::Router = axum::Router::new().route_service(
+///     "/auth/{*rest}",
+///     auth.reason_header(HeaderName::from_static("x-refused-reason")),
+/// );
 /// # }
 /// ```
+///
+/// # Cancellation
+/// Dropping the future, or the body of the response, ends the call.
 #[derive(Clone, Debug)]
 pub struct Route {
     plugin: Plugin,
+    reason_header: Option<HeaderName>,
 }
 
 impl Route {
     pub(crate) const fn new(plugin: Plugin) -> Self {
-        Self { plugin }
+        Self {
+            plugin,
+            reason_header: None,
+        }
+    }
+
+    /// Puts the word of an error's [`Reason`](crate::Reason) into the response header `name`, where the error has
+    /// one. Off by default: it tells callers how the server is made. A plugin's own answers are left as they are.
+    #[must_use]
+    pub fn reason_header(mut self, name: HeaderName) -> Self {
+        self.reason_header = Some(name);
+        self
     }
 }
 
@@ -49,6 +69,7 @@ where
         RouteFuture {
             dialect: Dialect::of(&request),
             call: self.plugin.call(request),
+            reason_header: self.reason_header.clone(),
         }
     }
 }
@@ -59,6 +80,7 @@ where
 pub struct RouteFuture {
     call: CallFuture,
     dialect: Dialect,
+    reason_header: Option<HeaderName>,
 }
 
 impl Future for RouteFuture {
@@ -66,8 +88,9 @@ impl Future for RouteFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = ready!(Pin::new(&mut self.call).poll(cx));
+        let header = self.reason_header.take();
         Poll::Ready(Ok(
-            result.unwrap_or_else(|error| self.dialect.respond(&error))
+            result.unwrap_or_else(|error| self.dialect.respond(&error, header))
         ))
     }
 }

@@ -9,9 +9,10 @@ use std::task::{Context, Poll, ready};
 use http::{Request, Response};
 use tower_plugins_layers::balance::Load;
 use tower_plugins_layers::classify::ClassifyPolicy;
+use tower_plugins_layers::trace::Attempt;
 use tower_plugins_layers::{
-    BoxError, BreakerLayer, CallContext, CredentialsLayer, OutlierLayer, ReplayBody, TimeLeft,
-    Unsent,
+    BoxError, BreakerLayer, CallContext, CredentialsLayer, EndOfStream, OutlierLayer, ReplayBody,
+    TimeLeft, Unsent,
 };
 use tower_service::Service;
 
@@ -33,11 +34,39 @@ stages! {
 members!(Endpoint, Guarded);
 
 /// The way to the plugin: where what retry may send again becomes a plain request.
+///
+/// It has the attempt's span itself: a layer for it would wrap each body, whether somebody listens or not.
 #[derive(Clone)]
 pub(super) struct Wire {
-    pub(super) transport: Arc<dyn Transport>,
+    transport: Arc<dyn Transport>,
+    endpoint: Arc<str>,
     /// Of an endpoint that speaks gRPC.
-    pub(super) limits: Option<MessageLimits>,
+    limits: Option<MessageLimits>,
+}
+
+impl Wire {
+    /// `endpoint` is what spans call it.
+    pub(super) fn new(
+        transport: Arc<dyn Transport>,
+        endpoint: &str,
+        limits: Option<MessageLimits>,
+    ) -> Self {
+        Self {
+            transport,
+            endpoint: endpoint.into(),
+            limits,
+        }
+    }
+
+    fn send(&self, request: Request<Body>) -> transport::ResponseFuture<'_> {
+        let Some(limits) = &self.limits else {
+            return self.transport.call(request);
+        };
+        match limits.of_request(request) {
+            Ok(request) => self.transport.call(request),
+            Err(refused) => Box::pin(std::future::ready(Err(refused))),
+        }
+    }
 }
 
 impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
@@ -50,15 +79,17 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
     }
 
     fn call(&mut self, mut request: Request<ReplayBody<Body>>) -> WireFuture<'a> {
+        let attempt = Attempt::begin(&self.endpoint, &request);
         // The context is of this stack's layers; what the plugin should know goes in headers.
         CallContext::detach(&mut request);
-        let request = request.map(Plain::plain);
-        let Some(limits) = &self.limits else {
-            return WireFuture(self.transport.call(request), None);
+        let call = {
+            let _entered = attempt.as_ref().map(Attempt::enter);
+            self.send(request.map(Plain::plain))
         };
-        match limits.of_request(request) {
-            Ok(request) => WireFuture(self.transport.call(request), Some(limits)),
-            Err(refused) => WireFuture(Box::pin(std::future::ready(Err(refused))), None),
+        WireFuture {
+            call,
+            attempt,
+            limits: self.limits.as_ref(),
         }
     }
 }
@@ -70,20 +101,38 @@ impl fmt::Debug for Wire {
 }
 
 /// Gives a request that was not sent back as one that retry knows.
-pub(super) struct WireFuture<'a>(transport::ResponseFuture<'a>, Option<&'a MessageLimits>);
+pub(super) struct WireFuture<'a> {
+    call: transport::ResponseFuture<'a>,
+    attempt: Option<Attempt>,
+    limits: Option<&'a MessageLimits>,
+}
 
 impl Future for WireFuture<'_> {
     type Output = Result<Response<Body>, BoxError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let error = match ready!(self.0.as_mut().poll(cx)) {
-            Ok(response) => {
-                return Poll::Ready(Ok(match self.1 {
-                    Some(limits) => limits.of_response(response),
-                    None => response,
-                }));
+        let this = &mut *self;
+        let result = {
+            let _entered = this.attempt.as_ref().map(Attempt::enter);
+            ready!(this.call.as_mut().poll(cx))
+        };
+        let result = match this.limits {
+            Some(limits) => result.map(|response| limits.of_response(response)),
+            None => result,
+        };
+        let error = match (result, this.attempt.take()) {
+            (Ok(response), None) => return Poll::Ready(Ok(response)),
+            (Ok(response), Some(mut attempt)) => {
+                attempt.head(&response);
+                let held = |body| Body::boxed(EndOfStream::new(body, attempt));
+                return Poll::Ready(Ok(response.map(held)));
             }
-            Err(error) => error,
+            (Err(error), attempt) => {
+                if let Some(attempt) = attempt {
+                    attempt.failed(&*error);
+                }
+                error
+            }
         };
         Poll::Ready(Err(match Unsent::<Body>::recover(error) {
             Ok((request, cause)) => {

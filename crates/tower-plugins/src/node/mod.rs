@@ -1,9 +1,11 @@
 //! One plugin as it runs: its spec, its stack of layers, and the parts under them.
 
 mod around;
+mod authorize;
 mod body;
 mod endpoint;
 mod parts;
+mod rate_limit;
 mod registered;
 mod stack;
 mod stage;

@@ -5,28 +5,27 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
 use tower_plugins_layers::balance::{Arrival, EndpointLoad};
 use tower_plugins_layers::breaker::BreakerHistory;
 use tower_plugins_layers::concurrency::{AdaptivePolicy, Algorithm};
 use tower_plugins_layers::hedge::Latencies;
-use tower_plugins_layers::rate_limit::KeyedRateLimiter;
 use tower_plugins_layers::retry::{Budget, BudgetLimits};
-use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy, RateLimiter};
+use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy};
 
 use super::Services;
 use super::around::NamedLayer;
+use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
-    Number, OutlierSpec, PluginSpec, Protocol, RateLimitSpec, RetrySpec, TlsSpec, Upstream,
+    Number, OutlierSpec, PluginSpec, Protocol, RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::Transport;
 
 /// The parts of one node.
 pub(crate) struct Parts {
-    pub(super) limiter: Option<(RateLimitSpec, Limiter)>,
+    pub(super) limiter: Option<Limiter>,
     pub(super) bulkhead: Option<(ConcurrencySpec, Arc<Bulkhead>)>,
     pub(super) budget: Option<Budget>,
     /// What attempts took, which hedges begin after.
@@ -39,13 +38,6 @@ pub(crate) struct Parts {
     pub(super) fallback: Option<Registered>,
     pub(super) endpoints: Vec<EndpointParts>,
     pub(super) layers: Vec<NamedLayer>,
-}
-
-/// One bucket, or one for each key.
-#[derive(Clone)]
-pub(super) enum Limiter {
-    One(Arc<RateLimiter>),
-    Keyed(Arc<KeyedRateLimiter>, HeaderName),
 }
 
 /// The parts of one endpoint.
@@ -81,7 +73,14 @@ impl Parts {
         Ok(Self {
             filter: filter.map(find).transpose()?,
             fallback: fallback.map(find).transpose()?,
-            limiter: policy.rate_limit.as_ref().map(|new| limiter(new, old)),
+            limiter: policy
+                .rate_limit
+                .as_ref()
+                .map(|new| {
+                    let old = old.and_then(|old| old.limiter.as_ref());
+                    Limiter::build(spec.name.as_str(), new, old)
+                })
+                .transpose()?,
             bulkhead: policy.concurrency.as_ref().map(|new| bulkhead(new, old)),
             budget: policy.retry.as_ref().map(|new| budget(new, old)),
             latencies: policy.hedge.as_ref().map(|_| latencies(old)),
@@ -130,33 +129,6 @@ fn layers(
         }
     }
     refused.map_or(Ok(layers), Err)
-}
-
-/// A changed rate keeps the bucket's fill in proportion: a reload is no free burst.
-fn limiter(new: &RateLimitSpec, old: Option<&Parts>) -> (RateLimitSpec, Limiter) {
-    let (rate, burst) = (new.requests_per_second.get(), new.burst_size);
-    let old = old
-        .and_then(|old| old.limiter.as_ref())
-        .filter(|(spec, _)| (&spec.key_header, spec.max_keys) == (&new.key_header, new.max_keys));
-    let limiter = match old {
-        Some((spec, limiter))
-            if spec.requests_per_second == new.requests_per_second && spec.burst_size == burst =>
-        {
-            limiter.clone()
-        }
-        Some((_, Limiter::One(limiter))) => Limiter::One(limiter.resized(rate, burst).into()),
-        Some((_, Limiter::Keyed(limiter, header))) => {
-            Limiter::Keyed(limiter.resized(rate, burst).into(), header.clone())
-        }
-        None => match &new.key_header {
-            Some(header) => {
-                let limiter = KeyedRateLimiter::new(rate, burst, new.max_keys as usize);
-                Limiter::Keyed(limiter.into(), header.clone())
-            }
-            None => Limiter::One(RateLimiter::new(rate, burst).into()),
-        },
-    };
-    (new.clone(), limiter)
 }
 
 fn bulkhead(new: &ConcurrencySpec, old: Option<&Parts>) -> (ConcurrencySpec, Arc<Bulkhead>) {

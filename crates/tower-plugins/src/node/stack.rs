@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{Request, Response, header};
 use tower::ServiceBuilder;
-use tower_plugins_layers::authorize::{AuthorizeLayer, Callers};
+use tower_plugins_layers::authorize::AuthorizeLayer;
 use tower_plugins_layers::balance::{
     self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, SlowStart, SlowStartLayer,
     SlowStartPolicy, Strategy,
@@ -16,7 +16,6 @@ use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::fallback;
 use tower_plugins_layers::hedge::HedgePolicy;
-use tower_plugins_layers::rate_limit::KeyBy;
 use tower_plugins_layers::retry::{Backoff, Jitter};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
@@ -28,8 +27,10 @@ use tower_plugins_layers::{
 use tower_service::Service;
 
 use super::around::{Around, Inside, Own, Owned};
+use super::authorize;
 use super::endpoint::{Circuit, Endpoint, Guarded, Shown, Wire};
-use super::parts::{EndpointParts, Limiter, Parts};
+use super::parts::{EndpointParts, Parts};
+use super::rate_limit::Limiter;
 use super::registered::Registered;
 use super::stage::stages;
 use crate::Body;
@@ -74,15 +75,7 @@ pub(super) fn build(
         .endpoints
         .iter()
         .zip(breakers)
-        .map(|(parts, breaker)| {
-            let limits = spec.upstream.grpc.as_ref();
-            let limits = limits.map(|grpc| MessageLimits::new(grpc, &parts.address.shown()));
-            let wire = Wire {
-                transport: Arc::clone(&parts.transport),
-                limits,
-            };
-            endpoint(breaker, policy, parts, outliers, wire)
-        });
+        .map(|(parts, breaker)| endpoint(breaker, spec, parts, outliers));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     let specs = spec.upstream.endpoints.iter();
     let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
@@ -93,10 +86,10 @@ pub(super) fn build(
         .layer_fn(around_call)
         .layer_fn(Instead::of(fallback_service(policy, parts)))
         .layer_fn(Answered::of(fallback_answer(policy)?))
-        .layer_fn(Permitted::of(authorize(policy)))
+        .layer_fn(Permitted::of(authorize::layer(policy)?))
         .layer(deadline(policy))
         .layer_fn(Filtered::of(filter(policy, parts)))
-        .layer_fn(Limited::of(rate_limit(policy, parts)))
+        .layer_fn(Limited::of(parts.limiter.as_ref().map(Limiter::layer)))
         .layer_fn(Placed::of(concurrency(parts)))
         .layer(retry(spec, parts))
         .layer_fn(around_attempt)
@@ -129,12 +122,15 @@ impl Inside for Timed {
 /// The stack of one endpoint.
 fn endpoint(
     breaker: Option<Circuit>,
-    policy: &Policy,
+    spec: &PluginSpec,
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
-    wire: Wire,
 ) -> Result<SlowStart<Endpoint>, Error> {
-    let outlier = outliers.map(|all| all.endpoint(&parts.address.shown()));
+    let policy = &spec.policy;
+    let shown = parts.address.shown();
+    let grpc = spec.upstream.grpc.as_ref();
+    let limits = grpc.map(|grpc| MessageLimits::new(grpc, &shown));
+    let outlier = outliers.map(|all| all.endpoint(&shown));
     Ok(ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
         .layer_fn(Endpoint::of(outlier))
@@ -142,7 +138,7 @@ fn endpoint(
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
         .layer_fn(Shown::of(credentials(&policy.credentials)?))
-        .service(wire))
+        .service(Wire::new(Arc::clone(&parts.transport), &shown, limits)))
 }
 
 /// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.
@@ -169,19 +165,6 @@ fn fallback_answer(policy: &Policy) -> Result<Option<FallbackLayer>, Error> {
         .map_err(|error| Error::caused_by(Kind::Config, format!("fallback: {error}")))?;
     let policy = FallbackPolicy::new().on(spec.on.iter().copied());
     Ok(Some(FallbackLayer::answer(policy, answer)))
-}
-
-/// Whoever is named may call; where nobody is asked for, everybody may.
-fn authorize(policy: &Policy) -> Option<AuthorizeLayer> {
-    let spec = policy.authorize.as_ref()?;
-    let mut callers = Callers::new().api_key_header(spec.api_key_header.clone());
-    for (name, key) in &spec.api_keys {
-        callers = callers.api_key(name.as_str(), key.expose());
-    }
-    for (name, token) in &spec.bearer_tokens {
-        callers = callers.bearer(name.as_str(), token.expose());
-    }
-    Some(AuthorizeLayer::new(callers))
 }
 
 fn filter(policy: &Policy, parts: &Parts) -> Option<FilterLayer<Registered>> {
@@ -215,17 +198,6 @@ fn time_left(policy: &Policy) -> TimeLeftLayer {
         Some(name) => TimeLeftLayer::new().header(name.clone()),
         None => TimeLeftLayer::new(),
     }
-}
-
-fn rate_limit(policy: &Policy, parts: &Parts) -> Option<RateLimitLayer> {
-    let (spec, (_, limiter)) = (policy.rate_limit.as_ref()?, parts.limiter.as_ref()?);
-    let layer = match limiter {
-        Limiter::One(limiter) => RateLimitLayer::with_limiter(Arc::clone(limiter)),
-        Limiter::Keyed(limiter, header) => {
-            RateLimitLayer::keyed(Arc::clone(limiter), KeyBy::header(header.clone()))
-        }
-    };
-    Some(layer.max_wait(spec.max_wait).headers(spec.headers))
 }
 
 fn concurrency(parts: &Parts) -> Option<ConcurrencyLayer> {

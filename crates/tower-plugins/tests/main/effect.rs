@@ -11,11 +11,13 @@ mod fallback;
 mod filter;
 mod grpc;
 mod hedge;
+mod jwt;
 mod layer;
 mod load_balancing;
 mod outlier_detection;
 mod plugin;
 mod rate_limit;
+mod redis;
 mod retry;
 mod root;
 mod set;
@@ -218,6 +220,54 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "authorize.bearer_tokens",
         "tower_plugins::tests::effect::authorize::bearer_tokens_are_those_with_which_a_call_goes_in",
+    ),
+    (
+        "authorize.jwt",
+        "tower_plugins::tests::effect::authorize::jwt_is_one_of_three_ways_in",
+    ),
+    (
+        "jwt.secret",
+        "tower_plugins::tests::effect::jwt::secret_is_what_tokens_are_signed_with_and_they_go_no_further",
+    ),
+    (
+        "jwt.key_file",
+        "tower_plugins::tests::effect::jwt::key_file_is_the_public_key_of_those_who_sign",
+    ),
+    (
+        "jwt.jwks_file",
+        "tower_plugins::tests::effect::jwt::jwks_file_is_a_set_of_keys_and_a_reload_takes_a_new_one",
+    ),
+    (
+        "jwt.algorithms",
+        "tower_plugins::tests::effect::jwt::algorithms_are_those_that_a_token_may_be_signed_with",
+    ),
+    (
+        "jwt.issuers",
+        "tower_plugins::tests::effect::jwt::issuers_are_those_whose_tokens_are_taken",
+    ),
+    (
+        "jwt.audiences",
+        "tower_plugins::tests::effect::jwt::audiences_are_those_whom_a_token_may_be_meant_for",
+    ),
+    (
+        "jwt.leeway",
+        "tower_plugins::tests::effect::jwt::leeway_is_how_far_the_clocks_may_be_apart",
+    ),
+    (
+        "jwt.name_claim",
+        "tower_plugins::tests::effect::jwt::name_claim_is_what_a_token_must_name_its_caller_in",
+    ),
+    (
+        "jwt.scope_claim",
+        "tower_plugins::tests::effect::jwt::scope_claim_is_where_scopes_are_looked_for",
+    ),
+    (
+        "jwt.required_scopes",
+        "tower_plugins::tests::effect::jwt::required_scopes_are_what_a_token_must_grant_and_nobody_else",
+    ),
+    (
+        "jwt.required_claims",
+        "tower_plugins::tests::effect::jwt::required_claims_are_what_a_token_must_say",
     ),
     (
         "filter.service",
@@ -572,8 +622,32 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::rate_limit::max_keys_is_the_number_of_buckets_that_are_remembered",
     ),
     (
+        "rate_limit.cost_header",
+        "tower_plugins::tests::effect::rate_limit::cost_header_has_the_tokens_that_a_call_takes",
+    ),
+    (
         "rate_limit.headers",
         "tower_plugins::tests::effect::rate_limit::headers_say_how_the_caller_stands",
+    ),
+    (
+        "rate_limit.redis",
+        "tower_plugins::tests::effect::redis::each_key_has_a_bucket_of_the_fleet_and_a_call_its_cost",
+    ),
+    (
+        "redis.url",
+        "tower_plugins::tests::effect::redis::url_is_where_the_buckets_of_a_fleet_are",
+    ),
+    (
+        "redis.prefix",
+        "tower_plugins::tests::effect::redis::prefix_is_what_plugins_share_buckets_by",
+    ),
+    (
+        "redis.timeout",
+        "tower_plugins::tests::effect::redis::timeout_is_how_long_a_call_waits_for_the_server",
+    ),
+    (
+        "redis.fail_open",
+        "tower_plugins::tests::effect::redis::fail_open_is_whether_calls_go_on_without_the_server",
     ),
     (
         "concurrency.enabled",

@@ -15,6 +15,7 @@ mod effect;
 mod embed;
 mod faults;
 mod grpc;
+mod one_word;
 mod own_layers;
 mod panic;
 mod plan;

@@ -1,5 +1,6 @@
 //! Layers of the program's own in a plugin's stack.
 
+mod foreign;
 mod named;
 
 use std::convert::Infallible;

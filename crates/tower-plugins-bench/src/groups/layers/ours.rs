@@ -27,10 +27,12 @@ use crate::groups::full;
 use crate::harness::{Variant, in_turn, runtime};
 
 /// How an endpoint is picked.
-const PICKS: [(&str, Strategy); 3] = [
+const PICKS: [(&str, Strategy); 5] = [
     ("p2c-ewma", Strategy::PeakEwma),
     ("p2c-least", Strategy::LeastRequest),
     ("round-robin", Strategy::RoundRobin),
+    ("least-connections", Strategy::LeastConnections),
+    ("least-latency", Strategy::LeastLatency),
 ];
 
 /// What `service` costs in both call forms.

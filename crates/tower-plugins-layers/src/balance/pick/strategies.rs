@@ -15,8 +15,10 @@ use super::view::{Verdict, View};
 const DRAWS: usize = 4;
 /// Turns that are passed over before all members are looked at.
 const TURNS: usize = 64;
-/// Members that are compared when all of them should be.
+/// As many members are all compared where the least of them is wanted.
 const COMPARED: usize = 32;
+/// Of more than that, so many are.
+const SAMPLED: usize = 10;
 /// Places of a key that are tried before all members are looked at.
 const PLACES: usize = 128;
 
@@ -179,13 +181,15 @@ fn fewer<S: Member>(view: &View<'_, S>, bias: f64, one: usize, other: usize) -> 
     if chosen { other } else { one }
 }
 
-/// The usable one with the least cost for its weight; of equals one by weight.
+/// The usable one with the least cost for its weight; of equals one by weight. Of many, the least of some that
+/// stand together, from a random one on.
 fn least<S: Member>(view: &View<'_, S>, cost: impl Fn(&S) -> f64) -> Option<usize> {
     let len = view.len();
     let start = fastrand::usize(..len.max(1));
+    let looks = if len > COMPARED { SAMPLED } else { len };
     let mut best: Option<(usize, f64)> = None;
     let mut equals = 0.0;
-    for i in (start..len).chain(0..start).take(COMPARED) {
+    for i in (start..len).chain(0..start).take(looks) {
         if !view.is_usable(i, view.now) {
             continue;
         }

@@ -10,7 +10,7 @@ use tower_plugins_layers::authorize::{
 };
 
 use super::{inside, name_of, showing};
-use crate::support::{reason, secs};
+use crate::support::{millis, reason};
 
 // Made for these tests and used nowhere else.
 const RSA: &[u8] = include_bytes!("keys/rsa.test-key.der");
@@ -21,7 +21,7 @@ const ED: &[u8] = include_bytes!("keys/ed.test-key.der");
 const ED_PUBLIC: &str = include_str!("keys/ed.pub.pem");
 const SET: &str = include_str!("keys/jwks.json");
 
-const SECRET: &[u8] = b"a secret of more than thirty-two bytes";
+pub(super) const SECRET: &[u8] = b"a secret of more than thirty-two bytes";
 
 fn now() -> u64 {
     SystemTime::now()
@@ -64,7 +64,7 @@ fn bearer(token: &str) -> Request<()> {
     clippy::needless_pass_by_value,
     reason = "it is made where it is passed"
 )]
-fn hs256(changes: Value) -> Request<()> {
+pub(super) fn hs256(changes: Value) -> Request<()> {
     sign(jsonwebtoken::Algorithm::HS256, None, &claims(&changes))
 }
 
@@ -178,7 +178,7 @@ async fn times_issuer_and_audience_are_checked() {
     let policy = secret()
         .issuer("https://issuer")
         .audience("greeter")
-        .leeway(secs(5));
+        .leeway(millis(4_001));
     let layer = takes(policy);
     let base = json!({ "iss": "https://issuer", "aud": "greeter" });
     let with = |changes: Value| {
@@ -233,6 +233,17 @@ async fn scopes_and_claims_that_are_missing_forbid() {
     ] {
         assert_eq!(reason(inside(&layer, bad).await), Some(Reason::Forbidden));
     }
+    // A scope that tokens alone must grant.
+    let callers = Callers::new()
+        .api_key("key", "k")
+        .jwt(secret().require_scope("read"));
+    let layer = AuthorizeLayer::new(callers);
+    let token = |scope: &str| hs256(json!({ "scope": scope }));
+    assert_eq!(name_of(&layer, token("write read")).await.unwrap(), "ann");
+    let refused = inside(&layer, token("write")).await;
+    assert_eq!(reason(refused), Some(Reason::Forbidden));
+    let by_key = showing([(http::HeaderName::from_static("x-api-key"), "k")]);
+    assert_eq!(name_of(&layer, by_key).await.unwrap(), "key");
 }
 
 #[tokio::test]
@@ -294,6 +305,15 @@ fn a_key_that_cannot_be_used_is_refused_when_it_is_made() {
     assert!(JwtKeys::hmac(Algorithm::Rs256, SECRET).is_err());
     assert!(JwtKeys::pem(Algorithm::Hs256, RSA_PUBLIC).is_err());
     assert!(JwtKeys::pem(Algorithm::Rs256, "no PEM").is_err());
+    for (algorithm, other) in [
+        (Algorithm::Rs256, EC_PUBLIC),
+        (Algorithm::Ps512, ED_PUBLIC),
+        (Algorithm::Es256, RSA_PUBLIC),
+        (Algorithm::Es384, EC_PUBLIC),
+        (Algorithm::EdDsa, EC_PUBLIC),
+    ] {
+        assert!(JwtKeys::pem(algorithm, other).is_err(), "{algorithm}");
+    }
     for set in [
         "",
         "{}",

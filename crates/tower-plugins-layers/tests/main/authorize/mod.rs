@@ -1,4 +1,5 @@
 mod jwt;
+mod text;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -120,7 +120,7 @@ async fn the_least_of_all_is_found_among_few_and_a_near_one_among_many() {
         let many = balance(strategy, &spots, plain);
         send(&many);
         let looks: usize = spots.iter().map(|spot| spot.0.looks.load(SeqCst)).sum();
-        assert_eq!(looks, 32, "{strategy:?}");
+        assert_eq!(looks, 10, "{strategy:?}");
     }
 }
 
@@ -183,12 +183,7 @@ async fn a_pick_among_a_thousand_looks_at_no_more_than_one_among_ten() {
     for strategy in Strategy::ALL {
         let (ten, thousand) = (looks(strategy, 10), looks(strategy, 1000));
         println!("{strategy:?}: {ten} looks for 100 picks among 10, {thousand} among 1000");
-        let most = match strategy {
-            // The one that has to look at all.
-            Strategy::LeastConnections | Strategy::LeastLatency => 32 * 100,
-            _ => ten,
-        };
-        assert!(thousand <= most, "{strategy:?}: {thousand}");
+        assert!(thousand <= ten, "{strategy:?}: {thousand}");
     }
 }
 

@@ -2,20 +2,29 @@
 //!
 //! What the reader accepts, the JSON Schema and the tables of `docs/config.md` all come from here.
 
+mod access;
 mod attempts;
-mod blocks;
+mod auth;
+mod balance;
+mod breaker;
+mod connection;
 mod gone;
 mod grpc;
+mod jwt;
+mod limits;
 mod outlier;
 mod top;
 
+pub(super) use access::{AUTHORIZE, FALLBACK, FILTER};
 pub(super) use attempts::{HEDGE, RETRY};
-pub(super) use blocks::{
-    AUTH, AUTHORIZE, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, LOAD_BALANCING,
-    RATE_LIMIT, TLS,
-};
+pub(super) use auth::AUTH;
+pub(super) use balance::LOAD_BALANCING;
+pub(super) use breaker::CIRCUIT_BREAKER;
+pub(super) use connection::{CONNECTION, TLS};
 pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use grpc::GRPC;
+pub(super) use jwt::JWT;
+pub(super) use limits::{CONCURRENCY, RATE_LIMIT, REDIS};
 pub(super) use outlier::OUTLIER_DETECTION;
 pub(super) use top::{ENDPOINT, LAYER, PLUGIN, ROOT};
 
@@ -99,6 +108,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &LAYER,
         &AUTH,
         &AUTHORIZE,
+        &JWT,
         &FILTER,
         &FALLBACK,
         &RETRY,
@@ -107,6 +117,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &OUTLIER_DETECTION,
         &CONNECTION,
         &RATE_LIMIT,
+        &REDIS,
         &CONCURRENCY,
         &LOAD_BALANCING,
         &TLS,

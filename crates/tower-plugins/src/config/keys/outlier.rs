@@ -47,7 +47,7 @@ pub(in super::super) static OUTLIER_DETECTION: Block = Block {
             Kind::Timeout,
             "10s",
             r#""5s""#,
-            "how often rates are judged: by the first call after its end",
+            "how often rates are judged, by the first call after its end; at most a day",
         ),
         key(
             "base_ejection_time",

@@ -12,12 +12,13 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 18] = [
+const BLOCKS: [&str; 20] = [
     "root",
     "plugin",
     "endpoint",
     "auth",
     "authorize",
+    "jwt",
     "filter",
     "fallback",
     "layer",
@@ -27,6 +28,7 @@ const BLOCKS: [&str; 18] = [
     "outlier_detection",
     "connection",
     "rate_limit",
+    "redis",
     "concurrency",
     "load_balancing",
     "tls",
@@ -259,6 +261,14 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             "load_balancing" if needed.is_empty() && keys.is_empty() => {
                 "plugins: { a: { transport: http, endpoint: 'http://h' } }".to_owned()
             }
+            "jwt" => format!(
+                "plugins: {{ a: {{ transport: http, endpoint: 'http://h', authorize: {{ jwt: {{
+                    secret: a secret of more than thirty-two bytes, algorithms: [HS256], {keys} }} }} }} }}"
+            ),
+            "redis" => format!(
+                "plugins: {{ a: {{ transport: http, endpoint: 'http://h', rate_limit: {{
+                    requests_per_second: 7, redis: {{ url: 'redis://h', {keys} }} }} }} }}"
+            ),
             "layer" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: 'http://h', layers: [{{ name: l, {keys} }}] }} }}"
             ),

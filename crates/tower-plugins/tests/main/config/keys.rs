@@ -190,7 +190,47 @@ fn numbers_are_held_to_their_range() {
         (
             "authorize: { api_keys: { a: k }, bearer_tokens: { b: t }, api_key_header: authorization }",
             "authorize.api_key_header",
-            "is where bearer_tokens are looked for",
+            "is where bearer tokens are looked for",
+        ),
+        (
+            "authorize: { jwt: {} }",
+            "authorize.jwt.secret",
+            "one of secret, key_file and jwks_file",
+        ),
+        (
+            "authorize: { jwt: { secret: a secret of more than thirty-two bytes } }",
+            "authorize.jwt.algorithms",
+            "is missing",
+        ),
+        (
+            "authorize: { jwt: { secret: short, algorithms: [HS256] } }",
+            "authorize.jwt.secret",
+            "32 bytes for HS256",
+        ),
+        (
+            "authorize: { jwt: { secret: a secret of more than thirty-two bytes, algorithms: [RS256] } }",
+            "authorize.jwt.algorithms",
+            "RS256 takes key_file, a public key, and there is secret",
+        ),
+        (
+            "authorize: { jwt: { secret: a secret of more than thirty-two bytes, algorithms: [none] } }",
+            "authorize.jwt.algorithms[0]",
+            "is unknown",
+        ),
+        (
+            "authorize: { jwt: { secret: a secret of more than thirty-two bytes, algorithms: [] } }",
+            "authorize.jwt.algorithms",
+            "every token would be refused",
+        ),
+        (
+            "authorize: { jwt: { secret: a secret of more than thirty-two bytes, algorithms: [HS256], required_scopes: [a b] } }",
+            "authorize.jwt.required_scopes[0]",
+            "more than one scope",
+        ),
+        (
+            "authorize: { jwt: { secret: a secret of more than thirty-two bytes, algorithms: [HS256] } }, concurrency: { max_concurrent: 1, priority_header: authorization }",
+            "concurrency.priority_header",
+            "takes off the request",
         ),
         (
             "authorize: { api_keys: { a: k } }, rate_limit: { requests_per_second: 1, key_header: x-api-key }",
@@ -253,6 +293,36 @@ fn numbers_are_held_to_their_range() {
             "rate_limit: { requests_per_second: 0 }",
             "rate_limit.requests_per_second",
             "out of range",
+        ),
+        (
+            "rate_limit: { requests_per_second: 1, key_header: a b }",
+            "rate_limit.key_header",
+            "is not the name of a header, nor `off`",
+        ),
+        (
+            "rate_limit: { requests_per_second: 1, redis: {} }",
+            "rate_limit.redis.url",
+            "is missing",
+        ),
+        (
+            "rate_limit: { requests_per_second: 1, redis: { url: 'rediss://h' } }",
+            "rate_limit.redis.url",
+            "no TLS",
+        ),
+        (
+            "rate_limit: { requests_per_second: 1, key_header: x-a, max_keys: 5, redis: { url: 'redis://h' } }",
+            "rate_limit.max_keys",
+            "does nothing with redis",
+        ),
+        (
+            "authorize: { api_keys: { a: k } }, rate_limit: { requests_per_second: 1, cost_header: x-api-key }",
+            "rate_limit.cost_header",
+            "takes off the request",
+        ),
+        (
+            "outlier_detection: { interval: 25h }",
+            "outlier_detection.interval",
+            "longer than a day",
         ),
         (
             "concurrency: { max_wait: 1s }",

@@ -8,9 +8,9 @@ use tower_plugins::Place;
 use tower_plugins::config::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, Environment,
-    FallbackSpec, FilterSpec, Format, HedgeSpec, JitterKind, KeySpec, LayerOptions, LayerSpec,
-    Loader, Number, OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RetryOn,
-    RetrySpec, Secret, Secrets, SubsetFallback,
+    FallbackSpec, FilterSpec, Format, HedgeSpec, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
+    KeySpec, LayerOptions, LayerSpec, Loader, Number, OutlierSpec, PluginName, PluginSpec, Policy,
+    Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, Secrets, SubsetFallback,
 };
 
 use crate::transport::tls::server::Ca;
@@ -84,9 +84,9 @@ fn credentials() -> impl Strategy<Value = CredentialsSpec> {
 
 fn authorize() -> impl Strategy<Value = AuthorizeSpec> {
     let callers = || prop::collection::btree_map("[A-Za-z0-9][A-Za-z0-9._-]{0,8}", secret(), 0..3);
-    (callers(), callers(), any::<bool>()).prop_filter_map(
+    (callers(), callers(), any::<bool>(), prop::option::of(jwt())).prop_filter_map(
         "nobody, or two with one secret",
-        |(keys, tokens, other)| {
+        |(keys, tokens, other, jwt)| {
             let mut spec = AuthorizeSpec::new();
             spec.api_keys = keys.into_iter().collect();
             spec.bearer_tokens = tokens.into_iter().collect();
@@ -95,10 +95,43 @@ fn authorize() -> impl Strategy<Value = AuthorizeSpec> {
             }
             let twice =
                 |all: &[(String, Secret)]| matches!(all, [(_, one), (_, other)] if one == other);
-            let is_nobody = spec.api_keys.is_empty() && spec.bearer_tokens.is_empty();
+            let is_nobody =
+                spec.api_keys.is_empty() && spec.bearer_tokens.is_empty() && jwt.is_none();
+            spec.jwt = jwt;
             (!is_nobody && !twice(&spec.api_keys) && !twice(&spec.bearer_tokens)).then_some(spec)
         },
     )
+}
+
+fn jwt() -> impl Strategy<Value = JwtSpec> {
+    let texts = || prop::collection::vec("[!-~\u{e9}]{1,10}", 0..3);
+    let claims = prop::collection::btree_map("[a-z]{1,5}", "[ -~]{1,10}", 0..3);
+    (texts(), texts(), duration(), "[!-~]{1,8}", texts(), claims).prop_map(
+        |(issuers, audiences, leeway, claim, scopes, claims)| {
+            let secret = "a secret of more than thirty-two bytes".to_owned();
+            let mut spec = JwtSpec::new(JwtKey::Secret(Secret::new(secret)));
+            spec.algorithms = vec![JwtAlgorithm::Hs256];
+            spec.issuers = issuers;
+            spec.audiences = audiences;
+            spec.leeway = leeway;
+            spec.name_claim = claim.clone();
+            spec.scope_claim = claim;
+            spec.required_scopes = scopes;
+            spec.required_claims = claims;
+            spec
+        },
+    )
+}
+
+fn redis() -> impl Strategy<Value = RedisSpec> {
+    let prefix = prop::option::of("[ -~]{0,10}");
+    ("[a-z]{1,8}", prefix, duration(), any::<bool>()).prop_map(|(host, prefix, time, open)| {
+        let mut spec = RedisSpec::new(Secret::new(format!("redis://u:p@{host}/1")));
+        spec.prefix = prefix;
+        spec.timeout = time;
+        spec.fail_open = open;
+        spec
+    })
 }
 
 fn fallback() -> impl Strategy<Value = FallbackSpec> {
@@ -492,15 +525,20 @@ fn policy() -> impl Strategy<Value = Policy> {
         duration(),
         prop::option::of(1_u32..=10_000_000),
         any::<bool>(),
+        prop::option::of(redis()),
     )
-        .prop_map(|(rate, burst, wait, keys, headers)| {
+        .prop_map(|(rate, burst, wait, keys, headers, redis)| {
             let mut limit = RateLimitSpec::new(rate);
             limit.burst_size = burst;
             limit.max_wait = wait;
             if let Some(keys) = keys {
                 limit.key_header = Some(http::HeaderName::from_static("x-tenant"));
-                limit.max_keys = keys;
+                if redis.is_none() {
+                    limit.max_keys = keys;
+                }
+                limit.cost_header = Some(http::HeaderName::from_static("x-cost"));
             }
+            limit.redis = redis;
             limit.headers = headers;
             limit
         });

@@ -9,7 +9,7 @@ fn showing(header: &str, value: &str) -> Request<Body> {
 }
 
 /// What the plugin was sent of a call that shows `value`, or why the call was refused.
-async fn sent(stage: &Stage, header: &str, value: &str) -> Result<HeaderMap, Reason> {
+pub(super) async fn sent(stage: &Stage, header: &str, value: &str) -> Result<HeaderMap, Reason> {
     match stage.send("p", showing(header, value)).await {
         Ok(_) => Ok(stage.seen().remove(0).request.headers().clone()),
         Err(error) => {
@@ -56,4 +56,23 @@ async fn bearer_tokens_are_those_with_which_a_call_goes_in() {
         let refused = sent(&stage, "authorization", wrong).await;
         assert_eq!(refused, Err(Reason::Unauthenticated), "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn jwt_is_one_of_three_ways_in() {
+    let stage = Stage::of(
+        "authorize: { api_keys: { a: k }, bearer_tokens: { b: t },
+            jwt: { secret: 'a secret of more than thirty-two bytes', algorithms: [HS256] } }",
+    )
+    .await;
+    let token = super::jwt::hs256(&serde_json::json!({}));
+    for (header, value) in [
+        ("x-api-key", "k"),
+        ("authorization", "Bearer t"),
+        ("authorization", &token),
+    ] {
+        assert_eq!(sent(&stage, header, value).await, Ok(HeaderMap::new()));
+    }
+    let refused = sent(&stage, "authorization", &format!("{token}x")).await;
+    assert_eq!(refused, Err(Reason::Unauthenticated));
 }

@@ -1,10 +1,13 @@
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tower_plugins::Priority;
 use tower_plugins::Reason::{ConcurrencyLimited, Shed};
+use tower_plugins::call::Method;
 
 use super::stage::Answer::{Never, Status};
-use super::stage::{SECOND, Stage, refusals};
+use super::stage::{Outcome, SECOND, Stage, refusals};
 use crate::support::get;
 
 /// A plugin whose service never answers.
@@ -100,23 +103,46 @@ async fn adaptive_lets_the_limit_find_its_size() {
     }
 }
 
+/// A plugin of four places with this key, of which two calls that do not end have two.
+async fn half_taken(key: &str) -> (Stage, JoinSet<Outcome>) {
+    let stage = limited(&format!("max_concurrent: 4, {key}")).await;
+    let held = stage.at_once("p", 2);
+    let mut asked = 0;
+    while asked < 2 {
+        tokio::task::yield_now().await;
+        asked += stage.seen().len();
+    }
+    stage.answers(Status(204));
+    (stage, held)
+}
+
 #[tokio::test(start_paused = true)]
 async fn priority_header_says_who_is_shed_first() {
-    for (key, right) in [("", None), (", priority_header: x-priority", Some(Shed))] {
-        let stage = limited(&format!("max_concurrent: 4{key}")).await;
-        let mut held = stage.at_once("p", 2);
-        tokio::task::yield_now().await;
-        let mut asked = stage.seen().len();
-        while asked < 2 {
-            tokio::task::yield_now().await;
-            asked += stage.seen().len();
-        }
-        stage.answers(Status(200));
+    for (key, right) in [("", None), ("priority_header: x-priority", Some(Shed))] {
+        let (stage, _held) = half_taken(key).await;
         let mut request = get("/");
         let bulk = http::HeaderValue::from_static("bulk");
         request.headers_mut().insert("x-priority", bulk);
         let error = stage.send("p", request).await.err();
         assert_eq!(error.and_then(|error| error.reason()), right);
-        held.abort_all();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_typed_calls_priority_counts_before_the_header() {
+    static PING: Method<(), serde_json::Value> = Method::get("/");
+    let (stage, _held) = half_taken("priority_header: x-priority").await;
+    let plugin = stage.plugins.plugin("p");
+    for (own, header, right) in [
+        (None, "critical", None),
+        (Some(Priority::Bulk), "critical", Some(Shed)),
+        (Some(Priority::Normal), "bulk", None),
+    ] {
+        let mut call = plugin.invoke(&PING, &()).header("x-priority", header);
+        if let Some(priority) = own {
+            call = call.priority(priority);
+        }
+        let reason = call.await.err().and_then(|error| error.reason());
+        assert_eq!(reason, right, "{own:?} and {header}");
     }
 }

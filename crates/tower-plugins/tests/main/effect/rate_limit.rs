@@ -4,7 +4,7 @@ use tokio::time::{Instant, advance};
 use tower_plugins::Reason;
 
 use super::stage::{SECOND, Stage, refusals};
-use crate::support::get;
+use crate::support::{config, get};
 
 async fn limited(keys: &str) -> Stage {
     Stage::of(&format!("rate_limit: {{ {keys} }}")).await
@@ -112,5 +112,69 @@ async fn headers_say_how_the_caller_stands() {
         ))
         .await;
         assert_eq!(call_of(&stage, "ann").await, Ok(right.map(str::to_owned)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cost_header_has_the_tokens_that_a_call_takes() {
+    let costs = ["3", "4", "2", "1", "none", "0", "9", "99999999999"];
+    for (keys, wanted) in [
+        ("", [true; 8]),
+        // Of eight tokens; what is no number costs one.
+        (
+            ", cost_header: X-Cost",
+            [true, true, false, true, false, false, false, false],
+        ),
+    ] {
+        let stage = limited(&format!("requests_per_second: 1, burst_size: 8{keys}")).await;
+        for (cost, went) in costs.into_iter().zip(wanted) {
+            let mut request = get("/");
+            request
+                .headers_mut()
+                .insert("x-cost", cost.parse().unwrap());
+            assert_eq!(stage.send("p", request).await.is_ok(), went, "{cost}");
+        }
+    }
+    let stage = limited("requests_per_second: 1, burst_size: 2, cost_header: x-cost").await;
+    assert_eq!(stage.asked(5).await, 2, "without the header it is one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_of_the_defaults_are_switched_off_alone() {
+    let root = "default_rate_limit: { requests_per_second: 1, burst_size: 4, key_header: x-tenant,
+            max_keys: 7, cost_header: x-cost, redis: { url: 'redis://localhost' } },
+        default_concurrency: { max_concurrent: 1, priority_header: x-priority },
+        default_load_balancing: { zone: a },";
+    let keys = "rate_limit: { key_header: off, cost_header: off, redis: off },
+        concurrency: { priority_header: off }, load_balancing: { zone: off }";
+    let config = config(&format!(
+        "{{ {root} plugins: {{
+            p: {{ transport: in-process, endpoint: one }},
+            q: {{ transport: in-process, endpoint: one, {keys} }}
+        }} }}"
+    ));
+    let of = |name: &str| config.plugins[name].policy.clone();
+    let (p, q) = (of("p"), of("q"));
+    let limit = p.rate_limit.unwrap();
+    assert!(limit.key_header.is_some() && limit.cost_header.is_some() && limit.redis.is_some());
+    assert!(p.concurrency.unwrap().priority_header.is_some());
+    assert!(p.balance.zone.is_some());
+    let limit = q.rate_limit.unwrap();
+    assert_eq!(
+        (limit.key_header, limit.cost_header, limit.redis),
+        (None, None, None)
+    );
+    assert_eq!(q.concurrency.unwrap().priority_header, None);
+    assert_eq!(q.balance.zone, None);
+    // One bucket, and a token for each call.
+    let stage = Stage::start_with(config).await;
+    for tenant in ["ann", "bob", "eve", "joe", "max"] {
+        let mut request = get("/");
+        request
+            .headers_mut()
+            .insert("x-tenant", tenant.parse().unwrap());
+        request.headers_mut().insert("x-cost", "4".parse().unwrap());
+        let went = stage.send("q", request).await.is_ok();
+        assert_eq!(went, tenant != "max", "{tenant}");
     }
 }

@@ -58,6 +58,11 @@ pub(super) type Outcome = Result<StatusCode, Error>;
 impl Stage {
     /// The plugins of a whole config.
     pub(super) async fn start(yaml: &str) -> Self {
+        Self::start_with(config(yaml)).await
+    }
+
+    /// The plugins of a config that is read.
+    pub(super) async fn start_with(config: Config) -> Self {
         let desk = Arc::<Mutex<Desk>>::default();
         let service = |name, time| {
             let desk = Arc::clone(&desk);
@@ -69,7 +74,7 @@ impl Stage {
             .service("slow", service("slow", SECOND))
             .service("never", service("never", Duration::MAX))
             .layer_named("mark", super::layer::mark)
-            .start(config(yaml))
+            .start(config)
             .await
             .unwrap();
         Self { plugins, desk }

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use axum::Router;
-use http::{Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tower_plugins::config::{Address, Config, ConnectionSpec, Protocol};
+use tower_plugins::embed::Route;
 use tower_plugins::transport::{Http, Transport};
 use tower_plugins::{Body, Plugins};
 
@@ -24,7 +25,11 @@ impl Drop for Front {
 
 impl Front {
     async fn start(plugins: Plugins) -> Self {
-        let route = plugins.plugin("p").into_route();
+        Self::with(plugins, |route| route).await
+    }
+
+    async fn with(plugins: Plugins, set: impl FnOnce(Route) -> Route) -> Self {
+        let route = set(plugins.plugin("p").into_route());
         let app = Router::new().route_service("/{*rest}", route);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Address::http(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
@@ -253,5 +258,46 @@ async fn the_state_of_a_limit_and_the_challenge_of_who_is_not_let_in_are_headers
         assert_eq!(policy.map(|policy| policy.to_str().unwrap()), quota);
         let after = response.headers().get_all("retry-after").iter();
         assert_eq!(after.count(), usize::from(quota.is_some()));
+    }
+}
+
+#[tokio::test]
+async fn the_reason_of_an_error_is_a_header_where_it_is_switched_on() {
+    const NAME: HeaderName = HeaderName::from_static("x-refused-reason");
+    let server = Server::start(Socket::Tcp, Protocol::Http1, |_| async {
+        let mut response = Response::new(Body::empty());
+        let own = HeaderValue::from_static("the plugin's own");
+        response.headers_mut().insert(NAME, own);
+        response
+    })
+    .await;
+    let limited = at(
+        &server.address,
+        "rate_limit: { requests_per_second: 0.1, burst_size: 1 }",
+    );
+    for (on, refused) in [(false, None), (true, Some("rate_limited"))] {
+        let plugins = Plugins::builder().start(limited.clone()).await.unwrap();
+        let set = |route: Route| if on { route.reason_header(NAME) } else { route };
+        let front = Front::with(plugins, set).await;
+        let grpc = || {
+            let mut request = post("/some.Service/Method", "");
+            let grpc = HeaderValue::from_static("application/grpc");
+            request.headers_mut().insert("content-type", grpc);
+            request
+        };
+        for (request, right) in [
+            (get("/some/path"), Some("the plugin's own")),
+            (get("/some/path"), refused),
+            (grpc(), refused),
+        ] {
+            let response = front.call(request).await;
+            let said = response.headers().get(NAME);
+            assert_eq!(said.map(|said| said.to_str().unwrap()), right);
+        }
+        // Not in the config: an error without a reason.
+        front.plugins.reload(Config::default()).await.unwrap();
+        let response = front.call(get("/some/path")).await;
+        assert_eq!(response.status(), 404);
+        assert!(!response.headers().contains_key(NAME));
     }
 }

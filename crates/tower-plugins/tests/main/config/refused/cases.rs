@@ -797,6 +797,35 @@ retry = { multiplier = 1e400 }
 "#,
     ),
     case(
+        "redis_url_of_another_kind",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    rate_limit: { requests_per_second: 5, redis: { url: "rediss://u:hunter2@redis" } }
+"#,
+    ),
+    case(
+        "jwt_with_two_keys",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    authorize:
+      jwt: { secret: hunter2, jwks_file: /nowhere/issuer.json, algorithms: [HS256] }
+"#,
+    ),
+    case(
+        "jwt_secret_too_short",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    authorize:
+      jwt: { secret: hunter2, algorithms: [HS512] }
+"#,
+    ),
+    case(
         "queue_without_time",
         r#"plugins:
   - name: search

@@ -1,8 +1,8 @@
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::{Arc, Mutex};
+mod spans;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use std::collections::HashMap;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -11,10 +11,6 @@ use tower_plugins_layers::test_util::{Answer, Probe, ScriptedBody};
 use tower_plugins_layers::{
     BoxError, CallContext, FallbackUsed, RateLimitLayer, Reason, Refused, TraceLayer,
 };
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::with_default;
-use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 use crate::support::{is_pending, request, secs};
 
@@ -247,139 +243,6 @@ fn reasons_stand_in_the_order_of_their_discriminants() {
     for (n, reason) in Reason::ALL.into_iter().enumerate() {
         assert_eq!(reason as usize, n);
     }
-}
-
-/// A subscriber that keeps what it is told of spans.
-#[derive(Clone, Default)]
-struct Listener(Arc<Mutex<Heard>>);
-
-#[derive(Default)]
-struct Heard {
-    /// The fields of each span, the first one's id being 1.
-    spans: Vec<HashMap<String, String>>,
-    entered: Vec<Id>,
-    /// Events, and whether each was within a span.
-    events: Vec<bool>,
-}
-
-struct Fields<'a>(&'a mut HashMap<String, String>);
-
-impl Visit for Fields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let text = format!("{value:?}").trim_matches('"').to_owned();
-        self.0.insert(field.name().to_owned(), text);
-    }
-}
-
-impl Subscriber for Listener {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, span: &Attributes<'_>) -> Id {
-        assert_eq!(span.metadata().name(), "plugin.call");
-        let mut fields = HashMap::new();
-        span.record(&mut Fields(&mut fields));
-        let mut heard = self.0.lock().unwrap();
-        heard.spans.push(fields);
-        Id::from_u64(heard.spans.len() as u64)
-    }
-
-    fn record(&self, span: &Id, values: &Record<'_>) {
-        let mut heard = self.0.lock().unwrap();
-        let index = usize::try_from(span.into_u64()).unwrap() - 1;
-        values.record(&mut Fields(&mut heard.spans[index]));
-    }
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, _: &Event<'_>) {
-        let mut heard = self.0.lock().unwrap();
-        let inside = !heard.entered.is_empty();
-        heard.events.push(inside);
-    }
-
-    fn enter(&self, span: &Id) {
-        self.0.lock().unwrap().entered.push(span.clone());
-    }
-
-    fn exit(&self, span: &Id) {
-        assert_eq!(self.0.lock().unwrap().entered.pop().as_ref(), Some(span));
-    }
-}
-
-fn listened<F: Future<Output = ()>>(test: impl FnOnce() -> F) -> Vec<HashMap<String, String>> {
-    let listener = Listener::default();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    // With only one subscriber alive, a test on another thread, which has none, would switch the span
-    // off for all.
-    let _another = Dispatch::new(Listener::default());
-    with_default(listener.clone(), || runtime.block_on(test()));
-    let heard = std::mem::take(&mut *listener.0.lock().unwrap());
-    assert!(heard.entered.is_empty());
-    assert!(heard.events.iter().all(|inside| *inside));
-    heard.spans
-}
-
-fn fields(fields: &HashMap<String, String>) -> Vec<(&str, &str)> {
-    let mut fields: Vec<_> = fields
-        .iter()
-        .map(|(k, v)| (k.as_str(), v.as_str()))
-        .collect();
-    fields.sort_unstable();
-    fields
-}
-
-#[test]
-fn a_span_says_what_was_called_and_what_came_of_it() {
-    let spans = listened(|| async {
-        let service = TraceLayer::new("greeter").layer(service_fn(async |_| {
-            tracing::info!("inside");
-            tokio::task::yield_now().await;
-            tracing::info!("still inside");
-            Ok::<_, BoxError>(Response::new(String::new()))
-        }));
-        // A query may hold what is nobody's business.
-        let request = Request::put("http://host/hello?token=s3cret")
-            .body(())
-            .unwrap();
-        service.oneshot(request).await.unwrap();
-        let service = TraceLayer::new("greeter").layer(service_fn(async |_| {
-            Err::<Response<String>, BoxError>(Refused::new(Reason::RateLimited).into())
-        }));
-        service.oneshot(request_to("/limited")).await.unwrap_err();
-        let mut failed = Response::new(ScriptedBody::frames([]));
-        *failed.status_mut() = http::StatusCode::BAD_GATEWAY;
-        answered(failed).await;
-    });
-    assert_eq!(
-        fields(&spans[0]),
-        [
-            ("http.request.method", "PUT"),
-            ("http.response.status_code", "200"),
-            ("plugin.name", "greeter"),
-            ("url.path", "/hello"),
-        ]
-    );
-    assert_eq!(
-        fields(&spans[1]),
-        [
-            ("error.type", "rate_limited"),
-            ("http.request.method", "GET"),
-            ("plugin.name", "greeter"),
-            ("url.path", "/limited"),
-        ]
-    );
-    assert_eq!(spans[2]["http.response.status_code"], "502");
-    assert_eq!(spans[2]["error.type"], "status");
-    assert_eq!(spans.len(), 3);
-}
-
-fn request_to(path: &str) -> Request<()> {
-    Request::get(path).body(()).unwrap()
 }
 
 /// Counts the handles that are asked for.

@@ -1,0 +1,164 @@
+//! A config as text, every key written out.
+
+mod access;
+mod attempts;
+mod balance;
+mod breaker;
+mod connection;
+mod grpc;
+mod layers;
+mod limits;
+mod values;
+
+use self::access::{fallback, filter};
+use self::attempts::{hedge, retry};
+use self::balance::balance;
+use self::breaker::{breaker, outlier};
+use self::connection::{connection, tls};
+use self::grpc::grpc;
+use self::limits::concurrency;
+use self::values::{duration, integer, list, named, off, table, text};
+use super::format::Format;
+use super::secret::{self, HIDDEN};
+use super::tree::{Node, Value};
+use super::{Address, Config, EndpointSpec, PluginSpec, Secret};
+
+/// Whether secrets are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Secrets {
+    /// As `***`, which is refused when it is read.
+    Hidden,
+    /// As they are; those from files as the file they are from.
+    Shown,
+}
+
+impl Config {
+    /// This config as text. Every key is written out, those with their default as well: read again,
+    /// with secrets shown and while the files it names are the same, it is an equal config.
+    ///
+    /// What a file cannot say is left out, and then missed when it is read: paths that are no UTF-8, and
+    /// endpoints of different kinds in one plugin.
+    ///
+    /// ```
+    /// use tower_plugins::config::{Config, Format, PluginSpec, Secrets};
+    ///
+    /// let config = Config::new().with(PluginSpec::http("search", "http://10.0.0.1:8080")?);
+    /// let text = config.to_text(Format::Toml, Secrets::Shown);
+    /// assert_eq!(Config::parse(&text, Format::Toml)?, config);
+    /// # Ok::<(), tower_plugins::config::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn to_text(&self, format: Format, secrets: Secrets) -> String {
+        let writer = Writer { secrets };
+        let plugins = self.plugins.values().map(|plugin| writer.plugin(plugin));
+        let root = table([
+            (
+                "allow_empty",
+                Some(Node::unplaced(Value::Bool(self.plugins.is_empty()))),
+            ),
+            ("plugins", Some(list(plugins.collect()))),
+        ]);
+        // None of them fails for values like these; what came of it is read back by tests.
+        match format {
+            Format::Json => serde_json::to_string_pretty(&root).unwrap_or_default(),
+            Format::Yaml => serde_saphyr::to_string(&root).unwrap_or_default(),
+            Format::Toml => toml::to_string(&root).unwrap_or_default(),
+        }
+    }
+}
+
+struct Writer {
+    secrets: Secrets,
+}
+
+impl Writer {
+    fn plugin(&self, plugin: &PluginSpec) -> Node<'static> {
+        let PluginSpec {
+            name,
+            policy,
+            upstream,
+        } = plugin;
+        let transport = match upstream.endpoints.first().map(|endpoint| &endpoint.address) {
+            Some(Address::Https { .. }) if upstream.grpc.is_some() => "grpc-tls",
+            Some(Address::Http { .. } | Address::Unix { .. }) if upstream.grpc.is_some() => "grpc",
+            Some(Address::Https { .. }) => "https",
+            Some(Address::Unix { .. }) => "unix",
+            Some(Address::InProcess { .. }) => "in-process",
+            Some(Address::Http { .. }) | None => "http",
+        };
+        let endpoints = upstream.endpoints.iter();
+        let endpoints = endpoints.filter_map(|one| endpoint(one, upstream.grpc.is_some()));
+        let endpoints = endpoints.collect();
+        let is_tls = transport == "https" || transport == "grpc-tls";
+        table([
+            ("name", text(name.as_str())),
+            ("transport", text(transport)),
+            ("endpoints", Some(list(endpoints))),
+            ("drain_timeout", duration(policy.drain_timeout)),
+            ("auth", Some(self.auth(&policy.credentials))),
+            (
+                "authorize",
+                policy.authorize.as_ref().map(|spec| self.authorize(spec)),
+            ),
+            ("filter", policy.filter.as_ref().map(filter)),
+            ("fallback", policy.fallback.as_ref().map(fallback)),
+            ("layers", self.layers(&policy.layers)),
+            ("retry", retry(policy)),
+            ("hedge", policy.hedge.as_ref().map_or_else(off, hedge)),
+            (
+                "circuit_breaker",
+                policy.breaker.as_ref().map_or_else(off, breaker),
+            ),
+            (
+                "outlier_detection",
+                policy.outlier.as_ref().map_or_else(off, outlier),
+            ),
+            ("connection", Some(connection(policy, upstream, transport))),
+            (
+                "rate_limit",
+                policy
+                    .rate_limit
+                    .as_ref()
+                    .map_or_else(off, |spec| Some(self.rate_limit(spec))),
+            ),
+            (
+                "concurrency",
+                policy.concurrency.as_ref().map_or_else(off, concurrency),
+            ),
+            ("load_balancing", Some(balance(&policy.balance))),
+            ("tls", is_tls.then(|| tls(&upstream.tls))),
+            ("grpc", upstream.grpc.as_ref().map(grpc)),
+        ])
+    }
+
+    fn secret(&self, secret: &Secret) -> Node<'static> {
+        Node::text(match self.secrets {
+            Secrets::Hidden => HIDDEN.to_owned(),
+            Secrets::Shown => secret::write(secret),
+        })
+    }
+}
+
+fn endpoint(endpoint: &EndpointSpec, is_grpc: bool) -> Option<Node<'static>> {
+    let (url, path) = match &endpoint.address {
+        Address::Http { authority, prefix } => (format!("http://{authority}"), Some(prefix)),
+        Address::Https { authority, prefix } => (format!("https://{authority}"), Some(prefix)),
+        Address::Unix { path, prefix } => {
+            let path = path.to_str()?;
+            // A target of gRPC has to say that it is a socket.
+            let scheme = if is_grpc { "unix://" } else { "" };
+            (format!("{scheme}{path}"), Some(prefix))
+        }
+        Address::InProcess { service } => (service.clone(), None),
+    };
+    let path = path.filter(|path| !path.is_empty());
+    Some(table([
+        ("url", text(&url)),
+        ("path", path.and_then(|path| text(path))),
+        ("weight", integer(endpoint.weight)),
+        ("priority", integer(endpoint.priority)),
+        ("zone", endpoint.zone.as_deref().and_then(text)),
+        ("labels", named(&endpoint.labels, |value| text(value))),
+    ]))
+}
