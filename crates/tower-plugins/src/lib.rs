@@ -14,7 +14,7 @@
 //!                                                                        │ each attempt picks anew
 //!                                         ┌──────────────────────────────┘
 //!                                         ▼
-//!   slow_start ▸ outlier ▸ breaker ▸ load ▸ time_left ▸ credentials ▸ attempt_trace ▸ transport
+//!   slow_start ▸ outlier ▸ endpoint_budget ▸ breaker ▸ load ▸ time_left ▸ credentials ▸ attempt_trace ▸ transport
 //!                                                           ─► http/1.1 · http/2 · tls · unix · in-process
 //! ```
 //!

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use http::{Request, Response};
 use tower_plugins_layers::balance::Load;
 use tower_plugins_layers::classify::ClassifyPolicy;
+use tower_plugins_layers::retry::EndpointBudgetLayer;
 use tower_plugins_layers::trace::Attempt;
 use tower_plugins_layers::{
     BoxError, BreakerLayer, CallContext, CredentialsLayer, EndOfStream, OutlierLayer, ReplayBody,
@@ -26,12 +27,13 @@ pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
 
 // An attempt goes through these from the top to the bottom, and its response back.
 stages! {
-    Endpoint: OutlierLayer => Guarded, of ReplayBody<Body>;
+    Endpoint: OutlierLayer => Budgeted, of ReplayBody<Body>;
+    Budgeted: EndpointBudgetLayer => Guarded, of ReplayBody<Body>;
     Guarded: Circuit => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
     Shown: CredentialsLayer => Wire, of ReplayBody<Body>;
 }
 
-members!(Endpoint, Guarded);
+members!(Endpoint, Budgeted, Guarded);
 
 /// The way to the plugin: where what retry may send again becomes a plain request.
 ///

@@ -48,6 +48,8 @@ pub(super) struct EndpointParts {
     /// Of no concern to an address that is not reached over it.
     tls: Option<TlsSpec>,
     pub(super) transport: Arc<dyn Transport>,
+    /// What it may be asked again.
+    pub(super) budget: Option<Budget>,
     pub(super) history: Arc<BreakerHistory>,
     pub(super) load: Arc<EndpointLoad>,
     /// When it came, or came back.
@@ -62,7 +64,7 @@ impl Parts {
     ) -> Result<Self, Error> {
         let endpoints = spec.upstream.endpoints.iter().map(|endpoint| {
             let old = old.and_then(|old| old.endpoint(&endpoint.address));
-            EndpointParts::build(&endpoint.address, &spec.upstream, old, services)
+            EndpointParts::build(&endpoint.address, spec, old, services)
         });
         let endpoints = endpoints.collect::<Result<_, _>>()?;
         let policy = &spec.policy;
@@ -82,7 +84,10 @@ impl Parts {
                 })
                 .transpose()?,
             bulkhead: policy.concurrency.as_ref().map(|new| bulkhead(new, old)),
-            budget: policy.retry.as_ref().map(|new| budget(new, old)),
+            budget: policy
+                .retry
+                .as_ref()
+                .map(|new| budget(new, old.and_then(|old| old.budget.as_ref()))),
             latencies: policy.hedge.as_ref().map(|_| latencies(old)),
             outliers: policy
                 .outlier
@@ -152,7 +157,7 @@ fn bulkhead(new: &ConcurrencySpec, old: Option<&Parts>) -> (ConcurrencySpec, Arc
 }
 
 /// What was spent stays spent, by other limits of the same kind too.
-fn budget(new: &RetrySpec, old: Option<&Parts>) -> Budget {
+fn budget(new: &RetrySpec, old: Option<&Budget>) -> Budget {
     let limits = match new.budget {
         BudgetKind::Ratio => BudgetLimits::Ratio {
             ratio: new.budget_ratio.get(),
@@ -167,7 +172,6 @@ fn budget(new: &RetrySpec, old: Option<&Parts>) -> Budget {
             ratio: new.budget_token_ratio.get(),
         },
     };
-    let old = old.and_then(|old| old.budget.as_ref());
     old.map_or_else(|| limits.into(), |old| old.with_limits(limits))
 }
 
@@ -200,10 +204,13 @@ fn outliers(name: &str, new: &OutlierSpec, old: Option<&Parts>) -> OutlierDetect
 impl EndpointParts {
     fn build(
         address: &Address,
-        upstream: &Upstream,
+        spec: &PluginSpec,
         old: Option<&Self>,
         services: &Services,
     ) -> Result<Self, Error> {
+        let upstream = &spec.upstream;
+        let retry = spec.policy.retry.as_ref();
+        let own = retry.filter(|retry| retry.endpoint_budget);
         let connection = &upstream.connection;
         let tls = matches!(address, Address::Https { .. }).then_some(&upstream.tls);
         let transport = match old {
@@ -217,6 +224,7 @@ impl EndpointParts {
             connection: connection.clone(),
             tls: tls.cloned(),
             transport,
+            budget: own.map(|new| budget(new, old.and_then(|old| old.budget.as_ref()))),
             history: old.map_or_else(Arc::default, |old| Arc::clone(&old.history)),
             load: old.map_or_else(Arc::default, |old| Arc::clone(&old.load)),
             arrival: old.map_or_else(Arc::default, |old| Arc::clone(&old.arrival)),

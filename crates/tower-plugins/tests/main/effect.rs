@@ -418,6 +418,14 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::retry::budget_token_ratio_is_what_a_success_gives_back",
     ),
     (
+        "retry.endpoint_budget",
+        "tower_plugins::tests::effect::retry::endpoint_budget_is_what_an_endpoint_may_be_asked_again",
+    ),
+    (
+        "retry.first_frame_wait",
+        "tower_plugins::tests::effect::retry::first_frame_wait_is_how_long_a_silent_stream_s_head_is_held_up",
+    ),
+    (
         "retry.never",
         "tower_plugins::tests::effect::retry::never_is_what_is_not_repeated_whatever_its_method",
     ),

@@ -136,7 +136,7 @@ fn redis() -> impl Strategy<Value = RedisSpec> {
 
 fn fallback() -> impl Strategy<Value = FallbackSpec> {
     let usual = FallbackSpec::default().on;
-    let on = prop::sample::subsequence(usual, 1..10);
+    let on = prop::sample::subsequence(usual, 1..11);
     let fixed = (on.clone(), 200_u16..600, "[ -~]{0,20}", "[!-~]{1,20}");
     let fixed = fixed.prop_map(|(on, status, body, kind)| {
         let mut spec = FallbackSpec::default();
@@ -224,10 +224,11 @@ fn retry() -> impl Strategy<Value = RetrySpec> {
         (0..3, number(0.0, 1.0), 0_u32..=1_000_000, 1_u32..=1_000),
         (paths(), paths(), on),
         0_u64..=1 << 30,
-        any::<bool>(),
+        (any::<bool>(), any::<bool>(), prop::option::of(duration())),
     )
         .prop_map(
-            |(retries, (a, b), multiplier, jitter, budget, (paths, never, on), replay, header)| {
+            |(retries, (a, b), multiplier, jitter, budget, (paths, never, on), replay, more)| {
+                let (header, own, wait) = more;
                 let mut retry = RetrySpec::default();
                 retry.max_retries = retries;
                 retry.initial_interval = a.min(b);
@@ -261,6 +262,8 @@ fn retry() -> impl Strategy<Value = RetrySpec> {
                 retry.max_replay_bytes = replay;
                 let name = http::HeaderName::from_static("x-attempt");
                 retry.attempt_header = header.then_some(name);
+                retry.endpoint_budget = own;
+                retry.first_frame_wait = wait;
                 retry
             },
         )
