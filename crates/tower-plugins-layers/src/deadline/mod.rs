@@ -263,6 +263,17 @@ impl<F> ResponseFuture<F> {
     }
 }
 
+/// `error`, as what came of the deadline if that is over: an endpoint that knows of it may have cut the call off
+/// before the timer here fires.
+fn of_time(timer: &Timer, error: BoxError) -> BoxError {
+    if timer.has_passed() && Reason::of(&*error) != Some(Reason::DeadlineExceeded) {
+        return Refused::new(Reason::DeadlineExceeded)
+            .caused_by(error)
+            .into();
+    }
+    error
+}
+
 impl<F, RB, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<RB>, E>>,
@@ -275,7 +286,7 @@ where
         if let Poll::Ready(result) = this.inner.poll(cx) {
             let response = match result {
                 Ok(response) => response,
-                Err(error) => return Poll::Ready(Err(error.into())),
+                Err(error) => return Poll::Ready(Err(of_time(this.timer, error.into()))),
             };
             // Only a policy's own bounds make a difference between the two.
             let differs = *this.own != this.timer.fires_at() || this.stream_idle.is_some();
