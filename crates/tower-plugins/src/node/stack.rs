@@ -37,6 +37,7 @@ use crate::config::{
     Place, PluginSpec, Policy, Secret, SubsetFallback,
 };
 use crate::error::{Error, Kind};
+use crate::transport::MessageLimits;
 
 /// A call goes through these from left to right, and its response back.
 pub(super) type Stack = Trace<Drain<Around<Deadline<Around<Limited>>>>>;
@@ -75,7 +76,7 @@ pub(super) fn build(
         .endpoints
         .iter()
         .zip(breakers)
-        .map(|(parts, breaker)| endpoint(breaker, policy, parts, outliers));
+        .map(|(parts, breaker)| endpoint(breaker, spec, parts, outliers));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     let specs = spec.upstream.endpoints.iter();
     let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
@@ -103,11 +104,14 @@ pub(super) fn build(
 /// The stack of one endpoint.
 fn endpoint(
     breaker: Option<Circuit>,
-    policy: &Policy,
+    spec: &PluginSpec,
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
 ) -> Result<SlowStart<Health<Endpoint>>, Error> {
+    let policy = &spec.policy;
     let shown = parts.address.shown();
+    let grpc = spec.upstream.grpc.as_ref();
+    let limits = grpc.map(|grpc| MessageLimits::new(grpc, &shown));
     let outlier = outliers.map(|all| all.endpoint(&shown));
     Ok(ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
@@ -120,7 +124,7 @@ fn endpoint(
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
         .layer(credentials(&policy.credentials)?)
-        .service(Wire::new(Arc::clone(&parts.transport), &shown)))
+        .service(Wire::new(Arc::clone(&parts.transport), &shown, limits)))
 }
 
 /// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.
