@@ -14,11 +14,14 @@ use super::auth;
 use super::breaker::Breaker;
 use super::fault::Fault;
 use super::given::Given;
+use super::health::Health;
 use super::limits::{Concurrency, RateLimit};
 use super::outlier::Outlier;
 use super::table::{Table, Written};
 use super::tls;
-use super::{BalanceSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, ProxySpec, TlsSpec};
+use super::{
+    BalanceSpec, ConnectionSpec, CredentialsSpec, GrpcSpec, Policy, Protocol, ProxySpec, TlsSpec,
+};
 
 /// The blocks, as far as they are known.
 #[derive(Clone)]
@@ -28,11 +31,13 @@ pub(super) struct Blocks {
     hedge: Hedge,
     breaker: Breaker,
     outlier: Outlier,
+    health: Health,
     connection: Connection,
     rate_limit: RateLimit,
     concurrency: Concurrency,
     balance: BalanceSpec,
     pub(super) tls: TlsSpec,
+    pub(super) grpc: GrpcSpec,
 }
 
 /// What the blocks are called where they are read.
@@ -41,11 +46,13 @@ pub(super) struct Names {
     hedge: &'static str,
     breaker: &'static str,
     outlier: &'static str,
+    health: &'static str,
     connection: &'static str,
     rate_limit: &'static str,
     concurrency: &'static str,
     balance: &'static str,
     tls: &'static str,
+    grpc: &'static str,
 }
 
 /// In a plugin.
@@ -54,11 +61,13 @@ pub(super) const IN_PLUGIN: Names = Names {
     hedge: "hedge",
     breaker: "circuit_breaker",
     outlier: "outlier_detection",
+    health: "health_check",
     connection: "connection",
     rate_limit: "rate_limit",
     concurrency: "concurrency",
     balance: "load_balancing",
     tls: "tls",
+    grpc: "grpc",
 };
 
 /// At the root.
@@ -67,11 +76,13 @@ pub(super) const AT_ROOT: Names = Names {
     hedge: "default_hedge",
     breaker: "default_circuit_breaker",
     outlier: "default_outlier_detection",
+    health: "default_health_check",
     connection: "default_connection",
     rate_limit: "default_rate_limit",
     concurrency: "default_concurrency",
     balance: "default_load_balancing",
     tls: "default_tls",
+    grpc: "default_grpc",
 };
 
 impl Blocks {
@@ -84,6 +95,7 @@ impl Blocks {
             hedge: Hedge::default(),
             breaker: Breaker::library(),
             outlier: Outlier::default(),
+            health: Health::default(),
             connection: Connection {
                 spec: ConnectionSpec::default(),
                 max_idle: None,
@@ -95,6 +107,7 @@ impl Blocks {
             concurrency: Concurrency::default(),
             balance: policy.balance,
             tls: TlsSpec::default(),
+            grpc: GrpcSpec::default(),
         }
     }
 
@@ -112,6 +125,7 @@ impl Blocks {
             outlier: self
                 .outlier
                 .overlaid(table, names.outlier, &library.outlier),
+            health: self.health.overlaid(table, names.health, &library.health),
             connection: self
                 .connection
                 .overlaid(table, names.connection, &library.connection),
@@ -125,12 +139,14 @@ impl Blocks {
                 .balance
                 .overlaid(table, names.balance, &library.balance),
             tls: self.tls.overlaid(table, names.tls, &library.tls),
+            grpc: self.grpc.overlaid(table, names.grpc, &library.grpc),
         }
     }
 
-    pub(super) fn policy(&self, credentials: CredentialsSpec) -> Policy {
+    pub(super) fn policy(&self, credentials: CredentialsSpec, is_grpc: bool) -> Policy {
         Policy {
             drain_timeout: self.drain_timeout,
+            ready_within: None,
             deadline: self.connection.deadline,
             timeout_header: self.connection.timeout_header.clone(),
             stream_idle_timeout: self.connection.stream_idle_timeout,
@@ -142,6 +158,7 @@ impl Blocks {
             hedge: self.hedge.armed().filter(|_| self.retry.armed().is_some()),
             breaker: self.breaker.armed(),
             outlier: self.outlier.armed(),
+            health: self.health.armed(is_grpc),
             balance: self.balance.armed(),
             credentials,
             authorize: None,
@@ -156,10 +173,19 @@ impl Blocks {
         self.hedge.armed().is_some() && self.retry.armed().is_none()
     }
 
+    /// The protocol that is asked for, by whatever transport.
+    pub(super) const fn protocol(&self) -> Protocol {
+        self.connection.spec.protocol
+    }
+
     /// How connections are made, for a plugin that makes some. What does nothing is as if nobody had
     /// said it: inherited, it makes no difference between two plugins, nor between two configs.
-    pub(super) fn connection(&self) -> ConnectionSpec {
-        self.connection_of(self.connection.spec.clone())
+    pub(super) fn connection(&self, is_grpc: bool) -> ConnectionSpec {
+        let mut spec = self.connection.spec.clone();
+        if is_grpc {
+            spec.protocol = Protocol::Http2;
+        }
+        self.connection_of(spec)
     }
 
     /// The same where connections are not HTTP's.

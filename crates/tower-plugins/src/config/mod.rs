@@ -26,6 +26,8 @@ mod fault;
 mod file;
 mod format;
 mod given;
+mod grpc;
+mod health;
 mod include;
 mod jwt;
 mod keys;
@@ -51,7 +53,7 @@ mod spec;
 mod table;
 mod tls;
 mod tree;
-mod units;
+pub(crate) mod units;
 mod value;
 mod values;
 mod write;
@@ -67,10 +69,10 @@ pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
-    ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec,
-    FilterSpec, HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec,
-    OutlierSpec, PluginName, PluginSpec, Policy, Protocol, ProxySpec, RateLimitSpec, RedisSpec,
-    RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec,
+    FallbackSpec, FilterSpec, GrpcSpec, HealthKind, HealthSpec, HedgeSpec, Identity, JitterKind,
+    JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec, Policy, Protocol,
+    ProxySpec, RateLimitSpec, RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -1,6 +1,7 @@
 //! Untyped values to the plugins of a config.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::blocks::{AT_ROOT, Blocks, IN_PLUGIN};
 use super::endpoints::{Transport, read_endpoints, read_transport};
@@ -10,7 +11,7 @@ use super::given::Given;
 use super::keys::{ALLOWLIST, MANIFEST, PLUGIN, ROOT};
 use super::report::Report;
 use super::sense::{
-    refuse_hedge_alone, refuse_inert, refuse_shared_header, refuse_tls, warn_of_vain,
+    refuse_grpc, refuse_hedge_alone, refuse_inert, refuse_shared_header, refuse_tls, warn_of_vain,
 };
 use super::table::{Table, join};
 use super::tree::{Span, Value};
@@ -198,24 +199,27 @@ impl Reader<'_> {
         let transport = transport.as_ref();
         let endpoints = read_endpoints(&mut table, transport);
         let (options, origin) = own_transport::read(&mut table, transport);
-        let mut policy = blocks.policy(credentials);
+        let is_grpc = transport.is_some_and(Transport::is_grpc);
+        let mut policy = blocks.policy(credentials, is_grpc);
         policy.authorize = table.table("authorize").map(access::authorize);
         policy.filter = table.table("filter").and_then(access::filter);
         policy.fallback = table.table("fallback").map(access::fallback);
         policy.layers = layers::read(&mut table);
+        policy.ready_within = ready_within(&mut table);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
             Some(Transport::Unix) => blocks.connection_over_socket(),
             Some(Transport::UnixJson) => blocks.connection_without_http(),
-            _ => blocks.connection(),
+            _ => blocks.connection(is_grpc),
         };
         refuse_inert(&table, transport, &connection, &policy);
         refuse_tls(&table, transport, mtls.is_some());
+        refuse_grpc(&table, transport, blocks.protocol());
         refuse_shared_header(&table, &policy);
         refuse_hedge_alone(&table, &blocks);
         warn_of_vain(&table, &connection, &policy);
         let tls = match transport {
-            Some(Transport::Https) => mtls.unwrap_or_else(|| blocks.tls.clone()),
+            Some(transport) if transport.is_tls() => mtls.unwrap_or_else(|| blocks.tls.clone()),
             _ => TlsSpec::default(),
         };
         if let Some(name) = name {
@@ -225,6 +229,7 @@ impl Reader<'_> {
                 tls,
                 options,
                 origin,
+                grpc: is_grpc.then(|| blocks.grpc.clone()),
             };
             self.declare(&table, name, place, enabled, policy, upstream);
         }
@@ -266,6 +271,21 @@ impl Reader<'_> {
         }
     }
 }
+
+/// What a plugin has to be before it serves.
+fn ready_within(table: &mut Table<'_>) -> Option<Duration> {
+    let is_ready = table.word("start", &STARTS).unwrap_or(false);
+    let limit = table.duration("start_timeout");
+    if limit.is_some() && !is_ready {
+        let why = "does nothing without start: ready: set that, or remove this";
+        table.problem("start_timeout", Fault::new(ProblemKind::Ineffective, why));
+    }
+    is_ready.then(|| limit.unwrap_or(READY_WITHIN))
+}
+
+const STARTS: [(&str, bool); 2] = [("lazy", false), ("ready", true)];
+
+const READY_WITHIN: Duration = Duration::from_secs(10);
 
 fn parse_name(name: &str) -> Result<PluginName, Fault> {
     PluginName::new(name)

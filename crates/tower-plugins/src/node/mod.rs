@@ -4,6 +4,8 @@ mod around;
 mod authorize;
 mod body;
 mod endpoint;
+mod health;
+mod own;
 mod parts;
 mod rate_limit;
 mod registered;
@@ -12,7 +14,7 @@ mod stage;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -23,14 +25,16 @@ use tower_plugins_layers::breaker::BreakerHandle;
 use tower_service::Service;
 
 pub use self::around::Next;
-use self::around::Own;
-pub(crate) use self::around::{OwnLayer, Recipe};
 use self::body::CallBody;
+pub(crate) use self::health::HealthHub;
+pub use self::health::{EndpointHealth, HealthReport, HealthStatus, PluginHealth};
+use self::own::Own;
+pub(crate) use self::own::{OwnLayer, Recipe};
 use self::parts::Parts;
 use self::stack::Stack;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::transport::{Factory, InProcess};
 
 /// What the program registered: services and transports by name, and layers of its own.
@@ -128,6 +132,39 @@ impl Node {
         &self.breakers
     }
 
+    /// Waits until it is ready, if its spec has it wait.
+    pub(crate) async fn ready(&self) -> Result<(), Error> {
+        let Some(limit) = self.spec.policy.ready_within else {
+            return Ok(());
+        };
+        let ready = health::ready(self.parts.asks(&self.spec)?, limit).await;
+        ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
+    }
+
+    /// Has its endpoints asked how they are, from now on.
+    pub(crate) fn begin_checks(&self, hub: &Arc<HealthHub>) {
+        for checker in self.parts.checkers() {
+            checker.begin(hub);
+        }
+        if self.parts.checkers().next().is_some() {
+            health::gauge(&self.spec.name, self.health().status);
+        }
+    }
+
+    /// Has its endpoints asked no more, but for those that `next` goes on asking.
+    pub(crate) fn end_checks(&self, next: Option<&Self>) {
+        for checker in self.parts.checkers() {
+            let mut others = next.into_iter().flat_map(|next| next.parts.checkers());
+            if !others.any(|other| Arc::ptr_eq(other, checker)) {
+                checker.stop();
+            }
+        }
+    }
+
+    pub(crate) fn health(&self) -> PluginHealth {
+        PluginHealth::new(self.parts.health().collect())
+    }
+
     pub(crate) const fn drain(&self) -> &DrainHandle {
         &self.drain
     }
@@ -140,13 +177,13 @@ impl Node {
     /// One boxed future, which owns the node and borrows the stack.
     pub(crate) fn call(self: Arc<Self>, request: Request<Body>) -> CallFuture {
         let call = async move {
-            // Pinned where it is made: `await` would move it once more.
             let result = {
-                let call = std::pin::pin!((&self.stack).call(request));
-                call.await
+                // Pinned where it is made: `await` would move it once more. What it ends in is large until it is boxed.
+                let mut call = std::pin::pin!((&self.stack).call(request));
+                poll_fn(|cx| CallBody::of(call.as_mut().poll(cx))).await
             };
             match result {
-                Ok(response) => Ok(response.map(|body| Body::boxed(CallBody::new(body, self)))),
+                Ok(response) => Ok(response.map(|body| CallBody::hold(body, self))),
                 Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
             }
         };

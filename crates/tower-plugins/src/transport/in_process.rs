@@ -203,7 +203,7 @@ where
     let mut body = Some(body);
     let ours = (&mut body as &mut dyn Any)
         .downcast_mut::<Option<Body>>()
-        .and_then(|ours| ours.take_if(|ours| ours.is_end_stream() || ours.as_full().is_some()));
+        .and_then(|ours| ours.take_if(|ours| ours.is_end_stream() || ours.is_full()));
     match (ours, body) {
         (Some(ours), _) => ours,
         (None, Some(body)) => Body::new(Guarded {

@@ -14,6 +14,8 @@ mod config;
 mod effect;
 mod embed;
 mod faults;
+mod grpc;
+mod health;
 mod one_word;
 mod own_layers;
 mod own_transports;

@@ -9,6 +9,8 @@ mod balance;
 mod breaker;
 mod connection;
 mod gone;
+mod grpc;
+mod health;
 mod jwt;
 mod limits;
 mod outlier;
@@ -21,6 +23,8 @@ pub(super) use balance::LOAD_BALANCING;
 pub(super) use breaker::CIRCUIT_BREAKER;
 pub(super) use connection::{CONNECTION, TLS};
 pub(super) use gone::{ALLOWLIST, MANIFEST};
+pub(super) use grpc::GRPC;
+pub(super) use health::HEALTH_CHECK;
 pub(super) use jwt::JWT;
 pub(super) use limits::{CONCURRENCY, RATE_LIMIT, REDIS};
 pub(super) use outlier::OUTLIER_DETECTION;
@@ -115,12 +119,14 @@ pub(super) fn is_known(name: &str) -> bool {
         &HEDGE,
         &CIRCUIT_BREAKER,
         &OUTLIER_DETECTION,
+        &HEALTH_CHECK,
         &CONNECTION,
         &RATE_LIMIT,
         &REDIS,
         &CONCURRENCY,
         &LOAD_BALANCING,
         &TLS,
+        &GRPC,
     ];
     blocks.iter().any(|block| block.key(name).is_some())
 }

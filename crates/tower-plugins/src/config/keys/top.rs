@@ -1,6 +1,7 @@
 use super::{
-    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, HEDGE,
-    Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone, key,
+    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, GRPC,
+    HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone,
+    key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -64,6 +65,13 @@ pub(in super::super) static ROOT: Block = Block {
             "the default for each plugin's `outlier_detection`",
         ),
         key(
+            "default_health_check",
+            Kind::Block(&HEALTH_CHECK),
+            "",
+            r#"{ "interval": "10s" }"#,
+            "the default for each plugin's `health_check`",
+        ),
+        key(
             "default_connection",
             Kind::Block(&CONNECTION),
             "",
@@ -98,6 +106,13 @@ pub(in super::super) static ROOT: Block = Block {
             r#"{ "ca_file": "/etc/plugins/ca.pem" }"#,
             "the default for each plugin\'s `tls`",
         ),
+        key(
+            "default_grpc",
+            Kind::Block(&GRPC),
+            "",
+            r#"{ "max_response_message": "16MiB" }"#,
+            "the default for each plugin's `grpc`",
+        ),
     ],
     gone: gone::ROOT,
 };
@@ -125,7 +140,7 @@ pub(in super::super) static PLUGIN: Block = Block {
             Kind::WordOrName(&TRANSPORTS),
             "required",
             r#""https""#,
-            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `unix-json`: lines of JSON on a Unix socket; `in-process`: a service that the program registered; or the name of a [transport of the program's own](transports.md#a-transport-of-your-own), at least two letters away from these",
+            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `unix-json`: lines of JSON on a Unix socket; `grpc`: gRPC, over TCP or a Unix socket; `grpc-tls`: gRPC over TLS; `in-process`: a service that the program registered; or the name of a [transport of the program's own](transports.md#a-transport-of-your-own), at least two letters away from these",
         ),
         key(
             "type",
@@ -154,6 +169,20 @@ pub(in super::super) static PLUGIN: Block = Block {
             "root's, `30s`",
             r#""10s""#,
             "how long calls under way may go on when a reload removes or replaces the plugin; then they are cancelled. `0s` cancels at once",
+        ),
+        key(
+            "start",
+            Kind::Word(&["lazy", "ready"]),
+            "lazy",
+            r#""ready""#,
+            "`ready`: a start, or a reload that adds the plugin or changes how it is reached, waits until one of its endpoints is well, by its `health_check` or else by a connection, and is refused if none is; `lazy`: it asks nobody",
+        ),
+        key(
+            "start_timeout",
+            Kind::Timeout,
+            "10s",
+            r#""30s""#,
+            "how long it waits; refused without `start: ready`",
         ),
         key(
             "auth",
@@ -219,6 +248,13 @@ pub(in super::super) static PLUGIN: Block = Block {
             "when an endpoint that fails more than the others is left out",
         ),
         key(
+            "health_check",
+            Kind::Block(&HEALTH_CHECK),
+            "off",
+            r#"{ "endpoint": "/healthz" }"#,
+            "how each endpoint is asked how it is",
+        ),
+        key(
             "connection",
             Kind::Block(&CONNECTION),
             "",
@@ -251,7 +287,14 @@ pub(in super::super) static PLUGIN: Block = Block {
             Kind::Block(&TLS),
             "the system's roots",
             r#"{ "ca_file": "/etc/plugins/ca.pem" }"#,
-            "for `https`: who the endpoints must prove to be, and what they are shown",
+            "for `https` and `grpc-tls`: who the endpoints must prove to be, and what they are shown",
+        ),
+        key(
+            "grpc",
+            Kind::Block(&GRPC),
+            "",
+            r#"{ "max_response_message": "16MiB" }"#,
+            "for `grpc` and `grpc-tls`: how large messages may be, and how typed calls are sent",
         ),
         key(
             "options",
@@ -264,7 +307,15 @@ pub(in super::super) static PLUGIN: Block = Block {
     gone: gone::PLUGIN,
 };
 
-const TRANSPORTS: [&str; 5] = ["http", "https", "unix", "unix-json", "in-process"];
+const TRANSPORTS: [&str; 7] = [
+    "http",
+    "https",
+    "unix",
+    "unix-json",
+    "grpc",
+    "grpc-tls",
+    "in-process",
+];
 
 pub(in super::super) static ENDPOINT: Block = Block {
     name: "endpoint",
@@ -275,7 +326,7 @@ pub(in super::super) static ENDPOINT: Block = Block {
             Kind::Text,
             "required",
             r#""http://search.internal:8080""#,
-            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix` and `unix-json`: the absolute path of the socket, or `unix:/path`. `in-process`: the name of the service. A transport of the program's own: what it reads. Credentials belong under `auth`; a query and a fragment are refused",
+            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix` and `unix-json`: the absolute path of the socket, or `unix:/path`. `grpc`: `host:port`, `http://host:port` or `unix:/path`. `grpc-tls`: `host:port` or `https://host:port`. `in-process`: the name of the service. A transport of the program's own: what it reads. Credentials belong under `auth`; a query and a fragment are refused",
         ),
         key(
             "path",

@@ -66,7 +66,7 @@ impl Upload {
         if body.is_end_stream() {
             return Self { state: None, spare };
         }
-        if let Some(bytes) = body.as_full() {
+        if let Some(bytes) = body.full() {
             if let Some(spare) = &mut spare {
                 spare.whole = bytes.clone();
             }

@@ -220,8 +220,8 @@ allow_empty: true
         "transport_of_a_later_version",
         r#"plugins:
   - name: search
-    transport: grpc
-    endpoint: 10.0.0.1:50051
+    transport: subprocess
+    endpoint: /usr/local/bin/search
 "#,
     ),
     case(
@@ -813,6 +813,55 @@ retry = { multiplier = 1e400 }
 "#,
     ),
     case(
+        "health_checks_that_overlap",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    health_check: { interval: 5s, timeout: 10s, degraded_after: 20s }
+"#,
+    ),
+    case(
+        "a_health_check_at_a_url",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    health_check: { endpoint: "http://10.0.0.1:8080/health", statuses: [] }
+"#,
+    ),
+    case(
+        "health_checks_of_nothing",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    health_check: { kind: tcp, endpoint: /health, statuses: [200], service: search }
+  - name: orders
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    health_check: { kind: grpc }
+  - name: local
+    transport: in-process
+    endpoint: local
+    health_check: { kind: tcp }
+  - name: worker
+    transport: unix
+    endpoint: /run/worker.sock
+    health_check: { kind: process }
+"#,
+    ),
+    case(
+        "health_checks_in_other_words",
+        r#"health_check: { interval: 10s }
+plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    health_check: { path: /health, method: GET, success_codes: [200], unhealthy_threshold: 3, statuses: [100] }
+"#,
+    ),
+    case(
         "slow_start_without_a_window",
         r#"plugins:
   - name: search
@@ -1037,6 +1086,41 @@ retry = { multiplier = 1e400 }
     transport: http
     endpoint: http://10.0.0.1:8080
     tls: { server_name: search.internal }
+"#,
+    ),
+    case(
+        "grpc_over_http",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    grpc: { compression: gzip }
+"#,
+    ),
+    case(
+        "grpc_over_http1",
+        r#"plugins:
+  - name: search
+    transport: grpc
+    endpoint: 10.0.0.1:50051
+    connection: { protocol: http1 }
+"#,
+    ),
+    case(
+        "grpc_target_without_port",
+        r#"plugins:
+  - name: search
+    transport: grpc
+    endpoint: search.internal
+"#,
+    ),
+    case(
+        "grpc_message_of_five_gigabytes",
+        r#"plugins:
+  - name: search
+    transport: grpc
+    endpoint: 10.0.0.1:50051
+    grpc: { max_response_message: 5GiB }
 "#,
     ),
     case(
