@@ -70,9 +70,10 @@ pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec,
-    FallbackSpec, FilterSpec, GrpcSpec, HealthKind, HealthSpec, HedgeSpec, Identity, JitterKind,
-    JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec, Policy, Protocol,
-    ProxySpec, RateLimitSpec, RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    FallbackSpec, FilterSpec, GrpcSpec, HealthKind, HealthSpec, HedgeSpec, Identity, InvalidPin,
+    JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OutlierSpec, Pin, PluginName, PluginSpec,
+    Policy, Protocol, ProxySpec, RateLimitSpec, RedisSpec, RetrySpec, SubsetFallback, TlsSpec,
+    TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::pem;
 use super::table::Table;
 use super::tree::Value;
-use super::{FileContents, Identity, TlsSpec, TlsVersion};
+use super::{FileContents, Identity, Pin, TlsSpec, TlsVersion};
 
 pub(super) const VERSIONS: [(&str, TlsVersion); 2] =
     [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
@@ -20,6 +20,10 @@ pub(super) fn read(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
         Ok(name.to_owned())
     });
     let min_version = table.word("min_version", &VERSIONS);
+    let pins = table.texts("pins", |text| {
+        let pin = text.parse::<Pin>();
+        pin.map_err(|invalid| Fault::of_value(invalid.to_string()))
+    });
     for (one, other) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
         if table.has(one) && !table.has(other) && base.identity.is_none() {
             table.conflict(one, format!("takes {other} as well"));
@@ -28,6 +32,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
     TlsSpec {
         server_name: server_name.or_else(|| base.server_name.clone()),
         min_version: min_version.unwrap_or(base.min_version),
+        pins: pins.unwrap_or_else(|| base.pins.clone()),
         ..read_files(table, base)
     }
 }

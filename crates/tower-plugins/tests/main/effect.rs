@@ -652,6 +652,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::connection::proxy_auth_is_what_the_proxy_is_told",
     ),
     (
+        "tls.pins",
+        "tower_plugins::tests::effect::tls::pins_are_the_public_keys_of_which_the_endpoint_must_have_one",
+    ),
+    (
         "connection.max_age",
         "tower_plugins::tests::effect::connection::max_age_is_how_old_a_connection_may_be_when_it_is_given_a_call",
     ),

@@ -154,6 +154,13 @@ pub(in super::super) static TLS: Block = Block {
             r#""1.3""#,
             "the oldest version of TLS that is spoken; earlier ones than 1.2 are broken",
         ),
+        key(
+            "pins",
+            Kind::Texts,
+            "none",
+            r#"["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]"#,
+            "the public keys of which the endpoints' certificates must have one, beside all else that they must: each `sha256/` and the base64 of the SHA-256 of its SubjectPublicKeyInfo. Name the next key too before it is put to use",
+        ),
     ],
     gone: &[],
 };

@@ -1,8 +1,14 @@
 //! `connection` and `tls`.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use http::uri::Authority;
+#[cfg(feature = "tls")]
+use sha2::{Digest, Sha256};
 
 use super::super::{FileContents, Secret};
 
@@ -76,6 +82,55 @@ pub struct TlsSpec {
     pub identity: Option<Identity>,
     /// The oldest version of TLS that is spoken (`min_version`).
     pub min_version: TlsVersion,
+    /// The public keys of which the endpoints' certificates must have one (`pins`); none is any.
+    pub pins: Vec<Pin>,
+}
+
+/// The SHA-256 of a public key: of its SubjectPublicKeyInfo in DER (RFC 7469, section 2.4).
+///
+/// ```
+/// use tower_plugins::config::Pin;
+///
+/// let pin: Pin = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".parse()?;
+/// assert_eq!(pin.to_string(), "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+/// # Ok::<(), tower_plugins::config::InvalidPin>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pin([u8; 32]);
+
+impl Pin {
+    /// The pin of the public key that is `spki` in DER.
+    #[cfg(feature = "tls")]
+    pub(crate) fn of(spki: &[u8]) -> Self {
+        Self(Sha256::digest(spki).into())
+    }
+}
+
+/// A text that is no [`Pin`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not `sha256/` and the base64 of 32 bytes")]
+pub struct InvalidPin;
+
+impl FromStr for Pin {
+    type Err = InvalidPin;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPin> {
+        let base64 = text.strip_prefix("sha256/").ok_or(InvalidPin)?;
+        let bytes = BASE64_STANDARD.decode(base64).map_err(|_| InvalidPin)?;
+        bytes.try_into().map(Self).map_err(|_| InvalidPin)
+    }
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256/{}", BASE64_STANDARD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A certificate with its key, both in PEM.

@@ -23,7 +23,9 @@ pub use self::access::{AuthorizeSpec, CredentialsSpec, FallbackSpec, FilterSpec}
 pub use self::attempts::{BudgetKind, HedgeSpec, JitterKind, RetrySpec};
 pub use self::balance::{BalanceSpec, BalanceStrategy, KeySpec, SubsetFallback};
 pub use self::breaker::{BreakerSpec, OutlierSpec};
-pub use self::connection::{ConnectionSpec, Identity, Protocol, ProxySpec, TlsSpec, TlsVersion};
+pub use self::connection::{
+    ConnectionSpec, Identity, InvalidPin, Pin, Protocol, ProxySpec, TlsSpec, TlsVersion,
+};
 pub use self::grpc::{Compression, GrpcSpec};
 pub use self::health::{HealthKind, HealthSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;

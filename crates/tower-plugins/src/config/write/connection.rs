@@ -6,7 +6,7 @@ use super::super::tree::Node;
 use super::super::{Identity, Policy, Protocol, ProxySpec, TlsSpec, Upstream};
 use super::Writer;
 use super::values::{
-    bool, duration, duration_or_off, file, header_or_off, integer, size, table, text, word,
+    bool, duration, duration_or_off, file, header_or_off, integer, list, size, table, text, word,
 };
 
 impl Writer {
@@ -94,6 +94,7 @@ fn proxy(proxy: &ProxySpec) -> Option<Node<'static>> {
 
 pub(super) fn tls(tls: &TlsSpec) -> Node<'static> {
     let identity: Option<&Identity> = tls.identity.as_ref();
+    let pins = tls.pins.iter().map(|pin| Node::text(pin.to_string()));
     table([
         ("ca_file", tls.ca.as_ref().and_then(file)),
         ("server_name", tls.server_name.as_deref().and_then(text)),
@@ -106,5 +107,9 @@ pub(super) fn tls(tls: &TlsSpec) -> Node<'static> {
             identity.and_then(|identity| file(&identity.key)),
         ),
         ("min_version", word(&VERSIONS, &tls.min_version)),
+        (
+            "pins",
+            Some(list(pins.collect())).filter(|_| !tls.pins.is_empty()),
+        ),
     ])
 }

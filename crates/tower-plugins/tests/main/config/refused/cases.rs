@@ -722,6 +722,15 @@ retry = { multiplier = 1e400 }
 "#,
     ),
     case(
+        "pin_of_another_form",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://10.0.0.1:8443
+    tls: { pins: ["sha256/47DEQpj8HBSa"] }
+"#,
+    ),
+    case(
         "streams_over_http1",
         r#"plugins:
   - name: search
