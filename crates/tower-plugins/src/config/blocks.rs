@@ -17,7 +17,7 @@ use super::limits::{Concurrency, RateLimit};
 use super::outlier::Outlier;
 use super::table::{Table, Written};
 use super::tls;
-use super::{BalanceSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, TlsSpec};
+use super::{BalanceSpec, ConnectionSpec, CredentialsSpec, GrpcSpec, Policy, Protocol, TlsSpec};
 
 /// The blocks, as far as they are known.
 #[derive(Clone)]
@@ -32,6 +32,7 @@ pub(super) struct Blocks {
     concurrency: Concurrency,
     balance: BalanceSpec,
     pub(super) tls: TlsSpec,
+    pub(super) grpc: GrpcSpec,
 }
 
 /// What the blocks are called where they are read.
@@ -45,6 +46,7 @@ pub(super) struct Names {
     concurrency: &'static str,
     balance: &'static str,
     tls: &'static str,
+    grpc: &'static str,
 }
 
 /// In a plugin.
@@ -58,6 +60,7 @@ pub(super) const IN_PLUGIN: Names = Names {
     concurrency: "concurrency",
     balance: "load_balancing",
     tls: "tls",
+    grpc: "grpc",
 };
 
 /// At the root.
@@ -71,6 +74,7 @@ pub(super) const AT_ROOT: Names = Names {
     concurrency: "default_concurrency",
     balance: "default_load_balancing",
     tls: "default_tls",
+    grpc: "default_grpc",
 };
 
 impl Blocks {
@@ -94,6 +98,7 @@ impl Blocks {
             concurrency: Concurrency::default(),
             balance: policy.balance,
             tls: TlsSpec::default(),
+            grpc: GrpcSpec::default(),
         }
     }
 
@@ -124,6 +129,7 @@ impl Blocks {
                 .balance
                 .overlaid(table, names.balance, &library.balance),
             tls: self.tls.overlaid(table, names.tls, &library.tls),
+            grpc: self.grpc.overlaid(table, names.grpc, &library.grpc),
         }
     }
 
@@ -155,11 +161,19 @@ impl Blocks {
         self.hedge.armed().is_some() && self.retry.armed().is_none()
     }
 
+    /// The protocol that is asked for, by whatever transport.
+    pub(super) const fn protocol(&self) -> Protocol {
+        self.connection.spec.protocol
+    }
+
     /// How connections are made, for a plugin that makes some. What does nothing is as if nobody had
     /// said it: inherited, it makes no difference between two plugins, nor between two configs.
-    pub(super) fn connection(&self) -> ConnectionSpec {
+    pub(super) fn connection(&self, is_grpc: bool) -> ConnectionSpec {
         let library = ConnectionSpec::default();
         let mut spec = self.connection.spec.clone();
+        if is_grpc {
+            spec.protocol = Protocol::Http2;
+        }
         let mut max_idle = self.connection.max_idle;
         if spec.protocol == Protocol::Http2 {
             spec.max_connections = library.max_connections;

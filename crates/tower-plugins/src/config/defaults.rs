@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec, ConnectionSpec,
-    CredentialsSpec, HedgeSpec, JitterKind, Number, OutlierSpec, Policy, Protocol, RateLimitSpec,
-    RedisSpec, RetryOn, RetrySpec, Secret, SubsetFallback,
+    BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, Compression, ConcurrencySpec,
+    ConnectionSpec, CredentialsSpec, GrpcSpec, HedgeSpec, JitterKind, Number, OutlierSpec, Policy,
+    Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, SubsetFallback,
 };
 
 impl Default for Policy {
@@ -128,6 +128,16 @@ impl Default for OutlierSpec {
             max_ejection_time_jitter: Duration::ZERO,
             max_ejection_percent: 10,
             always_eject_one_host: true,
+        }
+    }
+}
+
+impl Default for GrpcSpec {
+    fn default() -> Self {
+        Self {
+            max_request_message: 4 << 20,
+            max_response_message: 4 << 20,
+            compression: Compression::Off,
         }
     }
 }

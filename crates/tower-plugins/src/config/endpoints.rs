@@ -17,25 +17,32 @@ pub(super) enum Transport {
     Http,
     Https,
     Unix,
+    Grpc,
+    GrpcTls,
     InProcess,
 }
 
-const TRANSPORTS: [(&str, Transport); 4] = [
+impl Transport {
+    pub(super) const fn is_grpc(self) -> bool {
+        matches!(self, Self::Grpc | Self::GrpcTls)
+    }
+
+    pub(super) const fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::GrpcTls)
+    }
+}
+
+const TRANSPORTS: [(&str, Transport); 6] = [
     ("http", Transport::Http),
     ("https", Transport::Https),
     ("unix", Transport::Unix),
+    ("grpc", Transport::Grpc),
+    ("grpc-tls", Transport::GrpcTls),
     ("in-process", Transport::InProcess),
 ];
 
 /// Transports that there are names for, and that this version does not have.
-const LATER: [&str; 6] = [
-    "grpc",
-    "grpc-tls",
-    "exec",
-    "subprocess",
-    "unix-json",
-    "exec-json",
-];
+const LATER: [&str; 4] = ["exec", "subprocess", "unix-json", "exec-json"];
 
 pub(super) fn read_transport(table: &mut Table<'_>) -> Option<Transport> {
     let (has_transport, has_type) = (table.has("transport"), table.has("type"));
@@ -131,6 +138,8 @@ fn read_endpoint<'t>(
             Some(Transport::Http) => address::parse_http(text).map(Some),
             Some(Transport::Https) => address::parse_https(text).map(Some),
             Some(Transport::Unix) => address::parse_unix(text).map(Some),
+            Some(Transport::Grpc) => address::parse_grpc(text).map(Some),
+            Some(Transport::GrpcTls) => address::parse_grpc_tls(text).map(Some),
             Some(Transport::InProcess) => address::parse_in_process(text).map(Some),
             // What is wrong with the transport has been said.
             None => Ok(None),

@@ -26,6 +26,7 @@ mod fault;
 mod file;
 mod format;
 mod given;
+mod grpc;
 mod include;
 mod jwt;
 mod keys;
@@ -64,10 +65,10 @@ pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
-    ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec,
-    FilterSpec, HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec,
-    OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec,
-    SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec,
+    FallbackSpec, FilterSpec, GrpcSpec, HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey,
+    JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec,
+    RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -10,7 +10,7 @@ use super::given::Given;
 use super::keys::{ALLOWLIST, MANIFEST, PLUGIN, ROOT};
 use super::report::Report;
 use super::sense::{
-    refuse_hedge_alone, refuse_inert, refuse_shared_header, refuse_tls, warn_of_vain,
+    refuse_grpc, refuse_hedge_alone, refuse_inert, refuse_shared_header, refuse_tls, warn_of_vain,
 };
 use super::table::{Table, join};
 use super::tree::{Span, Value};
@@ -203,22 +203,25 @@ impl Reader<'_> {
         policy.layers = layers::read(&mut table);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
-            _ => blocks.connection(),
+            transport => blocks.connection(transport.is_some_and(Transport::is_grpc)),
         };
         refuse_inert(&table, transport, &connection, &policy);
         refuse_tls(&table, transport, mtls.is_some());
+        refuse_grpc(&table, transport, blocks.protocol());
         refuse_shared_header(&table, &policy);
         refuse_hedge_alone(&table, &blocks);
         warn_of_vain(&table, &connection, &policy);
         let tls = match transport {
-            Some(Transport::Https) => mtls.unwrap_or_else(|| blocks.tls.clone()),
+            Some(transport) if transport.is_tls() => mtls.unwrap_or_else(|| blocks.tls.clone()),
             _ => TlsSpec::default(),
         };
+        let is_grpc = transport.is_some_and(Transport::is_grpc);
         if let Some(name) = name {
             let upstream = Upstream {
                 endpoints,
                 connection,
                 tls,
+                grpc: is_grpc.then(|| blocks.grpc.clone()),
             };
             self.declare(&table, name, place, enabled, policy, upstream);
         }

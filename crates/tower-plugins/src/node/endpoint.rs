@@ -20,7 +20,7 @@ use tower_service::Service;
 use super::around::Plain;
 use super::stage::{members, stages};
 use crate::Body;
-use crate::transport::{self, Transport};
+use crate::transport::{self, MessageLimits, Transport};
 
 /// The layer of an endpoint's breaker.
 pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
@@ -42,14 +42,31 @@ members!(Endpoint, Budgeted, Guarded);
 pub(super) struct Wire {
     transport: Arc<dyn Transport>,
     endpoint: Arc<str>,
+    /// Of an endpoint that speaks gRPC.
+    limits: Option<MessageLimits>,
 }
 
 impl Wire {
     /// `endpoint` is what spans call it.
-    pub(super) fn new(transport: Arc<dyn Transport>, endpoint: &str) -> Self {
+    pub(super) fn new(
+        transport: Arc<dyn Transport>,
+        endpoint: &str,
+        limits: Option<MessageLimits>,
+    ) -> Self {
         Self {
             transport,
             endpoint: endpoint.into(),
+            limits,
+        }
+    }
+
+    fn send(&self, request: Request<Body>) -> transport::ResponseFuture<'_> {
+        let Some(limits) = &self.limits else {
+            return self.transport.call(request);
+        };
+        match limits.of_request(request) {
+            Ok(request) => self.transport.call(request),
+            Err(refused) => Box::pin(std::future::ready(Err(refused))),
         }
     }
 }
@@ -69,9 +86,13 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
         CallContext::detach(&mut request);
         let call = {
             let _entered = attempt.as_ref().map(Attempt::enter);
-            self.transport.call(request.map(Plain::plain))
+            self.send(request.map(Plain::plain))
         };
-        WireFuture { call, attempt }
+        WireFuture {
+            call,
+            attempt,
+            limits: self.limits.as_ref(),
+        }
     }
 }
 
@@ -85,6 +106,7 @@ impl fmt::Debug for Wire {
 pub(super) struct WireFuture<'a> {
     call: transport::ResponseFuture<'a>,
     attempt: Option<Attempt>,
+    limits: Option<&'a MessageLimits>,
 }
 
 impl Future for WireFuture<'_> {
@@ -95,6 +117,10 @@ impl Future for WireFuture<'_> {
         let result = {
             let _entered = this.attempt.as_ref().map(Attempt::enter);
             ready!(this.call.as_mut().poll(cx))
+        };
+        let result = match this.limits {
+            Some(limits) => result.map(|response| limits.of_response(response)),
+            None => result,
         };
         let error = match (result, this.attempt.take()) {
             (Ok(response), None) => return Poll::Ready(Ok(response)),

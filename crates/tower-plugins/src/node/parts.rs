@@ -18,7 +18,7 @@ use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
-    Number, OutlierSpec, PluginSpec, RetrySpec, TlsSpec, Upstream,
+    Number, OutlierSpec, PluginSpec, Protocol, RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::Transport;
@@ -237,6 +237,7 @@ fn transport(
     upstream: &Upstream,
     services: &Services,
 ) -> Result<Arc<dyn Transport>, Error> {
+    refuse_grpc(address, upstream)?;
     match address {
         Address::InProcess { service } => {
             let service = Registered::find(service, services)?;
@@ -264,4 +265,17 @@ fn transport(
             ))
         }
     }
+}
+
+/// What speaks gRPC has to be built with it, and is reached over HTTP/2.
+fn refuse_grpc(address: &Address, upstream: &Upstream) -> Result<(), Error> {
+    let message = match (&upstream.grpc, upstream.connection.protocol) {
+        (None, _) => return Ok(()),
+        _ if !cfg!(feature = "grpc") => {
+            format!("`{address}` needs the feature `grpc` of tower-plugins, which is off")
+        }
+        (Some(_), Protocol::Http2) => return Ok(()),
+        _ => format!("`{address}` speaks gRPC, which takes `connection.protocol` to be HTTP/2"),
+    };
+    Err(Error::caused_by(Kind::Config, message))
 }

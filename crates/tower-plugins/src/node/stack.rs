@@ -39,6 +39,7 @@ use crate::config::{
     Place, PluginSpec, Policy, Secret, SubsetFallback,
 };
 use crate::error::{Error, Kind};
+use crate::transport::MessageLimits;
 
 /// A call goes through these from left to right, and its response back.
 pub(super) type Stack = Trace<Drain<Around<Instead>>>;
@@ -74,7 +75,7 @@ pub(super) fn build(
         .endpoints
         .iter()
         .zip(breakers)
-        .map(|(parts, breaker)| endpoint(breaker, policy, parts, outliers));
+        .map(|(parts, breaker)| endpoint(breaker, spec, parts, outliers));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     let specs = spec.upstream.endpoints.iter();
     let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
@@ -121,11 +122,14 @@ impl Inside for Timed {
 /// The stack of one endpoint.
 fn endpoint(
     breaker: Option<Circuit>,
-    policy: &Policy,
+    spec: &PluginSpec,
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
 ) -> Result<SlowStart<Endpoint>, Error> {
+    let policy = &spec.policy;
     let shown = parts.address.shown();
+    let grpc = spec.upstream.grpc.as_ref();
+    let limits = grpc.map(|grpc| MessageLimits::new(grpc, &shown));
     let outlier = outliers.map(|all| all.endpoint(&shown));
     Ok(ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
@@ -137,7 +141,7 @@ fn endpoint(
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
         .layer_fn(Shown::of(credentials(&policy.credentials)?))
-        .service(Wire::new(Arc::clone(&parts.transport), &shown)))
+        .service(Wire::new(Arc::clone(&parts.transport), &shown, limits)))
 }
 
 /// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.

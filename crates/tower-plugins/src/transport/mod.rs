@@ -31,10 +31,14 @@ use crate::Body;
 #[cfg(feature = "http")]
 pub mod http;
 mod in_process;
+mod messages;
 
 #[cfg(feature = "http")]
 pub use self::http::Http;
 pub use in_process::InProcess;
+#[cfg(feature = "grpc")]
+pub(crate) use messages::Limit;
+pub(crate) use messages::MessageLimits;
 
 /// The future of one call through a transport.
 ///

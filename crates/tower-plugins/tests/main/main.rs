@@ -14,6 +14,7 @@ mod config;
 mod effect;
 mod embed;
 mod faults;
+mod grpc;
 mod one_word;
 mod own_layers;
 mod panic;

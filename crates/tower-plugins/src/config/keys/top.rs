@@ -1,6 +1,6 @@
 use super::{
-    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, HEDGE,
-    Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone, key,
+    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, GRPC,
+    HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone, key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -98,6 +98,13 @@ pub(in super::super) static ROOT: Block = Block {
             r#"{ "ca_file": "/etc/plugins/ca.pem" }"#,
             "the default for each plugin\'s `tls`",
         ),
+        key(
+            "default_grpc",
+            Kind::Block(&GRPC),
+            "",
+            r#"{ "max_response_message": "16MiB" }"#,
+            "the default for each plugin's `grpc`",
+        ),
     ],
     gone: gone::ROOT,
 };
@@ -125,7 +132,7 @@ pub(in super::super) static PLUGIN: Block = Block {
             Kind::Word(&TRANSPORTS),
             "required",
             r#""https""#,
-            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `in-process`: a service that the program registered",
+            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `grpc`: gRPC, over TCP or a Unix socket; `grpc-tls`: gRPC over TLS; `in-process`: a service that the program registered",
         ),
         key(
             "type",
@@ -251,13 +258,20 @@ pub(in super::super) static PLUGIN: Block = Block {
             Kind::Block(&TLS),
             "the system's roots",
             r#"{ "ca_file": "/etc/plugins/ca.pem" }"#,
-            "for `https`: who the endpoints must prove to be, and what they are shown",
+            "for `https` and `grpc-tls`: who the endpoints must prove to be, and what they are shown",
+        ),
+        key(
+            "grpc",
+            Kind::Block(&GRPC),
+            "",
+            r#"{ "max_response_message": "16MiB" }"#,
+            "for `grpc` and `grpc-tls`: how large messages may be, and how typed calls are sent",
         ),
     ],
     gone: gone::PLUGIN,
 };
 
-const TRANSPORTS: [&str; 4] = ["http", "https", "unix", "in-process"];
+const TRANSPORTS: [&str; 6] = ["http", "https", "unix", "grpc", "grpc-tls", "in-process"];
 
 pub(in super::super) static ENDPOINT: Block = Block {
     name: "endpoint",
@@ -268,7 +282,7 @@ pub(in super::super) static ENDPOINT: Block = Block {
             Kind::Text,
             "required",
             r#""http://search.internal:8080""#,
-            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix`: the absolute path of the socket, or `unix:/path`. `in-process`: the name of the service. Credentials belong under `auth`; a query and a fragment are refused",
+            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix`: the absolute path of the socket, or `unix:/path`. `grpc`: `host:port`, `http://host:port` or `unix:/path`. `grpc-tls`: `host:port` or `https://host:port`. `in-process`: the name of the service. Credentials belong under `auth`; a query and a fragment are refused",
         ),
         key(
             "path",

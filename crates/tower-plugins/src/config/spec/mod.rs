@@ -8,6 +8,7 @@ mod attempts;
 mod balance;
 mod breaker;
 mod connection;
+mod grpc;
 mod jwt;
 mod limits;
 
@@ -22,6 +23,7 @@ pub use self::attempts::{BudgetKind, HedgeSpec, JitterKind, RetrySpec};
 pub use self::balance::{BalanceSpec, BalanceStrategy, KeySpec, SubsetFallback};
 pub use self::breaker::{BreakerSpec, OutlierSpec};
 pub use self::connection::{ConnectionSpec, Identity, Protocol, TlsSpec, TlsVersion};
+pub use self::grpc::{Compression, GrpcSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};
@@ -103,6 +105,9 @@ pub struct Upstream {
     pub connection: ConnectionSpec,
     /// `tls`, for endpoints that are reached over it.
     pub tls: TlsSpec,
+    /// `grpc`, of a plugin that speaks gRPC (`transport: grpc` or `grpc-tls`): its endpoints are reached over
+    /// [`Protocol::Http2`], and typed calls go through the service `tower_plugins.v1.Plugin`.
+    pub grpc: Option<GrpcSpec>,
 }
 
 /// One endpoint.

@@ -39,6 +39,11 @@ pub(super) fn too_large(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> BoxE
 
 /// `cause`, as why a request's body did not come to its end: nothing is wrong with the endpoint.
 pub(super) fn request_broken(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> BoxError {
+    let cause = cause.into();
+    // A limit on it has said all there is to say.
+    if Reason::of(&*cause) == Some(Reason::RequestTooLarge) {
+        return cause;
+    }
     let cause = at(endpoint, "sending a request to", cause);
     Refused::new(Reason::RequestBroken).caused_by(cause).into()
 }
