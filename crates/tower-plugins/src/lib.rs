@@ -132,6 +132,8 @@ pub mod config;
 pub mod embed;
 pub mod reload;
 pub mod transport;
+#[cfg(feature = "http")]
+pub mod upgrade;
 
 mod body;
 mod error;

@@ -16,10 +16,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+#[cfg(feature = "http")]
+use http::StatusCode;
 use http::{Request, Response};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::DrainHandle;
 use tower_plugins_layers::breaker::BreakerHandle;
+#[cfg(feature = "http")]
+use tower_plugins_layers::drain::DrainHold;
 use tower_service::Service;
 
 pub use self::around::Next;
@@ -32,6 +36,8 @@ use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::Error;
 use crate::transport::InProcess;
+#[cfg(feature = "http")]
+use crate::upgrade::{OnUpgrade, Owner};
 
 /// What the program registered: services by name, and layers of its own.
 #[derive(Debug, Default)]
@@ -141,13 +147,38 @@ impl Node {
                 call.await
             };
             match result {
-                Ok(response) => Ok(response.map(|body| Body::boxed(CallBody::new(body, self)))),
+                Ok(response) => {
+                    #[cfg(feature = "http")]
+                    let response = self.keep_upgraded(response);
+                    Ok(response.map(|body| Body::boxed(CallBody::new(body, self))))
+                }
                 Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
             }
         };
         // Made in its place: `Box::pin` would move it there.
         let call: Box<_> = Box::write(Box::new_uninit(), call);
         Box::into_pin(call)
+    }
+
+    /// Makes a connection that `response` leaves one of this node.
+    #[cfg(feature = "http")]
+    fn keep_upgraded<B>(self: &Arc<Self>, mut response: Response<B>) -> Response<B> {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return response;
+        }
+        let extensions = response.extensions_mut();
+        if let (Some(upgrade), Some(drain)) = (
+            extensions.get::<OnUpgrade>().cloned(),
+            extensions.remove::<DrainHold>(),
+        ) {
+            upgrade.belongs_to(Owner {
+                plugin: Arc::clone(&self.name),
+                _node: Arc::<Self>::clone(self),
+                drain,
+                stream_idle: self.spec.policy.stream_idle_timeout,
+            });
+        }
+        response
     }
 }
 
