@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tower::{ServiceBuilder, service_fn};
-use tower_plugins::config::{Address, Config, ConnectionSpec, Protocol};
+use tower_plugins::config::{Address, Config, ConnectionSpec, PluginName, Protocol};
 use tower_plugins::transport::{Http, Transport};
 use tower_plugins::{Body, Plugins};
 use tower_plugins_layers::{BoxError, FilterLayer, FilterPolicy, RespondLayer};
@@ -100,7 +100,7 @@ async fn plugins_are_routes_and_the_fallback_of_an_app() {
     // A name that is not in the config yet is a 404, until it is.
     assert_eq!(front.call(get("/later")).await.status(), 404);
     let mut later = config.plugins["rest"].clone();
-    later.name = "later".parse().unwrap();
+    later.name = PluginName::new("later").unwrap();
     config.insert(later);
     plugins.reload(config).await.unwrap();
     assert_eq!(front.text("/later").await, "rest: GET /later");
