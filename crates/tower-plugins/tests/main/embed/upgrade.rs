@@ -13,11 +13,13 @@ use hyper::ext::Protocol as ConnectProtocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tower::service_fn;
+use tower::{ServiceBuilder, service_fn};
 use tower_plugins::config::Protocol;
 use tower_plugins::upgrade::{self, Upgraded};
 use tower_plugins::{Body, Error, Plugin, Plugins, Reason};
 use tower_plugins_layers::drain::DrainHold;
+use tower_plugins_layers::filter::FilterBody;
+use tower_plugins_layers::{DrainHandle, DrainLayer, FilterLayer, FilterPolicy, RespondLayer};
 
 use self::server::Raw;
 use crate::support::{Server, Socket, call, causes, config, get, within};
@@ -36,7 +38,11 @@ impl Drop for Front {
 
 impl Front {
     async fn start(plugins: &Plugins) -> Self {
-        let app = Router::new().route_service("/{*rest}", plugins.plugin("p").into_route());
+        let route = plugins.plugin("p").into_route();
+        Self::serve(Router::new().route_service("/{*rest}", route)).await
+    }
+
+    async fn serve(app: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -338,6 +344,44 @@ async fn a_101_that_nobody_asked_for_is_an_error() {
     assert_eq!(error.reason(), Some(Reason::ConnectionLost));
     let said = causes(&error);
     assert!(said.contains("nobody asked for"), "{said}");
+    raw.until_open(0).await;
+}
+
+#[tokio::test]
+async fn the_programs_own_drain_and_a_filter_before_the_route_know_of_it() {
+    let raw = Raw::start().await;
+    let plugins = raw.plugins("").await;
+    let drain = DrainHandle::new();
+    let yes = service_fn(|_: Request<FilterBody>| async {
+        Ok::<_, Infallible>(Response::new(Body::empty()))
+    });
+    let layers = ServiceBuilder::new()
+        .layer(RespondLayer::new())
+        .layer(DrainLayer::new(drain.clone()))
+        .layer(FilterLayer::new(FilterPolicy::new(), yes));
+    let app = Router::new()
+        .route_service("/{*rest}", plugins.plugin("p").into_route())
+        .layer(layers);
+    let front = Front::serve(app).await;
+    let mut stream = front.upgraded().await;
+    assert_eq!((drain.active(), plugins.active_requests("p")), (1, 1));
+    let report = within(drain.shutdown(Duration::from_millis(50))).await;
+    assert_eq!((report.cancelled, report.left), (1, 0));
+    let _ = within(stream.read_to_end(&mut Vec::new())).await;
+    raw.until_open(0).await;
+    idle(&plugins).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_cuts_it_after_its_time() {
+    let raw = Raw::start().await;
+    let plugins = raw.plugins("drain_timeout: 1h").await;
+    let front = Front::start(&plugins).await;
+    let mut stream = front.upgraded().await;
+    within(plugins.shutdown(Duration::from_millis(50)))
+        .await
+        .unwrap();
+    let _ = within(stream.read_to_end(&mut Vec::new())).await;
     raw.until_open(0).await;
 }
 
