@@ -69,6 +69,13 @@ impl Body {
         }
     }
 
+    /// The body `body`, which has not ended.
+    pub(crate) fn pinned(
+        body: Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>,
+    ) -> Self {
+        Self(Repr::Boxed(body))
+    }
+
     /// The body `body`, boxed unless it has ended.
     pub(crate) fn boxed<B>(body: B) -> Self
     where

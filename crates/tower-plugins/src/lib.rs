@@ -15,7 +15,7 @@
 //!                                         ┌──────────────────────────────┘
 //!                                         ▼
 //!   slow_start ▸ outlier ▸ endpoint_budget ▸ breaker ▸ load ▸ time_left ▸ credentials ▸ attempt_trace ▸ transport
-//!                                                           ─► http/1.1 · http/2 · tls · unix · in-process
+//!                                                           ─► http/1.1 · http/2 · tls · unix · unix-json · in-process
 //! ```
 //!
 //! A call ends when its response's body ends: until then it keeps what it found, and a drain waits for it.

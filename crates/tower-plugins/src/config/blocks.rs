@@ -169,11 +169,25 @@ impl Blocks {
     /// How connections are made, for a plugin that makes some. What does nothing is as if nobody had
     /// said it: inherited, it makes no difference between two plugins, nor between two configs.
     pub(super) fn connection(&self, is_grpc: bool) -> ConnectionSpec {
-        let library = ConnectionSpec::default();
         let mut spec = self.connection.spec.clone();
         if is_grpc {
             spec.protocol = Protocol::Http2;
         }
+        self.connection_of(spec)
+    }
+
+    /// The same where connections are not HTTP's.
+    pub(super) fn connection_without_http(&self) -> ConnectionSpec {
+        let library = ConnectionSpec::default();
+        self.connection_of(ConnectionSpec {
+            protocol: library.protocol,
+            max_response_head: library.max_response_head,
+            ..self.connection.spec.clone()
+        })
+    }
+
+    fn connection_of(&self, mut spec: ConnectionSpec) -> ConnectionSpec {
+        let library = ConnectionSpec::default();
         let mut max_idle = self.connection.max_idle;
         if spec.protocol == Protocol::Http2 {
             spec.max_connections = library.max_connections;

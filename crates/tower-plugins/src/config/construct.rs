@@ -6,8 +6,9 @@ use figment::Figment;
 
 use super::address::{parse_grpc, parse_grpc_tls};
 use super::fault::Fault;
+use super::own_transport::OwnOrigin;
 use super::{
-    Address, Config, ConfigError, ConnectionSpec, EndpointSpec, Format, GrpcSpec, Loader,
+    Address, Config, ConfigError, ConnectionSpec, EndpointSpec, Format, GrpcSpec, Loader, Options,
     PluginName, PluginSpec, Policy, Protocol, TlsSpec, Upstream,
 };
 
@@ -127,6 +128,8 @@ impl PluginSpec {
                 connection: ConnectionSpec::default(),
                 tls: TlsSpec::default(),
                 grpc: None,
+                options: Options::default(),
+                origin: OwnOrigin::default(),
             },
         }
     }
@@ -195,6 +198,25 @@ impl PluginSpec {
         plugin.upstream.connection.protocol = Protocol::Http2;
         plugin.upstream.grpc = Some(GrpcSpec::default());
         Ok(plugin)
+    }
+
+    /// The plugin `name` that is sent lines of JSON on the Unix socket at `path`.
+    ///
+    /// # Errors
+    ///
+    /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::unix_json`].
+    pub fn unix_json(name: &str, path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        Self::named(name, Address::unix_json(path))
+    }
+
+    /// The plugin `name` at `endpoint`, reached by the program's own transport that is registered as
+    /// `transport`. Its options are [`Upstream::options`].
+    ///
+    /// # Errors
+    ///
+    /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::custom`].
+    pub fn custom(name: &str, transport: &str, endpoint: &str) -> Result<Self, ConfigError> {
+        Self::named(name, Address::custom(transport, endpoint))
     }
 
     /// The plugin `name` that is the service registered as `service`.

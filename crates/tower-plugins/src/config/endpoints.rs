@@ -8,41 +8,46 @@ use super::error::ProblemKind;
 use super::fault::Fault;
 use super::given::Given;
 use super::keys::ENDPOINT;
+use super::nearest::distance;
 use super::table::Table;
 use super::tree::Value;
-use super::{Address, EndpointSpec, balance};
+use super::{Address, EndpointSpec, PluginName, balance};
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) enum Transport {
     Http,
     Https,
     Unix,
+    UnixJson,
     Grpc,
     GrpcTls,
     InProcess,
+    /// One of the program's own, by its name.
+    Custom(String),
 }
 
 impl Transport {
-    pub(super) const fn is_grpc(self) -> bool {
+    pub(super) const fn is_grpc(&self) -> bool {
         matches!(self, Self::Grpc | Self::GrpcTls)
     }
 
-    pub(super) const fn is_tls(self) -> bool {
+    pub(super) const fn is_tls(&self) -> bool {
         matches!(self, Self::Https | Self::GrpcTls)
     }
 }
 
-const TRANSPORTS: [(&str, Transport); 6] = [
+pub(super) const TRANSPORTS: [(&str, Transport); 7] = [
     ("http", Transport::Http),
     ("https", Transport::Https),
     ("unix", Transport::Unix),
+    ("unix-json", Transport::UnixJson),
     ("grpc", Transport::Grpc),
     ("grpc-tls", Transport::GrpcTls),
     ("in-process", Transport::InProcess),
 ];
 
 /// Transports that there are names for, and that this version does not have.
-const LATER: [&str; 4] = ["exec", "subprocess", "unix-json", "exec-json"];
+const LATER: [&str; 3] = ["exec", "subprocess", "exec-json"];
 
 pub(super) fn read_transport(table: &mut Table<'_>) -> Option<Transport> {
     let (has_transport, has_type) = (table.has("transport"), table.has("type"));
@@ -60,27 +65,38 @@ pub(super) fn read_transport(table: &mut Table<'_>) -> Option<Transport> {
     table.require(key);
     table.read(key, |given, _| {
         let word = given.text()?;
-        let known = TRANSPORTS.iter().map(|(name, _)| *name);
-        if LATER.contains(&word) {
-            let all = known.collect::<Vec<_>>().join(", ");
-            let message = format!(
-                "is not available in this version, which has {all}: remove the plugin until then"
-            );
-            return Err(Fault {
-                allowed: Some(all),
-                ..Fault::of_value(message).kind(ProblemKind::Unavailable)
-            });
-        }
         let meaning = TRANSPORTS.iter().find(|(name, _)| *name == word);
-        meaning
-            .map(|(_, transport)| *transport)
-            .ok_or_else(|| Fault::unknown_word(word, known))
+        match meaning {
+            Some((_, transport)) => Ok(transport.clone()),
+            None => own_name(word).map(|()| Transport::Custom(word.to_owned())),
+        }
     })
+}
+
+/// Whether a transport of the program's own may be called `word`. Whether it has one of that name is found when
+/// the plugin is started; what is one letter away from a name that everybody has is a slip, and told at once.
+pub(super) fn own_name(word: &str) -> Result<(), Fault> {
+    let known = TRANSPORTS.iter().map(|(name, _)| *name);
+    let is_near = |name: &str| distance(word, name) <= 1;
+    if LATER.contains(&word) {
+        let all = known.collect::<Vec<_>>().join(", ");
+        let message = format!(
+            "is not available in this version, which has {all}: remove the plugin until then"
+        );
+        return Err(Fault {
+            allowed: Some(all),
+            ..Fault::of_value(message).kind(ProblemKind::Unavailable)
+        });
+    }
+    if !PluginName::is_valid(word) || known.clone().chain(LATER).any(is_near) {
+        return Err(Fault::unknown_word(word, known));
+    }
+    Ok(())
 }
 
 pub(super) fn read_endpoints(
     table: &mut Table<'_>,
-    transport: Option<Transport>,
+    transport: Option<&Transport>,
 ) -> Vec<EndpointSpec> {
     let (has_one, has_many) = (table.has("endpoint"), table.has("endpoints"));
     match (has_one, has_many) {
@@ -130,7 +146,7 @@ fn read_endpoint<'t>(
     plugin: &Table<'t>,
     path: &str,
     given: &Given<'t>,
-    transport: Option<Transport>,
+    transport: Option<&Transport>,
 ) -> Option<EndpointSpec> {
     let parse = |given: &Given<'_>| {
         let text = given.text()?;
@@ -138,9 +154,11 @@ fn read_endpoint<'t>(
             Some(Transport::Http) => address::parse_http(text).map(Some),
             Some(Transport::Https) => address::parse_https(text).map(Some),
             Some(Transport::Unix) => address::parse_unix(text).map(Some),
+            Some(Transport::UnixJson) => address::parse_unix_json(text).map(Some),
             Some(Transport::Grpc) => address::parse_grpc(text).map(Some),
             Some(Transport::GrpcTls) => address::parse_grpc_tls(text).map(Some),
             Some(Transport::InProcess) => address::parse_in_process(text).map(Some),
+            Some(Transport::Custom(name)) => address::parse_custom(name, text).map(Some),
             // What is wrong with the transport has been said.
             None => Ok(None),
         }
@@ -167,8 +185,14 @@ fn read_endpoint<'t>(
                     }
                     *prefix = own;
                 }
-                Address::InProcess { .. } => {
-                    let why = "does nothing for an in-process plugin";
+                Address::UnixJson { .. } | Address::InProcess { .. } | Address::Custom { .. } => {
+                    let why = match &address {
+                        Address::UnixJson { .. } => {
+                            "does nothing with unix-json, which has no paths"
+                        }
+                        Address::InProcess { .. } => "does nothing for an in-process plugin",
+                        _ => "is not read by a transport of the program's own: put it into url",
+                    };
                     table.problem("path", Fault::new(ProblemKind::Ineffective, why));
                 }
             }

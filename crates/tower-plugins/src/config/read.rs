@@ -15,7 +15,7 @@ use super::sense::{
 use super::table::{Table, join};
 use super::tree::{Span, Value};
 use super::{ConnectionSpec, PluginName, PluginSpec, Policy, TlsSpec, Upstream};
-use super::{access, auth, layers};
+use super::{access, auth, layers, own_transport};
 
 /// The plugins that the docs of `report` say together. There may be none only if docs are missing, or
 /// they say so.
@@ -195,15 +195,19 @@ impl Reader<'_> {
             .map(|auth| (auth.credentials, auth.tls))
             .unwrap_or_default();
         let transport = read_transport(&mut table);
+        let transport = transport.as_ref();
         let endpoints = read_endpoints(&mut table, transport);
+        let (options, origin) = own_transport::read(&mut table, transport);
         let mut policy = blocks.policy(credentials);
         policy.authorize = table.table("authorize").map(access::authorize);
         policy.filter = table.table("filter").and_then(access::filter);
         policy.fallback = table.table("fallback").map(access::fallback);
         policy.layers = layers::read(&mut table);
+        let is_grpc = transport.is_some_and(Transport::is_grpc);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
-            transport => blocks.connection(transport.is_some_and(Transport::is_grpc)),
+            Some(Transport::UnixJson) => blocks.connection_without_http(),
+            _ => blocks.connection(is_grpc),
         };
         refuse_inert(&table, transport, &connection, &policy);
         refuse_tls(&table, transport, mtls.is_some());
@@ -215,12 +219,13 @@ impl Reader<'_> {
             Some(transport) if transport.is_tls() => mtls.unwrap_or_else(|| blocks.tls.clone()),
             _ => TlsSpec::default(),
         };
-        let is_grpc = transport.is_some_and(Transport::is_grpc);
         if let Some(name) = name {
             let upstream = Upstream {
                 endpoints,
                 connection,
                 tls,
+                options,
+                origin,
                 grpc: is_grpc.then(|| blocks.grpc.clone()),
             };
             self.declare(&table, name, place, enabled, policy, upstream);

@@ -152,6 +152,9 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
     if old.upstream.tls != new.upstream.tls {
         keys.push("tls");
     }
+    if old.upstream.options != new.upstream.options {
+        keys.push("options");
+    }
     keys
 }
 

@@ -4,15 +4,16 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use tokio::time::Instant;
 use tower_plugins_layers::balance::Load;
 use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::retry::EndpointBudgetLayer;
 use tower_plugins_layers::trace::Attempt;
 use tower_plugins_layers::{
-    BoxError, BreakerLayer, CallContext, CredentialsLayer, EndOfStream, OutlierLayer, ReplayBody,
+    BoxError, BreakerLayer, CallContext, Credentials, EndOfStream, OutlierLayer, ReplayBody,
     TimeLeft, Unsent,
 };
 use tower_service::Service;
@@ -29,8 +30,7 @@ pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
 stages! {
     Endpoint: OutlierLayer => Budgeted, of ReplayBody<Body>;
     Budgeted: EndpointBudgetLayer => Guarded, of ReplayBody<Body>;
-    Guarded: Circuit => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
-    Shown: CredentialsLayer => Wire, of ReplayBody<Body>;
+    Guarded: Circuit => Load<TimeLeft<Credentials<Wire>>>, of ReplayBody<Body>;
 }
 
 members!(Endpoint, Budgeted, Guarded);
@@ -60,12 +60,16 @@ impl Wire {
         }
     }
 
-    fn send(&self, request: Request<Body>) -> transport::ResponseFuture<'_> {
+    fn send(
+        &self,
+        request: Request<Body>,
+        deadline: Option<Instant>,
+    ) -> transport::ResponseFuture<'_> {
         let Some(limits) = &self.limits else {
-            return self.transport.call(request);
+            return self.transport.call_until(request, deadline);
         };
         match limits.of_request(request) {
-            Ok(request) => self.transport.call(request),
+            Ok(request) => self.transport.call_until(request, deadline),
             Err(refused) => Box::pin(std::future::ready(Err(refused))),
         }
     }
@@ -82,11 +86,16 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
 
     fn call(&mut self, mut request: Request<ReplayBody<Body>>) -> WireFuture<'a> {
         let attempt = Attempt::begin(&self.endpoint, &request);
-        // The context is of this stack's layers; what the plugin should know goes in headers.
+        // The context is of this stack's layers; what the plugin should know goes in headers, or as its
+        // wire has it.
+        let deadline = CallContext::of(&request).and_then(|context| {
+            let both = [context.deadline(), context.attempt_deadline()];
+            both.into_iter().flatten().min()
+        });
         CallContext::detach(&mut request);
         let call = {
             let _entered = attempt.as_ref().map(Attempt::enter);
-            self.send(request.map(Plain::plain))
+            self.send(request.map(Plain::plain), deadline)
         };
         WireFuture {
             call,
@@ -114,34 +123,54 @@ impl Future for WireFuture<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let result = {
+        let polled = {
             let _entered = this.attempt.as_ref().map(Attempt::enter);
-            ready!(this.call.as_mut().poll(cx))
+            this.call.as_mut().poll(cx)
         };
-        let result = match this.limits {
-            Some(limits) => result.map(|response| limits.of_response(response)),
-            None => result,
-        };
-        let error = match (result, this.attempt.take()) {
-            (Ok(response), None) => return Poll::Ready(Ok(response)),
-            (Ok(response), Some(mut attempt)) => {
-                attempt.head(&response);
-                let held = |body| Body::boxed(EndOfStream::new(body, attempt));
-                return Poll::Ready(Ok(response.map(held)));
-            }
-            (Err(error), attempt) => {
-                if let Some(attempt) = attempt {
-                    attempt.failed(&*error);
-                }
-                error
+        if polled.is_pending() {
+            return Poll::Pending;
+        }
+        let polled = match this.limits {
+            None => polled,
+            Some(limits) => {
+                polled.map(|result| result.map(|response| limits.of_response(response)))
             }
         };
-        Poll::Ready(Err(match Unsent::<Body>::recover(error) {
-            Ok((request, cause)) => {
-                let request = request.map(|request| request.map(ReplayBody::passthrough));
-                Unsent::new(request, cause).into()
-            }
-            Err(error) => error,
-        }))
+        let polled = match this.attempt.take() {
+            None => polled,
+            Some(attempt) => polled.map(|result| seen(attempt, result)),
+        };
+        match polled {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(given_back(error))),
+            polled => polled,
+        }
+    }
+}
+
+/// Tells the attempt's span what came of it; the body of a response goes on to do so.
+fn seen(
+    mut attempt: Attempt,
+    result: Result<Response<Body>, BoxError>,
+) -> Result<Response<Body>, BoxError> {
+    match result {
+        Ok(response) => {
+            attempt.head(&response);
+            Ok(response.map(|body| Body::boxed(EndOfStream::new(body, attempt))))
+        }
+        Err(error) => {
+            attempt.failed(&*error);
+            Err(error)
+        }
+    }
+}
+
+/// A request that was not sent, as one that retry knows.
+fn given_back(error: BoxError) -> BoxError {
+    match Unsent::<Body>::recover(error) {
+        Ok((request, cause)) => {
+            let request = request.map(|request| request.map(ReplayBody::passthrough));
+            Unsent::new(request, cause).into()
+        }
+        Err(error) => error,
     }
 }

@@ -4,6 +4,7 @@ mod around;
 mod authorize;
 mod body;
 mod endpoint;
+mod own;
 mod parts;
 mod rate_limit;
 mod registered;
@@ -12,12 +13,12 @@ mod stage;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 
 #[cfg(feature = "http")]
-use http::StatusCode;
+use http::{Extensions, StatusCode};
 use http::{Request, Response};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::DrainHandle;
@@ -27,24 +28,25 @@ use tower_plugins_layers::drain::DrainHold;
 use tower_service::Service;
 
 pub use self::around::Next;
-use self::around::Own;
-pub(crate) use self::around::{OwnLayer, Recipe};
 use self::body::CallBody;
+use self::own::Own;
+pub(crate) use self::own::{OwnLayer, Recipe};
 use self::parts::Parts;
 use self::stack::Stack;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::Error;
-use crate::transport::InProcess;
+use crate::transport::{Factory, InProcess};
 #[cfg(feature = "http")]
 use crate::upgrade::{OnUpgrade, Owner};
 
-/// What the program registered: services by name, and layers of its own.
+/// What the program registered: services and transports by name, and layers of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Services {
     by_name: HashMap<String, InProcess>,
     layers: Vec<OwnLayer>,
     recipes: HashMap<String, Recipe>,
+    transports: HashMap<String, Factory>,
 }
 
 impl Services {
@@ -58,6 +60,10 @@ impl Services {
 
     pub(crate) fn add_recipe(&mut self, name: &str, recipe: Recipe) {
         self.recipes.insert(name.to_owned(), recipe);
+    }
+
+    pub(crate) fn add_transport(&mut self, name: &str, factory: Factory) {
+        self.transports.insert(name.to_owned(), factory);
     }
 
     fn get(&self, name: &str) -> Option<&InProcess> {
@@ -141,16 +147,19 @@ impl Node {
     /// One boxed future, which owns the node and borrows the stack.
     pub(crate) fn call(self: Arc<Self>, request: Request<Body>) -> CallFuture {
         let call = async move {
-            // Pinned where it is made: `await` would move it once more.
             let result = {
-                let call = std::pin::pin!((&self.stack).call(request));
-                call.await
+                // Pinned where it is made: `await` would move it once more. What it ends in is large until it is boxed.
+                let mut call = std::pin::pin!((&self.stack).call(request));
+                poll_fn(|cx| CallBody::of(call.as_mut().poll(cx))).await
             };
             match result {
-                Ok(response) => {
+                #[cfg_attr(not(feature = "http"), allow(unused_mut))]
+                Ok(mut response) => {
                     #[cfg(feature = "http")]
-                    let response = self.keep_upgraded(response);
-                    Ok(response.map(|body| Body::boxed(CallBody::new(body, self))))
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        self.keep_upgraded(response.extensions_mut());
+                    }
+                    Ok(response.map(|body| CallBody::hold(body, self)))
                 }
                 Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
             }
@@ -160,13 +169,9 @@ impl Node {
         Box::into_pin(call)
     }
 
-    /// Makes a connection that `response` leaves one of this node.
+    /// Makes the connection that a response with these leaves one of this node.
     #[cfg(feature = "http")]
-    fn keep_upgraded<B>(self: &Arc<Self>, mut response: Response<B>) -> Response<B> {
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return response;
-        }
-        let extensions = response.extensions_mut();
+    fn keep_upgraded(self: &Arc<Self>, extensions: &mut Extensions) {
         if let (Some(upgrade), Some(drain)) = (
             extensions.get::<OnUpgrade>().cloned(),
             extensions.remove::<DrainHold>(),
@@ -178,7 +183,6 @@ impl Node {
                 stream_idle: self.spec.policy.stream_idle_timeout,
             });
         }
-        response
     }
 }
 

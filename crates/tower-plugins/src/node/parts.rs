@@ -13,15 +13,15 @@ use tower_plugins_layers::retry::{Budget, BudgetLimits};
 use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy};
 
 use super::Services;
-use super::around::NamedLayer;
+use super::own::NamedLayer;
 use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
-    Number, OutlierSpec, PluginSpec, Protocol, RetrySpec, TlsSpec, Upstream,
+    Number, Options, OutlierSpec, PluginSpec, Protocol, RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
-use crate::transport::Transport;
+use crate::transport::{EndpointArgs, Transport, Unmade};
 
 /// The parts of one node.
 pub(crate) struct Parts {
@@ -47,6 +47,8 @@ pub(super) struct EndpointParts {
     connection: ConnectionSpec,
     /// Of no concern to an address that is not reached over it.
     tls: Option<TlsSpec>,
+    /// The same.
+    options: Option<Options>,
     pub(super) transport: Arc<dyn Transport>,
     /// What it may be asked again.
     pub(super) budget: Option<Budget>,
@@ -213,16 +215,21 @@ impl EndpointParts {
         let own = retry.filter(|retry| retry.endpoint_budget);
         let connection = &upstream.connection;
         let tls = matches!(address, Address::Https { .. }).then_some(&upstream.tls);
-        let transport = match old {
-            Some(old) if old.connection == *connection && old.tls.as_ref() == tls => {
-                Arc::clone(&old.transport)
-            }
-            _ => transport(address, upstream, services)?,
+        let options = matches!(address, Address::Custom { .. }).then_some(&upstream.options);
+        let is_kept = |old: &&Self| {
+            old.connection == *connection
+                && old.tls.as_ref() == tls
+                && old.options.as_ref() == options
+        };
+        let transport = match old.filter(is_kept) {
+            Some(old) => Arc::clone(&old.transport),
+            None => transport(address, spec, services)?,
         };
         Ok(Self {
             address: address.clone(),
             connection: connection.clone(),
             tls: tls.cloned(),
+            options: options.cloned(),
             transport,
             budget: own.map(|new| budget(new, old.and_then(|old| old.budget.as_ref()))),
             history: old.map_or_else(Arc::default, |old| Arc::clone(&old.history)),
@@ -234,27 +241,41 @@ impl EndpointParts {
 
 fn transport(
     address: &Address,
-    upstream: &Upstream,
+    spec: &PluginSpec,
     services: &Services,
 ) -> Result<Arc<dyn Transport>, Error> {
-    refuse_grpc(address, upstream)?;
+    refuse_grpc(address, &spec.upstream)?;
     match address {
         Address::InProcess { service } => {
             let service = Registered::find(service, services)?;
             Ok(Arc::new(service.into_inner()))
         }
+        Address::Custom {
+            transport,
+            endpoint,
+        } => custom(transport, endpoint, spec, services),
+        #[cfg(all(feature = "http", unix))]
+        Address::UnixJson { path } => {
+            let connection = &spec.upstream.connection;
+            Ok(Arc::new(crate::transport::UnixJson::new(path, connection)))
+        }
+        #[cfg(not(all(feature = "http", unix)))]
+        Address::UnixJson { .. } => Err(Error::caused_by(
+            Kind::Config,
+            format!(
+                "`{address}` needs a system with Unix sockets, and the feature `http` of tower-plugins"
+            ),
+        )),
         #[cfg(feature = "http")]
         Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
-            let Upstream {
-                connection, tls, ..
-            } = upstream;
+            let upstream = &spec.upstream;
+            let (connection, tls) = (&upstream.connection, &upstream.tls);
             let http = crate::transport::Http::with_tls(address, connection, tls)
                 .map_err(|error| Error::caused_by(Kind::Config, error))?;
             Ok(Arc::new(http))
         }
         #[cfg(not(feature = "http"))]
         Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
-            let _ = upstream;
             let feature = match address {
                 Address::Https { .. } => "tls",
                 _ => "http",
@@ -278,4 +299,28 @@ fn refuse_grpc(address: &Address, upstream: &Upstream) -> Result<(), Error> {
         _ => format!("`{address}` speaks gRPC, which takes `connection.protocol` to be HTTP/2"),
     };
     Err(Error::caused_by(Kind::Config, message))
+}
+
+/// What the program's own transport of this name makes of the endpoint.
+fn custom(
+    transport: &str,
+    endpoint: &str,
+    spec: &PluginSpec,
+    services: &Services,
+) -> Result<Arc<dyn Transport>, Error> {
+    let upstream = &spec.upstream;
+    let Some(factory) = services.transports.get(transport) else {
+        let known = services.transports.keys().map(String::as_str);
+        return Err(upstream.unknown_transport(transport, known).into());
+    };
+    let made = factory.make(EndpointArgs {
+        plugin: spec.name.as_str().to_owned(),
+        endpoint: endpoint.to_owned(),
+        connection: upstream.connection.clone(),
+        options: &upstream.options,
+    });
+    made.map_err(|unmade| match unmade {
+        Unmade::Options(why) => upstream.refused_options(transport, &why).into(),
+        Unmade::Refused(why) => upstream.unreachable(transport, endpoint, &*why).into(),
+    })
 }

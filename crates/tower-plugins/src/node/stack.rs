@@ -5,9 +5,8 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Response, header};
 use tower::ServiceBuilder;
-use tower_plugins_layers::authorize::AuthorizeLayer;
 use tower_plugins_layers::balance::{
     self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, SlowStart, SlowStartLayer,
     SlowStartPolicy, Strategy,
@@ -18,17 +17,16 @@ use tower_plugins_layers::fallback;
 use tower_plugins_layers::hedge::HedgePolicy;
 use tower_plugins_layers::retry::{Backoff, EndpointBudgetLayer, Jitter};
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
-    DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy, FilterLayer,
-    FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy,
-    TimeLeftLayer, Trace, TraceLayer,
+    AttemptTimeout, AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer,
+    Deadline, DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy,
+    FilterLayer, FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer,
+    RetryPolicy, TimeLeftLayer, Trace, TraceLayer,
 };
 
-use tower_service::Service;
-
-use super::around::{Around, Inside, Own, Owned};
+use super::around::{Around, Few, insides};
 use super::authorize;
-use super::endpoint::{Budgeted, Circuit, Endpoint, Guarded, Shown, Wire};
+use super::endpoint::{Budgeted, Circuit, Endpoint, Guarded, Wire};
+use super::own::Own;
 use super::parts::{EndpointParts, Parts};
 use super::rate_limit::Limiter;
 use super::registered::Registered;
@@ -42,17 +40,22 @@ use crate::error::{Error, Kind};
 use crate::transport::MessageLimits;
 
 /// A call goes through these from left to right, and its response back.
-pub(super) type Stack = Trace<Drain<Around<Instead>>>;
+pub(super) type Stack = Trace<Drain<Around<Deadline<Around<Limited>>>>>;
 
 // What the config may leave out, from the top to the bottom: a name, its layer, and what is below it.
 stages! {
-    Instead: FallbackLayer<Registered, Kept> => Answered, of Body;
-    Answered: FallbackLayer => Permitted, of Body;
-    Permitted: AuthorizeLayer => Deadline<Filtered>, of Body;
-    Filtered: FilterLayer<Registered> => Limited, of Body;
     Limited: RateLimitLayer => Placed, of Body;
-    Placed: ConcurrencyLayer => Retry<Around<Timed>>, of Body;
-    Timed: AttemptTimeoutLayer => Balance<SlowStart<Endpoint>>, of ReplayBody<Body>;
+    Placed: ConcurrencyLayer => Retry<Around<Attempt>>, of Body;
+}
+
+/// What each attempt goes through.
+type Attempt = AttemptTimeout<Balance<SlowStart<Endpoint>>>;
+
+// What stands inside of layers that few plugins have.
+insides! {
+    Deadline<Around<Limited>>, by |body| body;
+    Limited, by |body| body;
+    Attempt, by ReplayBody::passthrough;
 }
 
 /// How a body is kept for the service that answers instead.
@@ -66,8 +69,6 @@ pub(super) fn build(
     drain: &DrainHandle,
     own: Own<'_>,
 ) -> Result<Stack, Error> {
-    let around_call = |inside| Around::of(inside, own, Place::Call);
-    let around_attempt = |inside| Around::of(inside, own, Place::Attempt);
     let policy = &spec.policy;
     let name = spec.name.as_str();
     let outliers = parts.outliers.as_ref();
@@ -83,40 +84,21 @@ pub(super) fn build(
     Ok(ServiceBuilder::new()
         .layer(TraceLayer::new(name))
         .layer(DrainLayer::new(drain.clone()))
-        .layer_fn(around_call)
-        .layer_fn(Instead::of(fallback_service(policy, parts)))
-        .layer_fn(Answered::of(fallback_answer(policy)?))
-        .layer_fn(Permitted::of(authorize::layer(policy)?))
+        .layer(
+            Few::none()
+                .layers(own.at(Place::Call))
+                .layer(fallback_service(policy, parts))
+                .layer(fallback_answer(policy)?)
+                .layer(authorize::layer(policy)?),
+        )
         .layer(deadline(policy))
-        .layer_fn(Filtered::of(filter(policy, parts)))
+        .layer(Few::none().layer(filter(policy, parts)))
         .layer_fn(Limited::of(parts.limiter.as_ref().map(Limiter::layer)))
         .layer_fn(Placed::of(concurrency(parts)))
         .layer(retry(spec, parts))
-        .layer_fn(around_attempt)
-        .layer_fn(Timed::of(
-            policy.attempt_timeout.map(AttemptTimeoutLayer::new),
-        ))
+        .layer(Few::none().layers(own.at(Place::Attempt)))
+        .layer(attempt_timeout(policy))
         .service(balance))
-}
-
-impl Inside for Instead {
-    fn call(self: Arc<Self>, request: Request<Body>) -> Owned {
-        Box::pin(async move {
-            let response = Service::call(&mut &*self, request).await?;
-            Ok(response.map(Body::boxed))
-        })
-    }
-}
-
-impl Inside for Timed {
-    /// A request that was not sent comes back as the layers outside have passed it on, and as one that retry knows.
-    fn call(self: Arc<Self>, request: Request<Body>) -> Owned {
-        Box::pin(async move {
-            let request = request.map(ReplayBody::passthrough);
-            let response = Service::call(&mut &*self, request).await?;
-            Ok(response.map(Body::boxed))
-        })
-    }
 }
 
 /// The stack of one endpoint.
@@ -140,7 +122,7 @@ fn endpoint(
         .layer_fn(Guarded::of(breaker))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
-        .layer_fn(Shown::of(credentials(&policy.credentials)?))
+        .layer(credentials(&policy.credentials)?)
         .service(Wire::new(Arc::clone(&parts.transport), &shown, limits)))
 }
 
@@ -251,6 +233,11 @@ fn hedge(policy: &Policy, parts: &Parts) -> Option<HedgePolicy> {
     Some(policy)
 }
 
+fn attempt_timeout(policy: &Policy) -> AttemptTimeoutLayer {
+    let timeout = policy.attempt_timeout;
+    timeout.map_or(AttemptTimeoutLayer::off(), AttemptTimeoutLayer::new)
+}
+
 fn balance(spec: &BalanceSpec) -> BalancePolicy {
     let strategy = match spec.strategy {
         BalanceStrategy::PeakEwma => Strategy::PeakEwma,
@@ -356,9 +343,9 @@ fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<Circuit
     Some(layer.classify(failures))
 }
 
-fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLayer>, Error> {
+fn credentials(spec: &CredentialsSpec) -> Result<CredentialsLayer, Error> {
     let layer = match spec {
-        CredentialsSpec::None => return Ok(None),
+        CredentialsSpec::None => return Ok(CredentialsLayer::none()),
         CredentialsSpec::ApiKey { header, key } => {
             CredentialsLayer::api_key(header.clone(), key.expose())
         }
@@ -374,7 +361,7 @@ fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLayer>, Error
         ),
     };
     // The error of a value that is no header does not repeat the value.
-    layer.map(Some).map_err(|error| {
+    layer.map_err(|error| {
         Error::caused_by(
             Kind::Config,
             format!("auth: {error}: a secret must be printable ASCII"),

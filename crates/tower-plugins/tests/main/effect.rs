@@ -174,6 +174,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::tls::tls_is_a_plugin_s_own_trust",
     ),
     (
+        "plugins[].options",
+        "tower_plugins::tests::effect::plugin::options_are_what_a_transport_of_the_programs_own_is_made_of",
+    ),
+    (
         "endpoint.url",
         "tower_plugins::tests::effect::endpoint::url_is_where_the_endpoint_is_and_what_is_put_before_paths",
     ),

@@ -129,14 +129,14 @@ pub(in super::super) static PLUGIN: Block = Block {
         ),
         key(
             "transport",
-            Kind::Word(&TRANSPORTS),
+            Kind::WordOrName(&TRANSPORTS),
             "required",
             r#""https""#,
-            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `grpc`: gRPC, over TCP or a Unix socket; `grpc-tls`: gRPC over TLS; `in-process`: a service that the program registered",
+            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `unix-json`: lines of JSON on a Unix socket; `grpc`: gRPC, over TCP or a Unix socket; `grpc-tls`: gRPC over TLS; `in-process`: a service that the program registered; or the name of a [transport of the program's own](transports.md#a-transport-of-your-own), at least two letters away from these",
         ),
         key(
             "type",
-            Kind::Word(&TRANSPORTS),
+            Kind::WordOrName(&TRANSPORTS),
             "",
             r#""http""#,
             "another word for `transport`",
@@ -267,11 +267,26 @@ pub(in super::super) static PLUGIN: Block = Block {
             r#"{ "max_response_message": "16MiB" }"#,
             "for `grpc` and `grpc-tls`: how large messages may be, and how typed calls are sent",
         ),
+        key(
+            "options",
+            Kind::Options,
+            "none",
+            r#"{ "database": 3 }"#,
+            "what a transport of the program's own is made of, as it takes it; a variable in it is a text. Refused with the others",
+        ),
     ],
     gone: gone::PLUGIN,
 };
 
-const TRANSPORTS: [&str; 6] = ["http", "https", "unix", "grpc", "grpc-tls", "in-process"];
+const TRANSPORTS: [&str; 7] = [
+    "http",
+    "https",
+    "unix",
+    "unix-json",
+    "grpc",
+    "grpc-tls",
+    "in-process",
+];
 
 pub(in super::super) static ENDPOINT: Block = Block {
     name: "endpoint",
@@ -282,14 +297,14 @@ pub(in super::super) static ENDPOINT: Block = Block {
             Kind::Text,
             "required",
             r#""http://search.internal:8080""#,
-            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix`: the absolute path of the socket, or `unix:/path`. `grpc`: `host:port`, `http://host:port` or `unix:/path`. `grpc-tls`: `host:port` or `https://host:port`. `in-process`: the name of the service. Credentials belong under `auth`; a query and a fragment are refused",
+            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix` and `unix-json`: the absolute path of the socket, or `unix:/path`. `grpc`: `host:port`, `http://host:port` or `unix:/path`. `grpc-tls`: `host:port` or `https://host:port`. `in-process`: the name of the service. A transport of the program's own: what it reads. Credentials belong under `auth`; a query and a fragment are refused",
         ),
         key(
             "path",
             Kind::Text,
             "none",
             r#""/v1""#,
-            "what is put before the path of each request, such as `/v1`; the only way to say so for a socket",
+            "what is put before the path of each request, such as `/v1`; the only way to say so for a socket. Only with HTTP",
         ),
         key(
             "weight",

@@ -84,7 +84,9 @@ impl Writer {
             Some(Address::Http { .. } | Address::Unix { .. }) if upstream.grpc.is_some() => "grpc",
             Some(Address::Https { .. }) => "https",
             Some(Address::Unix { .. }) => "unix",
+            Some(Address::UnixJson { .. }) => "unix-json",
             Some(Address::InProcess { .. }) => "in-process",
+            Some(Address::Custom { transport, .. }) => transport,
             Some(Address::Http { .. }) | None => "http",
         };
         let endpoints = upstream.endpoints.iter();
@@ -129,6 +131,7 @@ impl Writer {
             ("load_balancing", Some(balance(&policy.balance))),
             ("tls", is_tls.then(|| tls(&upstream.tls))),
             ("grpc", upstream.grpc.as_ref().map(grpc)),
+            ("options", self.options_of(&upstream.options)),
         ])
     }
 
@@ -150,7 +153,9 @@ fn endpoint(endpoint: &EndpointSpec, is_grpc: bool) -> Option<Node<'static>> {
             let scheme = if is_grpc { "unix://" } else { "" };
             (format!("{scheme}{path}"), Some(prefix))
         }
+        Address::UnixJson { path } => (path.to_str()?.to_owned(), None),
         Address::InProcess { service } => (service.clone(), None),
+        Address::Custom { endpoint, .. } => (endpoint.clone(), None),
     };
     let path = path.filter(|path| !path.is_empty());
     Some(table([

@@ -3,7 +3,7 @@
 mod body;
 mod connect;
 mod cut;
-mod error;
+pub(super) mod error;
 mod exchange;
 mod h1;
 mod h2;
@@ -26,6 +26,8 @@ use ::http::{Request, Response};
 use tower_plugins_layers::BoxError;
 use tower_service::Service;
 
+#[cfg(unix)]
+pub(super) use self::connect::Task;
 use self::connect::{Target, bare_host};
 use self::head::Origin;
 use self::pool::Endpoint;
@@ -210,7 +212,9 @@ fn find(
         }
         #[cfg(not(unix))]
         Address::Unix { .. } => return Err("this system has no Unix sockets".into()),
+        Address::UnixJson { .. } => return Err("it takes lines of JSON".into()),
         Address::InProcess { .. } => return Err("it is a service of this program".into()),
+        Address::Custom { .. } => return Err("it has a transport of the program's own".into()),
     };
     let prefix = prefix.trim_end_matches('/');
     let is_path = prefix.starts_with('/') && PathAndQuery::try_from(prefix).is_ok();
