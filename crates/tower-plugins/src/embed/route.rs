@@ -30,7 +30,7 @@ use crate::{Body, Plugin};
 /// ```
 ///
 /// # Upgrades
-/// WebSockets, and whatever else a request of HTTP/1.1 asks for in `upgrade`, go through: when the plugin grants it with
+/// WebSockets, over HTTP/2 too, and whatever else a request of HTTP/1.1 asks for in `upgrade`, go through: when the plugin grants it with
 /// a 101, the caller's connection and the plugin's are joined in a task of their own, which a drain waits for and
 /// `drain_timeout` cuts. See [`upgrade`](crate::upgrade).
 ///
@@ -72,11 +72,12 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> RouteFuture {
+    #[cfg_attr(not(feature = "http"), allow(unused_mut))]
+    fn call(&mut self, mut request: Request<B>) -> RouteFuture {
         RouteFuture {
             dialect: Dialect::of(&request),
             #[cfg(feature = "http")]
-            caller: Caller::of(&request),
+            caller: Caller::of(&mut request),
             call: self.plugin.call(request),
             reason_header: self.reason_header.clone(),
         }

@@ -1,6 +1,12 @@
 //! Both sides of an upgraded connection, joined.
 
-use http::{Request, Response, StatusCode, header};
+use std::hash::{BuildHasher, RandomState};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::ext::Protocol;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 use tower_plugins_layers::BoxError;
@@ -12,19 +18,23 @@ use crate::upgrade::{OnUpgrade, on};
 #[derive(Debug)]
 pub(super) struct Caller {
     connection: hyper::upgrade::OnUpgrade,
+    is_http2: bool,
     /// What the program itself counts the call by, if it has a drain around the route.
     drain: Option<DrainHold>,
 }
 
 impl Caller {
-    /// That of `request`, if it asks for an upgrade and came over a connection that can be upgraded.
-    pub(super) fn of<B>(request: &Request<B>) -> Option<Self> {
-        if !request.headers().contains_key(header::UPGRADE) {
+    /// That of `request`, if it asks for an upgrade and came over a connection that can be upgraded. A WebSocket over
+    /// HTTP/2 is made one over HTTP/1.1.
+    pub(super) fn of<B>(request: &mut Request<B>) -> Option<Self> {
+        let is_http2 = from_http2(request);
+        if !request.headers().contains_key(UPGRADE) {
             return None;
         }
         let extensions = request.extensions();
         Some(Self {
             connection: extensions.get().cloned()?,
+            is_http2,
             drain: extensions.get().cloned(),
         })
     }
@@ -33,10 +43,14 @@ impl Caller {
     /// calls, and with those of a [`Drain`](tower_plugins_layers::Drain) around the route, and ends when one of them is
     /// cancelled.
     pub(super) fn join<B>(self, response: &mut Response<B>) {
-        let is_granted = response.status() == StatusCode::SWITCHING_PROTOCOLS
-            && response.extensions().get::<OnUpgrade>().is_some();
-        if !is_granted {
-            // A service of this program may have taken the caller's side itself.
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return;
+        }
+        if self.is_http2 {
+            to_http2(response);
+        }
+        if response.extensions().get::<OnUpgrade>().is_none() {
+            // A service of this program has taken the caller's side itself.
             return;
         }
         let plugin = on(response);
@@ -56,6 +70,34 @@ impl Caller {
                 None => tracing::debug!("an upgraded connection was cut: it outlived its drain"),
             }
         });
+    }
+}
+
+/// Makes a request for a WebSocket over HTTP/2 (RFC 8441, section 5) one of HTTP/1.1; says whether it was one.
+fn from_http2<B>(request: &mut Request<B>) -> bool {
+    let is_websocket = |protocol: &Protocol| protocol.as_str() == "websocket";
+    if *request.method() != Method::CONNECT || !request.extensions().get().is_some_and(is_websocket)
+    {
+        return false;
+    }
+    request.extensions_mut().remove::<Protocol>();
+    *request.method_mut() = Method::GET;
+    let headers = request.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    // It is there so that no server of another protocol takes the request for its own, and is no secret.
+    let nonce = [0, 1].map(|half| RandomState::new().hash_one(half).to_ne_bytes());
+    if let Ok(key) = HeaderValue::try_from(BASE64_STANDARD.encode(nonce.as_flattened())) {
+        headers.insert(SEC_WEBSOCKET_KEY, key);
+    }
+    true
+}
+
+/// Makes the answer that grants it one of HTTP/2.
+fn to_http2<B>(response: &mut Response<B>) {
+    *response.status_mut() = StatusCode::OK;
+    for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
+        response.headers_mut().remove(name);
     }
 }
 

@@ -27,7 +27,7 @@ impl Origin {
     pub(super) fn address(&self, request: &mut Request<Body>) -> Result<bool, BoxError> {
         if *request.method() == Method::CONNECT {
             return Err(unsupported(if is_extended_connect(request) {
-                "a WebSocket over HTTP/2 (RFC 8441) is not passed on: have the client open it over HTTP/1.1"
+                "of CONNECT with a protocol (RFC 8441) only WebSockets are passed on, and by a route: ask for an upgrade over HTTP/1.1"
             } else {
                 "CONNECT is not passed on: a plugin is no proxy"
             }));

@@ -182,7 +182,7 @@ async fn a_filter_layer_asks_a_plugin_before_going_on() {
     assert_eq!(
         (
             response.status(),
-            &*response.headers()[LOCATION].to_str().unwrap()
+            response.headers()[LOCATION].to_str().unwrap()
         ),
         (StatusCode::FOUND, "/login")
     );

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper::ext::Protocol as ConnectProtocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,6 +50,25 @@ impl Front {
         Self { address, server }
     }
 
+    /// The answer to a `CONNECT` over HTTP/2 with `protocol` (RFC 8441).
+    async fn connect(&self, protocol: &'static str) -> (Response<Incoming>, AbortOnDrop) {
+        let stream = TcpStream::connect(&self.address).await.unwrap();
+        let client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let (mut client, connection) = client.handshake(TokioIo::new(stream)).await.unwrap();
+        let connection = AbortOnDrop(tokio::spawn(async { connection.await.unwrap() }));
+        let uri = format!("http://{}/talk?to=me", self.address);
+        // By its answer the server has said that it takes such a `CONNECT`.
+        let plain = Request::head(&uri).body(Body::empty()).unwrap();
+        within(client.send_request(plain)).await.unwrap();
+        let tunnel = Request::connect(&uri)
+            .extension(ConnectProtocol::from_static(protocol))
+            .header("sec-websocket-version", "13")
+            .body(Body::empty())
+            .unwrap();
+        let response = within(client.send_request(tunnel)).await.unwrap();
+        (response, connection)
+    }
+
     /// A connection that was upgraded to `echo`.
     async fn upgraded(&self) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
@@ -61,6 +81,14 @@ impl Front {
             assert!(head.contains(line), "{head}");
         }
         stream
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -290,28 +318,13 @@ async fn what_cannot_be_upgraded_is_refused_and_the_error_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_websocket_over_http2_is_refused_with_501() {
+async fn a_tunnel_over_http2_that_is_no_websocket_is_refused_with_501() {
     let raw = Raw::start().await;
     let plugins = raw.plugins("").await;
     let front = Front::start(&plugins).await;
-    let stream = TcpStream::connect(&front.address).await.unwrap();
-    let client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-    let (mut client, connection) = client.handshake(TokioIo::new(stream)).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let uri = format!("http://{}/talk", front.address);
-    let plain = Request::get(&uri).body(Body::empty()).unwrap();
-    assert_eq!(
-        within(client.send_request(plain)).await.unwrap().status(),
-        200
-    );
-    // RFC 8441.
-    let websocket = Request::connect(&uri)
-        .extension(ConnectProtocol::from_static("websocket"))
-        .body(Body::empty())
-        .unwrap();
-    let response = within(client.send_request(websocket)).await.unwrap();
+    let (response, _connection) = front.connect("connect-udp").await;
     assert_eq!(response.status(), StatusCode::NOT_IMPLEMENTED);
-    connection.abort();
+    assert_eq!(raw.accepted(), 1, "for the plain request before it");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::{SinkExt, StreamExt};
 use http::Request;
 use http::header::{CONNECTION, UPGRADE};
+use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -94,7 +95,10 @@ where
     loop {
         let stream = accept().await;
         connections.spawn(async move {
-            let mut socket = accept_async(stream).await.unwrap();
+            // A request that is no WebSocket's ends its connection.
+            let Ok(mut socket) = accept_async(stream).await else {
+                return;
+            };
             while let Some(Ok(message)) = socket.next().await {
                 if message.is_text() || message.is_binary() {
                     socket.send(message).await.unwrap();
@@ -157,4 +161,20 @@ async fn a_library_caller_speaks_websocket_over_tcp_tls_and_unix_sockets() {
         talk(WebSocketStream::from_raw_socket(connection, Role::Client, None).await).await;
         idle(&echo.plugins).await;
     }
+}
+
+/// RFC 8441 in front, HTTP/1.1 behind.
+#[tokio::test]
+async fn a_websocket_over_http2_goes_through_a_route() {
+    let echo = Echo::start(Way::Tcp).await;
+    let front = Front::start(&echo.plugins).await;
+    let (mut response, _connection) = front.connect("websocket").await;
+    assert_eq!(response.status(), 200);
+    for name in ["connection", "upgrade", "sec-websocket-accept"] {
+        assert!(!response.headers().contains_key(name), "{name}");
+    }
+    let stream = TokioIo::new(within(hyper::upgrade::on(&mut response)).await.unwrap());
+    assert_eq!(echo.plugins.active_requests("p"), 1);
+    talk(WebSocketStream::from_raw_socket(stream, Role::Client, None).await).await;
+    idle(&echo.plugins).await;
 }
