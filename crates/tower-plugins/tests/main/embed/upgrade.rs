@@ -1,10 +1,8 @@
 //! Upgrades: a real WebSocket on both sides, and bytes where a WebSocket says too little.
 
+mod drain;
 mod server;
 mod websocket;
-
-use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::Router;
 use http::header::{CONNECTION, UPGRADE};
@@ -14,13 +12,9 @@ use hyper::ext::Protocol as ConnectProtocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tower::{ServiceBuilder, service_fn};
 use tower_plugins::config::Protocol;
 use tower_plugins::upgrade::{self, Upgraded};
-use tower_plugins::{Body, Error, Plugin, Plugins, Reason};
-use tower_plugins_layers::drain::DrainHold;
-use tower_plugins_layers::filter::FilterBody;
-use tower_plugins_layers::{DrainHandle, DrainLayer, FilterLayer, FilterPolicy, RespondLayer};
+use tower_plugins::{Body, Plugin, Plugins, Reason};
 
 use self::server::Raw;
 use crate::support::{Server, Socket, call, causes, config, get, within};
@@ -183,82 +177,6 @@ async fn a_side_that_goes_away_ends_the_other() {
 }
 
 #[tokio::test]
-async fn an_upgraded_connection_outlives_reloads_and_its_node_waits_for_it() {
-    let raw = Raw::start().await;
-    let plugins = raw.plugins("drain_timeout: 1h").await;
-    let front = Front::start(&plugins).await;
-    let mut stream = front.upgraded().await;
-    let mut early = [0; 5];
-    within(stream.read_exact(&mut early)).await.unwrap();
-    let mut own = upgraded(&plugins.plugin("p")).await;
-    within(own.read_exact(&mut early)).await.unwrap();
-    let left = plugins
-        .reload(raw.config("drain_timeout: 2h"))
-        .await
-        .unwrap();
-    for hours in 3..10 {
-        let keys = format!("drain_timeout: {hours}h");
-        plugins.reload(raw.config(&keys)).await.unwrap();
-        echoes(&mut stream, "still here").await;
-        echoes(&mut own, "and here").await;
-    }
-    let retirement = tokio::spawn(left.retirement.wait());
-    drop(own);
-    echoes(&mut stream, "and on").await;
-    assert!(!retirement.is_finished());
-    drop(stream);
-    let retired = within(retirement).await.unwrap();
-    assert_eq!((retired[0].cancelled, retired[0].remaining), (0, 0));
-}
-
-#[tokio::test]
-async fn drain_timeout_cuts_an_upgraded_connection() {
-    let raw = Raw::start().await;
-    let plugins = raw.plugins("drain_timeout: 50ms").await;
-    let front = Front::start(&plugins).await;
-    let mut stream = front.upgraded().await;
-    let mut own = upgraded(&plugins.plugin("p")).await;
-    let reader = tokio::spawn(async move {
-        let error = own.read_to_end(&mut Vec::new()).await.unwrap_err();
-        let again = own.write_all(b"more").await.unwrap_err();
-        (error, again)
-    });
-    let report = plugins
-        .reload(raw.config("drain_timeout: 1h"))
-        .await
-        .unwrap();
-    let retired = within(report.retirement.wait()).await;
-    assert_eq!((retired[0].cancelled, retired[0].remaining), (2, 0));
-    let (error, again) = within(reader).await.unwrap();
-    for error in [error, again] {
-        let error = error.get_ref().unwrap().downcast_ref::<Error>().unwrap();
-        assert_eq!(error.reason(), Some(Reason::DrainCancelled));
-        assert_eq!(error.plugin(), Some("p"));
-    }
-    // However it ends: it ends.
-    let _ = within(stream.read_to_end(&mut Vec::new())).await;
-    raw.until_open(0).await;
-}
-
-#[tokio::test]
-async fn a_connection_that_is_silent_for_too_long_is_cut() {
-    let raw = Raw::start().await;
-    let mut silent = raw.config("");
-    let policy = &mut silent.plugins.get_mut("p").unwrap().policy;
-    policy.stream_idle_timeout = Some(Duration::from_millis(100));
-    let plugins = Plugins::builder().start(silent).await.unwrap();
-    let mut own = upgraded(&plugins.plugin("p")).await;
-    let error = within(own.read_to_end(&mut Vec::new())).await.unwrap_err();
-    let error = error.get_ref().unwrap().downcast_ref::<Error>().unwrap();
-    assert_eq!(error.reason(), Some(Reason::StreamIdle));
-    let front = Front::start(&plugins).await;
-    let mut stream = front.upgraded().await;
-    let _ = within(stream.read_to_end(&mut Vec::new())).await;
-    drop(own);
-    idle(&plugins).await;
-}
-
-#[tokio::test]
 async fn its_connection_counts_and_is_not_used_again() {
     let raw = Raw::start().await;
     let keys = "retry: off, connection: { max_connections: 1, connection_timeout: 50ms }";
@@ -358,86 +276,4 @@ async fn a_101_that_nobody_asked_for_is_an_error() {
     let said = causes(&error);
     assert!(said.contains("nobody asked for"), "{said}");
     raw.until_open(0).await;
-}
-
-#[tokio::test]
-async fn the_programs_own_drain_and_a_filter_before_the_route_know_of_it() {
-    let raw = Raw::start().await;
-    let plugins = raw.plugins("").await;
-    let drain = DrainHandle::new();
-    let yes = service_fn(|_: Request<FilterBody>| async {
-        Ok::<_, Infallible>(Response::new(Body::empty()))
-    });
-    let layers = ServiceBuilder::new()
-        .layer(RespondLayer::new())
-        .layer(DrainLayer::new(drain.clone()))
-        .layer(FilterLayer::new(FilterPolicy::new(), yes));
-    let app = Router::new()
-        .route_service("/{*rest}", plugins.plugin("p").into_route())
-        .layer(layers);
-    let front = Front::serve(app).await;
-    let mut stream = front.upgraded().await;
-    assert_eq!((drain.active(), plugins.active_requests("p")), (1, 1));
-    let report = within(drain.shutdown(Duration::from_millis(50))).await;
-    assert_eq!((report.cancelled, report.left), (1, 0));
-    let _ = within(stream.read_to_end(&mut Vec::new())).await;
-    raw.until_open(0).await;
-    idle(&plugins).await;
-}
-
-#[tokio::test]
-async fn a_shutdown_cuts_it_after_its_time() {
-    let raw = Raw::start().await;
-    let plugins = raw.plugins("drain_timeout: 1h").await;
-    let front = Front::start(&plugins).await;
-    let mut stream = front.upgraded().await;
-    within(plugins.shutdown(Duration::from_millis(50)))
-        .await
-        .unwrap();
-    let _ = within(stream.read_to_end(&mut Vec::new())).await;
-    raw.until_open(0).await;
-}
-
-/// A service of the program that takes the caller's connection itself, and echoes.
-async fn takes(mut request: Request<Body>) -> Result<Response<Body>, Infallible> {
-    let hold = request.extensions_mut().remove::<DrainHold>().unwrap();
-    let caller = hyper::upgrade::on(&mut request);
-    tokio::spawn(hold.keep(async move {
-        let caller = TokioIo::new(caller.await.unwrap());
-        let (mut read, mut write) = tokio::io::split(caller);
-        let _ = tokio::io::copy(&mut read, &mut write).await;
-    }));
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("echo"));
-    Ok(response)
-}
-
-#[tokio::test]
-async fn a_service_of_the_program_takes_the_connection_itself_and_a_drain_waits_for_it() {
-    let with = |drain: &str| {
-        config(&format!(
-            "plugins: {{ p: {{ transport: in-process, endpoint: takes, drain_timeout: {drain} }} }}"
-        ))
-    };
-    let builder = Plugins::builder().service("takes", service_fn(takes));
-    let plugins = builder.start(with("1h")).await.unwrap();
-    let front = Front::start(&plugins).await;
-    let mut stream = front.upgraded().await;
-    echoes(&mut stream, "hello").await;
-    let report = plugins.reload(with("50ms")).await.unwrap();
-    let retirement = tokio::spawn(report.retirement.wait());
-    echoes(&mut stream, "still here").await;
-    assert!(!retirement.is_finished());
-    drop(stream);
-    let retired = within(retirement).await.unwrap();
-    assert_eq!((retired[0].cancelled, retired[0].remaining), (0, 0));
-
-    let mut stream = front.upgraded().await;
-    let report = plugins.reload(with("1h")).await.unwrap();
-    let retired = within(report.retirement.wait()).await;
-    assert_eq!((retired[0].cancelled, retired[0].remaining), (1, 0));
-    let _ = within(stream.read_to_end(&mut Vec::new())).await;
 }
