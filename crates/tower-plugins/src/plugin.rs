@@ -17,7 +17,7 @@ use crate::call::{self, Invoke, Method, PluginInfo};
 use crate::embed::{ForwardAuth, GrpcProxy, Route};
 use crate::error::{Error, Kind};
 use crate::graph::{Found, GraphCell};
-use crate::node::{self, Node};
+use crate::node::{self, Node, PluginHealth};
 
 /// A handle to one plugin, by name: cheap to clone, and always ready.
 ///
@@ -79,6 +79,15 @@ impl Plugin {
     #[must_use]
     pub const fn into_forward_auth(self, path: PathAndQuery) -> ForwardAuth {
         ForwardAuth::new(self, path)
+    }
+
+    /// How it is, as [`Plugins::health`](crate::Plugins::health) says; `None` if it is not in the graph.
+    #[must_use]
+    pub fn health(&self) -> Option<PluginHealth> {
+        match self.cell.find(&self.name) {
+            Found::Node(node) => Some(node.health()),
+            Found::Nothing | Found::Shutdown => None,
+        }
     }
 
     /// Opens a typed stream, over gRPC: `requests` go to the plugin one by one, and its answers come back as

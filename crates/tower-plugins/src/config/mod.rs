@@ -27,6 +27,7 @@ mod file;
 mod format;
 mod given;
 mod grpc;
+mod health;
 mod include;
 mod jwt;
 mod keys;
@@ -52,7 +53,7 @@ mod spec;
 mod table;
 mod tls;
 mod tree;
-mod units;
+pub(crate) mod units;
 mod value;
 mod values;
 mod write;
@@ -69,9 +70,9 @@ pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec,
-    FallbackSpec, FilterSpec, GrpcSpec, HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey,
-    JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec,
-    RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    FallbackSpec, FilterSpec, GrpcSpec, HealthKind, HealthSpec, HedgeSpec, Identity, JitterKind,
+    JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec, Policy, Protocol,
+    RateLimitSpec, RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

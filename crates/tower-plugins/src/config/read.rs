@@ -1,6 +1,7 @@
 //! Untyped values to the plugins of a config.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::blocks::{AT_ROOT, Blocks, IN_PLUGIN};
 use super::endpoints::{Transport, read_endpoints, read_transport};
@@ -198,12 +199,13 @@ impl Reader<'_> {
         let transport = transport.as_ref();
         let endpoints = read_endpoints(&mut table, transport);
         let (options, origin) = own_transport::read(&mut table, transport);
-        let mut policy = blocks.policy(credentials);
+        let is_grpc = transport.is_some_and(Transport::is_grpc);
+        let mut policy = blocks.policy(credentials, is_grpc);
         policy.authorize = table.table("authorize").map(access::authorize);
         policy.filter = table.table("filter").and_then(access::filter);
         policy.fallback = table.table("fallback").map(access::fallback);
         policy.layers = layers::read(&mut table);
-        let is_grpc = transport.is_some_and(Transport::is_grpc);
+        policy.ready_within = ready_within(&mut table);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
             Some(Transport::UnixJson) => blocks.connection_without_http(),
@@ -268,6 +270,21 @@ impl Reader<'_> {
         }
     }
 }
+
+/// What a plugin has to be before it serves.
+fn ready_within(table: &mut Table<'_>) -> Option<Duration> {
+    let is_ready = table.word("start", &STARTS).unwrap_or(false);
+    let limit = table.duration("start_timeout");
+    if limit.is_some() && !is_ready {
+        let why = "does nothing without start: ready: set that, or remove this";
+        table.problem("start_timeout", Fault::new(ProblemKind::Ineffective, why));
+    }
+    is_ready.then(|| limit.unwrap_or(READY_WITHIN))
+}
+
+const STARTS: [(&str, bool); 2] = [("lazy", false), ("ready", true)];
+
+const READY_WITHIN: Duration = Duration::from_secs(10);
 
 fn parse_name(name: &str) -> Result<PluginName, Fault> {
     PluginName::new(name)

@@ -26,11 +26,14 @@ use crate::transport::{self, MessageLimits, Transport};
 /// The layer of an endpoint's breaker.
 pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
 
+/// The wire with what is shown to the endpoint.
+pub(super) type Shown = Credentials<Wire>;
+
 // An attempt goes through these from the top to the bottom, and its response back.
 stages! {
     Endpoint: OutlierLayer => Budgeted, of ReplayBody<Body>;
     Budgeted: EndpointBudgetLayer => Guarded, of ReplayBody<Body>;
-    Guarded: Circuit => Load<TimeLeft<Credentials<Wire>>>, of ReplayBody<Body>;
+    Guarded: Circuit => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
 }
 
 members!(Endpoint, Budgeted, Guarded);

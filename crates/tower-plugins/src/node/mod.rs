@@ -4,6 +4,7 @@ mod around;
 mod authorize;
 mod body;
 mod endpoint;
+mod health;
 mod own;
 mod parts;
 mod rate_limit;
@@ -29,13 +30,15 @@ use tower_service::Service;
 
 pub use self::around::Next;
 use self::body::CallBody;
+pub(crate) use self::health::HealthHub;
+pub use self::health::{EndpointHealth, HealthReport, HealthStatus, PluginHealth};
 use self::own::Own;
 pub(crate) use self::own::{OwnLayer, Recipe};
 use self::parts::Parts;
 use self::stack::Stack;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::transport::{Factory, InProcess};
 #[cfg(feature = "http")]
 use crate::upgrade::{OnUpgrade, Owner};
@@ -133,6 +136,39 @@ impl Node {
 
     pub(crate) fn breakers(&self) -> &[(Address, BreakerHandle)] {
         &self.breakers
+    }
+
+    /// Waits until it is ready, if its spec has it wait.
+    pub(crate) async fn ready(&self) -> Result<(), Error> {
+        let Some(limit) = self.spec.policy.ready_within else {
+            return Ok(());
+        };
+        let ready = health::ready(self.parts.asks(&self.spec)?, limit).await;
+        ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
+    }
+
+    /// Has its endpoints asked how they are, from now on.
+    pub(crate) fn begin_checks(&self, hub: &Arc<HealthHub>) {
+        for checker in self.parts.checkers() {
+            checker.begin(hub);
+        }
+        if self.parts.checkers().next().is_some() {
+            health::gauge(&self.spec.name, self.health().status);
+        }
+    }
+
+    /// Has its endpoints asked no more, but for those that `next` goes on asking.
+    pub(crate) fn end_checks(&self, next: Option<&Self>) {
+        for checker in self.parts.checkers() {
+            let mut others = next.into_iter().flat_map(|next| next.parts.checkers());
+            if !others.any(|other| Arc::ptr_eq(other, checker)) {
+                checker.stop();
+            }
+        }
+    }
+
+    pub(crate) fn health(&self) -> PluginHealth {
+        PluginHealth::new(self.parts.health().collect())
     }
 
     pub(crate) const fn drain(&self) -> &DrainHandle {

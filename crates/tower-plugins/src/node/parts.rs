@@ -12,16 +12,21 @@ use tower_plugins_layers::hedge::Latencies;
 use tower_plugins_layers::retry::{Budget, BudgetLimits};
 use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy};
 
+use tower::Layer as _;
+
 use super::Services;
+use super::endpoint::{Shown, Wire};
+use super::health::{Ask, Checker, EndpointHealth, Key};
 use super::own::NamedLayer;
 use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
-    AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
-    Number, Options, OutlierSpec, PluginSpec, Protocol, RetrySpec, TlsSpec, Upstream,
+    AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, HealthKind,
+    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginSpec, Protocol, RetrySpec, TlsSpec,
+    Upstream,
 };
 use crate::error::{Error, Kind};
-use crate::transport::{EndpointArgs, Transport, Unmade};
+use crate::transport::{EndpointArgs, MessageLimits, Transport, Unmade};
 
 /// The parts of one node.
 pub(crate) struct Parts {
@@ -56,6 +61,8 @@ pub(super) struct EndpointParts {
     pub(super) load: Arc<EndpointLoad>,
     /// When it came, or came back.
     pub(super) arrival: Arc<Arrival>,
+    /// Who asks how it is.
+    pub(super) checker: Option<Arc<Checker>>,
 }
 
 impl Parts {
@@ -102,6 +109,44 @@ impl Parts {
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.endpoints.iter().map(|parts| &parts.address)
+    }
+
+    pub(super) fn checkers(&self) -> impl Iterator<Item = &Arc<Checker>> {
+        self.endpoints
+            .iter()
+            .filter_map(|parts| parts.checker.as_ref())
+    }
+
+    /// What is asked of each endpoint that is to be ready: what its health check asks, or for a connection.
+    pub(super) fn asks(&self, spec: &PluginSpec) -> Result<Vec<(Address, Arc<Ask>)>, Error> {
+        let mut asks = Vec::with_capacity(self.endpoints.len());
+        for parts in &self.endpoints {
+            let ask = match &parts.checker {
+                Some(checker) => checker.ask(),
+                // It is here.
+                None if matches!(parts.address, Address::InProcess { .. }) => continue,
+                None => {
+                    let endpoint = shown(&parts.address, spec, &parts.transport)?;
+                    let (kind, timeout) = (HealthKind::Tcp, HealthSpec::default().timeout);
+                    Arc::new(Ask::new(
+                        kind,
+                        timeout,
+                        endpoint,
+                        Arc::clone(&parts.transport),
+                    ))
+                }
+            };
+            asks.push((parts.address.clone(), ask));
+        }
+        Ok(asks)
+    }
+
+    /// How each endpoint is.
+    pub(super) fn health(&self) -> impl Iterator<Item = EndpointHealth> {
+        self.endpoints.iter().map(|parts| match &parts.checker {
+            Some(checker) => checker.snapshot(),
+            None => EndpointHealth::unknown(parts.address.clone()),
+        })
     }
 
     fn endpoint(&self, address: &Address) -> Option<&EndpointParts> {
@@ -225,7 +270,9 @@ impl EndpointParts {
             Some(old) => Arc::clone(&old.transport),
             None => transport(address, spec, services)?,
         };
+        let checker = checker(address, spec, &transport, old)?;
         Ok(Self {
+            checker,
             address: address.clone(),
             connection: connection.clone(),
             tls: tls.cloned(),
@@ -237,6 +284,39 @@ impl EndpointParts {
             arrival: old.map_or_else(Arc::default, |old| Arc::clone(&old.arrival)),
         })
     }
+}
+
+/// It asks over the connections of the calls, with their credentials.
+fn shown(
+    address: &Address,
+    spec: &PluginSpec,
+    transport: &Arc<dyn Transport>,
+) -> Result<Shown, Error> {
+    let credentials = super::stack::credentials(&spec.policy.credentials)?;
+    let name = address.shown();
+    let grpc = spec.upstream.grpc.as_ref();
+    let limits = grpc.map(|grpc| MessageLimits::new(grpc, &name));
+    Ok(credentials.layer(Wire::new(Arc::clone(transport), &name, limits)))
+}
+
+fn checker(
+    address: &Address,
+    spec: &PluginSpec,
+    transport: &Arc<dyn Transport>,
+    old: Option<&EndpointParts>,
+) -> Result<Option<Arc<Checker>>, Error> {
+    let Some(health) = &spec.policy.health else {
+        return Ok(None);
+    };
+    let key = Key {
+        plugin: spec.name.clone(),
+        spec: health.clone(),
+        credentials: spec.policy.credentials.clone(),
+        transport: Arc::clone(transport),
+    };
+    let endpoint = shown(address, spec, transport)?;
+    let old = old.and_then(|old| old.checker.as_ref());
+    Ok(Some(Checker::build(key, address, endpoint, old)))
 }
 
 fn transport(

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{Response, header};
 use tower::ServiceBuilder;
 use tower_plugins_layers::balance::{
-    self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, SlowStart, SlowStartLayer,
-    SlowStartPolicy, Strategy,
+    self, BalancePolicy, EndpointMeta, Health, HealthLayer, KeyFrom, LoadLayer, SlowStart,
+    SlowStartLayer, SlowStartPolicy, Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::classify::ClassifyPolicy;
@@ -49,7 +49,7 @@ stages! {
 }
 
 /// What each attempt goes through.
-type Attempt = AttemptTimeout<Balance<SlowStart<Endpoint>>>;
+type Attempt = AttemptTimeout<Balance<SlowStart<Health<Endpoint>>>>;
 
 // What stands inside of layers that few plugins have.
 insides! {
@@ -107,7 +107,7 @@ fn endpoint(
     spec: &PluginSpec,
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
-) -> Result<SlowStart<Endpoint>, Error> {
+) -> Result<SlowStart<Health<Endpoint>>, Error> {
     let policy = &spec.policy;
     let shown = parts.address.shown();
     let grpc = spec.upstream.grpc.as_ref();
@@ -115,6 +115,7 @@ fn endpoint(
     let outlier = outliers.map(|all| all.endpoint(&shown));
     Ok(ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
+        .layer(health(parts))
         .layer_fn(Endpoint::of(outlier))
         .layer_fn(Budgeted::of(
             parts.budget.clone().map(EndpointBudgetLayer::new),
@@ -306,6 +307,14 @@ fn slow_start(spec: &BalanceSpec, parts: &EndpointParts) -> SlowStartLayer {
     SlowStartLayer::with_arrival(policy, Arc::clone(&parts.arrival))
 }
 
+/// Off, it is not left out either.
+fn health(parts: &EndpointParts) -> HealthLayer {
+    match &parts.checker {
+        Some(checker) => HealthLayer::with_handle(checker.handle()),
+        None => HealthLayer::off(),
+    }
+}
+
 /// The breaker of each endpoint, in their order.
 pub(super) fn breakers(spec: &PluginSpec, parts: &Parts) -> Vec<Option<Circuit>> {
     let endpoints = parts.endpoints.iter();
@@ -343,7 +352,7 @@ fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<Circuit
     Some(layer.classify(failures))
 }
 
-fn credentials(spec: &CredentialsSpec) -> Result<CredentialsLayer, Error> {
+pub(super) fn credentials(spec: &CredentialsSpec) -> Result<CredentialsLayer, Error> {
     let layer = match spec {
         CredentialsSpec::None => return Ok(CredentialsLayer::none()),
         CredentialsSpec::ApiKey { header, key } => {

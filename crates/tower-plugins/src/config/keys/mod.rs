@@ -10,6 +10,7 @@ mod breaker;
 mod connection;
 mod gone;
 mod grpc;
+mod health;
 mod jwt;
 mod limits;
 mod outlier;
@@ -23,6 +24,7 @@ pub(super) use breaker::CIRCUIT_BREAKER;
 pub(super) use connection::{CONNECTION, TLS};
 pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use grpc::GRPC;
+pub(super) use health::HEALTH_CHECK;
 pub(super) use jwt::JWT;
 pub(super) use limits::{CONCURRENCY, RATE_LIMIT, REDIS};
 pub(super) use outlier::OUTLIER_DETECTION;
@@ -117,6 +119,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &HEDGE,
         &CIRCUIT_BREAKER,
         &OUTLIER_DETECTION,
+        &HEALTH_CHECK,
         &CONNECTION,
         &RATE_LIMIT,
         &REDIS,

@@ -9,6 +9,7 @@ mod balance;
 mod breaker;
 mod connection;
 mod grpc;
+mod health;
 mod jwt;
 mod limits;
 
@@ -24,6 +25,7 @@ pub use self::balance::{BalanceSpec, BalanceStrategy, KeySpec, SubsetFallback};
 pub use self::breaker::{BreakerSpec, OutlierSpec};
 pub use self::connection::{ConnectionSpec, Identity, Protocol, TlsSpec, TlsVersion};
 pub use self::grpc::{Compression, GrpcSpec};
+pub use self::health::{HealthKind, HealthSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};
@@ -61,6 +63,9 @@ pub struct PluginSpec {
 pub struct Policy {
     /// How long a node that left the graph may finish its calls (`drain_timeout`).
     pub drain_timeout: Duration,
+    /// How long a start or a reload that makes the plugin waits until it is ready (`start_timeout`, with
+    /// `start: ready`); `None` is not at all (`start: lazy`).
+    pub ready_within: Option<Duration>,
     /// The time a whole call may take, waits and retries included (`connection.request_timeout`).
     pub deadline: Option<Duration>,
     /// Where callers say how long they wait, and endpoints are told what is left of it
@@ -82,6 +87,8 @@ pub struct Policy {
     pub breaker: Option<BreakerSpec>,
     /// `outlier_detection`.
     pub outlier: Option<OutlierSpec>,
+    /// `health_check`.
+    pub health: Option<HealthSpec>,
     /// `load_balancing`.
     pub balance: BalanceSpec,
     /// `auth`.
