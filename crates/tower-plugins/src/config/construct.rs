@@ -6,8 +6,8 @@ use figment::Figment;
 
 use super::fault::Fault;
 use super::{
-    Address, Config, ConfigError, ConnectionSpec, EndpointSpec, Format, Loader, PluginName,
-    PluginSpec, Policy, TlsSpec, Upstream,
+    Address, Config, ConfigError, ConnectionSpec, DnsSpec, EndpointSpec, Format, Loader,
+    PluginName, PluginSpec, Policy, TlsSpec, Upstream,
 };
 
 impl Config {
@@ -125,6 +125,7 @@ impl PluginSpec {
                 endpoints: vec![address.into()],
                 connection: ConnectionSpec::default(),
                 tls: TlsSpec::default(),
+                dns: DnsSpec::default(),
             },
         }
     }

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::address;
 use super::error::ProblemKind;
 use super::fault::Fault;
 use super::given::Given;
 use super::keys::ENDPOINT;
 use super::table::Table;
 use super::tree::Value;
-use super::{Address, EndpointSpec, balance};
+use super::{Address, DnsName, EndpointSpec, address, balance, dns};
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Transport {
@@ -127,6 +126,12 @@ fn read_endpoint<'t>(
 ) -> Option<EndpointSpec> {
     let parse = |given: &Given<'_>| {
         let text = given.text()?;
+        if let Some(Transport::Http | Transport::Https) = transport
+            && dns::is_dns(text)
+        {
+            let https = transport == Some(Transport::Https);
+            return dns::parse(text, https).map(Address::Dns).map(Some);
+        }
         match transport {
             Some(Transport::Http) => address::parse_http(text).map(Some),
             Some(Transport::Https) => address::parse_https(text).map(Some),
@@ -144,6 +149,10 @@ fn read_endpoint<'t>(
             .map(EndpointSpec::from);
     }
     let mut table = report.table(doc, &ENDPOINT, path.to_owned(), at, given.node)?;
+    if table.has("from") {
+        return from(table, transport?);
+    }
+    table.pass(&["from"]);
     table.require("url");
     let address = table.read("url", |given, _| parse(given)).flatten();
     let prefix = table.read("path", |given, _| address::parse_prefix(given.text()?));
@@ -152,13 +161,15 @@ fn read_endpoint<'t>(
             match &mut address {
                 Address::Http { prefix, .. }
                 | Address::Https { prefix, .. }
-                | Address::Unix { prefix, .. } => {
+                | Address::Unix { prefix, .. }
+                | Address::Dns(DnsName { prefix, .. }) => {
                     if !prefix.is_empty() {
                         table.conflict("path", "is there beside a path in url: keep one of them");
                     }
                     *prefix = own;
                 }
-                Address::InProcess { .. } => {
+                // The last two are never read of a `url`.
+                Address::InProcess { .. } | Address::Resolved { .. } | Address::Source { .. } => {
                     let why = "does nothing for an in-process plugin";
                     table.problem("path", Fault::new(ProblemKind::Ineffective, why));
                 }
@@ -179,4 +190,28 @@ fn read_endpoint<'t>(
         labels,
         ..EndpointSpec::from(address?)
     })
+}
+
+/// Endpoints of the program, which says all there is to say of them.
+fn from(mut table: Table<'_>, transport: Transport) -> Option<EndpointSpec> {
+    let name = table.read("from", |given, _| address::parse_source(given.text()?));
+    for key in ["url", "path", "weight", "priority", "zone", "labels"] {
+        table.pass(&[key]);
+        if table.has(key) {
+            table.conflict(
+                key,
+                "is said of each endpoint by the program, with from: remove it",
+            );
+        }
+    }
+    table.finish();
+    let (transport, _) = TRANSPORTS.iter().find(|(_, known)| *known == transport)?;
+    let transport = (*transport).to_owned();
+    Some(
+        Address::Source {
+            name: name?,
+            transport,
+        }
+        .into(),
+    )
 }

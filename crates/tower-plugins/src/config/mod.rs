@@ -18,6 +18,7 @@ mod blocks;
 mod breaker;
 mod construct;
 mod defaults;
+mod dns;
 mod endpoints;
 mod env;
 mod error;
@@ -64,10 +65,10 @@ pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
-    ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec,
-    FilterSpec, HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec,
-    OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec,
-    SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, DnsFamily, DnsName, DnsSpec,
+    EndpointSpec, FallbackSpec, FilterSpec, HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey,
+    JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec,
+    RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -15,7 +15,7 @@ use super::sense::{
 use super::table::{Table, join};
 use super::tree::{Span, Value};
 use super::{ConnectionSpec, PluginName, PluginSpec, Policy, TlsSpec, Upstream};
-use super::{access, auth, layers};
+use super::{access, auth, dns, layers};
 
 /// The plugins that the docs of `report` say together. There may be none only if docs are missing, or
 /// they say so.
@@ -196,6 +196,7 @@ impl Reader<'_> {
             .unwrap_or_default();
         let transport = read_transport(&mut table);
         let endpoints = read_endpoints(&mut table, transport);
+        let dns = dns::read(&mut table, &endpoints);
         let mut policy = blocks.policy(credentials);
         policy.authorize = table.table("authorize").map(access::authorize);
         policy.filter = table.table("filter").and_then(access::filter);
@@ -219,6 +220,7 @@ impl Reader<'_> {
                 endpoints,
                 connection,
                 tls,
+                dns,
             };
             self.declare(&table, name, place, enabled, policy, upstream);
         }

@@ -11,7 +11,7 @@ impl Graph {
     /// take over the parts of the ones they replace.
     ///
     /// An error leaves everything as it was: what was built is dropped.
-    pub(crate) fn rebuild(&self, plan: &Plan, services: &Services) -> Result<Self, Error> {
+    pub(crate) fn rebuild(&self, plan: &Plan, services: &Arc<Services>) -> Result<Self, Error> {
         let mut nodes = self.nodes.clone();
         for (name, change) in plan.changes() {
             match change {
@@ -66,7 +66,7 @@ mod tests {
         })
     }
 
-    fn services() -> Services {
+    fn services() -> Arc<Services> {
         let mut services = Services::default();
         for name in ["x", "y"] {
             let service = tower::service_fn(|_: Request<Body>| async {
@@ -74,7 +74,7 @@ mod tests {
             });
             services.insert(InProcess::new(name, service));
         }
-        services
+        Arc::new(services)
     }
 
     proptest! {

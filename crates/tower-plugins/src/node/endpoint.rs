@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
-use tower_plugins_layers::balance::Load;
+use tower_plugins_layers::balance::{Load, SlowStart};
 use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::trace::Attempt;
 use tower_plugins_layers::{
@@ -32,6 +32,9 @@ stages! {
 }
 
 members!(Endpoint, Guarded);
+
+/// All of an endpoint, as it stands in a balancer.
+pub(super) type EndpointStack = SlowStart<Endpoint>;
 
 /// The way to the plugin: where what retry may send again becomes a plain request.
 ///

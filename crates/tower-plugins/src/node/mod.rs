@@ -4,6 +4,7 @@ mod around;
 mod authorize;
 mod body;
 mod endpoint;
+mod live;
 mod parts;
 mod rate_limit;
 mod registered;
@@ -26,6 +27,8 @@ pub use self::around::Next;
 use self::around::Own;
 pub(crate) use self::around::{OwnLayer, Recipe};
 use self::body::CallBody;
+pub(crate) use self::live::Source;
+use self::live::{Balanced, Follower, Live};
 use self::parts::Parts;
 use self::stack::Stack;
 use crate::Body;
@@ -33,12 +36,13 @@ use crate::config::{Address, PluginSpec};
 use crate::error::Error;
 use crate::transport::InProcess;
 
-/// What the program registered: services by name, and layers of its own.
+/// What the program registered: services and endpoints by name, and layers of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Services {
     by_name: HashMap<String, InProcess>,
     layers: Vec<OwnLayer>,
     recipes: HashMap<String, Recipe>,
+    sources: HashMap<String, Source>,
 }
 
 impl Services {
@@ -54,6 +58,21 @@ impl Services {
         self.recipes.insert(name.to_owned(), recipe);
     }
 
+    pub(crate) fn add_source(&mut self, name: &str, source: Source) {
+        self.sources.insert(name.to_owned(), source);
+    }
+
+    /// Begins what runs beside the plugins. Within a runtime.
+    pub(crate) fn begin(&self) {
+        for source in self.sources.values() {
+            source.begin();
+        }
+    }
+
+    fn source(&self, name: &str) -> Option<&Source> {
+        self.sources.get(name)
+    }
+
     fn get(&self, name: &str) -> Option<&InProcess> {
         self.by_name.get(name)
     }
@@ -66,9 +85,9 @@ pub(crate) struct Node {
     spec: PluginSpec,
     stack: Stack,
     parts: Parts,
-    /// Of those endpoints that have one, in their order.
-    breakers: Vec<(Address, BreakerHandle)>,
     drain: DrainHandle,
+    /// Follows what endpoints there are, where that changes.
+    _follower: Option<Follower>,
     gone: CancellationToken,
     _gone: DropGuard,
 }
@@ -81,22 +100,19 @@ impl Node {
     pub(crate) fn build(
         spec: PluginSpec,
         old: Option<&Parts>,
-        services: &Services,
+        services: &Arc<Services>,
     ) -> Result<Self, Error> {
         let name: Arc<str> = spec.name.as_str().into();
         let parts = Parts::build(&spec, old, services).map_err(|error| error.of_plugin(&name))?;
+        let (balanced, follower) =
+            balanced(&spec, &parts, services).map_err(|error| error.of_plugin(&name))?;
         let drain = DrainHandle::new();
-        let breakers = stack::breakers(&spec, &parts);
-        let handles = parts.addresses().zip(&breakers);
-        let handles = handles
-            .filter_map(|(address, breaker)| Some((address.clone(), breaker.as_ref()?.handle())));
-        let handles = handles.collect();
         let own = Own {
             plugin: &name,
             by_code: &services.layers,
             by_config: &parts.layers,
         };
-        let stack = stack::build(&spec, &parts, breakers, &drain, own)
+        let stack = stack::build(&spec, &parts, balanced, &drain, own)
             .map_err(|error| error.of_plugin(&name))?;
         let gone = CancellationToken::new();
         Ok(Self {
@@ -104,8 +120,8 @@ impl Node {
             spec,
             stack,
             parts,
-            breakers: handles,
             drain,
+            _follower: follower,
             _gone: gone.clone().drop_guard(),
             gone,
         })
@@ -119,8 +135,14 @@ impl Node {
         &self.parts
     }
 
-    pub(crate) fn breakers(&self) -> &[(Address, BreakerHandle)] {
-        &self.breakers
+    /// Of those endpoints that have one, in their order.
+    pub(crate) fn breakers(&self) -> Vec<(Address, BreakerHandle)> {
+        let endpoints = self.parts.endpoints.now();
+        let breakers = endpoints.iter().filter_map(|parts| {
+            let breaker = stack::breaker(&self.spec, parts)?;
+            Some((parts.address.clone(), breaker.handle()))
+        });
+        breakers.collect()
     }
 
     pub(crate) const fn drain(&self) -> &DrainHandle {
@@ -149,6 +171,22 @@ impl Node {
         let call: Box<_> = Box::write(Box::new_uninit(), call);
         Box::into_pin(call)
     }
+}
+
+/// What picks an endpoint for each attempt, and what keeps the set of them current.
+fn balanced(
+    spec: &PluginSpec,
+    parts: &Parts,
+    services: &Arc<Services>,
+) -> Result<(Balanced, Option<Follower>), Error> {
+    let credentials = stack::credentials(&spec.policy.credentials)?;
+    let Some(entries) = parts.entries(spec, services)? else {
+        let fixed = stack::fixed(spec, parts, credentials.as_ref());
+        return Ok((Balanced::Fixed(fixed), None));
+    };
+    let live = Arc::new(Live::new(spec, parts, credentials, services));
+    let follower = live.follow(entries);
+    Ok((Balanced::Live(live), Some(follower)))
 }
 
 impl fmt::Debug for Node {

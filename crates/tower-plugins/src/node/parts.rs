@@ -3,7 +3,7 @@
 //! Each part is keyed by the slice of the spec that it depends on, and goes on in the next node of
 //! the plugin when that slice is equal. What only the old node holds ends with it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tower_plugins_layers::balance::{Arrival, EndpointLoad};
 use tower_plugins_layers::breaker::BreakerHistory;
@@ -14,6 +14,9 @@ use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy};
 
 use super::Services;
 use super::around::NamedLayer;
+use super::live::Entries;
+#[cfg(feature = "dns")]
+use super::live::Name;
 use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
@@ -36,8 +39,25 @@ pub(crate) struct Parts {
     pub(super) filter: Option<Registered>,
     /// Whom `fallback` asks.
     pub(super) fallback: Option<Registered>,
-    pub(super) endpoints: Vec<EndpointParts>,
+    pub(super) endpoints: Endpoints,
+    /// The names of endpoints that are looked up.
+    #[cfg(feature = "dns")]
+    names: Vec<Arc<Name>>,
     pub(super) layers: Vec<NamedLayer>,
+}
+
+/// The parts of a node's endpoints, which may come and go while it runs. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Endpoints(Arc<Mutex<Arc<[EndpointParts]>>>);
+
+impl Endpoints {
+    pub(super) fn now(&self) -> Arc<[EndpointParts]> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set(&self, parts: Vec<EndpointParts>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = parts.into();
+    }
 }
 
 /// The parts of one endpoint.
@@ -60,11 +80,9 @@ impl Parts {
         old: Option<&Self>,
         services: &Services,
     ) -> Result<Self, Error> {
-        let endpoints = spec.upstream.endpoints.iter().map(|endpoint| {
-            let old = old.and_then(|old| old.endpoint(&endpoint.address));
-            EndpointParts::build(&endpoint.address, &spec.upstream, old, services)
-        });
-        let endpoints = endpoints.collect::<Result<_, _>>()?;
+        let endpoints = endpoints(spec, old, services)?;
+        #[cfg(feature = "dns")]
+        let names = names(spec, old)?;
         let policy = &spec.policy;
         let find = |name: &String| Registered::find(name, services);
         let filter = policy.filter.as_ref().map(|spec| &spec.service);
@@ -89,19 +107,55 @@ impl Parts {
                 .as_ref()
                 .map(|new| outliers(spec.name.as_str(), new, old)),
             endpoints,
+            #[cfg(feature = "dns")]
+            names,
             layers: layers(&policy.layers, old, services)?,
         })
     }
 
-    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.endpoints.iter().map(|parts| &parts.address)
+    /// What the config says of endpoints, if some of them are found while the node runs.
+    pub(super) fn entries(
+        &self,
+        spec: &PluginSpec,
+        services: &Services,
+    ) -> Result<Option<Entries>, Error> {
+        #[cfg(feature = "dns")]
+        return Entries::of(spec, &self.names, services);
+        #[cfg(not(feature = "dns"))]
+        Entries::of(spec, services)
     }
+}
 
-    fn endpoint(&self, address: &Address) -> Option<&EndpointParts> {
-        self.endpoints
+/// Those of `old` go on; of a node that finds its endpoints while it runs they are those that it begins with.
+fn endpoints(
+    spec: &PluginSpec,
+    old: Option<&Parts>,
+    services: &Services,
+) -> Result<Endpoints, Error> {
+    let old = old.map(|old| old.endpoints.now());
+    let old = old.as_deref().unwrap_or_default();
+    let endpoints = &spec.upstream.endpoints;
+    let new = Endpoints::default();
+    if endpoints.iter().any(|end| end.address.stands_for_many()) {
+        new.set(old.to_vec());
+    } else {
+        let parts = endpoints
             .iter()
-            .find(|parts| parts.address == *address)
+            .map(|endpoint| EndpointParts::build(&endpoint.address, spec, old, services));
+        new.set(parts.collect::<Result<_, _>>()?);
     }
+    Ok(new)
+}
+
+#[cfg(feature = "dns")]
+fn names(spec: &PluginSpec, old: Option<&Parts>) -> Result<Vec<Arc<Name>>, Error> {
+    let old = old.map_or(&[][..], |old| &old.names);
+    let names = spec.upstream.endpoints.iter();
+    let names = names.filter_map(|endpoint| match &endpoint.address {
+        Address::Dns(name) => Some(Name::build(&spec.name, name, &spec.upstream.dns, old)),
+        _ => None,
+    });
+    names.collect()
 }
 
 /// All that is wrong with them is said at once.
@@ -198,14 +252,17 @@ fn outliers(name: &str, new: &OutlierSpec, old: Option<&Parts>) -> OutlierDetect
 }
 
 impl EndpointParts {
-    fn build(
+    /// The one at `address`, which goes on with what those of `old` at the same have.
+    pub(super) fn build(
         address: &Address,
-        upstream: &Upstream,
-        old: Option<&Self>,
+        spec: &PluginSpec,
+        old: &[Self],
         services: &Services,
     ) -> Result<Self, Error> {
+        let old = old.iter().find(|parts| parts.address == *address);
+        let upstream = &spec.upstream;
         let connection = &upstream.connection;
-        let tls = matches!(address, Address::Https { .. }).then_some(&upstream.tls);
+        let tls = address.is_https().then_some(&upstream.tls);
         let transport = match old {
             Some(old) if old.connection == *connection && old.tls.as_ref() == tls => {
                 Arc::clone(&old.transport)
@@ -230,12 +287,19 @@ fn transport(
     services: &Services,
 ) -> Result<Arc<dyn Transport>, Error> {
     match address {
+        Address::Dns(_) | Address::Source { .. } => Err(Error::caused_by(
+            Kind::Config,
+            format!("`{address}` is not the address of one endpoint"),
+        )),
         Address::InProcess { service } => {
             let service = Registered::find(service, services)?;
             Ok(Arc::new(service.into_inner()))
         }
         #[cfg(feature = "http")]
-        Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
+        Address::Http { .. }
+        | Address::Https { .. }
+        | Address::Unix { .. }
+        | Address::Resolved { .. } => {
             let Upstream {
                 connection, tls, ..
             } = upstream;
@@ -244,12 +308,12 @@ fn transport(
             Ok(Arc::new(http))
         }
         #[cfg(not(feature = "http"))]
-        Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
+        Address::Http { .. }
+        | Address::Https { .. }
+        | Address::Unix { .. }
+        | Address::Resolved { .. } => {
             let _ = upstream;
-            let feature = match address {
-                Address::Https { .. } => "tls",
-                _ => "http",
-            };
+            let feature = if address.is_https() { "tls" } else { "http" };
             Err(Error::caused_by(
                 Kind::Config,
                 format!("`{address}` needs the feature `{feature}` of tower-plugins, which is off"),

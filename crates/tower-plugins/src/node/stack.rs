@@ -9,8 +9,8 @@ use http::{Request, Response, header};
 use tower::ServiceBuilder;
 use tower_plugins_layers::authorize::AuthorizeLayer;
 use tower_plugins_layers::balance::{
-    self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, SlowStart, SlowStartLayer,
-    SlowStartPolicy, Strategy,
+    self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, SlowStartLayer, SlowStartPolicy,
+    Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::classify::ClassifyPolicy;
@@ -28,7 +28,8 @@ use tower_service::Service;
 
 use super::around::{Around, Inside, Own, Owned};
 use super::authorize;
-use super::endpoint::{Circuit, Endpoint, Guarded, Shown, Wire};
+use super::endpoint::{Circuit, Endpoint, EndpointStack, Guarded, Shown, Wire};
+use super::live::Balanced;
 use super::parts::{EndpointParts, Parts};
 use super::rate_limit::Limiter;
 use super::registered::Registered;
@@ -51,7 +52,7 @@ stages! {
     Filtered: FilterLayer<Registered> => Limited, of Body;
     Limited: RateLimitLayer => Placed, of Body;
     Placed: ConcurrencyLayer => Retry<Around<Timed>>, of Body;
-    Timed: AttemptTimeoutLayer => Balance<SlowStart<Endpoint>>, of ReplayBody<Body>;
+    Timed: AttemptTimeoutLayer => Balanced, of ReplayBody<Body>;
 }
 
 /// How a body is kept for the service that answers instead.
@@ -61,7 +62,7 @@ type Kept = fallback::WithBody<fn(ReplayBody<Body>) -> Body>;
 pub(super) fn build(
     spec: &PluginSpec,
     parts: &Parts,
-    breakers: Vec<Option<Circuit>>,
+    balanced: Balanced,
     drain: &DrainHandle,
     own: Own<'_>,
 ) -> Result<Stack, Error> {
@@ -69,16 +70,6 @@ pub(super) fn build(
     let around_attempt = |inside| Around::of(inside, own, Place::Attempt);
     let policy = &spec.policy;
     let name = spec.name.as_str();
-    let outliers = parts.outliers.as_ref();
-    let endpoints = parts
-        .endpoints
-        .iter()
-        .zip(breakers)
-        .map(|(parts, breaker)| endpoint(breaker, policy, parts, outliers));
-    let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
-    let specs = spec.upstream.endpoints.iter();
-    let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
-    let balance = Balance::with_endpoints(balance(&policy.balance), endpoints);
     Ok(ServiceBuilder::new()
         .layer(TraceLayer::new(name))
         .layer(DrainLayer::new(drain.clone()))
@@ -95,7 +86,7 @@ pub(super) fn build(
         .layer_fn(Timed::of(
             policy.attempt_timeout.map(AttemptTimeoutLayer::new),
         ))
-        .service(balance))
+        .service(balanced))
 }
 
 impl Inside for Instead {
@@ -118,23 +109,44 @@ impl Inside for Timed {
     }
 }
 
+/// A balancer over endpoints that are always the same.
+pub(super) fn fixed(
+    spec: &PluginSpec,
+    parts: &Parts,
+    credentials: Option<&CredentialsLayer>,
+) -> Balance<EndpointStack> {
+    let outliers = parts.outliers.as_ref();
+    let all = parts.endpoints.now();
+    let specs = spec.upstream.endpoints.iter();
+    let endpoints = specs.zip(&*all).map(|(at, parts)| {
+        let (key, meta) = placed(at);
+        (
+            key,
+            endpoint(spec, parts, outliers, credentials.cloned()),
+            meta,
+        )
+    });
+    Balance::with_endpoints(balance(&spec.policy.balance), endpoints)
+}
+
 /// The stack of one endpoint.
-fn endpoint(
-    breaker: Option<Circuit>,
-    policy: &Policy,
+pub(super) fn endpoint(
+    spec: &PluginSpec,
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
-) -> Result<SlowStart<Endpoint>, Error> {
+    credentials: Option<CredentialsLayer>,
+) -> EndpointStack {
+    let policy = &spec.policy;
     let shown = parts.address.shown();
     let outlier = outliers.map(|all| all.endpoint(&shown));
-    Ok(ServiceBuilder::new()
+    ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
         .layer_fn(Endpoint::of(outlier))
-        .layer_fn(Guarded::of(breaker))
+        .layer_fn(Guarded::of(breaker(spec, parts)))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
-        .layer_fn(Shown::of(credentials(&policy.credentials)?))
-        .service(Wire::new(Arc::clone(&parts.transport), &shown)))
+        .layer_fn(Shown::of(credentials))
+        .service(Wire::new(Arc::clone(&parts.transport), &shown))
 }
 
 /// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.
@@ -243,7 +255,7 @@ fn hedge(policy: &Policy, parts: &Parts) -> Option<HedgePolicy> {
     Some(policy)
 }
 
-fn balance(spec: &BalanceSpec) -> BalancePolicy {
+pub(super) fn balance(spec: &BalanceSpec) -> BalancePolicy {
     let strategy = match spec.strategy {
         BalanceStrategy::PeakEwma => Strategy::PeakEwma,
         BalanceStrategy::RoundRobin => Strategy::RoundRobin,
@@ -286,7 +298,7 @@ fn balance(spec: &BalanceSpec) -> BalancePolicy {
 
 /// What is said of an endpoint beside where it is. Its key is its address, so that a hash finds it wherever it stands
 /// in the list.
-fn placed<S>(spec: &EndpointSpec, endpoint: S) -> (String, S, EndpointMeta) {
+pub(super) fn placed(spec: &EndpointSpec) -> (String, EndpointMeta) {
     let mut meta = EndpointMeta::new()
         .weight(spec.weight)
         .priority(spec.priority);
@@ -296,7 +308,7 @@ fn placed<S>(spec: &EndpointSpec, endpoint: S) -> (String, S, EndpointMeta) {
     for (name, value) in &spec.labels {
         meta = meta.label(&**name, &**value);
     }
-    (spec.address.to_string(), endpoint, meta)
+    (spec.address.to_string(), meta)
 }
 
 /// Off, it is not left out: it wraps neither calls nor bodies.
@@ -311,15 +323,9 @@ fn slow_start(spec: &BalanceSpec, parts: &EndpointParts) -> SlowStartLayer {
     SlowStartLayer::with_arrival(policy, Arc::clone(&parts.arrival))
 }
 
-/// The breaker of each endpoint, in their order.
-pub(super) fn breakers(spec: &PluginSpec, parts: &Parts) -> Vec<Option<Circuit>> {
-    let endpoints = parts.endpoints.iter();
-    let breakers = endpoints.map(|parts| breaker(spec.name.as_str(), &spec.policy, parts));
-    breakers.collect()
-}
-
-fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<Circuit> {
-    let spec = policy.breaker.as_ref()?;
+/// The breaker of an endpoint.
+pub(super) fn breaker(plugin: &PluginSpec, parts: &EndpointParts) -> Option<Circuit> {
+    let spec = plugin.policy.breaker.as_ref()?;
     let permits = u16::try_from(spec.success_threshold).unwrap_or(u16::MAX);
     let longest = spec.max_recovery_timeout.unwrap_or(spec.recovery_timeout);
     let mut policy = BreakerPolicy::new()
@@ -344,11 +350,13 @@ fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<Circuit
     if let Some(codes) = &spec.failure_grpc_codes {
         failures = failures.failure_grpc_codes(codes.iter().copied());
     }
-    let layer = layer.name(name, &parts.address.shown()).give_back();
+    let layer = layer
+        .name(plugin.name.as_str(), &parts.address.shown())
+        .give_back();
     Some(layer.classify(failures))
 }
 
-fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLayer>, Error> {
+pub(super) fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLayer>, Error> {
     let layer = match spec {
         CredentialsSpec::None => return Ok(None),
         CredentialsSpec::ApiKey { header, key } => {

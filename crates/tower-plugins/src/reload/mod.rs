@@ -53,9 +53,10 @@ impl Reloader {
     pub(crate) fn start(cell: Arc<GraphCell>, services: Services) -> Self {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (status, watched) = status_channel::channel(ReloadStatus::default());
+        services.begin();
         let task = Task {
             cell,
-            services,
+            services: Arc::new(services),
             config: Config::default(),
             status,
             retiring: JoinSet::new(),
@@ -116,7 +117,7 @@ impl Drop for Reloader {
 /// The owner of the config that runs, and of the nodes that are on their way out.
 struct Task {
     cell: Arc<GraphCell>,
-    services: Services,
+    services: Arc<Services>,
     config: Config,
     status: status_channel::Sender<ReloadStatus>,
     retiring: JoinSet<Retired>,

@@ -8,6 +8,7 @@ mod auth;
 mod balance;
 mod breaker;
 mod connection;
+mod dns;
 mod gone;
 mod jwt;
 mod limits;
@@ -20,6 +21,7 @@ pub(super) use auth::AUTH;
 pub(super) use balance::LOAD_BALANCING;
 pub(super) use breaker::CIRCUIT_BREAKER;
 pub(super) use connection::{CONNECTION, TLS};
+pub(super) use dns::DNS;
 pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use jwt::JWT;
 pub(super) use limits::{CONCURRENCY, RATE_LIMIT, REDIS};
@@ -114,6 +116,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &CIRCUIT_BREAKER,
         &OUTLIER_DETECTION,
         &CONNECTION,
+        &DNS,
         &RATE_LIMIT,
         &REDIS,
         &CONCURRENCY,

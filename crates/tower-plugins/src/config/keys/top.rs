@@ -1,5 +1,5 @@
 use super::{
-    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, HEDGE,
+    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, DNS, FALLBACK, FILTER, HEDGE,
     Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone, key,
 };
 
@@ -253,6 +253,13 @@ pub(in super::super) static PLUGIN: Block = Block {
             r#"{ "ca_file": "/etc/plugins/ca.pem" }"#,
             "for `https`: who the endpoints must prove to be, and what they are shown",
         ),
+        key(
+            "dns",
+            Kind::Block(&DNS),
+            "",
+            r#"{ "max_ttl": "30s" }"#,
+            "for endpoints `dns:`: how often they are looked up, and what is taken of the answers",
+        ),
     ],
     gone: gone::PLUGIN,
 };
@@ -266,9 +273,16 @@ pub(in super::super) static ENDPOINT: Block = Block {
         key(
             "url",
             Kind::Text,
-            "required",
+            "this or `from`",
             r#""http://search.internal:8080""#,
-            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix`: the absolute path of the socket, or `unix:/path`. `in-process`: the name of the service. Credentials belong under `auth`; a query and a fragment are refused",
+            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix`: the absolute path of the socket, or `unix:/path`. `in-process`: the name of the service. With `http` and `https` also a name that is looked up while the plugin runs, each of its addresses an endpoint: `dns:///search.internal:8080`, or `dns+srv:///_http._tcp.search.internal` for a service (SRV), whose records have ports, weights and priorities; between the slashes may stand the name server to ask. Credentials belong under `auth`; a query and a fragment are refused",
+        ),
+        key(
+            "from",
+            Kind::Text,
+            "this or `url`",
+            r#""scaler""#,
+            "the endpoints that the program registered under this name with `endpoints`, and changes while the plugin runs; nothing else is said of them here",
         ),
         key(
             "path",

@@ -8,11 +8,13 @@ mod attempts;
 mod balance;
 mod breaker;
 mod connection;
+mod dns;
 mod jwt;
 mod limits;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ pub use self::attempts::{BudgetKind, HedgeSpec, JitterKind, RetrySpec};
 pub use self::balance::{BalanceSpec, BalanceStrategy, KeySpec, SubsetFallback};
 pub use self::breaker::{BreakerSpec, OutlierSpec};
 pub use self::connection::{ConnectionSpec, Identity, Protocol, TlsSpec, TlsVersion};
+pub use self::dns::{DnsFamily, DnsName, DnsSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};
@@ -103,6 +106,8 @@ pub struct Upstream {
     pub connection: ConnectionSpec,
     /// `tls`, for endpoints that are reached over it.
     pub tls: TlsSpec,
+    /// `dns`, for endpoints that are looked up.
+    pub dns: DnsSpec,
 }
 
 /// One endpoint.
@@ -150,6 +155,22 @@ pub enum Address {
     InProcess {
         /// The name.
         service: String,
+    },
+    /// `dns:` and `dns+srv:`: endpoints that name servers tell of, while the plugin runs.
+    Dns(DnsName),
+    /// One of the addresses that a [`Dns`](Self::Dns) name stands for.
+    Resolved {
+        /// What it is called: `Http` or `Https`.
+        origin: Box<Address>,
+        /// Where it is.
+        at: SocketAddr,
+    },
+    /// `from`: endpoints that the program tells of, while the plugin runs, under this name.
+    Source {
+        /// The name.
+        name: String,
+        /// The plugin's `transport`, as a config has it.
+        transport: String,
     },
 }
 
@@ -202,6 +223,9 @@ impl fmt::Display for Address {
             Self::Https { authority, prefix } => write!(f, "https://{authority}{prefix}"),
             Self::Unix { path, prefix } => write!(f, "unix:{}{prefix}", path.display()),
             Self::InProcess { service } => write!(f, "in-process:{service}"),
+            Self::Dns(name) => name.fmt(f),
+            Self::Resolved { origin, at } => write!(f, "{origin} at {at}"),
+            Self::Source { name, .. } => write!(f, "from:{name}"),
         }
     }
 }

@@ -13,7 +13,7 @@ use self::access::{fallback, filter};
 use self::attempts::{hedge, retry};
 use self::balance::balance;
 use self::breaker::{breaker, outlier};
-use self::connection::{connection, tls};
+use self::connection::{connection, dns, tls};
 use self::limits::concurrency;
 use self::values::{duration, integer, list, named, off, table, text};
 use super::format::Format;
@@ -78,10 +78,11 @@ impl Writer {
             upstream,
         } = plugin;
         let transport = match upstream.endpoints.first().map(|endpoint| &endpoint.address) {
-            Some(Address::Https { .. }) => "https",
             Some(Address::Unix { .. }) => "unix",
             Some(Address::InProcess { .. }) => "in-process",
-            Some(Address::Http { .. }) | None => "http",
+            Some(Address::Source { transport, .. }) => transport,
+            Some(address) if address.is_https() => "https",
+            Some(_) | None => "http",
         };
         let endpoints = upstream.endpoints.iter().filter_map(endpoint).collect();
         table([
@@ -121,6 +122,7 @@ impl Writer {
             ),
             ("load_balancing", Some(balance(&policy.balance))),
             ("tls", (transport == "https").then(|| tls(&upstream.tls))),
+            ("dns", dns(upstream)),
         ])
     }
 
@@ -138,6 +140,10 @@ fn endpoint(endpoint: &EndpointSpec) -> Option<Node<'static>> {
         Address::Https { authority, prefix } => (format!("https://{authority}"), Some(prefix)),
         Address::Unix { path, prefix } => (path.to_str()?.to_owned(), Some(prefix)),
         Address::InProcess { service } => (service.clone(), None),
+        Address::Dns(name) => (name.to_string(), Some(&name.prefix)),
+        // It is found by a name, which is what a file says.
+        Address::Resolved { .. } => return None,
+        Address::Source { name, .. } => return Some(table([("from", text(name))])),
     };
     let path = path.filter(|path| !path.is_empty());
     Some(table([
