@@ -220,11 +220,16 @@ impl CallContext {
     /// When the call must be over, and the caller's own part in that, as far as they say something about who is
     /// called: a caller that waits for next to nothing says nothing.
     pub(crate) fn judged(&self) -> (Option<Instant>, Option<Instant>) {
-        let fair = |at: &Instant| at.saturating_duration_since(self.now) >= FAIR;
         match self.own_deadline {
-            Some(own) if !fair(&own) => (self.deadline.filter(|at| *at != own), None),
+            Some(own) if self.is_in_a_hurry() => (self.deadline.filter(|at| *at != own), None),
             own => (self.deadline, own),
         }
+    }
+
+    /// Whether the caller waits for next to nothing, so that it says nothing about who is called that its time is over.
+    pub(crate) fn is_in_a_hurry(&self) -> bool {
+        self.own_deadline
+            .is_some_and(|own| own.saturating_duration_since(self.now) < FAIR)
     }
 
     /// The deadline that the caller has set.
@@ -272,6 +277,15 @@ impl Visited {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The endpoint `id`; none if that is 0.
+    pub(crate) fn of(id: u64) -> Self {
+        let visited = Self::new();
+        if id != 0 {
+            visited.add(id);
+        }
+        visited
     }
 
     pub(crate) fn add(&self, id: u64) {

@@ -200,6 +200,7 @@ mod hint;
 mod oneshot;
 pub mod optional;
 pub mod outlier;
+mod picked;
 pub mod rate_limit;
 mod reason;
 mod request_head;

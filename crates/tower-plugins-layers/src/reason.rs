@@ -62,6 +62,8 @@ pub enum Reason {
     FilterFailed,
     /// This side has no credentials to show, and could get none.
     CredentialsFailed,
+    /// The endpoint's own budget had nothing left for a repeated attempt.
+    RetryBudget,
     /// The attempt before it was slow: why a second one was begun, and why the loser was cut.
     Hedged,
     /// Failures in a row: why a circuit opened or an endpoint was ejected.
@@ -80,7 +82,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::RateLimited,
         Self::ConcurrencyLimited,
         Self::BreakerOpen,
@@ -102,6 +104,7 @@ impl Reason {
         Self::Forbidden,
         Self::FilterFailed,
         Self::CredentialsFailed,
+        Self::RetryBudget,
         Self::Hedged,
         Self::ConsecutiveFailures,
         Self::FailureRate,
@@ -136,6 +139,7 @@ impl Reason {
             Self::Forbidden => "forbidden",
             Self::FilterFailed => "filter_failed",
             Self::CredentialsFailed => "credentials_failed",
+            Self::RetryBudget => "retry_budget",
             Self::Hedged => "hedged",
             Self::ConsecutiveFailures => "consecutive_failures",
             Self::FailureRate => "failure_rate",
@@ -169,6 +173,7 @@ impl Reason {
             Self::Forbidden => "the caller may not do this",
             Self::FilterFailed => "the service that decides about calls could not be asked",
             Self::CredentialsFailed => "no credentials to show could be had",
+            Self::RetryBudget => "no endpoint may be asked again so soon",
             Self::Hedged => "an earlier attempt was slow",
             Self::ConsecutiveFailures => "too many failures in a row",
             Self::FailureRate => "too large a share of failures",

@@ -3,7 +3,8 @@
 //! * [`v1`]: the gRPC service `tower_plugins.v1.Plugin`, its messages, client and server. The code is
 //!   generated from `proto/` and checked in, so building this crate needs no `protoc`.
 //! * [`envelope`]: the JSON that a plugin behind plain HTTP is sent, and answers with.
-//! * [`duration`]: durations as text, as both of them write a timeout.
+//! * [`mod@line`]: the lines of JSON that a plugin behind a Unix socket is sent, and answers with.
+//! * [`duration`]: durations as text, as an envelope writes a timeout.
 //!
 //! A host and a plugin depend on this crate alone to understand each other; it holds no behaviour.
 
@@ -11,6 +12,7 @@
 
 pub mod duration;
 pub mod envelope;
+pub mod line;
 
 /// The gRPC service `tower_plugins.v1.Plugin`: named methods with opaque payloads.
 ///

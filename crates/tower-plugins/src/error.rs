@@ -80,6 +80,7 @@ impl Kind {
                     | Reason::Draining
                     | Reason::FilterFailed
                     | Reason::CredentialsFailed
+                    | Reason::RetryBudget
                     | Reason::Forced
                     | Reason::PoolExhausted => (true, Here),
                     Reason::DrainCancelled | Reason::Panicked => (false, Here),
@@ -283,6 +284,7 @@ impl Error {
                     | Reason::Shed
                     | Reason::BreakerOpen
                     | Reason::NoEndpoint
+                    | Reason::RetryBudget
                     | Reason::Draining
                     | Reason::PoolExhausted
             )

@@ -14,8 +14,8 @@
 //!                                                                        │ each attempt picks anew
 //!                                         ┌──────────────────────────────┘
 //!                                         ▼
-//!   slow_start ▸ outlier ▸ breaker ▸ load ▸ time_left ▸ credentials ▸ attempt_trace ▸ transport
-//!                                                           ─► http/1.1 · http/2 · tls · unix · in-process
+//!   slow_start ▸ outlier ▸ endpoint_budget ▸ breaker ▸ load ▸ time_left ▸ credentials ▸ attempt_trace ▸ transport
+//!                                                           ─► http/1.1 · http/2 · tls · unix · unix-json · in-process
 //! ```
 //!
 //! A call ends when its response's body ends: until then it keeps what it found, and a drain waits for it.

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::graph::{Graph, GraphCell};
 use crate::node::{Next, OwnLayer, Recipe, Services, Source};
 use crate::reload::{ReloadReport, ReloadStatus, Reloader, ShutdownReport};
-use crate::transport::InProcess;
+use crate::transport::{EndpointArgs, Factory, InProcess, Transport};
 use crate::{Body, Plugin};
 
 /// The running set of plugins: made from a [`Config`], changed by [`reload`](Self::reload) or by its
@@ -366,6 +366,64 @@ impl Builder {
         E: Into<BoxError>,
     {
         self.services.add_recipe(name, Recipe::new(make));
+        self
+    }
+
+    /// Registers `make` under `name`, for configs: a plugin with `transport: name` is reached by what `make` makes of
+    /// each of its endpoints, by code as well ([`PluginSpec::custom`](crate::config::PluginSpec::custom)). One that
+    /// is registered under the same name before is forgotten.
+    ///
+    /// A name is formed like a [`PluginName`](crate::config::PluginName) and at least two letters away from the words
+    /// that `transport` takes anyway; no config can say another. `options` are read as with
+    /// [`layer_named`](Self::layer_named). What the options or `make` refuse is an error of the config, with its
+    /// place in the file; its text is shown, and should not repeat a secret. `make` only says how an endpoint is
+    /// reached: one that is down is found by the calls.
+    ///
+    /// A transport goes on, with its connections, over reloads that leave the endpoint's text, `connection` and
+    /// `options` equal; it is dropped with the last call on it. A panic in it is the call's error, with
+    /// [`Reason::Panicked`](crate::Reason::Panicked).
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower::ServiceExt;
+    /// use tower_plugins::transport::{EndpointArgs, ResponseFuture, Transport};
+    /// use tower_plugins::{Body, Plugins, config::{Config, Format}};
+    ///
+    /// /// Answers with what it is told where it is.
+    /// struct Mirror { endpoint: String }
+    ///
+    /// impl Transport for Mirror {
+    ///     fn call(&self, _: Request<Body>) -> ResponseFuture<'_> {
+    ///         Box::pin(async { Ok(Response::new(Body::from(self.endpoint.clone()))) })
+    ///     }
+    /// }
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let config = Config::parse("
+    ///     plugins:
+    ///       looking-glass: { transport: mirror, endpoint: 'on the wall' }
+    ///     ", Format::Yaml)?;
+    /// let plugins = Plugins::builder()
+    ///     .transport("mirror", |args: EndpointArgs<()>| {
+    ///         Ok::<_, std::convert::Infallible>(Mirror { endpoint: args.endpoint })
+    ///     })
+    ///     .start(config)
+    ///     .await?;
+    /// let response = plugins.plugin("looking-glass").oneshot(Request::new(Body::empty())).await?;
+    /// assert_eq!(http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes(), "on the wall");
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn transport<O, T, E>(
+        mut self,
+        name: &str,
+        make: impl Fn(EndpointArgs<O>) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        O: serde::de::DeserializeOwned,
+        T: Transport,
+        E: Into<BoxError>,
+    {
+        self.services.add_transport(name, Factory::new(name, make));
         self
     }
 

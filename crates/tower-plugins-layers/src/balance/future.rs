@@ -9,7 +9,7 @@ use tower_service::Service;
 
 use super::pick::Nobody;
 use super::{Balance, LiveBalance, Member};
-use crate::{BoxError, Reason, Unsent};
+use crate::{BoxError, Reason, Unsent, picked};
 
 /// How a call has its member: borrowed, or as a clone.
 pub(super) trait Pool {
@@ -108,7 +108,10 @@ impl<P, M, F, B> ResponseFuture<P, M, F, B> {
         P: Pool<Held = M>,
     {
         match pool.pick(&request, &[]) {
-            Ok((id, member)) => Self::new(pool, id, Stage::waiting(member, request)),
+            Ok((id, member)) => {
+                picked::tell(id);
+                Self::new(pool, id, Stage::waiting(member, request))
+            }
             Err(nobody) => {
                 let error = pool.refusal(nobody, None);
                 Self::refused(pool, error)
@@ -116,7 +119,9 @@ impl<P, M, F, B> ResponseFuture<P, M, F, B> {
         }
     }
 
-    pub(super) const fn call(pool: P, id: u64, future: F) -> Self {
+    /// A call of the member `id`, which was made.
+    pub(super) fn call(pool: P, id: u64, future: F) -> Self {
+        picked::tell(id);
         Self::new(pool, id, Stage::Call { future })
     }
 
@@ -135,50 +140,67 @@ where
 {
     type Output = Result<T, BoxError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        loop {
-            match this.stage.as_mut().project() {
-                StageProjection::Wait { parts } => {
-                    let (member, request) = &mut **parts;
-                    ready!(member.poll_ready(cx)).map_err(Into::into)?;
-                    // A future that is polled after its end has nothing to say.
-                    let Some(request) = request.take() else {
-                        return Poll::Pending;
-                    };
-                    let future = member.call(request);
-                    this.stage.set(Stage::Call { future });
-                }
-                StageProjection::Refused { error } => {
-                    return error
-                        .take()
-                        .map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
-                }
-                StageProjection::Call { future } => {
-                    let error = match ready!(future.poll(cx)) {
-                        Ok(response) => return Poll::Ready(Ok(response)),
-                        Err(error) => error.into(),
-                    };
-                    let (request, cause) = given_back(error)?;
-                    this.tried.push(*this.id);
-                    let (id, member) = match this.pool.pick(&request, this.tried) {
-                        Ok(picked) => picked,
-                        Err(nobody) => {
-                            let error = this.pool.refusal(nobody, Some(cause));
-                            return Poll::Ready(Err(error));
-                        }
-                    };
-                    *this.id = id;
-                    this.stage.set(Stage::waiting(member, request));
-                }
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = advance(self.as_mut(), cx);
+        picked::tell(self.id);
+        polled
+    }
+}
+
+fn advance<P, M, F, B, T, E>(
+    future: Pin<&mut ResponseFuture<P, M, F, B>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<T, BoxError>>
+where
+    P: Pool<Held = M>,
+    M: Service<Request<B>, Future = F, Response = T, Error = E>,
+    F: Future<Output = Result<T, E>>,
+    E: Into<BoxError>,
+    B: Send + 'static,
+{
+    let mut this = future.project();
+    loop {
+        match this.stage.as_mut().project() {
+            StageProjection::Wait { parts } => {
+                let (member, request) = &mut **parts;
+                ready!(member.poll_ready(cx)).map_err(Into::into)?;
+                // A future that is polled after its end has nothing to say.
+                let Some(request) = request.take() else {
+                    return Poll::Pending;
+                };
+                let future = member.call(request);
+                this.stage.set(Stage::Call { future });
+            }
+            StageProjection::Refused { error } => {
+                return error
+                    .take()
+                    .map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
+            }
+            StageProjection::Call { future } => {
+                let error = match ready!(future.poll(cx)) {
+                    Ok(response) => return Poll::Ready(Ok(response)),
+                    Err(error) => error.into(),
+                };
+                let (request, cause) = given_back(error)?;
+                this.tried.push(*this.id);
+                let (id, member) = match this.pool.pick(&request, this.tried) {
+                    Ok(picked) => picked,
+                    Err(nobody) => {
+                        let error = this.pool.refusal(nobody, Some(cause));
+                        return Poll::Ready(Err(error));
+                    }
+                };
+                *this.id = id;
+                this.stage.set(Stage::waiting(member, request));
             }
         }
     }
 }
 
-/// The request that a member's breaker gave back, and why; any other error is the caller's.
+/// The request that a member's breaker or budget gave back, and why; any other error is the caller's.
 fn given_back<B: Send + 'static>(error: BoxError) -> Result<(Request<B>, BoxError), BoxError> {
-    if !error.is::<Unsent<B>>() || Reason::of(&*error) != Some(Reason::BreakerOpen) {
+    let elsewhere = |reason| matches!(reason, Reason::BreakerOpen | Reason::RetryBudget);
+    if !error.is::<Unsent<B>>() || !Reason::of(&*error).is_some_and(elsewhere) {
         return Err(error);
     }
     let (request, cause) = Unsent::recover(error)?;

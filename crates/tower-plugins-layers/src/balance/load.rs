@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use super::ewma::Estimate;
 use super::{EndpointLoad, Member};
-use crate::classify::{Classify, HttpGrpc, Outcome};
+use crate::classify::{Classify, HttpGrpc, Hurry, Outcome};
 use crate::deadline::is_stream;
 use crate::{BoxError, CallContext, End, EndOfStream, OnEnd};
 use crate::{header, hint};
@@ -89,6 +89,7 @@ impl<C: Classify> LoadLayer<C> {
             estimate: self.load.begin(),
             start: CallContext::now(request.extensions()),
             told: Told::Nothing,
+            hurry: Hurry::of(request),
             classify: self.classify.clone(),
         }
     }
@@ -210,6 +211,7 @@ pub struct Pending<C> {
     estimate: Arc<CachePadded<Estimate>>,
     start: Instant,
     told: Told,
+    hurry: Hurry,
     classify: C,
 }
 
@@ -242,7 +244,7 @@ impl<C: Classify> Pending<C> {
     fn at_head<RB>(&mut self, response: &Response<RB>) {
         let headers = response.headers();
         if let Some(outcome) = self.classify.head(response.status(), headers) {
-            self.tell(outcome, Some(headers));
+            self.tell(self.hurry.head(outcome, response), Some(headers));
         } else if is_stream(response) {
             self.tell(Outcome::Success, None);
             self.told = Told::Time;
@@ -255,7 +257,7 @@ impl<C: Classify> OnEnd for Pending<C> {
         if self.told == Told::All {
             return;
         }
-        let outcome = self.classify.end(&end);
+        let outcome = self.hurry.end(self.classify.end(&end), &end);
         let trailers = match end {
             End::Complete(trailers) => trailers,
             End::Error(_) => None,

@@ -111,6 +111,8 @@ impl<S: Member> Snapshot<S> {
         }
         match cause {
             Some(cause) if nobody == Nobody::OnlyOne => cause,
+            // The last was there, and was not to be asked again.
+            Some(cause) if Reason::of(&*cause) == Some(Reason::RetryBudget) => cause,
             Some(cause) => refused.caused_by(cause).into(),
             None => refused.into(),
         }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::history::Ended;
 use super::layer::Guarded;
-use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome};
+use crate::classify::{Classify, Cutoff, HttpGrpc, Hurry, Outcome};
 use crate::deadline::is_stream;
 use crate::sharded::Held;
 use crate::{BoxError, End, EndOfStream, OnEnd, hint};
@@ -30,6 +30,7 @@ pub struct Outstanding<C> {
     pub(super) slow_from: Option<Instant>,
     /// Whether it was slow already at its head.
     pub(super) slow: bool,
+    pub(super) hurry: Hurry,
 }
 
 impl<C> Outstanding<C> {
@@ -65,7 +66,7 @@ impl<C> Outstanding<C> {
 impl<C: Classify> OnEnd for Outstanding<C> {
     fn on_end(mut self, end: End<'_>) {
         if let Some(guarded) = &self.guarded {
-            let outcome = guarded.classify.end(&end);
+            let outcome = self.hurry.end(guarded.classify.end(&end), &end);
             let asked = match end {
                 End::Complete(Some(trailers)) => hint::asked(trailers),
                 _ => None,
@@ -100,6 +101,7 @@ impl<C: Classify> Outstanding<C> {
         let guarded = self.guarded.as_ref();
         match guarded.and_then(|guarded| guarded.classify.head(response.status(), headers)) {
             Some(outcome) => {
+                let outcome = self.hurry.head(outcome, response);
                 let asked = if outcome == Outcome::Failure {
                     hint::asked(headers)
                 } else {

@@ -33,7 +33,7 @@ use tokio::time::Instant;
 
 pub use self::policy::ClassifyPolicy;
 use crate::deadline::is_stream;
-use crate::{CallContext, End, Reason};
+use crate::{CallContext, End, Reason, header};
 
 /// What the end of a call says about the endpoint that answered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,12 +102,12 @@ pub trait Classify: Clone + Send + Sync + 'static {
 /// | any other gRPC code | success |
 /// | a body that breaks off | failure |
 /// | 101 and `text/event-stream` | success at the head: what follows may last for days |
-/// | an error whose [`Reason`] is a refusal on this side: a limit, a breaker, no endpoint, a drain, a full pool; or a request whose own body failed | ignored |
+/// | an error whose [`Reason`] is a refusal on this side: a limit, a breaker, a budget, no endpoint, a drain, a full pool; or a request whose own body failed | ignored |
 /// | any other error, one for a deadline or timeout inside too | failure |
 ///
 /// A call that is dropped is ignored, unless its deadline or its attempt's time was over: then the
 /// endpoint had its time and did not answer, which is a failure. A caller's own deadline of less than 100 ms
-/// says nothing.
+/// says nothing; nor does an answer to such a caller that its time was over: 504 or `DEADLINE_EXCEEDED`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpGrpc;
 
@@ -143,10 +143,51 @@ fn of_error(error: &(dyn StdError + 'static)) -> Outcome {
             | Reason::Unauthenticated
             | Reason::Forbidden
             | Reason::FilterFailed
-            | Reason::CredentialsFailed,
+            | Reason::CredentialsFailed
+            | Reason::RetryBudget,
         ) => Outcome::Ignored,
         _ => Outcome::Failure,
     }
+}
+
+/// Whether the caller waits for next to nothing: that its time was over says nothing then.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hurry(bool);
+
+impl Hurry {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        Self(CallContext::of(request).is_some_and(CallContext::is_in_a_hurry))
+    }
+
+    /// What the head of `response` says, of which a classifier said `outcome`.
+    pub(crate) fn head<B>(self, outcome: Outcome, response: &Response<B>) -> Outcome {
+        let over = || {
+            response.status() == StatusCode::GATEWAY_TIMEOUT
+                || is_deadline_exceeded(response.headers())
+        };
+        self.judge(outcome, over)
+    }
+
+    /// What `end` says, of which a classifier said `outcome`.
+    pub(crate) fn end(self, outcome: Outcome, end: &End<'_>) -> Outcome {
+        let over =
+            || matches!(end, End::Complete(Some(trailers)) if is_deadline_exceeded(trailers));
+        self.judge(outcome, over)
+    }
+
+    fn judge(self, outcome: Outcome, over: impl FnOnce() -> bool) -> Outcome {
+        if self.0 && outcome == Outcome::Failure && over() {
+            Outcome::Ignored
+        } else {
+            outcome
+        }
+    }
+}
+
+fn is_deadline_exceeded(headers: &HeaderMap) -> bool {
+    headers
+        .get(&header::GRPC_STATUS)
+        .is_some_and(|code| code == "4")
 }
 
 /// When the layers outside will cut a call short, which they do by dropping it: the one way to tell

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Bulkhead;
 use super::adaptive::Sample;
-use crate::classify::{Classify, HttpGrpc, Outcome};
+use crate::classify::{Classify, HttpGrpc, Hurry, Outcome};
 use crate::{CallContext, End, OnEnd};
 
 /// A place in a [`Bulkhead`], given back when dropped.
@@ -24,9 +24,9 @@ enum Call {
     /// The limit does not learn, or has.
     Over,
     /// Since then no head.
-    Begun(u64),
+    Begun(u64, Hurry),
     /// The head came after so long, and did not decide.
-    Head(u64),
+    Head(u64, Hurry),
 }
 
 impl Permit {
@@ -39,15 +39,18 @@ impl Permit {
     }
 
     /// The call begins, for a limit that learns from it.
-    pub(super) fn begin(&mut self, deadline: Option<Instant>) {
+    pub(super) fn begin(&mut self, (deadline, hurry): (Option<Instant>, Hurry)) {
         if self.bulkhead.adapts() {
-            self.call = Call::Begun(self.since(Instant::now()));
+            self.call = Call::Begun(self.since(Instant::now()), hurry);
             self.cut = deadline.map_or(u64::MAX, |at| self.since(at));
         }
     }
 
-    pub(super) fn deadline<B>(request: &Request<B>) -> Option<Instant> {
-        CallContext::of(request).and_then(|context| context.judged().0)
+    /// When the call with `request` is cut, and whether that says anything.
+    pub(super) fn deadline<B>(request: &Request<B>) -> (Option<Instant>, Hurry) {
+        let context = CallContext::of(request);
+        let deadline = context.and_then(|context| context.judged().0);
+        (deadline, Hurry::of(request))
     }
 
     fn since(&self, at: Instant) -> u64 {
@@ -56,12 +59,12 @@ impl Permit {
     }
 
     pub(super) fn head<B>(&mut self, response: &Response<B>) {
-        let Call::Begun(since) = self.call else {
+        let Call::Begun(since, hurry) = self.call else {
             return;
         };
-        self.call = Call::Head(self.since(Instant::now()).saturating_sub(since));
+        self.call = Call::Head(self.since(Instant::now()).saturating_sub(since), hurry);
         if let Some(outcome) = HttpGrpc.head(response.status(), response.headers()) {
-            self.learn(outcome);
+            self.learn(hurry.head(outcome, response));
         }
     }
 
@@ -69,11 +72,11 @@ impl Permit {
         let call = std::mem::replace(&mut self.call, Call::Over);
         let sample = match (outcome, call) {
             (_, Call::Over) | (Outcome::Ignored, _) => return,
-            (Outcome::Success, Call::Head(latency)) => {
+            (Outcome::Success, Call::Head(latency, _)) => {
                 Sample::Success(Duration::from_nanos(latency))
             }
             // Without a head there is nothing but an error.
-            (Outcome::Success, Call::Begun(_)) => return,
+            (Outcome::Success, Call::Begun(..)) => return,
             (Outcome::Failure | Outcome::Overloaded, _) => Sample::Drop,
         };
         self.bulkhead.observe(sample);
@@ -82,8 +85,8 @@ impl Permit {
 
 impl OnEnd for Permit {
     fn on_end(mut self, end: End<'_>) {
-        if !matches!(self.call, Call::Over) {
-            self.learn(HttpGrpc.end(&end));
+        if let Call::Begun(_, hurry) | Call::Head(_, hurry) = self.call {
+            self.learn(hurry.end(HttpGrpc.end(&end), &end));
         }
     }
 }
@@ -92,14 +95,14 @@ impl Drop for Permit {
     fn drop(&mut self) {
         match self.call {
             // Given up: by its deadline, or after it had time enough.
-            Call::Begun(since) => {
+            Call::Begun(since, _) => {
                 let now = self.since(Instant::now());
                 let timeout = self.bulkhead.timeout();
                 if now >= self.cut || Duration::from_nanos(now - since.min(now)) > timeout {
                     self.learn(Outcome::Failure);
                 }
             }
-            Call::Head(_) | Call::Over => {}
+            Call::Head(..) | Call::Over => {}
         }
         self.bulkhead.release();
     }

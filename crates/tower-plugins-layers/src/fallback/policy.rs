@@ -50,6 +50,7 @@ impl FallbackPolicy {
         policy.on([
             Reason::BreakerOpen,
             Reason::NoEndpoint,
+            Reason::RetryBudget,
             Reason::ConnectFailed,
             Reason::ConnectionLost,
             Reason::PoolExhausted,

@@ -29,7 +29,8 @@
 //! | a refusal on this side, such as `no_endpoint` | likewise: a hedge fails no call |
 //!
 //! When none is under way and none may begin, the call ends with the last failure. It is committed at its
-//! response's head.
+//! response's head. A gRPC response whose head has no `grpc-status` is an outcome at its first frame, as
+//! [retry](crate::retry#when-an-attempt-is-over) has it, while another attempt is under way or may begin.
 //!
 //! # The delay
 //! First attempts that succeed are measured, from their beginning to the head. One that was cut short

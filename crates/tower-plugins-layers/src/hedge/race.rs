@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::retry::{
-    Call, Copied, Outcome, ReplayBody, ResponseBody, RetryPolicy, Verdict, Withdrawal,
+    Call, Copied, Look, Outcome, ReplayBody, ResponseBody, RetryPolicy, Verdict, Withdrawal,
 };
 use crate::timer::Timer;
 use crate::{BoxError, Reason};
@@ -31,8 +31,18 @@ where
     /// Why it does.
     because: Option<Reason>,
     others: Vec<Pin<Box<Other<S, B>>>>,
+    /// Responses whose first frame is awaited, and how long the first attempt's head took.
+    looks: Vec<(Look<RB>, Option<Duration>)>,
     /// What the call ends in if no other attempt does better.
     last: Option<Box<Outcome<RB>>>,
+}
+
+/// An attempt that is over.
+struct Ended<RB: Body> {
+    outcome: Outcome<RB>,
+    verdict: Verdict,
+    /// How long it took to its head, if it is the first.
+    first_took: Option<Duration>,
 }
 
 pin_project! {
@@ -88,7 +98,7 @@ impl<S, B, RB> Race<S, B, RB>
 where
     S: Service<Request<ReplayBody<B>>>,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
-    RB: Body,
+    RB: Body + Unpin,
 {
     /// The race of `call`, whose first attempt begins now.
     pub(crate) fn new<P: Deref<Target = RetryPolicy>>(call: &Call<S, B, P>) -> Self {
@@ -97,6 +107,7 @@ where
             next: Timer::Never,
             because: None,
             others: Vec::new(),
+            looks: Vec::new(),
             last: None,
         };
         race.next_after_delay(call, call.start);
@@ -115,41 +126,30 @@ where
         P: Deref<Target = RetryPolicy>,
     {
         loop {
-            if let Some(attempt) = first.as_mut().as_pin_mut()
-                && let Poll::Ready(outcome) = attempt.poll(cx)
-            {
-                first.set(None);
-                let outcome = outcome_of(outcome);
-                let verdict = call.judge(&outcome);
+            while let Some(ended) = self.poll_attempts(first.as_mut(), call, cx) {
+                let Ended {
+                    outcome,
+                    verdict,
+                    first_took,
+                } = ended;
+                let is_first = first_took.is_some();
                 if verdict == Verdict::Success {
-                    record(call);
+                    record(call, first_took);
                 }
                 if let Some(outcome) = self.settle(outcome, verdict, call) {
-                    self.others.clear();
-                    return Poll::Ready(outcome);
-                }
-            }
-            let mut i = 0;
-            while let Some(other) = self.others.get_mut(i) {
-                let Poll::Ready(outcome) = other.as_mut().poll(cx) else {
-                    i += 1;
-                    continue;
-                };
-                self.others.swap_remove(i);
-                let outcome = outcome_of(outcome);
-                let verdict = call.judge(&outcome);
-                if let Some(outcome) = self.settle(outcome, verdict, call) {
-                    if first.is_some() {
-                        // It took so long at least. Without it the slow would be missing from what
-                        // is measured, and the delay would become shorter and shorter.
-                        record(call);
+                    if !is_first {
+                        // The first took so long at least. Without it the slow would be missing from
+                        // what is measured, and the delay would become shorter and shorter.
+                        let seen = self.looks.iter().find_map(|(_, first_took)| *first_took);
+                        record(call, seen.or_else(|| first.is_some().then(|| since(call))));
                     }
                     first.set(None);
                     self.others.clear();
+                    self.looks.clear();
                     return Poll::Ready(outcome);
                 }
             }
-            let under_way = first.is_some() || !self.others.is_empty();
+            let under_way = self.is_under_way(first.is_some());
             if self.next.poll(cx).is_ready() {
                 self.begin(under_way, call);
                 continue;
@@ -161,6 +161,76 @@ where
                 return Poll::Ready(*last);
             }
             return Poll::Pending;
+        }
+    }
+
+    fn is_under_way(&self, first: bool) -> bool {
+        first || !self.others.is_empty() || !self.looks.is_empty()
+    }
+
+    /// Drives the attempts until one of them is over.
+    fn poll_attempts<P>(
+        &mut self,
+        mut first: Pin<&mut Option<S::Future>>,
+        call: &mut Call<S, B, P>,
+        cx: &mut Context<'_>,
+    ) -> Option<Ended<RB>>
+    where
+        S: Service<Request<ReplayBody<B>>, Response = Response<RB>, Error: Into<BoxError>>,
+        P: Deref<Target = RetryPolicy>,
+    {
+        if let Some(attempt) = first.as_mut().as_pin_mut()
+            && let Poll::Ready(outcome) = call.first_attempt(|_| attempt.poll(cx))
+        {
+            first.set(None);
+            let took = Some(since(call));
+            if let Some(ended) = self.ended(outcome_of(outcome), took, false, call) {
+                return Some(ended);
+            }
+        }
+        let mut i = 0;
+        while let Some(other) = self.others.get_mut(i) {
+            let Poll::Ready(outcome) = other.as_mut().poll(cx) else {
+                i += 1;
+                continue;
+            };
+            self.others.swap_remove(i);
+            if let Some(ended) = self.ended(outcome_of(outcome), None, first.is_some(), call) {
+                return Some(ended);
+            }
+        }
+        for i in 0..self.looks.len() {
+            if let Poll::Ready(verdict) = call.poll_look(&mut self.looks[i].0, cx) {
+                let (look, first_took) = self.looks.swap_remove(i);
+                return Some(Ended {
+                    outcome: Ok(look.into_response()),
+                    verdict,
+                    first_took,
+                });
+            }
+        }
+        None
+    }
+
+    /// What it means that an attempt gave `outcome`; nothing yet, if its first frame is to be looked at.
+    fn ended<P: Deref<Target = RetryPolicy>>(
+        &mut self,
+        outcome: Outcome<RB>,
+        first_took: Option<Duration>,
+        first_under_way: bool,
+        call: &Call<S, B, P>,
+    ) -> Option<Ended<RB>> {
+        let more = !matches!(self.next, Timer::Never) || self.is_under_way(first_under_way);
+        match outcome {
+            Ok(response) if call.looks_at(&response, more) => {
+                self.looks.push((call.look(response), first_took));
+                None
+            }
+            outcome => Some(Ended {
+                verdict: call.judge(&outcome),
+                outcome,
+                first_took,
+            }),
         }
     }
 
@@ -264,14 +334,18 @@ fn outcome_of<RB: Body, E: Into<BoxError>>(outcome: Result<Response<RB>, E>) -> 
     }
 }
 
+/// How long the first attempt has taken.
+fn since<S, B, P>(call: &Call<S, B, P>) -> Duration {
+    Instant::now().saturating_duration_since(call.start)
+}
+
 /// How long the first attempt took, or has taken at least.
-fn record<S, B, P>(call: &Call<S, B, P>)
+fn record<S, B, P>(call: &Call<S, B, P>, first_took: Option<Duration>)
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     P: Deref<Target = RetryPolicy>,
 {
-    if let Some(hedge) = call.hedge() {
-        let now = Instant::now();
-        hedge.record(now.saturating_duration_since(call.start), now);
+    if let (Some(hedge), Some(took)) = (call.hedge(), first_took) {
+        hedge.record(took, Instant::now());
     }
 }

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::layer::Seat;
-use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome};
+use crate::classify::{Classify, Cutoff, HttpGrpc, Hurry, Outcome};
 use crate::sharded::Held;
 use crate::{BoxError, End, EndOfStream, OnEnd};
 
@@ -23,6 +23,7 @@ pub struct Answered<C> {
     pub(super) seat: Option<Held<Seat>>,
     /// When its time is over.
     pub(super) cut: Option<Instant>,
+    pub(super) hurry: Hurry,
     pub(super) classify: C,
 }
 
@@ -37,7 +38,7 @@ impl<C> Answered<C> {
 impl<C: Classify> OnEnd for Answered<C> {
     fn on_end(mut self, end: End<'_>) {
         if self.seat.is_some() {
-            let outcome = self.classify.end(&end);
+            let outcome = self.hurry.end(self.classify.end(&end), &end);
             self.tell(outcome);
         }
     }
@@ -66,7 +67,7 @@ impl<C: Classify> Answered<C> {
         self.cut = cutoff.of_body(response);
         let head = self.classify.head(response.status(), response.headers());
         if let Some(outcome) = head {
-            self.tell(outcome);
+            self.tell(self.hurry.head(outcome, response));
         }
     }
 

@@ -45,7 +45,7 @@
 //! `Retry-After`, `RateLimit-Policy` and `RateLimit` of them for a server's answer.
 //! [`Reason::FilterFailed`](crate::Reason::FilterFailed) if a shared limiter cannot be asked and
 //! [`OnError::Refuse`] is set. With the features `metrics` and `tracing` each failure to ask is counted in
-//! `rate_limit_errors_total`, by `on_error`, and is an event.
+//! `rate_limit_errors_total`, by `on_error`, and there is an event once in ten seconds at the most.
 //!
 //! # Cancellation
 //! A call that is dropped while it waits leaves the line and has taken nothing. One that has its tokens does
@@ -110,6 +110,7 @@ pub use self::policy::RateLimitPolicy;
 pub use self::quota::Quota;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisLimiter;
+use self::shared::Shared;
 pub use self::shared::{Decision, OnError, SharedLimiter, Taking};
 use crate::gate::{Admission, Gate, take_ready};
 use crate::{BoxError, CallContext, RequestHead};
@@ -132,7 +133,7 @@ struct Settings {
 enum Limiter {
     One(Arc<RateLimiter>),
     Keyed(Arc<KeyedRateLimiter>, KeyBy),
-    Shared(Arc<dyn SharedLimiter>, Option<KeyBy>),
+    Shared(Arc<Shared>, Option<KeyBy>),
 }
 
 impl RateLimitLayer {
@@ -158,7 +159,8 @@ impl RateLimitLayer {
     /// it. Those who wait for a token ask again when it is due, in no order.
     #[must_use]
     pub fn shared(limiter: Arc<dyn SharedLimiter>, key: impl Into<Option<KeyBy>>) -> Self {
-        Self::of(Limiter::Shared(limiter, key.into()))
+        let shared = Arc::new(Shared::new(limiter));
+        Self::of(Limiter::Shared(shared, key.into()))
     }
 
     /// Any number of calls: the layer does nothing.
@@ -233,8 +235,8 @@ impl RateLimitLayer {
             Limiter::Keyed(limiter, by) => {
                 by.with(&head, |key| limiter.admit(key, now(), n, *terms))
             }
-            Limiter::Shared(limiter, by) => {
-                let ask = |key: &[u8]| shared::ask(limiter, *on_error, key, n, *terms);
+            Limiter::Shared(shared, by) => {
+                let ask = |key: &[u8]| shared::ask(shared, *on_error, key, n, *terms);
                 Admission::Wait(match by {
                     Some(by) => by.with(&head, ask),
                     None => ask(b""),

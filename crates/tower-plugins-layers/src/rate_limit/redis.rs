@@ -12,8 +12,10 @@ use crate::BoxError;
 /// Takes from the bucket in one step, by the server's own clock.
 ///
 /// The bucket is kept as its tokens and the time at which it had them, in microseconds: one number for both,
-/// as in this process, would have less than a microsecond of precision in Lua. A bucket that is full is none.
+/// as in this process, would have less than a microsecond of precision in Lua. A bucket that is full is none. Times are
+/// at most what such a number counts one by one, which the server takes too.
 const TAKE: &str = r"
+local function whole(x) return math.min(math.ceil(x), 2 ^ 53) end
 local rate, burst, n = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -29,9 +31,9 @@ if n > burst then
 elseif tokens >= n then
     tokens = tokens - n
     redis.call('HSET', KEYS[1], 't', string.format('%.17g', tokens), 'a', string.format('%.0f', at))
-    redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil((burst - tokens) / rate * 1000) + 1000))
+    redis.call('PEXPIRE', KEYS[1], string.format('%.0f', whole((burst - tokens) / rate * 1000 + 1000)))
 else
-    wait = math.ceil((n - tokens) / rate * 1000000)
+    wait = whole((n - tokens) / rate * 1000000)
 end
 return {wait, math.floor(tokens)}
 ";

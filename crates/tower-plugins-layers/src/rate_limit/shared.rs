@@ -54,15 +54,10 @@ impl OnError {
         }
     }
 
-    fn of(self, error: BoxError) -> Result<Standing, Refused> {
+    fn of(self, error: BoxError, outage: &Outage) -> Result<Standing, Refused> {
         #[cfg(feature = "metrics")]
         metrics::counter!("rate_limit_errors_total", "on_error" => self.as_str()).increment(1);
-        #[cfg(feature = "tracing")]
-        tracing::warn!(
-            error = %error,
-            on_error = self.as_str(),
-            "rate limiter failed"
-        );
+        outage.tell(&error, self);
         match self {
             Self::Allow => Ok(Standing(None)),
             Self::Refuse => Err(Refused::new(Reason::FilterFailed).caused_by(error)),
@@ -70,32 +65,91 @@ impl OnError {
     }
 }
 
+/// A limiter, and when it failed.
+#[derive(Debug)]
+pub(super) struct Shared {
+    limiter: Arc<dyn SharedLimiter>,
+    outage: Outage,
+}
+
+impl Shared {
+    pub(super) fn new(limiter: Arc<dyn SharedLimiter>) -> Self {
+        Self {
+            limiter,
+            outage: Outage::default(),
+        }
+    }
+}
+
+/// Tells of failures, and not of each: while the limiter is down, every call meets one.
+#[derive(Debug, Default)]
+struct Outage {
+    #[cfg(feature = "tracing")]
+    told: std::sync::Mutex<Option<Instant>>,
+    #[cfg(feature = "tracing")]
+    untold: std::sync::atomic::AtomicU64,
+}
+
+#[cfg(feature = "tracing")]
+impl Outage {
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    fn tell(&self, error: &BoxError, on_error: OnError) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let now = Instant::now();
+        {
+            let mut told = self
+                .told
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            if told.is_some_and(|at| now.saturating_duration_since(at) < Self::INTERVAL) {
+                self.untold.fetch_add(1, Relaxed);
+                return;
+            }
+            *told = Some(now);
+        }
+        tracing::warn!(
+            error = %error,
+            on_error = on_error.as_str(),
+            untold = self.untold.swap(0, Relaxed),
+            "rate limiter failed"
+        );
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+impl Outage {
+    #[expect(clippy::unused_self, reason = "there is nobody to tell")]
+    const fn tell(&self, _: &BoxError, _: OnError) {}
+}
+
 /// Asks until a token is there, or until none can come within the time that may be waited.
 pub(super) fn ask(
-    limiter: &Arc<dyn SharedLimiter>,
+    shared: &Arc<Shared>,
     on_error: OnError,
     key: &[u8],
     n: u32,
     terms: Terms,
 ) -> Wait<Standing> {
-    let first = limiter.take(key, n);
-    let again = (!terms.max_wait.is_zero()).then(|| (Arc::clone(limiter), Box::<[u8]>::from(key)));
+    let first = shared.limiter.take(key, n);
+    let shared = Arc::clone(shared);
+    let again = (!terms.max_wait.is_zero()).then(|| Box::<[u8]>::from(key));
     Box::pin(async move {
         let since = Instant::now();
         let mut taking = first;
         loop {
             let decision = match taking.await {
                 Ok(decision) => decision,
-                Err(error) => return on_error.of(error),
+                Err(error) => return on_error.of(error, &shared.outage),
             };
             let Err(wait) = decision.taken else {
                 return Ok(Standing(terms.headers.then_some(decision.quota)));
             };
             match &again {
-                Some((limiter, key)) if since.elapsed().saturating_add(wait) <= terms.max_wait => {
+                Some(key) if since.elapsed().saturating_add(wait) <= terms.max_wait => {
                     // At the least a moment, should the limiter say that it is none.
                     sleep(wait.max(Duration::from_millis(1))).await;
-                    taking = limiter.take(key, n);
+                    taking = shared.limiter.take(key, n);
                 }
                 _ => return Err(refused(decision.quota, wait)),
             }

@@ -262,6 +262,7 @@ impl Reason {
             | Self::PoolExhausted
             | Self::FilterFailed
             | Self::CredentialsFailed
+            | Self::RetryBudget
             | Self::Forced => (StatusCode::SERVICE_UNAVAILABLE, 14),
             Self::DeadlineExceeded | Self::AttemptTimeout | Self::StreamIdle => {
                 (StatusCode::GATEWAY_TIMEOUT, 4)

@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,14 +11,14 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::budget::{Deposit, Withdrawal};
-use super::first_frame::{ResponseBody, may_fail_later};
+use super::first_frame::{Look, ResponseBody, Seen, may_fail_later};
 use super::head::{Head, count_attempts};
 use super::policy::Repeat;
 use super::replay::{Lost, Replay};
 use super::verdict::{Retryable, Verdict};
 use super::{NotReplayable, ReplayBody, RetryPolicy};
 use crate::hedge::HedgePolicy;
-use crate::{BoxError, CallContext, Unsent};
+use crate::{BoxError, CallContext, Unsent, Visited, picked};
 
 /// What an attempt ended in.
 pub(crate) type Outcome<RB> = Result<Response<ResponseBody<RB>>, BoxError>;
@@ -35,6 +36,10 @@ pub(crate) struct Call<S, B, P> {
     pub(crate) retries: u32,
     /// The wait before the last of them.
     waited: Duration,
+    /// The endpoint of the first attempt, as far as that is known; 0 if it is not.
+    first_endpoint: u64,
+    /// Those of all attempts, once there is a second.
+    visited: Option<Arc<Visited>>,
     _deposit: Deposit,
     /// The retry that is under way.
     withdrawal: Option<Withdrawal>,
@@ -75,7 +80,7 @@ where
     pub(super) fn new(
         service: S,
         policy: P,
-        mut request: Request<B>,
+        request: Request<B>,
     ) -> (Self, Request<ReplayBody<B>>, bool) {
         let repeat = policy.repeat(&request);
         let hedge = policy
@@ -83,13 +88,6 @@ where
             .as_ref()
             .filter(|hedge| repeat == Repeat::Yes && hedge.is_for(request.uri().path()));
         let hedged = hedge.is_some();
-        if hedged {
-            // A balancer further in keeps the attempts apart.
-            request
-                .extensions_mut()
-                .get_or_insert_with(CallContext::new)
-                .set_visited(Arc::default());
-        }
         let context = CallContext::of(&request);
         let start = CallContext::now(request.extensions());
         let deadline = context.and_then(CallContext::deadline);
@@ -120,10 +118,23 @@ where
             own_deadline,
             retries: 0,
             waited: Duration::ZERO,
+            first_endpoint: 0,
+            visited: None,
             _deposit: deposit,
             withdrawal: None,
         };
         (call, request, hedged)
+    }
+
+    /// Calls the service, or polls its future, for the first attempt: `f` does. Where that went is
+    /// remembered, so that the next attempt goes elsewhere.
+    #[inline]
+    pub(crate) fn first_attempt<T>(&mut self, f: impl FnOnce(&mut Self) -> T) -> T {
+        let (made, endpoint) = picked::watched(|| f(self));
+        if endpoint != 0 {
+            self.first_endpoint = endpoint;
+        }
+        made
     }
 
     /// What `outcome` means; the budget hears of it too. A request that was never processed says
@@ -137,12 +148,19 @@ where
         self.tell(verdict, unsent)
     }
 
-    /// What the trailers mean that were looked at after `judge`.
-    pub(super) fn judge_trailers(&self, trailers: Option<&http::HeaderMap>) -> Verdict {
-        match trailers {
-            Some(trailers) => self.tell(self.policy.judge_trailers(trailers), false),
-            None => self.tell(Verdict::Success, false),
-        }
+    /// What a response means that is looked at in place of [`judge`](Self::judge), once it is seen.
+    pub(crate) fn poll_look<RB: Body + Unpin>(
+        &self,
+        look: &mut Look<RB>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Verdict> {
+        let verdict = match ready!(look.poll(cx)) {
+            Seen::Trailers(trailers) => self.policy.judge_trailers(trailers),
+            // The call is committed, and the service has failed it.
+            Seen::Broken => Verdict::Stop,
+            Seen::Other => Verdict::Success,
+        };
+        Poll::Ready(self.tell(verdict, false))
     }
 
     fn tell(&self, verdict: Verdict, unsent: bool) -> Verdict {
@@ -154,16 +172,22 @@ where
         verdict
     }
 
-    /// Whether the first frame of `response` is to be looked at: its head says nothing, another
-    /// attempt could be made, and the request is all sent, so that the other side waits for nothing.
-    pub(super) fn looks_at<RB: Body>(&self, response: &Response<ResponseBody<RB>>) -> bool {
+    /// Whether the first frame of `response` is to be looked at: its head says nothing, there may be
+    /// another attempt (`more`), and the request is all sent, so that the other side waits for nothing.
+    pub(crate) fn looks_at<RB>(&self, response: &Response<RB>, more: bool) -> bool {
         let Saved::Kept(kept) = &self.saved else {
             return false;
         };
+        more && self.policy.looks() && may_fail_later(response) && kept.body.is_whole()
+    }
+
+    pub(crate) fn look<RB: Body + Unpin>(&self, response: Response<ResponseBody<RB>>) -> Look<RB> {
+        Look::new(response, self.policy.first_frame_wait)
+    }
+
+    /// Whether the policy has another retry.
+    pub(super) fn has_more(&self) -> bool {
         self.retries < self.policy.max_retries
-            && self.policy.on.has_codes()
-            && may_fail_later(response)
-            && kept.body.is_whole()
     }
 
     /// The next attempt's request and how long to wait before it, or the outcome as it is if rules,
@@ -183,7 +207,7 @@ where
             Saved::Forbidden => is_unsent::<B, RB>(&outcome),
             Saved::TooLarge | Saved::Kept(_) => true,
         };
-        if !may_repeat || self.retries >= self.policy.max_retries {
+        if !may_repeat || !self.has_more() {
             return Err(outcome);
         }
         let now = Instant::now();
@@ -270,8 +294,12 @@ where
     }
 
     /// Makes `request` that of the last attempt that was decided upon.
-    pub(crate) fn begin_attempt(&self, request: &mut Request<ReplayBody<B>>, now: Instant) {
+    pub(crate) fn begin_attempt(&mut self, request: &mut Request<ReplayBody<B>>, now: Instant) {
         let (deadline, own) = (self.deadline, self.own_deadline);
+        let first = self.first_endpoint;
+        let visited = self
+            .visited
+            .get_or_insert_with(|| Visited::of(first).into());
         let context = request.extensions_mut().get_or_insert_with(|| {
             // A request that came back from the wire has lost its own.
             let mut context = CallContext::new();
@@ -281,6 +309,10 @@ where
             context
         });
         context.begin_attempt(self.retries, now);
+        if context.visited().is_none() {
+            // A balancer further in keeps the attempts apart.
+            context.set_visited(Arc::clone(visited));
+        }
         let name = self.policy.attempt_header.as_ref();
         count_attempts(request.headers_mut(), self.retries, name);
     }

@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Buf;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use crate::deadline::is_of_type;
 use crate::header::GRPC_STATUS;
+use crate::timer::Timer;
 
 /// The body of [`Retry`](crate::Retry)'s responses: the body of the service inside, which may have
 /// been looked at as far as its first frame. That frame comes first, as it was.
@@ -41,10 +44,13 @@ impl<B: Body> ResponseBody<B> {
 }
 
 impl<B: Body + Unpin> ResponseBody<B> {
-    /// Takes in the first frame, and gives the trailers if it is that. It does not count as read.
-    pub(super) fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<Option<&HeaderMap>> {
+    /// Takes in the first frame, which does not count as read. Whether it is there.
+    fn take_in(&mut self, cx: &mut Context<'_>) -> bool {
         if matches!(self.first, First::Nothing) {
-            self.first = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+            let Poll::Ready(first) = Pin::new(&mut self.inner).poll_frame(cx) else {
+                return false;
+            };
+            self.first = match first {
                 None => First::End,
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => First::Data(data),
@@ -53,10 +59,62 @@ impl<B: Body + Unpin> ResponseBody<B> {
                 Some(Err(error)) => First::Other(Box::new(Err(error))),
             };
         }
-        Poll::Ready(match &self.first {
-            First::Other(seen) => seen.as_ref().as_ref().ok().and_then(Frame::trailers_ref),
-            _ => None,
-        })
+        true
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        match &self.first {
+            First::Other(seen) => match &**seen {
+                Ok(frame) => frame.trailers_ref().map_or(Seen::Other, Seen::Trailers),
+                Err(_) => Seen::Broken,
+            },
+            _ => Seen::Other,
+        }
+    }
+}
+
+/// What was seen of a body whose head did not decide.
+pub(super) enum Seen<'a> {
+    /// Trailers and nothing else.
+    Trailers(&'a HeaderMap),
+    /// The body broke off.
+    Broken,
+    /// A message, the end, or nothing in all the time there is.
+    Other,
+}
+
+/// A response whose first frame is awaited, for as long as its head may be held up.
+pub(crate) struct Look<B: Body> {
+    response: Response<ResponseBody<B>>,
+    wait: Duration,
+    /// Made when the frame has to be waited for.
+    timer: Option<Timer>,
+}
+
+impl<B: Body + Unpin> Look<B> {
+    pub(super) const fn new(response: Response<ResponseBody<B>>, wait: Duration) -> Self {
+        Self {
+            response,
+            wait,
+            timer: None,
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Seen<'_>> {
+        if !self.response.body_mut().take_in(cx) {
+            let wait = self.wait;
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Timer::maybe_at(Instant::now().checked_add(wait)));
+            if timer.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(self.response.body().seen())
+    }
+
+    pub(crate) fn into_response(self) -> Response<ResponseBody<B>> {
+        self.response
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::call::Call;
-use super::first_frame::ResponseBody;
+use super::first_frame::{Look, ResponseBody};
 use super::verdict::Verdict;
 use super::{ReplayBody, RetryPolicy};
 use crate::BoxError;
@@ -47,7 +47,7 @@ pin_project! {
         },
         // A response whose first frame is awaited.
         Look {
-            response: Option<Response<ResponseBody<RB>>>,
+            look: Option<Look<RB>>,
         },
         Backoff {
             timer: Option<Timer>,
@@ -80,13 +80,13 @@ where
     S: Service<Request<ReplayBody<B>>>,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     P: Deref<Target = RetryPolicy>,
-    RB: Body,
+    RB: Body + Unpin,
 {
     /// Makes the first attempt of a call through `service`, which must be ready.
     #[inline]
     pub(super) fn new(service: S, policy: P, request: Request<B>) -> Self {
         let (mut call, request, hedged) = Call::new(service, policy, request);
-        let future = call.service.call(request);
+        let future = call.first_attempt(|call| call.service.call(request));
         let state = if hedged {
             State::Hedged {
                 first: Some(future),
@@ -117,7 +117,11 @@ where
         loop {
             let (outcome, verdict) = match this.state.as_mut().project() {
                 StateProj::Attempt { future } => {
-                    let outcome = match ready!(future.poll(cx)) {
+                    let polled = match this.call.as_mut() {
+                        Some(call) if call.retries == 0 => call.first_attempt(|_| future.poll(cx)),
+                        _ => future.poll(cx),
+                    };
+                    let outcome = match ready!(polled) {
                         Ok(response) => Ok(response.map(ResponseBody::new)),
                         Err(error) => Err(error.into()),
                     };
@@ -125,9 +129,9 @@ where
                         return Poll::Ready(outcome);
                     };
                     match outcome {
-                        Ok(response) if call.looks_at(&response) => {
-                            let response = Some(response);
-                            this.state.set(State::Look { response });
+                        Ok(response) if call.looks_at(&response, call.has_more()) => {
+                            let look = Some(call.look(response));
+                            this.state.set(State::Look { look });
                             continue;
                         }
                         outcome => {
@@ -141,15 +145,15 @@ where
                         }
                     }
                 }
-                StateProj::Look { response } => {
-                    let (Some(call), Some(seen)) = (this.call.as_ref(), response.as_mut()) else {
+                StateProj::Look { look } => {
+                    let (Some(call), Some(seen)) = (this.call.as_ref(), look.as_mut()) else {
                         return Poll::Pending;
                     };
-                    let verdict = call.judge_trailers(ready!(seen.body_mut().poll_look(cx)));
-                    let Some(response) = response.take() else {
+                    let verdict = ready!(call.poll_look(seen, cx));
+                    let Some(look) = look.take() else {
                         return Poll::Pending;
                     };
-                    (Ok(response), verdict)
+                    (Ok(look.into_response()), verdict)
                 }
                 StateProj::Backoff { timer, request } => {
                     if let Some(waiting) = timer {

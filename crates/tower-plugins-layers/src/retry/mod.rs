@@ -36,8 +36,13 @@
 //! A gRPC response whose head has no `grpc-status` is looked at as far as its first frame, when
 //! another attempt may be made and the request has been sent whole: trailers with a status that is
 //! retried are a failed attempt; a message, or anything else, commits the call, and the frame is handed on
-//! as it is. The head comes to the caller with the first frame then, which of a server that streams may
-//! be later. A call that is not to be repeated, or has no attempts left, is never held up.
+//! as it is. The head comes to the caller with the first frame then, or after
+//! [`RetryPolicy::first_frame_wait`]: a server that streams may be silent for long. A call that is not to be
+//! repeated, or has no attempts left, is never held up.
+//!
+//! # Budgets
+//! The policy's budget is for all its calls. An endpoint may have one of its own besides, an
+//! [`EndpointBudgetLayer`].
 //!
 //! # Options
 //! Those of [`RetryPolicy`], which has a table of them: three retries, a backoff from 100 ms to 5 s with full jitter, and a
@@ -48,13 +53,15 @@
 //! stands around it. The layer refuses nothing itself.
 //!
 //! # Attempts
-//! Each attempt gets a copy of the request's extensions, and a context with its number. Dropping
+//! Each attempt gets a copy of the request's extensions, and a context with its number. [`Balance`](crate::Balance)
+//! sends those beyond the first to an endpoint where none was before, as long as there is one that takes calls:
+//! of the last four. A layer between that asks the balancer on another task hides where the first went. Dropping
 //! the future drops the attempt or the wait. An error of a service that does not become ready for
 //! another attempt ends the call.
 //!
 //! A layer that has [a name](RetryLayer::named) counts, with the feature `metrics`, attempts beyond the
 //! first in `plugin_retries_total`, whose label `reason` has the [`Reason`](crate::Reason) of the failure before or
-//! `error`, and those that the budget refused in `plugin_retries_refused_total`.
+//! `error`, and those that a budget refused in `plugin_retries_refused_total`.
 //!
 //! # Order
 //! Inside the deadline and the limits, outside the attempt timeout and what picks an endpoint.
@@ -87,6 +94,7 @@
 mod backoff;
 mod budget;
 mod call;
+mod endpoint;
 mod first_frame;
 mod future;
 mod head;
@@ -100,6 +108,7 @@ mod verdict;
 
 pub use backoff::{Backoff, Jitter};
 pub use budget::{Budget, BudgetLimits, Deposit, Withdrawal};
+pub use endpoint::{EndpointBudget, EndpointBudgetFuture, EndpointBudgetLayer, Learns};
 pub use first_frame::ResponseBody;
 pub use future::ResponseFuture;
 #[cfg(feature = "serde")]
@@ -111,5 +120,6 @@ pub use replay::{NotReplayable, ReplayBody};
 pub use service::{Retry, RetryLayer};
 
 pub(crate) use call::{Call, Copied, Outcome};
+pub(crate) use first_frame::Look;
 pub(crate) use paths::Paths;
 pub(crate) use verdict::Verdict;

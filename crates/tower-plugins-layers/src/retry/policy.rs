@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use http::{HeaderName, Request};
 
 use super::meter::Meter;
@@ -21,6 +23,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// | [`never`](Self::never) | none | paths that may not, whatever their method |
 /// | [`max_replay`](Self::max_replay) | 64 KiB | bytes of a request's body that are kept |
 /// | [`attempt_header`](Self::attempt_header) | none | the header with the number of attempts before |
+/// | [`first_frame_wait`](Self::first_frame_wait) | 100 ms | how long a gRPC response's head waits for its first frame |
 /// | [`hedge`](Self::hedge) | none | calls that are [hedged](crate::hedge) instead |
 ///
 /// # What is retried
@@ -29,7 +32,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// another attempt would only meet again. Those are never retried: `rate_limited`,
 /// `concurrency_limited`, `shed`, `draining`, `drain_cancelled`, `deadline_exceeded`, `response_too_large`, `panicked`,
 /// `request_broken`, `unauthenticated`, `forbidden`, `filter_failed`; and `breaker_open` and `no_endpoint`: what picks an
-/// endpoint has tried them all, and a breaker is there to fail fast. `pool_exhausted` is retried, for
+/// endpoint has tried them all, and a breaker is there to fail fast; and `retry_budget`. `pool_exhausted` is retried, for
 /// the next endpoint may have a connection.
 ///
 /// `Retry-After` (seconds or a date, at most 300 s; anything else is ignored) and
@@ -64,6 +67,8 @@ pub struct RetryPolicy {
     never: Paths,
     #[cfg_attr(feature = "serde", serde(with = "header_name"))]
     pub(super) attempt_header: Option<HeaderName>,
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub(super) first_frame_wait: Duration,
     pub(super) hedge: Option<HedgePolicy>,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) meter: Meter,
@@ -92,6 +97,7 @@ impl RetryPolicy {
             idempotent: Paths::default(),
             never: Paths::default(),
             attempt_header: None,
+            first_frame_wait: Duration::from_millis(100),
             hedge: None,
             meter: Meter::default(),
         }
@@ -157,12 +163,26 @@ impl RetryPolicy {
         self
     }
 
+    /// How long the head of a gRPC response that says nothing waits for the first frame, which
+    /// may be trailers with a status that is retried; then the call is committed. It holds up the
+    /// head of a stream that is silent at first. 100 ms by default; zero looks at no frame.
+    #[must_use]
+    pub const fn first_frame_wait(mut self, wait: Duration) -> Self {
+        self.first_frame_wait = wait;
+        self
+    }
+
     /// Hedges the calls that may be repeated and that `hedge` is for, instead of retrying them; with
     /// this policy's budget, and the failures of [`on`](Self::on) as those that are waited out.
     #[must_use]
     pub fn hedge(mut self, hedge: impl Into<Option<HedgePolicy>>) -> Self {
         self.hedge = hedge.into();
         self
+    }
+
+    /// Whether a first frame may say anything that its head did not.
+    pub(super) fn looks(&self) -> bool {
+        self.on.has_codes() && !self.first_frame_wait.is_zero()
     }
 
     /// Whether it ever makes more than one attempt.

@@ -88,6 +88,10 @@ impl RetryPolicy {
                 | Reason::ProbeFailed
                 | Reason::Forced,
             ) => return Verdict::Fatal,
+            Some(Reason::RetryBudget) => {
+                self.meter.refused();
+                return Verdict::Fatal;
+            }
             Some(Reason::AttemptTimeout) => on.attempt_timeout,
             Some(Reason::ConnectFailed | Reason::PoolExhausted) => on.connect_failure,
             Some(Reason::StreamIdle | Reason::ConnectionLost | Reason::Status) | None => on.reset,

@@ -1,10 +1,21 @@
 //! What the ends of calls say, by the statuses and codes of a policy.
 
+use std::task::{Context, Poll};
+use std::time::Duration;
+
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use serde_json::{Value, from_value, json, to_value};
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt};
+use tower_plugins_layers::breaker::{BreakerPolicy, BreakerState};
 use tower_plugins_layers::classify::{Classify, ClassifyPolicy, HttpGrpc, Outcome};
-use tower_plugins_layers::{BoxError, End, Reason, Refused};
+use tower_plugins_layers::test_util::ScriptedBody;
+use tower_plugins_layers::{
+    BoxError, BreakerLayer, CallContext, End, LoadLayer, OutlierDetector, OutlierPolicy, Reason,
+    Refused,
+};
 
 /// A gRPC head, or trailers, with this status.
 fn grpc(code: &str) -> HeaderMap {
@@ -166,5 +177,104 @@ fn a_policy_that_makes_no_sense_is_refused_with_what_to_write() {
     ] {
         let error = read(text.clone()).expect_err("nonsense");
         assert!(error.contains(says), "{text}: {error}");
+    }
+}
+
+/// How an endpoint says that the time was over.
+#[derive(Clone, Copy, Debug)]
+enum Over {
+    Head,
+    Trailers,
+    Status,
+}
+
+impl Over {
+    fn answer(self) -> Response<ScriptedBody> {
+        let (mut response, code) = match self {
+            Self::Head => (Response::new(ScriptedBody::frames([])), Some("4")),
+            Self::Trailers => {
+                let trailers = http_body::Frame::trailers(grpc("4"));
+                (Response::new(ScriptedBody::new([Some(Ok(trailers))])), None)
+            }
+            Self::Status => (Response::new(ScriptedBody::frames([])), None),
+        };
+        if let Some(code) = code {
+            *response.headers_mut() = grpc(code);
+        }
+        if let Self::Status = self {
+            *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+        }
+        response
+    }
+
+    /// A call whose caller waits so long is answered so.
+    async fn tell<L>(self, layer: &L, waits: Duration)
+    where
+        L: Layer<Told, Service: Service<Request<()>, Error = BoxError>>,
+        <L::Service as Service<Request<()>>>::Response: Bodied,
+    {
+        let mut request = Request::new(());
+        let own = Instant::now() + waits;
+        let context = CallContext::new().own_deadline(own);
+        request.extensions_mut().insert(context);
+        let service = layer.layer(Told(self));
+        let response = service.oneshot(request).await.expect("an answer");
+        response.read().await;
+    }
+}
+
+/// Answers so.
+#[derive(Clone)]
+struct Told(Over);
+
+impl Service<Request<()>> for Told {
+    type Response = Response<ScriptedBody>;
+    type Error = BoxError;
+    type Future = std::future::Ready<Result<Response<ScriptedBody>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        std::future::ready(Ok(self.0.answer()))
+    }
+}
+
+/// A response that is read to its end.
+trait Bodied {
+    fn read(self) -> impl Future<Output = ()>;
+}
+
+impl<B: http_body::Body> Bodied for Response<B> {
+    async fn read(self) {
+        let _ = self.into_body().collect().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_the_time_of_a_caller_in_a_hurry_was_over_says_nothing_of_the_endpoint() {
+    for over in [Over::Head, Over::Trailers, Over::Status] {
+        for (millis, counts) in [(5, false), (99, false), (100, true)] {
+            let waits = Duration::from_millis(millis);
+            let policy = BreakerPolicy::new().consecutive_failures(1);
+            let breaker = BreakerLayer::new(policy);
+            over.tell(&breaker, waits).await;
+            let open = breaker.handle().state() == BreakerState::Open;
+            assert_eq!(open, counts, "breaker, {over:?}, {millis} ms");
+
+            let policy = OutlierPolicy::new()
+                .consecutive_failures(1)
+                .max_ejection_percent(100);
+            let outlier = OutlierDetector::new(policy).endpoint("one");
+            over.tell(&outlier, waits).await;
+            let out = outlier.is_ejected(Instant::now());
+            assert_eq!(out, counts, "outlier, {over:?}, {millis} ms");
+
+            let load = LoadLayer::new();
+            over.tell(&load, waits).await;
+            let slow = load.load().rtt(Instant::now()) > Duration::from_secs(1);
+            assert_eq!(slow, counts, "load, {over:?}, {millis} ms");
+        }
     }
 }

@@ -15,7 +15,7 @@ use tower_plugins_layers::contract;
 use tower_plugins_layers::credentials::Token;
 use tower_plugins_layers::filter::FilterBody;
 use tower_plugins_layers::rate_limit::{KeyBy, KeyedRateLimiter};
-use tower_plugins_layers::retry::{Budget, RetryOn};
+use tower_plugins_layers::retry::{Budget, EndpointBudgetLayer, RetryOn};
 use tower_plugins_layers::test_util::{Answer, Probe};
 use tower_plugins_layers::*;
 
@@ -71,6 +71,10 @@ contract!(
 );
 contract!(breaker, BreakerLayer::new(BreakerPolicy::new()));
 contract!(breaker_off, BreakerLayer::off());
+contract!(
+    endpoint_budget,
+    EndpointBudgetLayer::new(Budget::tokens(10, 0.1))
+);
 contract!(load, LoadLayer::new());
 contract!(deadline, DeadlineLayer::new(Duration::from_secs(5)));
 contract!(fallback_off, <FallbackLayer>::off());

@@ -49,6 +49,7 @@ async fn the_chosen_reasons_have_a_fallback_that_says_so_and_no_others_have() {
                         why,
                         Reason::BreakerOpen
                             | Reason::NoEndpoint
+                            | Reason::RetryBudget
                             | Reason::ConnectFailed
                             | Reason::ConnectionLost
                             | Reason::PoolExhausted

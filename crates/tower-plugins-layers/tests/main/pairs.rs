@@ -56,6 +56,10 @@ fn retry() -> RetryLayer {
     RetryLayer::new(RetryPolicy::new())
 }
 
+fn endpoint_budget() -> retry::EndpointBudgetLayer {
+    retry::EndpointBudgetLayer::new(retry::Budget::tokens(10, 0.1))
+}
+
 fn breaker() -> BreakerLayer {
     BreakerLayer::new(BreakerPolicy::new())
 }
@@ -76,6 +80,8 @@ pair!(concurrency_hedge: ConcurrencyLayer::new(2), hedge());
 pair!(retry_attempt_timeout: retry(), AttemptTimeoutLayer::new(TIME));
 pair!(hedge_attempt_timeout: hedge(), AttemptTimeoutLayer::new(TIME));
 pair!(attempt_timeout_balance: AttemptTimeoutLayer::new(TIME), balanced(balance::Strategy::PeakEwma));
+pair!(outlier_endpoint_budget: outlier(), endpoint_budget());
+pair!(endpoint_budget_breaker: endpoint_budget(), breaker());
 pair!(outlier_breaker: outlier(), breaker());
 pair!(breaker_load: breaker(), LoadLayer::new());
 pair!(load_time_left: LoadLayer::new(), TimeLeftLayer::new());

@@ -29,6 +29,7 @@ async fn retry_and_hedge_are_read_as_they_are_written_and_what_is_absent_is_the_
         "idempotent": ["/search", "/pkg.Catalog/Get*"],
         "never": ["/pay*"],
         "attempt_header": "x-attempt",
+        "first_frame_wait": "50ms",
         "hedge": {
             "max_hedges": 2,
             "delay": "20ms",

@@ -8,6 +8,7 @@ use tower_plugins_layers::BoxError;
 use tower_plugins_proto::envelope;
 
 use crate::Body;
+use crate::transport::{Enveloped, as_map};
 
 /// How a typed request becomes an HTTP request, and an HTTP response a typed one.
 pub trait Codec<Req: ?Sized, Res> {
@@ -71,6 +72,9 @@ impl<Req: Serialize + ?Sized, Res: DeserializeOwned> Codec<Req, Res> for Json {
 
 /// The envelope of the go-plugins library's HTTP wire: the value stands in `data`, next to the
 /// request's id, its timeout and its headers; an answer whose `error` is not empty is an error.
+///
+/// A plugin with `transport: unix-json` takes the same method: the envelope's parts go to their places in
+/// the line, and what the line says comes back as an envelope.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Envelope;
 
@@ -86,10 +90,13 @@ impl<Req: Serialize + ?Sized, Res: DeserializeOwned> Codec<Req, Res> for Envelop
             .get("x-request-id")
             .and_then(|id| id.to_str().ok());
         let timeout = timeout.unwrap_or_default();
-        let envelope = envelope::Request::new(request_id.unwrap_or_default(), timeout, value);
+        let mut envelope = envelope::Request::new(request_id.unwrap_or_default(), timeout, value);
+        // The id has a place of its own.
+        envelope.headers = as_map(request.headers(), |name| name == "x-request-id")?;
         let bytes = serde_json::to_vec(&envelope)?;
         set_json(request.headers_mut());
         *request.body_mut() = bytes.into();
+        request.extensions_mut().insert(Enveloped);
         Ok(())
     }
 

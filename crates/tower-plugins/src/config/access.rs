@@ -250,7 +250,7 @@ impl FilterSpec {
 
 impl FallbackSpec {
     /// The reasons that may stand in `on`: those with which a call can end here.
-    pub(super) const POSSIBLE: [Reason; 16] = [
+    pub(super) const POSSIBLE: [Reason; 17] = [
         Reason::RateLimited,
         Reason::ConcurrencyLimited,
         Reason::BreakerOpen,
@@ -267,6 +267,7 @@ impl FallbackSpec {
         Reason::Forbidden,
         Reason::FilterFailed,
         Reason::CredentialsFailed,
+        Reason::RetryBudget,
     ];
 }
 
@@ -285,6 +286,7 @@ impl Default for FallbackSpec {
                 Reason::ConnectionLost,
                 Reason::Panicked,
                 Reason::Shed,
+                Reason::RetryBudget,
             ],
             service: None,
             status: StatusCode::OK,

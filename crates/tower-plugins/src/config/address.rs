@@ -6,6 +6,7 @@ use http::Uri;
 use http::uri::{Authority, PathAndQuery};
 
 use super::dns;
+use super::endpoints;
 use super::fault::Fault;
 use super::tls;
 use super::{Address, ConfigError, PluginName};
@@ -16,13 +17,18 @@ const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 }
 impl Address {
     /// As metrics and events show it: one that was made in code may have credentials, which they must not.
     pub(crate) fn shown(&self) -> String {
-        let authority = match self {
-            Self::Http { authority, .. } | Self::Https { authority, .. } => authority,
-            Self::Resolved { origin, at } => return format!("{} at {at}", origin.shown()),
-            _ => return self.to_string(),
-        };
         let whole = self.to_string();
-        match authority.as_str().rsplit_once('@') {
+        let text = match self {
+            Self::Http { authority, .. } | Self::Https { authority, .. } => authority.as_str(),
+            Self::Custom { endpoint, .. } => after_scheme(endpoint),
+            Self::Resolved { origin, at } => return format!("{} at {at}", origin.shown()),
+            Self::Unix { .. }
+            | Self::UnixJson { .. }
+            | Self::InProcess { .. }
+            | Self::Dns(_)
+            | Self::Source { .. } => return whole,
+        };
+        match text.rsplit_once('@') {
             Some((credentials, _)) => whole.replacen(&format!("{credentials}@"), "", 1),
             None => whole,
         }
@@ -56,9 +62,33 @@ impl Address {
     ///
     /// If `path` is relative, or longer than the system takes (107 bytes on Linux).
     pub fn unix(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
-        let path = path.into();
-        let shown = path.display().to_string();
-        socket(path).map_err(|fault| fault.into_problem("endpoint", &shown).into())
+        let path = at_socket(path.into())?;
+        let prefix = String::new();
+        Ok(Self::Unix { path, prefix })
+    }
+
+    /// The Unix socket at `path`, which is absolute, for lines of JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`unix`](Self::unix).
+    pub fn unix_json(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        let path = at_socket(path.into())?;
+        Ok(Self::UnixJson { path })
+    }
+
+    /// What the program's own transport `transport` reaches at `endpoint`.
+    ///
+    /// # Errors
+    ///
+    /// If `transport` cannot name one: it is formed like a [`PluginName`], and at least two letters away from the
+    /// names of the others, or if `endpoint` is empty.
+    pub fn custom(transport: &str, endpoint: &str) -> Result<Self, ConfigError> {
+        if let Err(fault) = endpoints::own_name(transport) {
+            return Err(fault.into_problem("transport", transport).into());
+        }
+        parse_custom(transport, endpoint)
+            .map_err(|fault| fault.into_problem("endpoint", endpoint).into())
     }
 
     /// The endpoints that name servers tell of, at `name`: `dns:///search.internal:8080`, or
@@ -113,6 +143,18 @@ impl Address {
     pub fn in_process(service: &str) -> Result<Self, ConfigError> {
         parse_in_process(service).map_err(|fault| fault.into_problem("endpoint", service).into())
     }
+}
+
+/// The authority of a URL; nothing of another text.
+fn after_scheme(text: &str) -> &str {
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    rest.split('/').next().unwrap_or_default()
+}
+
+/// `path` as given in code.
+fn at_socket(path: PathBuf) -> Result<PathBuf, ConfigError> {
+    let shown = path.display().to_string();
+    socket(path).map_err(|fault| fault.into_problem("endpoint", &shown).into())
 }
 
 pub(super) fn parse_http(url: &str) -> Result<Address, Fault> {
@@ -180,11 +222,37 @@ fn parse_url(url: &str, scheme: &str) -> Result<(Authority, String), Fault> {
 }
 
 pub(super) fn parse_unix(text: &str) -> Result<Address, Fault> {
+    Ok(Address::Unix {
+        path: parse_socket(text)?,
+        prefix: String::new(),
+    })
+}
+
+pub(super) fn parse_unix_json(text: &str) -> Result<Address, Fault> {
+    let path = parse_socket(text.strip_prefix("unix-json:").unwrap_or(text))?;
+    Ok(Address::UnixJson { path })
+}
+
+fn parse_socket(text: &str) -> Result<PathBuf, Fault> {
     let path = match text.strip_prefix("unix:") {
         Some(path) => path.strip_prefix("//").unwrap_or(path),
         None => text,
     };
     socket(PathBuf::from(path))
+}
+
+pub(super) fn parse_custom(transport: &str, endpoint: &str) -> Result<Address, Fault> {
+    if endpoint.is_empty() {
+        return Err(Fault::of_secret("is empty: say where the endpoint is"));
+    }
+    // Logs and metrics show it.
+    if after_scheme(endpoint).contains('@') {
+        return Err("credentials do not belong in an endpoint: write them under `options`".into());
+    }
+    Ok(Address::Custom {
+        transport: transport.to_owned(),
+        endpoint: endpoint.to_owned(),
+    })
 }
 
 pub(super) fn parse_in_process(service: &str) -> Result<Address, Fault> {
@@ -210,7 +278,7 @@ pub(super) fn parse_source(name: &str) -> Result<String, Fault> {
     Ok(name.to_owned())
 }
 
-fn socket(path: PathBuf) -> Result<Address, Fault> {
+fn socket(path: PathBuf) -> Result<PathBuf, Fault> {
     if !is_plain(&path) {
         return Err(Fault::of_value(
             "is not the path of a socket: write an absolute one, without `..`",
@@ -222,10 +290,7 @@ fn socket(path: PathBuf) -> Result<Address, Fault> {
             "a socket path of {length} bytes is too long, at most {MAX_SOCKET_PATH}"
         )));
     }
-    Ok(Address::Unix {
-        path,
-        prefix: String::new(),
-    })
+    Ok(path)
 }
 
 /// Whether `path` is absolute, names a file, and means the same whoever reads it.

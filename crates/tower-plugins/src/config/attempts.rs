@@ -50,6 +50,9 @@ impl Overlay for Retry {
             budget_token_ratio: table
                 .number("budget_token_ratio")
                 .unwrap_or(base.budget_token_ratio),
+            endpoint_budget: table
+                .bool("endpoint_budget")
+                .unwrap_or(base.endpoint_budget),
             idempotent: table
                 .texts("idempotent", path)
                 .unwrap_or_else(|| base.idempotent.clone()),
@@ -60,6 +63,9 @@ impl Overlay for Retry {
                 .size("max_replay_bytes")
                 .unwrap_or(base.max_replay_bytes),
             attempt_header: attempt_header.unwrap_or_else(|| base.attempt_header.clone()),
+            first_frame_wait: table
+                .timeout_or_off("first_frame_wait")
+                .unwrap_or(base.first_frame_wait),
         };
         let attempt_timeout = table
             .timeout_or_off("attempt_timeout")

@@ -158,8 +158,21 @@ impl Blocks {
     /// How connections are made, for a plugin that makes some. What does nothing is as if nobody had
     /// said it: inherited, it makes no difference between two plugins, nor between two configs.
     pub(super) fn connection(&self) -> ConnectionSpec {
+        self.connection_of(self.connection.spec.clone())
+    }
+
+    /// The same where connections are not HTTP's.
+    pub(super) fn connection_without_http(&self) -> ConnectionSpec {
         let library = ConnectionSpec::default();
-        let mut spec = self.connection.spec.clone();
+        self.connection_of(ConnectionSpec {
+            protocol: library.protocol,
+            max_response_head: library.max_response_head,
+            ..self.connection.spec.clone()
+        })
+    }
+
+    fn connection_of(&self, mut spec: ConnectionSpec) -> ConnectionSpec {
+        let library = ConnectionSpec::default();
         let mut max_idle = self.connection.max_idle;
         if spec.protocol == Protocol::Http2 {
             spec.max_connections = library.max_connections;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 
 use super::fault::Fault;
+use super::own_transport::OwnOrigin;
 use super::{
-    Address, Config, ConfigError, ConnectionSpec, DnsSpec, EndpointSpec, Format, Loader,
+    Address, Config, ConfigError, ConnectionSpec, DnsSpec, EndpointSpec, Format, Loader, Options,
     PluginName, PluginSpec, Policy, TlsSpec, Upstream,
 };
 
@@ -126,6 +127,8 @@ impl PluginSpec {
                 connection: ConnectionSpec::default(),
                 tls: TlsSpec::default(),
                 dns: DnsSpec::default(),
+                options: Options::default(),
+                origin: OwnOrigin::default(),
             },
         }
     }
@@ -155,6 +158,25 @@ impl PluginSpec {
     /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::unix`].
     pub fn unix(name: &str, path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         Self::named(name, Address::unix(path))
+    }
+
+    /// The plugin `name` that is sent lines of JSON on the Unix socket at `path`.
+    ///
+    /// # Errors
+    ///
+    /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::unix_json`].
+    pub fn unix_json(name: &str, path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        Self::named(name, Address::unix_json(path))
+    }
+
+    /// The plugin `name` at `endpoint`, reached by the program's own transport that is registered as
+    /// `transport`. Its options are [`Upstream::options`].
+    ///
+    /// # Errors
+    ///
+    /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::custom`].
+    pub fn custom(name: &str, transport: &str, endpoint: &str) -> Result<Self, ConfigError> {
+        Self::named(name, Address::custom(transport, endpoint))
     }
 
     /// The plugin `name` that is the service registered as `service`.

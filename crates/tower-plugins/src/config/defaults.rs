@@ -70,10 +70,12 @@ impl Default for RetrySpec {
             budget_min_in_flight: 3,
             budget_max_tokens: 10,
             budget_token_ratio: Number::finite(0.1),
+            endpoint_budget: false,
             idempotent: Vec::new(),
             never: Vec::new(),
             max_replay_bytes: 64 << 10,
             attempt_header: None,
+            first_frame_wait: Some(Duration::from_millis(100)),
         }
     }
 }

@@ -7,34 +7,32 @@ use super::error::ProblemKind;
 use super::fault::Fault;
 use super::given::Given;
 use super::keys::ENDPOINT;
+use super::nearest::distance;
 use super::table::Table;
 use super::tree::Value;
-use super::{Address, DnsName, EndpointSpec, address, balance, dns};
+use super::{Address, DnsName, EndpointSpec, PluginName, address, balance, dns};
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) enum Transport {
     Http,
     Https,
     Unix,
+    UnixJson,
     InProcess,
+    /// One of the program's own, by its name.
+    Custom(String),
 }
 
-const TRANSPORTS: [(&str, Transport); 4] = [
+pub(super) const TRANSPORTS: [(&str, Transport); 5] = [
     ("http", Transport::Http),
     ("https", Transport::Https),
     ("unix", Transport::Unix),
+    ("unix-json", Transport::UnixJson),
     ("in-process", Transport::InProcess),
 ];
 
 /// Transports that there are names for, and that this version does not have.
-const LATER: [&str; 6] = [
-    "grpc",
-    "grpc-tls",
-    "exec",
-    "subprocess",
-    "unix-json",
-    "exec-json",
-];
+const LATER: [&str; 5] = ["grpc", "grpc-tls", "exec", "subprocess", "exec-json"];
 
 pub(super) fn read_transport(table: &mut Table<'_>) -> Option<Transport> {
     let (has_transport, has_type) = (table.has("transport"), table.has("type"));
@@ -52,27 +50,38 @@ pub(super) fn read_transport(table: &mut Table<'_>) -> Option<Transport> {
     table.require(key);
     table.read(key, |given, _| {
         let word = given.text()?;
-        let known = TRANSPORTS.iter().map(|(name, _)| *name);
-        if LATER.contains(&word) {
-            let all = known.collect::<Vec<_>>().join(", ");
-            let message = format!(
-                "is not available in this version, which has {all}: remove the plugin until then"
-            );
-            return Err(Fault {
-                allowed: Some(all),
-                ..Fault::of_value(message).kind(ProblemKind::Unavailable)
-            });
-        }
         let meaning = TRANSPORTS.iter().find(|(name, _)| *name == word);
-        meaning
-            .map(|(_, transport)| *transport)
-            .ok_or_else(|| Fault::unknown_word(word, known))
+        match meaning {
+            Some((_, transport)) => Ok(transport.clone()),
+            None => own_name(word).map(|()| Transport::Custom(word.to_owned())),
+        }
     })
+}
+
+/// Whether a transport of the program's own may be called `word`. Whether it has one of that name is found when
+/// the plugin is started; what is one letter away from a name that everybody has is a slip, and told at once.
+pub(super) fn own_name(word: &str) -> Result<(), Fault> {
+    let known = TRANSPORTS.iter().map(|(name, _)| *name);
+    let is_near = |name: &str| distance(word, name) <= 1;
+    if LATER.contains(&word) {
+        let all = known.collect::<Vec<_>>().join(", ");
+        let message = format!(
+            "is not available in this version, which has {all}: remove the plugin until then"
+        );
+        return Err(Fault {
+            allowed: Some(all),
+            ..Fault::of_value(message).kind(ProblemKind::Unavailable)
+        });
+    }
+    if !PluginName::is_valid(word) || known.clone().chain(LATER).any(is_near) {
+        return Err(Fault::unknown_word(word, known));
+    }
+    Ok(())
 }
 
 pub(super) fn read_endpoints(
     table: &mut Table<'_>,
-    transport: Option<Transport>,
+    transport: Option<&Transport>,
 ) -> Vec<EndpointSpec> {
     let (has_one, has_many) = (table.has("endpoint"), table.has("endpoints"));
     match (has_one, has_many) {
@@ -122,21 +131,23 @@ fn read_endpoint<'t>(
     plugin: &Table<'t>,
     path: &str,
     given: &Given<'t>,
-    transport: Option<Transport>,
+    transport: Option<&Transport>,
 ) -> Option<EndpointSpec> {
     let parse = |given: &Given<'_>| {
         let text = given.text()?;
         if let Some(Transport::Http | Transport::Https) = transport
             && dns::is_dns(text)
         {
-            let https = transport == Some(Transport::Https);
+            let https = transport == Some(&Transport::Https);
             return dns::parse(text, https).map(Address::Dns).map(Some);
         }
         match transport {
             Some(Transport::Http) => address::parse_http(text).map(Some),
             Some(Transport::Https) => address::parse_https(text).map(Some),
             Some(Transport::Unix) => address::parse_unix(text).map(Some),
+            Some(Transport::UnixJson) => address::parse_unix_json(text).map(Some),
             Some(Transport::InProcess) => address::parse_in_process(text).map(Some),
+            Some(Transport::Custom(name)) => address::parse_custom(name, text).map(Some),
             // What is wrong with the transport has been said.
             None => Ok(None),
         }
@@ -150,7 +161,7 @@ fn read_endpoint<'t>(
     }
     let mut table = report.table(doc, &ENDPOINT, path.to_owned(), at, given.node)?;
     if table.has("from") {
-        return from(table, transport?);
+        return from(table, transport?.clone());
     }
     table.pass(&["from"]);
     table.require("url");
@@ -169,8 +180,18 @@ fn read_endpoint<'t>(
                     *prefix = own;
                 }
                 // The last two are never read of a `url`.
-                Address::InProcess { .. } | Address::Resolved { .. } | Address::Source { .. } => {
-                    let why = "does nothing for an in-process plugin";
+                Address::UnixJson { .. }
+                | Address::InProcess { .. }
+                | Address::Custom { .. }
+                | Address::Resolved { .. }
+                | Address::Source { .. } => {
+                    let why = match &address {
+                        Address::UnixJson { .. } => {
+                            "does nothing with unix-json, which has no paths"
+                        }
+                        Address::InProcess { .. } => "does nothing for an in-process plugin",
+                        _ => "is not read by a transport of the program's own: put it into url",
+                    };
                     table.problem("path", Fault::new(ProblemKind::Ineffective, why));
                 }
             }

@@ -16,7 +16,7 @@ use super::read;
 use super::report::{Doc, Origin, Report, unparsed};
 use super::source::{text_of, unreadable};
 use super::tree::{Merged, Node, Span};
-use super::{Config, FileContents, PluginSpec};
+use super::{Address, Config, FileContents, PluginSpec};
 
 /// Loads a [`Config`], and tells what it was loaded from.
 ///
@@ -286,10 +286,14 @@ fn load_texts<'t>(
     let has_no_places = cheap && texts.iter().any(|text| text.format == Format::Json);
     let mut outcome = read_docs(&docs, environment, files, variables, is_whole);
     outcome.problems.extend(problems);
-    // What is wrong with a layer is found when it is made.
-    let has_layers = |plugin: &PluginSpec| !plugin.policy.layers.is_empty();
+    // What is wrong with a layer or transport of the program's own is found when it is made.
+    let has_own = |plugin: &PluginSpec| {
+        let mut endpoints = plugin.upstream.endpoints.iter();
+        !plugin.policy.layers.is_empty()
+            || endpoints.any(|endpoint| matches!(endpoint.address, Address::Custom { .. }))
+    };
     let reports = !(outcome.problems.is_empty() && outcome.warnings.is_empty())
-        || outcome.config.plugins.values().any(has_layers);
+        || outcome.config.plugins.values().any(has_own);
     outcome.misses_places = has_no_places && reports;
     outcome
 }

@@ -35,7 +35,9 @@ mod limits;
 mod load;
 mod locate;
 mod nearest;
+mod options;
 mod outlier;
+mod own_transport;
 mod page;
 #[cfg(feature = "tls")]
 pub(crate) mod pem;
@@ -59,8 +61,9 @@ pub use env::Environment;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use file::Dependencies;
 pub use format::Format;
-pub use layers::{LayerOptions, LayerSpec, Place};
+pub use layers::{LayerSpec, Place};
 pub use load::{Loaded, Loader};
+pub use options::Options;
 pub use secret::Secret;
 pub use source::Source;
 pub use spec::{

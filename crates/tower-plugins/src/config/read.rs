@@ -15,7 +15,7 @@ use super::sense::{
 use super::table::{Table, join};
 use super::tree::{Span, Value};
 use super::{ConnectionSpec, PluginName, PluginSpec, Policy, TlsSpec, Upstream};
-use super::{access, auth, dns, layers};
+use super::{access, auth, dns, layers, own_transport};
 
 /// The plugins that the docs of `report` say together. There may be none only if docs are missing, or
 /// they say so.
@@ -195,8 +195,10 @@ impl Reader<'_> {
             .map(|auth| (auth.credentials, auth.tls))
             .unwrap_or_default();
         let transport = read_transport(&mut table);
+        let transport = transport.as_ref();
         let endpoints = read_endpoints(&mut table, transport);
         let dns = dns::read(&mut table, &endpoints);
+        let (options, origin) = own_transport::read(&mut table, transport);
         let mut policy = blocks.policy(credentials);
         policy.authorize = table.table("authorize").map(access::authorize);
         policy.filter = table.table("filter").and_then(access::filter);
@@ -204,6 +206,7 @@ impl Reader<'_> {
         policy.layers = layers::read(&mut table);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
+            Some(Transport::UnixJson) => blocks.connection_without_http(),
             _ => blocks.connection(),
         };
         refuse_inert(&table, transport, &connection, &policy);
@@ -221,6 +224,8 @@ impl Reader<'_> {
                 connection,
                 tls,
                 dns,
+                options,
+                origin,
             };
             self.declare(&table, name, place, enabled, policy, upstream);
         }

@@ -93,6 +93,12 @@ impl Definitions<'_> {
             Kind::Bool => or_variable(json!({ "type": "boolean" })),
             Kind::Text | Kind::Secret | Kind::File => json!({ "type": "string" }),
             Kind::Word(words) => or_variable(json!({ "enum": words })),
+            // Editors offer the words.
+            Kind::WordOrName(words) => json!({ "anyOf": [
+                { "enum": words },
+                { "type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$" },
+                variable(),
+            ] }),
             Kind::Integer(least, most) => {
                 or_variable(json!({ "type": "integer", "minimum": least, "maximum": most }))
             }
@@ -210,7 +216,7 @@ fn takes(kind: Kind) -> String {
     };
     match kind {
         Kind::Bool => "`true` or `false`".to_owned(),
-        Kind::Text | Kind::Word(_) => "text".to_owned(),
+        Kind::Text | Kind::Word(_) | Kind::WordOrName(_) => "text".to_owned(),
         Kind::Secret => "a secret".to_owned(),
         Kind::File => "a path".to_owned(),
         Kind::Integer(least, u32::MAX) => format!("a whole number, {least} or more"),

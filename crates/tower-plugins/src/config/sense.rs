@@ -14,7 +14,7 @@ use super::{BudgetKind, ConnectionSpec, CredentialsSpec, KeySpec, Policy, Protoc
 /// about this plugin.
 pub(super) fn refuse_inert(
     table: &Table<'_>,
-    transport: Option<Transport>,
+    transport: Option<&Transport>,
     connection: &ConnectionSpec,
     policy: &Policy,
 ) {
@@ -88,11 +88,25 @@ pub(super) fn refuse_inert(
             }
         }
     }
-    if transport == Some(Transport::InProcess) {
+    if transport == Some(&Transport::InProcess) {
         for key in ON_THE_WIRE {
             refuse("connection", key, "does nothing for an in-process plugin");
         }
     } else {
+        if transport == Some(&Transport::UnixJson) {
+            for key in ["protocol", "max_response_head"] {
+                refuse(
+                    "connection",
+                    key,
+                    "does nothing with unix-json, which is not HTTP",
+                );
+            }
+            if connection.max_response_body.is_none() {
+                let why = "cannot be off with unix-json, which holds an answer in memory: give a size, or \
+                           remove it, which is 16MiB";
+                refuse("connection", "max_response_body", why);
+            }
+        }
         if connection.protocol == Protocol::Http2 {
             for key in ["max_connections", "max_idle_connections"] {
                 let why =
@@ -110,8 +124,8 @@ pub(super) fn refuse_inert(
     }
 }
 
-pub(super) fn refuse_tls(table: &Table<'_>, transport: Option<Transport>, mtls: bool) {
-    if transport.is_none_or(|transport| transport == Transport::Https) {
+pub(super) fn refuse_tls(table: &Table<'_>, transport: Option<&Transport>, mtls: bool) {
+    if transport.is_none_or(|transport| *transport == Transport::Https) {
         return;
     }
     let ineffective = |why| Fault::new(ProblemKind::Ineffective, why);

@@ -185,7 +185,9 @@ impl<'t> Table<'t> {
             return;
         }
         let mut fault = Fault::new(ProblemKind::Missing, "is missing");
-        if let Some(Kind::Word(words)) = self.block.key(key).map(|key| key.kind) {
+        if let Some(Kind::Word(words) | Kind::WordOrName(words)) =
+            self.block.key(key).map(|key| key.kind)
+        {
             let words = words.join(", ");
             fault.message = format!("is missing: one of {words}");
             fault.allowed = Some(words);

@@ -110,11 +110,9 @@ impl Plan {
 /// Whether nothing but the list of endpoints differs, and some of them stay.
 fn stays(old: &Upstream, new: &Upstream) -> bool {
     let is_old = |end: &EndpointSpec| old.endpoints.iter().any(|old| old.address == end.address);
-    new.endpoints.iter().any(is_old) && {
-        let endpoints = old.endpoints.clone();
-        let new = new.clone();
-        *old == Upstream { endpoints, ..new }
-    }
+    let mut new_but_endpoints = new.clone();
+    new_but_endpoints.endpoints.clone_from(&old.endpoints);
+    new.endpoints.iter().any(is_old) && new_but_endpoints == *old
 }
 
 /// The keys by which two specs of one plugin differ, as they stand in a config file.
@@ -165,6 +163,9 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
     }
     if old.upstream.dns != new.upstream.dns {
         keys.push("dns");
+    }
+    if old.upstream.options != new.upstream.options {
+        keys.push("options");
     }
     keys
 }

@@ -21,7 +21,7 @@ use tower_plugins_layers::{BoxError, ReplayBody};
 use tower_service::Service;
 
 use crate::Body;
-use crate::config::{ConfigError, LayerOptions, LayerSpec, Place};
+use crate::config::{ConfigError, LayerSpec, Options, Place};
 use crate::transport::{InProcess, ResponseFuture};
 
 pub(super) type Owned = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
@@ -126,7 +126,7 @@ impl fmt::Debug for OwnLayer {
 /// Makes a layer of its options, for configs that name it.
 pub(crate) struct Recipe(Box<Make>);
 
-type Make = dyn Fn(&LayerOptions) -> Result<Applied, BoxError> + Send + Sync;
+type Make = dyn Fn(&Options) -> Result<Applied, BoxError> + Send + Sync;
 
 impl Recipe {
     pub(crate) fn new<O, L, B, E>(make: impl Fn(O) -> Result<L, E> + Send + Sync + 'static) -> Self

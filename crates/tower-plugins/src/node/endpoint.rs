@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use http::{Request, Response};
 use tower_plugins_layers::balance::{Load, SlowStart};
 use tower_plugins_layers::classify::ClassifyPolicy;
+use tower_plugins_layers::retry::EndpointBudgetLayer;
 use tower_plugins_layers::trace::Attempt;
 use tower_plugins_layers::{
     BoxError, BreakerLayer, CallContext, CredentialsLayer, EndOfStream, OutlierLayer, ReplayBody,
@@ -26,12 +27,13 @@ pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
 
 // An attempt goes through these from the top to the bottom, and its response back.
 stages! {
-    Endpoint: OutlierLayer => Guarded, of ReplayBody<Body>;
+    Endpoint: OutlierLayer => Budgeted, of ReplayBody<Body>;
+    Budgeted: EndpointBudgetLayer => Guarded, of ReplayBody<Body>;
     Guarded: Circuit => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
     Shown: CredentialsLayer => Wire, of ReplayBody<Body>;
 }
 
-members!(Endpoint, Guarded);
+members!(Endpoint, Budgeted, Guarded);
 
 /// All of an endpoint, as it stands in a balancer.
 pub(super) type EndpointStack = SlowStart<Endpoint>;
@@ -66,11 +68,17 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
 
     fn call(&mut self, mut request: Request<ReplayBody<Body>>) -> WireFuture<'a> {
         let attempt = Attempt::begin(&self.endpoint, &request);
-        // The context is of this stack's layers; what the plugin should know goes in headers.
+        // The context is of this stack's layers; what the plugin should know goes in headers, or as its
+        // wire has it.
+        let deadline = CallContext::of(&request).and_then(|context| {
+            let both = [context.deadline(), context.attempt_deadline()];
+            both.into_iter().flatten().min()
+        });
         CallContext::detach(&mut request);
         let call = {
             let _entered = attempt.as_ref().map(Attempt::enter);
-            self.transport.call(request.map(Plain::plain))
+            let request = request.map(Plain::plain);
+            self.transport.call_until(request, deadline)
         };
         WireFuture { call, attempt }
     }

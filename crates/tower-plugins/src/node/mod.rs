@@ -34,14 +34,15 @@ use self::stack::Stack;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::Error;
-use crate::transport::InProcess;
+use crate::transport::{Factory, InProcess};
 
-/// What the program registered: services and endpoints by name, and layers of its own.
+/// What the program registered: services, transports and endpoints by name, and layers of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Services {
     by_name: HashMap<String, InProcess>,
     layers: Vec<OwnLayer>,
     recipes: HashMap<String, Recipe>,
+    transports: HashMap<String, Factory>,
     sources: HashMap<String, Source>,
 }
 
@@ -56,6 +57,10 @@ impl Services {
 
     pub(crate) fn add_recipe(&mut self, name: &str, recipe: Recipe) {
         self.recipes.insert(name.to_owned(), recipe);
+    }
+
+    pub(crate) fn add_transport(&mut self, name: &str, factory: Factory) {
+        self.transports.insert(name.to_owned(), factory);
     }
 
     pub(crate) fn add_source(&mut self, name: &str, source: Source) {

@@ -21,10 +21,10 @@ use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
-    Number, OutlierSpec, PluginSpec, RetrySpec, TlsSpec, Upstream,
+    Number, Options, OutlierSpec, PluginSpec, RetrySpec, TlsSpec,
 };
 use crate::error::{Error, Kind};
-use crate::transport::Transport;
+use crate::transport::{EndpointArgs, Transport, Unmade};
 
 /// The parts of one node.
 pub(crate) struct Parts {
@@ -67,7 +67,11 @@ pub(super) struct EndpointParts {
     connection: ConnectionSpec,
     /// Of no concern to an address that is not reached over it.
     tls: Option<TlsSpec>,
+    /// The same.
+    options: Option<Options>,
     pub(super) transport: Arc<dyn Transport>,
+    /// What it may be asked again.
+    pub(super) budget: Option<Budget>,
     pub(super) history: Arc<BreakerHistory>,
     pub(super) load: Arc<EndpointLoad>,
     /// When it came, or came back.
@@ -100,7 +104,10 @@ impl Parts {
                 })
                 .transpose()?,
             bulkhead: policy.concurrency.as_ref().map(|new| bulkhead(new, old)),
-            budget: policy.retry.as_ref().map(|new| budget(new, old)),
+            budget: policy
+                .retry
+                .as_ref()
+                .map(|new| budget(new, old.and_then(|old| old.budget.as_ref()))),
             latencies: policy.hedge.as_ref().map(|_| latencies(old)),
             outliers: policy
                 .outlier
@@ -206,7 +213,7 @@ fn bulkhead(new: &ConcurrencySpec, old: Option<&Parts>) -> (ConcurrencySpec, Arc
 }
 
 /// What was spent stays spent, by other limits of the same kind too.
-fn budget(new: &RetrySpec, old: Option<&Parts>) -> Budget {
+fn budget(new: &RetrySpec, old: Option<&Budget>) -> Budget {
     let limits = match new.budget {
         BudgetKind::Ratio => BudgetLimits::Ratio {
             ratio: new.budget_ratio.get(),
@@ -221,7 +228,6 @@ fn budget(new: &RetrySpec, old: Option<&Parts>) -> Budget {
             ratio: new.budget_token_ratio.get(),
         },
     };
-    let old = old.and_then(|old| old.budget.as_ref());
     old.map_or_else(|| limits.into(), |old| old.with_limits(limits))
 }
 
@@ -261,19 +267,27 @@ impl EndpointParts {
     ) -> Result<Self, Error> {
         let old = old.iter().find(|parts| parts.address == *address);
         let upstream = &spec.upstream;
+        let retry = spec.policy.retry.as_ref();
+        let own = retry.filter(|retry| retry.endpoint_budget);
         let connection = &upstream.connection;
         let tls = address.is_https().then_some(&upstream.tls);
-        let transport = match old {
-            Some(old) if old.connection == *connection && old.tls.as_ref() == tls => {
-                Arc::clone(&old.transport)
-            }
-            _ => transport(address, upstream, services)?,
+        let options = matches!(address, Address::Custom { .. }).then_some(&upstream.options);
+        let is_kept = |old: &&Self| {
+            old.connection == *connection
+                && old.tls.as_ref() == tls
+                && old.options.as_ref() == options
+        };
+        let transport = match old.filter(is_kept) {
+            Some(old) => Arc::clone(&old.transport),
+            None => transport(address, spec, services)?,
         };
         Ok(Self {
             address: address.clone(),
             connection: connection.clone(),
             tls: tls.cloned(),
+            options: options.cloned(),
             transport,
+            budget: own.map(|new| budget(new, old.and_then(|old| old.budget.as_ref()))),
             history: old.map_or_else(Arc::default, |old| Arc::clone(&old.history)),
             load: old.map_or_else(Arc::default, |old| Arc::clone(&old.load)),
             arrival: old.map_or_else(Arc::default, |old| Arc::clone(&old.arrival)),
@@ -283,7 +297,7 @@ impl EndpointParts {
 
 fn transport(
     address: &Address,
-    upstream: &Upstream,
+    spec: &PluginSpec,
     services: &Services,
 ) -> Result<Arc<dyn Transport>, Error> {
     match address {
@@ -295,14 +309,29 @@ fn transport(
             let service = Registered::find(service, services)?;
             Ok(Arc::new(service.into_inner()))
         }
+        Address::Custom {
+            transport,
+            endpoint,
+        } => custom(transport, endpoint, spec, services),
+        #[cfg(all(feature = "http", unix))]
+        Address::UnixJson { path } => {
+            let connection = &spec.upstream.connection;
+            Ok(Arc::new(crate::transport::UnixJson::new(path, connection)))
+        }
+        #[cfg(not(all(feature = "http", unix)))]
+        Address::UnixJson { .. } => Err(Error::caused_by(
+            Kind::Config,
+            format!(
+                "`{address}` needs a system with Unix sockets, and the feature `http` of tower-plugins"
+            ),
+        )),
         #[cfg(feature = "http")]
         Address::Http { .. }
         | Address::Https { .. }
         | Address::Unix { .. }
         | Address::Resolved { .. } => {
-            let Upstream {
-                connection, tls, ..
-            } = upstream;
+            let upstream = &spec.upstream;
+            let (connection, tls) = (&upstream.connection, &upstream.tls);
             let http = crate::transport::Http::with_tls(address, connection, tls)
                 .map_err(|error| Error::caused_by(Kind::Config, error))?;
             Ok(Arc::new(http))
@@ -312,7 +341,6 @@ fn transport(
         | Address::Https { .. }
         | Address::Unix { .. }
         | Address::Resolved { .. } => {
-            let _ = upstream;
             let feature = if address.is_https() { "tls" } else { "http" };
             Err(Error::caused_by(
                 Kind::Config,
@@ -320,4 +348,28 @@ fn transport(
             ))
         }
     }
+}
+
+/// What the program's own transport of this name makes of the endpoint.
+fn custom(
+    transport: &str,
+    endpoint: &str,
+    spec: &PluginSpec,
+    services: &Services,
+) -> Result<Arc<dyn Transport>, Error> {
+    let upstream = &spec.upstream;
+    let Some(factory) = services.transports.get(transport) else {
+        let known = services.transports.keys().map(String::as_str);
+        return Err(upstream.unknown_transport(transport, known).into());
+    };
+    let made = factory.make(EndpointArgs {
+        plugin: spec.name.as_str().to_owned(),
+        endpoint: endpoint.to_owned(),
+        connection: upstream.connection.clone(),
+        options: &upstream.options,
+    });
+    made.map_err(|unmade| match unmade {
+        Unmade::Options(why) => upstream.refused_options(transport, &why).into(),
+        Unmade::Refused(why) => upstream.unreachable(transport, endpoint, &*why).into(),
+    })
 }

@@ -16,7 +16,7 @@ use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::fallback;
 use tower_plugins_layers::hedge::HedgePolicy;
-use tower_plugins_layers::retry::{Backoff, Jitter};
+use tower_plugins_layers::retry::{Backoff, EndpointBudgetLayer, Jitter};
 use tower_plugins_layers::{
     AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
     DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy, FilterLayer,
@@ -28,7 +28,7 @@ use tower_service::Service;
 
 use super::around::{Around, Inside, Own, Owned};
 use super::authorize;
-use super::endpoint::{Circuit, Endpoint, EndpointStack, Guarded, Shown, Wire};
+use super::endpoint::{Budgeted, Circuit, Endpoint, EndpointStack, Guarded, Shown, Wire};
 use super::live::Balanced;
 use super::parts::{EndpointParts, Parts};
 use super::rate_limit::Limiter;
@@ -142,6 +142,9 @@ pub(super) fn endpoint(
     ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
         .layer_fn(Endpoint::of(outlier))
+        .layer_fn(Budgeted::of(
+            parts.budget.clone().map(EndpointBudgetLayer::new),
+        ))
         .layer_fn(Guarded::of(breaker(spec, parts)))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
@@ -239,6 +242,7 @@ fn retry(plugin: &PluginSpec, parts: &Parts) -> RetryLayer {
         .idempotent(&spec.idempotent)
         .never(&spec.never)
         .attempt_header(spec.attempt_header.clone())
+        .first_frame_wait(spec.first_frame_wait.unwrap_or_default())
         .hedge(hedge(&plugin.policy, parts));
     RetryLayer::named(plugin.name.as_str(), policy)
 }

@@ -122,27 +122,34 @@ where
     fn call(&self, request: Request<Body>) -> ResponseFuture<'_> {
         // Only the clone is made here: the first poll does the rest, and catches its panics.
         match unpanicked(&self.name, || self.service.clone()) {
-            Ok(service) => Box::pin(Call {
-                name: &self.name,
-                call: Some(Oneshot::new(service, request)),
-            }),
+            Ok(service) => Box::pin(Call::new(&self.name, Oneshot::new(service, request))),
             Err(panicked) => Box::pin(std::future::ready(Err(panicked))),
         }
     }
 }
 
 pin_project! {
-    struct Call<'a, S: Service<Request<Body>>> {
+    /// A call whose panics are its error.
+    pub(super) struct Call<'a, F> {
         name: &'a Arc<str>,
         #[pin]
-        call: Option<Oneshot<S, Request<Body>>>,
+        call: Option<F>,
     }
 }
 
-impl<S, B> Future for Call<'_, S>
+impl<'a, F> Call<'a, F> {
+    pub(super) const fn new(name: &'a Arc<str>, call: F) -> Self {
+        Self {
+            name,
+            call: Some(call),
+        }
+    }
+}
+
+impl<F, B, E> Future for Call<'_, F>
 where
-    S: Service<Request<Body>, Response = Response<B>>,
-    S::Error: Into<BoxError>,
+    F: Future<Output = Result<Response<B>, E>>,
+    E: Into<BoxError>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
@@ -172,7 +179,7 @@ where
 }
 
 /// What `work` gives, or its panic as an error.
-fn unpanicked<T>(name: &str, work: impl FnOnce() -> T) -> Result<T, BoxError> {
+pub(super) fn unpanicked<T>(name: &str, work: impl FnOnce() -> T) -> Result<T, BoxError> {
     // Unwind safe: whatever panicked is dropped by its owner and never used again.
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(name, &*panic))
 }

@@ -1,4 +1,5 @@
-//! How an endpoint is reached: HTTP over TCP, TLS and Unix sockets, and services of this program.
+//! How an endpoint is reached: HTTP over TCP, TLS and Unix sockets, lines of JSON on a Unix socket,
+//! services of this program, and ways that it has itself.
 //!
 //! A transport is a [`tower_service::Service`] of requests for a shared reference: it is never
 //! cloned for a call, is always ready, and boxes one future per call.
@@ -23,18 +24,29 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use ::http::{Request, Response};
+use tokio::time::Instant;
 use tower_plugins_layers::BoxError;
 use tower_service::Service;
 
 use crate::Body;
 
+mod custom;
+mod enveloped;
 #[cfg(feature = "http")]
 pub mod http;
 mod in_process;
+#[cfg(all(feature = "http", unix))]
+mod unix_json;
 
+pub use self::custom::EndpointArgs;
+pub(crate) use self::custom::{Factory, Unmade};
+pub use self::enveloped::Enveloped;
+pub(crate) use self::enveloped::as_map;
 #[cfg(feature = "http")]
 pub use self::http::Http;
-pub use in_process::InProcess;
+pub use self::in_process::InProcess;
+#[cfg(all(feature = "http", unix))]
+pub use self::unix_json::UnixJson;
 
 /// The future of one call through a transport.
 ///
@@ -50,6 +62,15 @@ pub type ResponseFuture<'a> =
 pub trait Transport: Send + Sync + 'static {
     /// Sends `request` and gives the head of its response, with a body that is still under way.
     fn call(&self, request: Request<Body>) -> ResponseFuture<'_>;
+
+    /// The same, for a wire that tells the other side how long it has: from `deadline` on nobody waits for the
+    /// response's head. Who calls drops the future then; a transport need not watch the time.
+    ///
+    /// A transport that does not have it is called by `call`.
+    fn call_until(&self, request: Request<Body>, deadline: Option<Instant>) -> ResponseFuture<'_> {
+        let _ = deadline;
+        self.call(request)
+    }
 }
 
 impl<'a> Service<Request<Body>> for &'a dyn Transport {

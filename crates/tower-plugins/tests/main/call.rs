@@ -1,5 +1,6 @@
 //! Typed calls, as a server sees them and as their callers do.
 
+mod envelope;
 mod outcome;
 mod wire;
 

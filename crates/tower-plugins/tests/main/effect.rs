@@ -165,6 +165,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::tls::tls_is_a_plugin_s_own_trust",
     ),
     (
+        "plugins[].options",
+        "tower_plugins::tests::effect::plugin::options_are_what_a_transport_of_the_programs_own_is_made_of",
+    ),
+    (
         "endpoint.url",
         "tower_plugins::tests::effect::endpoint::url_is_where_the_endpoint_is_and_what_is_put_before_paths",
     ),
@@ -407,6 +411,14 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "retry.budget_token_ratio",
         "tower_plugins::tests::effect::retry::budget_token_ratio_is_what_a_success_gives_back",
+    ),
+    (
+        "retry.endpoint_budget",
+        "tower_plugins::tests::effect::retry::endpoint_budget_is_what_an_endpoint_may_be_asked_again",
+    ),
+    (
+        "retry.first_frame_wait",
+        "tower_plugins::tests::effect::retry::first_frame_wait_is_how_long_a_silent_stream_s_head_is_held_up",
     ),
     (
         "retry.never",

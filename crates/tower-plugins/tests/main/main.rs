@@ -17,6 +17,7 @@ mod endpoints;
 mod faults;
 mod one_word;
 mod own_layers;
+mod own_transports;
 mod panic;
 mod plan;
 mod reload;

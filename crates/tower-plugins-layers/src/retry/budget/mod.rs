@@ -221,6 +221,11 @@ impl Budget {
         }
     }
 
+    /// Whether it matters to it what becomes of an attempt.
+    pub(super) const fn hears(&self) -> bool {
+        matches!(self.kind, Kind::Tokens(_))
+    }
+
     /// Tells of an attempt that failed in a way that is retried, or whose server wants no retry.
     pub fn failed(&self) {
         if let Kind::Tokens(tokens) = &self.kind {

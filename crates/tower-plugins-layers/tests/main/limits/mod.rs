@@ -4,6 +4,7 @@ mod adaptive;
 mod allocations;
 mod headers;
 mod keyed;
+mod outage;
 mod policy;
 mod priority;
 mod redis;

@@ -147,3 +147,38 @@ async fn a_body_that_fails_or_ends_at_once_is_handed_on() {
     assert!(body.is_end_stream());
     assert!(body.frame().await.is_none() && body.frame().await.is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_head_of_a_stream_that_is_silent_at_first_is_held_up_for_a_moment_only() {
+    let took = async |policy: RetryPolicy| {
+        let run = run(policy, request(Method::PUT), |_, _| async { grpc([None]) }).await;
+        assert!(run.outcome.is_ok());
+        assert_eq!(run.attempts, [ms(0)]);
+        run.took
+    };
+    assert_eq!(took(policy()).await, ms(100));
+    assert_eq!(took(policy().first_frame_wait(ms(30))).await, ms(30));
+    assert_eq!(took(policy().first_frame_wait(ms(0))).await, ms(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_breaks_off_at_its_first_frame_costs_a_token() {
+    for (broken, attempts) in [(false, 2), (true, 1)] {
+        let policy = policy().max_retries(1).budget(Budget::tokens(4, 1.0));
+        let first: Step = if broken {
+            Some(Err("body broke".into()))
+        } else {
+            data("one")
+        };
+        let script = Mutex::new(Some([first]));
+        let script = Arc::new(script);
+        run(policy.clone(), request(Method::PUT), move |_, _| {
+            let script = script.lock().unwrap().take();
+            async move { grpc(script.unwrap()) }
+        })
+        .await;
+        // What fails now costs one of four; with less than three there is no retry.
+        let run = run_all(policy, request(Method::PUT), || status(503)).await;
+        assert_eq!(run.attempts.len(), attempts, "{broken}");
+    }
+}

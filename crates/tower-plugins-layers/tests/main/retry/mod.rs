@@ -8,6 +8,7 @@
 
 mod attempts;
 mod budget;
+mod endpoints;
 mod first_frame;
 mod hints;
 mod model;

@@ -11,8 +11,8 @@ use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::retry::{Backoff, ReplayBody, RetryOn};
 use tower_plugins_layers::test_util::{Answer, Probe, ScriptedBody};
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, AttemptTraceLayer, BoxError, BreakerLayer, DeadlineLayer, HedgeLayer,
-    HedgePolicy, Reason, Refused, RetryLayer, RetryPolicy, TraceLayer,
+    AttemptTimeoutLayer, AttemptTraceLayer, BoxError, BreakerLayer, CallContext, DeadlineLayer,
+    HedgeLayer, HedgePolicy, Reason, Refused, RetryLayer, RetryPolicy, TraceLayer,
 };
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -269,7 +269,8 @@ fn the_loser_of_a_hedge_has_neither_a_status_nor_an_error() {
             .layer(HedgeLayer::new(HedgePolicy::after(secs(1))))
             .layer(AttemptTraceLayer::new("one"))
             .service(attempts([(9, status(200)), (1, status(200))]));
-        let request = Request::get("/").body(String::new()).unwrap();
+        let mut request = Request::get("/").body(String::new()).unwrap();
+        CallContext::new().attach(&mut request);
         let response = service.oneshot(request).await.unwrap();
         response.into_body().collect().await.unwrap();
     });

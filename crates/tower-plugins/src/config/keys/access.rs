@@ -95,7 +95,7 @@ pub(in super::super) static FALLBACK: Block = Block {
             Kind::Texts,
             "see `docs/layers.md`",
             r#"["breaker_open", "deadline_exceeded"]"#,
-            "the reasons that call for it. By default those that say that the plugin cannot answer now: `concurrency_limited`, `breaker_open`, `no_endpoint`, `deadline_exceeded`, `attempt_timeout`, `connect_failed`, `pool_exhausted`, `connection_lost`, `panicked` and `shed`",
+            "the reasons that call for it. By default those that say that the plugin cannot answer now: `concurrency_limited`, `breaker_open`, `no_endpoint`, `retry_budget`, `deadline_exceeded`, `attempt_timeout`, `connect_failed`, `pool_exhausted`, `connection_lost`, `panicked` and `shed`",
         ),
         key(
             "service",

@@ -98,6 +98,13 @@ pub(in super::super) static RETRY: Block = Block {
             "for `tokens`: what a success gives back",
         ),
         key(
+            "endpoint_budget",
+            Kind::Bool,
+            "false",
+            "true",
+            "each endpoint has a budget of its own besides, by the same rule and numbers: another attempt goes to one that has something left, and ends as `retry_budget` if there is none",
+        ),
+        key(
             "idempotent",
             Kind::Texts,
             "[]",
@@ -124,6 +131,13 @@ pub(in super::super) static RETRY: Block = Block {
             "off",
             r#""x-retry-attempt""#,
             "the header that tells the plugin of the attempts before, on those beyond the first; a gRPC request has `grpc-previous-rpc-attempts` in any case",
+        ),
+        key(
+            "first_frame_wait",
+            Kind::TimeoutOrOff,
+            "100ms",
+            r#""20ms""#,
+            "how long the head of a gRPC response waits for its first frame, which may be a status that is retried; a stream that is silent at first goes to the caller after that, and with `off` at once",
         ),
         key(
             "attempt_timeout",

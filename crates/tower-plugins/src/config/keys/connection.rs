@@ -3,7 +3,7 @@ use super::{Block, Kind, gone, key};
 pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
     about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
-            mean something; the others are refused.",
+            mean something; the others are refused. With `unix-json`, `protocol` and `max_response_head` are.",
     keys: &[
         key(
             "protocol",
@@ -80,7 +80,7 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::SizeOrOff(0, u64::MAX >> 1),
             "off",
             r#""10MiB""#,
-            "the largest response body",
+            "the largest response body; with `unix-json` an answer's line, 16MiB unless it is said, and never off",
         ),
     ],
     gone: gone::CONNECTION,

@@ -245,10 +245,6 @@ pub(super) const PLUGIN: Gone = &[
         "health checks come with a later version: remove the block",
     ),
     (
-        "options",
-        "is not read: what a plugin needs goes with the call; remove the block",
-    ),
-    (
         "labels",
         "is not read: metrics and logs have the plugin's name; remove the block",
     ),

@@ -63,6 +63,8 @@ pub(super) enum Kind {
     Text,
     /// One of these.
     Word(&'static [&'static str]),
+    /// One of these, or a name that the program registered.
+    WordOrName(&'static [&'static str]),
     /// A text that is never shown.
     Secret,
     /// The path of a file.

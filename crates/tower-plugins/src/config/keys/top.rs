@@ -122,14 +122,14 @@ pub(in super::super) static PLUGIN: Block = Block {
         ),
         key(
             "transport",
-            Kind::Word(&TRANSPORTS),
+            Kind::WordOrName(&TRANSPORTS),
             "required",
             r#""https""#,
-            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `in-process`: a service that the program registered",
+            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `unix-json`: lines of JSON on a Unix socket; `in-process`: a service that the program registered; or the name of a [transport of the program's own](transports.md#a-transport-of-your-own), at least two letters away from these",
         ),
         key(
             "type",
-            Kind::Word(&TRANSPORTS),
+            Kind::WordOrName(&TRANSPORTS),
             "",
             r#""http""#,
             "another word for `transport`",
@@ -260,11 +260,18 @@ pub(in super::super) static PLUGIN: Block = Block {
             r#"{ "max_ttl": "30s" }"#,
             "for endpoints `dns:`: how often they are looked up, and what is taken of the answers",
         ),
+        key(
+            "options",
+            Kind::Options,
+            "none",
+            r#"{ "database": 3 }"#,
+            "what a transport of the program's own is made of, as it takes it; a variable in it is a text. Refused with the others",
+        ),
     ],
     gone: gone::PLUGIN,
 };
 
-const TRANSPORTS: [&str; 4] = ["http", "https", "unix", "in-process"];
+const TRANSPORTS: [&str; 5] = ["http", "https", "unix", "unix-json", "in-process"];
 
 pub(in super::super) static ENDPOINT: Block = Block {
     name: "endpoint",
@@ -275,7 +282,7 @@ pub(in super::super) static ENDPOINT: Block = Block {
             Kind::Text,
             "this or `from`",
             r#""http://search.internal:8080""#,
-            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix`: the absolute path of the socket, or `unix:/path`. `in-process`: the name of the service. With `http` and `https` also a name that is looked up while the plugin runs, each of its addresses an endpoint: `dns:///search.internal:8080`, or `dns+srv:///_http._tcp.search.internal` for a service (SRV), whose records have ports, weights and priorities; between the slashes may stand the name server to ask. Credentials belong under `auth`; a query and a fragment are refused",
+            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix` and `unix-json`: the absolute path of the socket, or `unix:/path`. `in-process`: the name of the service. A transport of the program's own: what it reads. With `http` and `https` also a name that is looked up while the plugin runs, each of its addresses an endpoint: `dns:///search.internal:8080`, or `dns+srv:///_http._tcp.search.internal` for a service (SRV), whose records have ports, weights and priorities; between the slashes may stand the name server to ask. Credentials belong under `auth`; a query and a fragment are refused",
         ),
         key(
             "from",
@@ -289,7 +296,7 @@ pub(in super::super) static ENDPOINT: Block = Block {
             Kind::Text,
             "none",
             r#""/v1""#,
-            "what is put before the path of each request, such as `/v1`; the only way to say so for a socket",
+            "what is put before the path of each request, such as `/v1`; the only way to say so for a socket. Only with HTTP",
         ),
         key(
             "weight",

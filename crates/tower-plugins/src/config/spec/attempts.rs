@@ -34,6 +34,8 @@ pub struct RetrySpec {
     pub budget_max_tokens: u32,
     /// What a success gives back (`budget_token_ratio`).
     pub budget_token_ratio: Number,
+    /// Whether each endpoint has a budget of its own besides (`endpoint_budget`).
+    pub endpoint_budget: bool,
     /// Paths (or gRPC methods) whose calls may be repeated, whatever their method. A trailing `*`
     /// matches any rest.
     pub idempotent: Vec<String>,
@@ -43,6 +45,8 @@ pub struct RetrySpec {
     pub max_replay_bytes: u64,
     /// The header that tells of the attempts before (`attempt_header`).
     pub attempt_header: Option<http::HeaderName>,
+    /// How long a gRPC response's head waits for its first frame (`first_frame_wait`).
+    pub first_frame_wait: Option<Duration>,
 }
 
 /// `retry.jitter`.

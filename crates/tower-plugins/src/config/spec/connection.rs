@@ -22,7 +22,7 @@ pub struct ConnectionSpec {
     pub keep_alive: bool,
     /// The largest response head, in bytes.
     pub max_response_head: u32,
-    /// The largest response body, in bytes; `None` is no limit.
+    /// The largest response body, in bytes; `None` is no limit, and 16 MiB with `unix-json`.
     pub max_response_body: Option<u64>,
 }
 

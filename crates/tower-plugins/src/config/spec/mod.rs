@@ -28,7 +28,8 @@ pub use self::dns::{DnsFamily, DnsName, DnsSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};
-use super::LayerSpec;
+use super::own_transport::OwnOrigin;
+use super::{LayerSpec, Options};
 
 /// The name of a plugin: 1 to 128 characters out of `A-Z a-z 0-9 . _ -`, the first a letter or a
 /// digit.
@@ -108,6 +109,10 @@ pub struct Upstream {
     pub tls: TlsSpec,
     /// `dns`, for endpoints that are looked up.
     pub dns: DnsSpec,
+    /// `options`, for a transport of the program's own.
+    pub options: Options,
+    /// Where that transport is written.
+    pub(super) origin: OwnOrigin,
 }
 
 /// One endpoint.
@@ -151,10 +156,23 @@ pub enum Address {
         /// The path prefix, without a trailing slash; often empty.
         prefix: String,
     },
+    /// `transport: unix-json`: lines of JSON on the Unix socket at this path.
+    UnixJson {
+        /// The socket.
+        path: PathBuf,
+    },
     /// `transport: in-process`: a service that the program registered under this name.
     InProcess {
         /// The name.
         service: String,
+    },
+    /// `transport: NAME`: a transport of the program's own, registered under this name with
+    /// [`Builder::transport`](crate::Builder::transport).
+    Custom {
+        /// The name.
+        transport: String,
+        /// Where the endpoint is, as that transport reads it.
+        endpoint: String,
     },
     /// `dns:` and `dns+srv:`: endpoints that name servers tell of, while the plugin runs.
     Dns(DnsName),
@@ -222,7 +240,12 @@ impl fmt::Display for Address {
             Self::Http { authority, prefix } => write!(f, "http://{authority}{prefix}"),
             Self::Https { authority, prefix } => write!(f, "https://{authority}{prefix}"),
             Self::Unix { path, prefix } => write!(f, "unix:{}{prefix}", path.display()),
+            Self::UnixJson { path } => write!(f, "unix-json:{}", path.display()),
             Self::InProcess { service } => write!(f, "in-process:{service}"),
+            Self::Custom {
+                transport,
+                endpoint,
+            } => write!(f, "{transport}:{endpoint}"),
             Self::Dns(name) => name.fmt(f),
             Self::Resolved { origin, at } => write!(f, "{origin} at {at}"),
             Self::Source { name, .. } => write!(f, "from:{name}"),

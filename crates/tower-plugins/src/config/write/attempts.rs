@@ -32,10 +32,12 @@ pub(super) fn retry(policy: &Policy) -> Option<Node<'static>> {
         budget_min_in_flight,
         budget_max_tokens,
         budget_token_ratio,
+        endpoint_budget,
         idempotent,
         never,
         max_replay_bytes,
         attempt_header,
+        first_frame_wait,
     } = retry;
     let on: Vec<_> = on.iter().map(ToString::to_string).collect();
     // The keys of another budget are refused, as they do nothing.
@@ -68,9 +70,11 @@ pub(super) fn retry(policy: &Policy) -> Option<Node<'static>> {
             "budget_token_ratio",
             of(&[BudgetKind::Tokens], number(*budget_token_ratio)),
         ),
+        ("endpoint_budget", bool(*endpoint_budget)),
         ("idempotent", texts(idempotent)),
         ("never", texts(never)),
         ("attempt_header", header_or_off(attempt_header.as_ref())),
+        ("first_frame_wait", duration_or_off(*first_frame_wait)),
         ("max_replay_bytes", size(*max_replay_bytes)),
         ("attempt_timeout", duration_or_off(policy.attempt_timeout)),
     ]))

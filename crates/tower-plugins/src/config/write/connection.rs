@@ -28,8 +28,12 @@ pub(super) fn connection(policy: &Policy, upstream: &Upstream, transport: &str) 
     let pooled = spec.protocol == Protocol::Http1;
     let keeps = spec.keep_alive && (!pooled || spec.max_idle_connections > 0);
     let [request, header, idle] = timeouts;
+    let is_http = transport != "unix-json";
     table([
-        ("protocol", word(&PROTOCOLS, &spec.protocol)),
+        (
+            "protocol",
+            word(&PROTOCOLS, &spec.protocol).filter(|_| is_http),
+        ),
         (
             "max_connections",
             integer(spec.max_connections).filter(|_| pooled),
@@ -47,10 +51,16 @@ pub(super) fn connection(policy: &Policy, upstream: &Upstream, transport: &str) 
         header,
         idle,
         ("keep_alive", bool(spec.keep_alive)),
-        ("max_response_head", size(spec.max_response_head.into())),
+        (
+            "max_response_head",
+            size(spec.max_response_head.into()).filter(|_| is_http),
+        ),
         (
             "max_response_body",
-            spec.max_response_body.map_or_else(|| text("off"), size),
+            match spec.max_response_body {
+                Some(bytes) => size(bytes),
+                None => text("off").filter(|_| is_http),
+            },
         ),
     ])
 }

@@ -1,9 +1,9 @@
-//! `layers`.
+//! `layers`, and `options`.
 
 use super::super::layers::PLACES;
 use super::super::secret::HIDDEN;
 use super::super::tree::{Entry, Node, Value};
-use super::super::{LayerSpec, expand};
+use super::super::{LayerSpec, Options, expand};
 use super::values::{list, table, text, word};
 use super::{Secrets, Writer};
 
@@ -12,18 +12,19 @@ impl Writer {
         let layers: Vec<_> = layers
             .iter()
             .map(|layer| {
-                let options = layer.options.table();
                 table([
                     ("name", text(&layer.name)),
                     ("at", word(&PLACES, &layer.at)),
-                    (
-                        "options",
-                        (!options.is_empty()).then(|| self.options(options)),
-                    ),
+                    ("options", self.options_of(&layer.options)),
                 ])
             })
             .collect();
         (!layers.is_empty()).then(|| list(layers))
+    }
+
+    pub(super) fn options_of(&self, options: &Options) -> Option<Node<'static>> {
+        let options = options.table();
+        (!options.is_empty()).then(|| self.options(options))
     }
 
     fn options(&self, options: &serde_json::Map<String, serde_json::Value>) -> Node<'static> {

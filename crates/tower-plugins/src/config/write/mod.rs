@@ -79,8 +79,11 @@ impl Writer {
         } = plugin;
         let transport = match upstream.endpoints.first().map(|endpoint| &endpoint.address) {
             Some(Address::Unix { .. }) => "unix",
+            Some(Address::UnixJson { .. }) => "unix-json",
             Some(Address::InProcess { .. }) => "in-process",
-            Some(Address::Source { transport, .. }) => transport,
+            Some(Address::Custom { transport, .. } | Address::Source { transport, .. }) => {
+                transport
+            }
             Some(address) if address.is_https() => "https",
             Some(_) | None => "http",
         };
@@ -123,6 +126,7 @@ impl Writer {
             ("load_balancing", Some(balance(&policy.balance))),
             ("tls", (transport == "https").then(|| tls(&upstream.tls))),
             ("dns", dns(upstream)),
+            ("options", self.options_of(&upstream.options)),
         ])
     }
 
@@ -139,7 +143,9 @@ fn endpoint(endpoint: &EndpointSpec) -> Option<Node<'static>> {
         Address::Http { authority, prefix } => (format!("http://{authority}"), Some(prefix)),
         Address::Https { authority, prefix } => (format!("https://{authority}"), Some(prefix)),
         Address::Unix { path, prefix } => (path.to_str()?.to_owned(), Some(prefix)),
+        Address::UnixJson { path } => (path.to_str()?.to_owned(), None),
         Address::InProcess { service } => (service.clone(), None),
+        Address::Custom { endpoint, .. } => (endpoint.clone(), None),
         Address::Dns(name) => (name.to_string(), Some(&name.prefix)),
         // It is found by a name, which is what a file says.
         Address::Resolved { .. } => return None,

@@ -18,14 +18,14 @@ use tokio::task::JoinHandle;
 
 /// A task that ends with its owner.
 #[derive(Debug)]
-pub(super) struct Task(JoinHandle<()>);
+pub(in crate::transport) struct Task(JoinHandle<()>);
 
 impl Task {
-    pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub(in crate::transport) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(future))
     }
 
-    pub(super) fn is_finished(&self) -> bool {
+    pub(in crate::transport) fn is_finished(&self) -> bool {
         self.0.is_finished()
     }
 }

@@ -17,7 +17,11 @@ struct At {
 }
 
 /// `cause`, as what happened while `doing` something with `endpoint`.
-pub(super) fn at(endpoint: &Arc<str>, doing: &'static str, cause: impl Into<BoxError>) -> BoxError {
+pub(in crate::transport) fn at(
+    endpoint: &Arc<str>,
+    doing: &'static str,
+    cause: impl Into<BoxError>,
+) -> BoxError {
     At {
         doing,
         endpoint: Arc::clone(endpoint),
@@ -26,11 +30,14 @@ pub(super) fn at(endpoint: &Arc<str>, doing: &'static str, cause: impl Into<BoxE
     .into()
 }
 
-pub(super) fn connect_failed(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> Refused {
+pub(in crate::transport) fn connect_failed(
+    endpoint: &Arc<str>,
+    cause: impl Into<BoxError>,
+) -> Refused {
     Refused::new(Reason::ConnectFailed).caused_by(at(endpoint, "connecting to", cause))
 }
 
-pub(super) fn too_large(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> BoxError {
+pub(in crate::transport) fn too_large(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> BoxError {
     let cause = at(endpoint, "reading the response of", cause);
     Refused::new(Reason::ResponseTooLarge)
         .caused_by(cause)
@@ -38,12 +45,15 @@ pub(super) fn too_large(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> BoxE
 }
 
 /// `cause`, as why a request's body did not come to its end: nothing is wrong with the endpoint.
-pub(super) fn request_broken(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> BoxError {
+pub(in crate::transport) fn request_broken(
+    endpoint: &Arc<str>,
+    cause: impl Into<BoxError>,
+) -> BoxError {
     let cause = at(endpoint, "sending a request to", cause);
     Refused::new(Reason::RequestBroken).caused_by(cause).into()
 }
 
-pub(super) fn lost(endpoint: &Arc<str>, error: hyper::Error) -> Refused {
+pub(in crate::transport) fn lost(endpoint: &Arc<str>, error: impl Into<BoxError>) -> Refused {
     Refused::new(Reason::ConnectionLost).caused_by(at(endpoint, "calling", error))
 }
 

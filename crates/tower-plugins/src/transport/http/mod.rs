@@ -3,7 +3,7 @@
 mod body;
 mod connect;
 mod cut;
-mod error;
+pub(super) mod error;
 mod exchange;
 mod h1;
 mod h2;
@@ -26,6 +26,8 @@ use ::http::{Request, Response};
 use tower_plugins_layers::BoxError;
 use tower_service::Service;
 
+#[cfg(unix)]
+pub(super) use self::connect::Task;
 use self::connect::{Target, bare_host};
 use self::head::Origin;
 use self::pool::Endpoint;
@@ -214,7 +216,9 @@ fn find(
             let (target, origin) = find(origin, connection, tls)?;
             return Ok((target.at(*at), origin));
         }
+        Address::UnixJson { .. } => return Err("it takes lines of JSON".into()),
         Address::InProcess { .. } => return Err("it is a service of this program".into()),
+        Address::Custom { .. } => return Err("it has a transport of the program's own".into()),
         Address::Dns(_) | Address::Source { .. } => {
             return Err("it is not the address of one endpoint".into());
         }

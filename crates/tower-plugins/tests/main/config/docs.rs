@@ -186,7 +186,7 @@ fn the_schema_refuses_what_is_refused_for_its_form() {
         ("/plugins/0/retry/max_retries", serde_json::json!("3")),
         ("/plugins/0/retry", serde_json::json!({ "max_retrys": 1 })),
         ("/plugins/0/retry", serde_json::json!("on")),
-        ("/plugins/0/transport", serde_json::json!("carrier-pigeon")),
+        ("/plugins/0/transport", serde_json::json!("carrier pigeon")),
         ("/plugins/0/name", serde_json::json!(1.10)),
         (
             "/plugins/0",

@@ -9,7 +9,7 @@ use tower_plugins::config::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, Environment,
     FallbackSpec, FilterSpec, Format, HedgeSpec, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
-    KeySpec, LayerOptions, LayerSpec, Loader, Number, OutlierSpec, PluginName, PluginSpec, Policy,
+    KeySpec, LayerSpec, Loader, Number, Options, OutlierSpec, PluginName, PluginSpec, Policy,
     Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, Secrets, SubsetFallback,
 };
 
@@ -136,7 +136,7 @@ fn redis() -> impl Strategy<Value = RedisSpec> {
 
 fn fallback() -> impl Strategy<Value = FallbackSpec> {
     let usual = FallbackSpec::default().on;
-    let on = prop::sample::subsequence(usual, 1..10);
+    let on = prop::sample::subsequence(usual, 1..11);
     let fixed = (on.clone(), 200_u16..600, "[ -~]{0,20}", "[!-~]{1,20}");
     let fixed = fixed.prop_map(|(on, status, body, kind)| {
         let mut spec = FallbackSpec::default();
@@ -173,7 +173,7 @@ fn filter() -> impl Strategy<Value = FilterSpec> {
     )
 }
 
-fn layers() -> impl Strategy<Value = Vec<LayerSpec>> {
+fn options() -> impl Strategy<Value = Options> {
     let scalar = prop_oneof![
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
@@ -188,13 +188,17 @@ fn layers() -> impl Strategy<Value = Vec<LayerSpec>> {
         ]
     });
     let options = prop::collection::hash_map("[a-z]{1,8}", value, 0..3);
-    let layer = ("[A-Za-z0-9][A-Za-z0-9._-]{0,8}", any::<bool>(), options);
+    options.prop_map(|options| Options::of(options).unwrap())
+}
+
+fn layers() -> impl Strategy<Value = Vec<LayerSpec>> {
+    let layer = ("[A-Za-z0-9][A-Za-z0-9._-]{0,8}", any::<bool>(), options());
     let layer = layer.prop_map(|(name, is_attempt, options)| {
         let mut layer = LayerSpec::new(&name);
         if is_attempt {
             layer.at = Place::Attempt;
         }
-        layer.options = LayerOptions::of(options).unwrap();
+        layer.options = options;
         layer
     });
     prop::collection::vec(layer, 0..3)
@@ -224,10 +228,11 @@ fn retry() -> impl Strategy<Value = RetrySpec> {
         (0..3, number(0.0, 1.0), 0_u32..=1_000_000, 1_u32..=1_000),
         (paths(), paths(), on),
         0_u64..=1 << 30,
-        any::<bool>(),
+        (any::<bool>(), any::<bool>(), prop::option::of(duration())),
     )
         .prop_map(
-            |(retries, (a, b), multiplier, jitter, budget, (paths, never, on), replay, header)| {
+            |(retries, (a, b), multiplier, jitter, budget, (paths, never, on), replay, more)| {
+                let (header, own, wait) = more;
                 let mut retry = RetrySpec::default();
                 retry.max_retries = retries;
                 retry.initial_interval = a.min(b);
@@ -261,6 +266,8 @@ fn retry() -> impl Strategy<Value = RetrySpec> {
                 retry.max_replay_bytes = replay;
                 let name = http::HeaderName::from_static("x-attempt");
                 retry.attempt_header = header.then_some(name);
+                retry.endpoint_budget = own;
+                retry.first_frame_wait = wait;
                 retry
             },
         )
@@ -504,7 +511,7 @@ fn address() -> impl Strategy<Value = Vec<Address>> {
     let prefix = prop_oneof![Just(""), Just("/v1"), Just("/a/$b")];
     let host = prop_oneof!["[a-z]{1,8}(:[1-9][0-9]{0,3})?", Just("[::1]:80".to_owned())];
     let http = prop::collection::btree_set(host, 1..4);
-    (http, prefix, 0..4).prop_map(|(hosts, prefix, kind)| {
+    (http, prefix, 0..6).prop_map(|(hosts, prefix, kind)| {
         let addresses = hosts.into_iter().map(|host| match kind {
             0 => Address::http(&format!("http://{host}{prefix}")),
             1 => Address::https(&format!("https://{host}{prefix}")),
@@ -512,6 +519,8 @@ fn address() -> impl Strategy<Value = Vec<Address>> {
                 "/run/${{A}}/{}",
                 host.replace(['[', ']', ':'], "-")
             )),
+            3 => Address::unix_json(format!("/run/$/{}", host.replace(['[', ']', ':'], "-"))),
+            4 => Address::custom("mirror", &format!("${{A}} {host}")),
             _ => Address::in_process(&format!("s{}", host.replace(['[', ']', ':'], "-"))),
         });
         addresses.map(Result::unwrap).collect()
@@ -624,15 +633,27 @@ fn policy() -> impl Strategy<Value = Policy> {
 fn plugin() -> impl Strategy<Value = PluginSpec> {
     let endpoints = address()
         .prop_flat_map(|addresses| addresses.into_iter().map(endpoint).collect::<Vec<_>>());
-    (name(), endpoints, policy().boxed(), connection()).prop_map(
-        |(name, endpoints, policy, connection)| {
-            let in_process = matches!(endpoints[0].address, Address::InProcess { .. });
+    (name(), endpoints, policy().boxed(), connection(), options()).prop_map(
+        |(name, endpoints, policy, connection, options)| {
             let mut plugin = PluginSpec::new(name, endpoints[0].address.clone());
+            match endpoints[0].address {
+                Address::InProcess { .. } => {}
+                Address::UnixJson { .. } => {
+                    // What is HTTP's is not said.
+                    let usual = ConnectionSpec::default();
+                    if connection.protocol == usual.protocol {
+                        plugin.upstream.connection = connection;
+                        plugin.upstream.connection.max_response_head = usual.max_response_head;
+                    }
+                }
+                Address::Custom { .. } => {
+                    plugin.upstream.connection = connection;
+                    plugin.upstream.options = options;
+                }
+                _ => plugin.upstream.connection = connection,
+            }
             plugin.upstream.endpoints = endpoints;
             plugin.policy = policy;
-            if !in_process {
-                plugin.upstream.connection = connection;
-            }
             plugin
         },
     )

@@ -1,11 +1,12 @@
-use tower_plugins::Plugins;
 use tower_plugins::Reason::{ConcurrencyLimited, DeadlineExceeded};
 use tower_plugins::config::Protocol;
 
 use super::layer::marks;
 use super::stage::Answer::{Never, Status};
 use super::stage::{SECOND, Stage, cancelled_after, refusals};
+use crate::own_transports::mirrors;
 use crate::support::{Server, Shelf, Socket, config, echo, get, post, text};
+use crate::transport::unix_json::Peer;
 
 #[tokio::test]
 async fn name_is_what_calls_ask_for() {
@@ -32,20 +33,47 @@ async fn enabled_false_leaves_the_plugin_out() {
 async fn reach_each(key: &str) {
     let tcp = Server::start(Socket::Tcp, Protocol::Http1, echo).await;
     let unix = Server::start(Socket::Unix, Protocol::Http1, echo).await;
+    let lines = Peer::start();
     let yaml = format!(
         "plugins:
            tcp: {{ {key}: http, endpoint: '{}' }}
            unix: {{ {key}: unix, endpoint: '{}' }}
-           here: {{ {key}: in-process, endpoint: shelf }}",
-        tcp.address, unix.address
+           lines: {{ {key}: unix-json, endpoint: '{}' }}
+           here: {{ {key}: in-process, endpoint: shelf }}
+           own: {{ {key}: mirror, endpoint: there }}",
+        tcp.address,
+        unix.address,
+        lines.path.display()
     );
-    let plugins = Plugins::builder().service("shelf", Shelf::default());
+    let lines = tokio::spawn(lines.echo());
+    let plugins = mirrors().service("shelf", Shelf::default());
     let plugins = plugins.start(config(&yaml)).await.unwrap();
-    for (name, answer) in [("tcp", "asked"), ("unix", "asked"), ("here", "hello")] {
+    for (name, answer) in [
+        ("tcp", "7"),
+        ("unix", "7"),
+        ("lines", "7"),
+        ("here", "hello"),
+        ("own", "there"),
+    ] {
         let plugin = plugins.plugin(name);
-        assert_eq!(text(&plugin, post("/", "asked")).await.unwrap(), answer);
+        assert_eq!(text(&plugin, post("/", "7")).await.unwrap(), answer);
     }
+    lines.abort();
     assert_eq!((tcp.accepted(), unix.accepted()), (1, 1));
+}
+
+#[tokio::test]
+async fn options_are_what_a_transport_of_the_programs_own_is_made_of() {
+    let with = "transport: mirror, endpoint: there, options: { suffix: '!' }";
+    let plugins = mirrors()
+        .start(config(&format!(
+            "plugins: {{ with: {{ {with} }}, without: {{ transport: mirror, endpoint: there }} }}"
+        )))
+        .await
+        .unwrap();
+    for (name, answer) in [("with", "there!"), ("without", "there")] {
+        assert_eq!(text(&plugins.plugin(name), get("/")).await.unwrap(), answer);
+    }
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Response};
 use tokio::time::Instant;
-use tower_plugins::{Body, Reason};
+use tower::{ServiceExt, service_fn};
+use tower_plugins::{Body, Plugins, Reason};
 
 use super::stage::Answer::{Never, Status};
 use super::stage::{SECOND, Stage};
-use crate::support::{get, post};
+use crate::support::{channel, config, get, post};
 
 /// A plugin that always asks to be called later, and a breaker that lets all of it happen.
 async fn failing(retry: &str) -> Stage {
@@ -269,4 +270,77 @@ async fn attempt_timeout_gives_an_attempt_up_for_the_next() {
     let begun = Instant::now();
     assert_eq!(stage.refusal().await, Some(Reason::DeadlineExceeded));
     assert_eq!((begun.elapsed(), stage.seen().len()), (30 * SECOND, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_goes_to_another_endpoint() {
+    let stage = Stage::start(
+        "plugins: { p: { transport: in-process, endpoints: [one, two],
+            load_balancing: { strategy: random }, circuit_breaker: { enabled: false } } }",
+    )
+    .await;
+    for _ in 0..20 {
+        stage.next([Status(503)]);
+        assert_eq!(stage.call().await.unwrap(), 200);
+        let seen = stage.seen();
+        assert_eq!(seen.len(), 2);
+        assert_ne!(seen[0].service, seen[1].service);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoint_budget_is_what_an_endpoint_may_be_asked_again() {
+    for own in [false, true] {
+        let stage = Stage::start(&format!(
+            "plugins: {{ p: {{ transport: in-process, endpoints: [one, never],
+                load_balancing: {{ strategy: random }}, circuit_breaker: {{ enabled: false }},
+                retry: {{ max_retries: 1, attempt_timeout: 1ms, initial_interval: 1ms, attempt_header: x-before,
+                    budget_min_per_second: 0, endpoint_budget: {own} }} }} }}"
+        ))
+        .await;
+        let mut refused = 0;
+        for _ in 0..400 {
+            if let Err(error) = stage.call().await {
+                refused += usize::from(error.reason() == Some(Reason::RetryBudget));
+            }
+        }
+        let seen = stage.seen();
+        let (again, first): (Vec<_>, Vec<_>) = seen
+            .iter()
+            .filter(|seen| seen.service == "one")
+            .partition(|seen| seen.request.headers().contains_key("x-before"));
+        // A fifth of all calls are repeated, or of those that the endpoint had.
+        let most = if own { first.len() / 5 } else { 400 / 5 };
+        assert!(
+            again.len() <= most && again.len() + 9 > most,
+            "{} of {most}",
+            again.len()
+        );
+        assert_eq!(refused > 0, own);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_frame_wait_is_how_long_a_silent_stream_s_head_is_held_up() {
+    for (wait, held_up) in [("off", 0), ("20ms", 20), ("100ms", 100)] {
+        let plugins = Plugins::builder()
+            .service(
+                "silent",
+                service_fn(|_: Request<Body>| async {
+                    let (frames, body) = channel();
+                    let response = Response::builder().header("content-type", "application/grpc");
+                    // Never heard of again.
+                    std::mem::forget(frames);
+                    Ok::<_, http::Error>(response.body(body)?)
+                }),
+            )
+            .start(config(&format!(
+                "plugins: {{ p: {{ transport: in-process, endpoint: silent, retry: {{ first_frame_wait: {wait} }} }} }}"
+            )))
+            .await
+            .unwrap();
+        let begun = Instant::now();
+        plugins.plugin("p").oneshot(get("/")).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_millis(held_up));
+    }
 }

@@ -28,7 +28,9 @@ fn changes() -> (Changes, impl Stream<Item = Told> + Send) {
 }
 
 fn insert(changes: &Changes, key: &'static str, address: Address) {
-    changes.send(Ok(Change::Insert(key, address.into()))).unwrap();
+    changes
+        .send(Ok(Change::Insert(key, address.into())))
+        .unwrap();
 }
 
 fn remove(changes: &Changes, key: &'static str) {
@@ -66,7 +68,10 @@ async fn endpoints_come_and_go_and_those_that_stay_keep_their_connections() {
     until(&plugins, &["three", "two"]).await;
     // What left has nothing open, and what stayed never opened anything again.
     one.until_open(0).await;
-    assert_eq!((one.accepted(), two.accepted(), three.accepted()), (1, 1, 1));
+    assert_eq!(
+        (one.accepted(), two.accepted(), three.accepted()),
+        (1, 1, 1)
+    );
     // Nothing was made anew for it.
     assert_eq!(plugins.status().generation.get(), 1);
     // A key has one endpoint: the last.
@@ -217,7 +222,10 @@ async fn the_stream_is_let_go_with_the_plugins() {
         let (held, gone) = oneshot::channel::<()>();
         let stream = stream::unfold(held, |held| async {
             std::future::pending::<()>().await;
-            Some((Ok::<_, Infallible>(Change::<u8, EndpointSpec>::Remove(0)), held))
+            Some((
+                Ok::<_, Infallible>(Change::<u8, EndpointSpec>::Remove(0)),
+                held,
+            ))
         });
         let builder = Plugins::builder().endpoints("hosts", stream);
         let plugins = builder.start(config(&from_hosts(""))).await.unwrap();
@@ -233,5 +241,8 @@ async fn the_stream_is_let_go_with_the_plugins() {
 async fn endpoints_that_nobody_registered_are_refused_and_the_error_says_how_to() {
     let error = Plugins::builder().start(config(&from_hosts(""))).await;
     let error = causes(&error.unwrap_err());
-    assert!(error.contains("Plugins::builder().endpoints(\"hosts\", …)"), "{error}");
+    assert!(
+        error.contains("Plugins::builder().endpoints(\"hosts\", …)"),
+        "{error}"
+    );
 }

@@ -112,13 +112,17 @@ async fn until(breaker: &BreakerHandle, state: BreakerState) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_endpoint_costs_no_idempotent_call_gets_only_probes_and_comes_back_without_a_spike() {
+async fn a_dead_endpoint_costs_no_idempotent_call_gets_only_probes_and_comes_back_without_a_spike()
+{
     let counts: [Arc<AtomicUsize>; 3] = [shared(), shared(), shared()];
     let mut servers = Vec::new();
     for count in &counts {
         servers.push(server(Socket::Tcp, count).await);
     }
-    let ends: Vec<_> = servers.iter().map(|end| format!("'{}'", end.address)).collect();
+    let ends: Vec<_> = servers
+        .iter()
+        .map(|end| format!("'{}'", end.address))
+        .collect();
     let yaml = format!(
         "plugins: {{ p: {{ transport: http, endpoints: [{}], retry: {{ max_retries: 4, initial_interval: 1ms }},
             circuit_breaker: {{ failure_threshold: {THRESHOLD}, success_threshold: {PROBES}, recovery_timeout: 50ms,
@@ -152,15 +156,25 @@ async fn a_dead_endpoint_costs_no_idempotent_call_gets_only_probes_and_comes_bac
     let grave = Grave::dig(place).await;
     until(&breaker, BreakerState::Open).await;
     println!("open {:?} after the death", killed.elapsed());
-    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    assert!(
+        killed.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        killed.elapsed()
+    );
     let (attempts, changes) = (grave.attempts(), breaker.changes());
     load.more(2_000).await;
     // Each probe fails, and opens it again: at most as many at a time as would close it.
-    let (more, rounds) = (grave.attempts() - attempts, (breaker.changes() - changes) as usize);
+    let (more, rounds) = (
+        grave.attempts() - attempts,
+        (breaker.changes() - changes) as usize,
+    );
     println!("{attempts} attempts until then, {more} probes in {rounds} changes, of 2000 calls");
     // A call has its connection opened anew when an idle one turns out to be closed.
     assert!(attempts <= THRESHOLD + 2 * CALLERS, "{attempts}");
-    assert!(more <= PROBES * (rounds / 2 + 1) + CALLERS, "{more} in {rounds}");
+    assert!(
+        more <= PROBES * (rounds / 2 + 1) + CALLERS,
+        "{more} in {rounds}"
+    );
 
     // It lives again: by and by it has what the others have.
     grave.fill().await;
@@ -181,9 +195,17 @@ async fn a_dead_endpoint_costs_no_idempotent_call_gets_only_probes_and_comes_bac
     within(callers.join_all()).await;
     println!("of each 250 calls it then had {shares:?}");
     let failed = load.failed.lock().unwrap();
-    assert!(failed.is_empty(), "{} failed: {:?}", failed.len(), failed.first());
+    assert!(
+        failed.is_empty(),
+        "{} failed: {:?}",
+        failed.len(),
+        failed.first()
+    );
     // A third is 83 of 250.
     assert!(shares.iter().all(|share| *share < 150), "{shares:?}");
-    assert!(shares.iter().rev().take(3).all(|share| *share > 50), "{shares:?}");
+    assert!(
+        shares.iter().rev().take(3).all(|share| *share > 50),
+        "{shares:?}"
+    );
     drop(again);
 }

@@ -113,14 +113,21 @@ async fn a_service_has_ports_weights_and_priorities() {
     let names = NameServer::start().await;
     names.addresses("host.test", 0, &[ip(1)]);
     let service = "_search._tcp.search.test";
-    let records = [(10, 3, one, "host.test"), (10, 1, two, "host.test"), (20, 1, spare, "host.test")];
+    let records = [
+        (10, 3, one, "host.test"),
+        (10, 1, two, "host.test"),
+        (20, 1, spare, "host.test"),
+    ];
     names.service(service, 0, &records);
     let plugins = start(&names.service_url(service), "").await;
     let mut spread = std::collections::BTreeMap::<_, usize>::new();
     for _ in 0..40 {
         *spread.entry(who(&plugins.plugin("p")).await).or_default() += 1;
     }
-    assert_eq!(spread, [("one".to_owned(), 30), ("two".to_owned(), 10)].into());
+    assert_eq!(
+        spread,
+        [("one".to_owned(), 30), ("two".to_owned(), 10)].into()
+    );
     names.service(service, 0, &records[2..]);
     until(&plugins, &["spare"]).await;
 }
@@ -206,7 +213,12 @@ async fn a_name_is_looked_up_no_sooner_than_min_ttl_and_no_later_than_max_ttl() 
     );
     let plugins = Plugins::builder().start(config(&yaml)).await.unwrap();
     assert_eq!(who(&plugins.plugin("late")).await, "one");
-    within(async { while names.asked_of("soon.test") < 5 { names.asked(1).await } }).await;
+    within(async {
+        while names.asked_of("soon.test") < 5 {
+            names.asked(1).await
+        }
+    })
+    .await;
     assert_eq!(names.asked_of("late.test"), 1);
 }
 
@@ -229,7 +241,10 @@ async fn nobody_is_asked_when_the_plugin_is_gone() {
     let plugins = start(&url, "").await;
     who(&plugins.plugin("p")).await;
     let other = named("two", None).await;
-    let yaml = format!("plugins: {{ p: {{ transport: http, endpoint: '{}' }} }}", other.address);
+    let yaml = format!(
+        "plugins: {{ p: {{ transport: http, endpoint: '{}' }} }}",
+        other.address
+    );
     let report = plugins.reload(config(&yaml)).await.unwrap();
     report.retirement.wait().await;
     assert_eq!(who(&plugins.plugin("p")).await, "two");
@@ -238,7 +253,12 @@ async fn nobody_is_asked_when_the_plugin_is_gone() {
     let before = names.asked_of("search.test");
     names.addresses("clock.test", 0, &[ip(1)]);
     let clock = start(&names.url("clock.test:9"), "").await;
-    within(async { while names.asked_of("clock.test") < 10 { names.asked(1).await } }).await;
+    within(async {
+        while names.asked_of("clock.test") < 10 {
+            names.asked(1).await
+        }
+    })
+    .await;
     assert!(names.asked_of("search.test") <= before + 2);
     drop(clock);
 }

@@ -44,7 +44,10 @@ impl Spread {
 
     /// What each endpoint has had since it was asked last.
     fn counts(&self) -> Vec<usize> {
-        self.counts.iter().map(|count| count.swap(0, SeqCst)).collect()
+        self.counts
+            .iter()
+            .map(|count| count.swap(0, SeqCst))
+            .collect()
     }
 
     /// Makes calls one after the other.
@@ -115,13 +118,19 @@ fn first_slow(n: usize) -> Duration {
 fn assert_each(counts: &[usize], within: &[RangeInclusive<usize>], of: &str) {
     println!("{of}: {counts:?}");
     for (n, (count, within)) in counts.iter().zip(within).enumerate() {
-        assert!(within.contains(count), "{of}: {n} had {count}, not {within:?}");
+        assert!(
+            within.contains(count),
+            "{of}: {n} had {count}, not {within:?}"
+        );
     }
 }
 
 /// Five standard deviations of a draw around what is expected.
 fn drawn(calls: usize, share: f64) -> RangeInclusive<usize> {
-    let (mean, deviation) = (calls as f64 * share, (calls as f64 * share * (1.0 - share)).sqrt());
+    let (mean, deviation) = (
+        calls as f64 * share,
+        (calls as f64 * share * (1.0 - share)).sqrt(),
+    );
     (mean - 5.0 * deviation) as usize..=(mean + 5.0 * deviation) as usize
 }
 
@@ -141,7 +150,10 @@ async fn turns_are_exact_and_draws_are_within_chance() {
         ("round-robin", [(); 4].map(|()| CALLS / 4..=CALLS / 4)),
         ("weighted-round-robin", by_weight.map(exact)),
         ("random", [(); 4].map(|()| drawn(CALLS, 0.25))),
-        ("weighted-random", by_weight.map(|share| drawn(CALLS, share))),
+        (
+            "weighted-random",
+            by_weight.map(|share| drawn(CALLS, share)),
+        ),
     ] {
         let spread = Spread::start(&RISING, at_once, strategy).await;
         assert_each(&spread.one_by_one(CALLS).await, &within, strategy);
@@ -196,7 +208,11 @@ async fn a_slow_endpoint_gets_less_by_load_and_hardly_anything_by_latency() {
 #[tokio::test(start_paused = true)]
 async fn keys_are_spread_by_a_hash_and_few_of_them_move_when_an_endpoint_leaves() {
     const USERS: usize = 3_000;
-    for (strategy, slack) in [("ring-hash", 0.35), ("maglev", 0.2), ("consistent-hash", 0.35)] {
+    for (strategy, slack) in [
+        ("ring-hash", 0.35),
+        ("maglev", 0.2),
+        ("consistent-hash", 0.35),
+    ] {
         let strategy = format!("{strategy}, hash_on: 'header:x-user', load_factor: 0");
         for n in [3, 5, 10] {
             let weights = vec![1; n];

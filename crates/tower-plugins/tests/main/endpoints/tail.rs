@@ -21,7 +21,10 @@ async fn p99(millis: &[u64], strategy: &str, callers: usize) -> Duration {
     for (n, &millis) in millis.iter().enumerate() {
         let service = service_fn(move |_: Request<Body>| async move {
             // Not each to the same: half as much and half again.
-            sleep(Duration::from_micros(millis * (500 + fastrand::u64(..1_000)))).await;
+            sleep(Duration::from_micros(
+                millis * (500 + fastrand::u64(..1_000)),
+            ))
+            .await;
             Ok::<_, Infallible>(Response::new(Body::empty()))
         });
         builder = builder.service(&format!("s{n}"), service);
@@ -58,7 +61,9 @@ async fn peak_ewma_keeps_p99_within_twice_that_of_the_fast_endpoints() {
         let fast = p99(&[2, 2], "peak-ewma", callers).await;
         let blind = p99(&[20, 2, 2], "round-robin", callers).await;
         let steered = p99(&[20, 2, 2], "peak-ewma", callers).await;
-        println!("{callers} callers: p99 {fast:?} of the fast, {steered:?} steered, {blind:?} in turn");
+        println!(
+            "{callers} callers: p99 {fast:?} of the fast, {steered:?} steered, {blind:?} in turn"
+        );
         assert!(steered <= 2 * fast, "{callers}: {steered:?}, {fast:?}");
         assert!(blind > 5 * fast, "{callers}: {blind:?}, {fast:?}");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tower::layer::util::Identity;
 use tower_plugins::config::{
-    Config, Environment, Format, LayerOptions, LayerSpec, Loader, PluginSpec, ProblemKind,
+    Config, Environment, Format, LayerSpec, Loader, Options, PluginSpec, ProblemKind,
 };
 use tower_plugins::{Builder, Change, Error, Place, Plan, Reason};
 use tower_plugins_layers::RateLimitLayer;
@@ -246,15 +246,15 @@ async fn options_have_their_variables_put_in() {
 async fn layers_are_named_in_code_too() {
     let mut spec = PluginSpec::in_process("p", "s").unwrap();
     let mut limit = LayerSpec::new("limit");
-    limit.options = LayerOptions::of(serde_json::json!({ "burst": 1 })).unwrap();
+    limit.options = Options::of(serde_json::json!({ "burst": 1 })).unwrap();
     spec.policy.layers.push(limit);
     let config = Config::new().with(spec);
     let plugins = registered().start(config).await.unwrap();
     assert!(call(&plugins.plugin("p"), get("/")).await.is_ok());
     let error = call(&plugins.plugin("p"), get("/")).await.unwrap_err();
     assert_eq!(error.reason(), Some(Reason::RateLimited));
-    assert!(LayerOptions::of(Duration::ZERO).is_ok());
-    assert!(LayerOptions::of(7).is_err());
+    assert!(Options::of(Duration::ZERO).is_ok());
+    assert!(Options::of(7).is_err());
 
     let mut spec = PluginSpec::in_process("p", "s").unwrap();
     spec.policy.layers.push(LayerSpec::new("limit"));

@@ -6,3 +6,4 @@ mod in_process;
 mod lifetime;
 pub(crate) mod server;
 pub(crate) mod tls;
+pub(crate) mod unix_json;

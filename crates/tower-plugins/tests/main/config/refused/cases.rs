@@ -174,6 +174,49 @@ allow_empty: true
 "#,
     ),
     case(
+        "transport_that_no_name_can_be",
+        r#"plugins:
+  - name: search
+    transport: my own
+    endpoint: there
+"#,
+    ),
+    case(
+        "options_of_a_transport_that_has_none",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://h
+    options: { database: 3 }
+"#,
+    ),
+    case(
+        "endpoint_of_an_own_transport_with_credentials",
+        r#"plugins:
+  - name: search
+    transport: redis
+    endpoint: redis://user:hunter2@10.0.0.1/3
+"#,
+    ),
+    case(
+        "endpoint_of_an_own_transport_that_is_empty",
+        r#"plugins:
+  - name: search
+    transport: redis
+    endpoints: [{ url: '', path: /v1 }]
+"#,
+    ),
+    case(
+        "unix_json_is_not_http",
+        r#"plugins:
+  - name: files
+    transport: unix-json
+    endpoints: [{ url: /run/files.sock, path: /v1 }]
+    connection: { protocol: http2, max_response_head: 64KiB, max_response_body: off }
+    tls: { ca_file: /etc/ca.pem }
+"#,
+    ),
+    case(
         "transport_of_a_later_version",
         r#"plugins:
   - name: search

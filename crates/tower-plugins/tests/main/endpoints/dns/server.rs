@@ -74,7 +74,12 @@ impl NameServer {
     }
 
     pub(super) fn address6(&self, name: &str, ttl: u32, address: Ipv6Addr) {
-        self.set(name, RecordType::AAAA, ttl, vec![RData::AAAA(AAAA(address))]);
+        self.set(
+            name,
+            RecordType::AAAA,
+            ttl,
+            vec![RData::AAAA(AAAA(address))],
+        );
     }
 
     /// Of priority, weight, port and host.
@@ -100,13 +105,18 @@ impl NameServer {
     pub(super) async fn asked(&self, more: usize) {
         let mut asked = self.asked.clone();
         let until = *asked.borrow() + more;
-        within(asked.wait_for(|asked| *asked >= until)).await.unwrap();
+        within(asked.wait_for(|asked| *asked >= until))
+            .await
+            .unwrap();
     }
 
     /// How often it was asked of the name.
     pub(super) fn asked_of(&self, name: &str) -> usize {
         let zone = self.zone.lock().unwrap();
-        zone.asked.get(&format!("{name}.")).copied().unwrap_or_default()
+        zone.asked
+            .get(&format!("{name}."))
+            .copied()
+            .unwrap_or_default()
     }
 }
 
