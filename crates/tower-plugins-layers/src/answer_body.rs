@@ -23,7 +23,8 @@ pin_project! {
 
 impl<B, A> AnswerBody<B, A> {
     /// That of an answer which was given in another's place.
-    pub(crate) const fn instead(body: A) -> Self {
+    #[must_use]
+    pub const fn instead(body: A) -> Self {
         Self {
             body: Either::Right(body),
         }

@@ -19,6 +19,7 @@ mod breaker;
 mod construct;
 mod defaults;
 mod dns;
+mod elsewhere;
 mod endpoints;
 mod env;
 mod error;
@@ -71,7 +72,7 @@ pub use spec::{
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, DnsFamily, DnsName, DnsSpec,
     EndpointSpec, FallbackSpec, FilterSpec, HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey,
     JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec,
-    RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    RedisSpec, RetrySpec, ShadowSpec, SplitSpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -15,7 +15,7 @@ use super::sense::{
 use super::table::{Table, join};
 use super::tree::{Span, Value};
 use super::{ConnectionSpec, PluginName, PluginSpec, Policy, TlsSpec, Upstream};
-use super::{access, auth, dns, layers, own_transport};
+use super::{access, auth, dns, elsewhere, layers, own_transport};
 
 /// The plugins that the docs of `report` say together. There may be none only if docs are missing, or
 /// they say so.
@@ -203,6 +203,13 @@ impl Reader<'_> {
         policy.authorize = table.table("authorize").map(access::authorize);
         policy.filter = table.table("filter").and_then(access::filter);
         policy.fallback = table.table("fallback").map(access::fallback);
+        let own = name.as_ref().map(|named| &named.name);
+        policy.split = table
+            .table("split")
+            .and_then(|it| elsewhere::split(it, own));
+        policy.shadow = table
+            .table("shadow")
+            .and_then(|it| elsewhere::shadow(it, own));
         policy.layers = layers::read(&mut table);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),

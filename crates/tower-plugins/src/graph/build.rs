@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Change, Graph, Plan};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::node::{Node, Services};
 
 impl Graph {
@@ -26,6 +26,15 @@ impl Graph {
                     let node = Node::build((**spec).clone(), old, services)?;
                     nodes.insert(name.clone(), Arc::new(node));
                 }
+            }
+        }
+        for (name, node) in &nodes {
+            let others = node.spec().policy.others();
+            if let Some((key, other)) = others.into_iter().find(|(_, to)| !nodes.contains_key(*to))
+            {
+                let why = format!("{key}: there is no plugin `{other}`: name one of this config");
+                let name: Arc<str> = name.as_str().into();
+                return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
             }
         }
         Ok(Self {

@@ -148,6 +148,8 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         differ("authorize", old.authorize == new.authorize);
         differ("filter", old.filter == new.filter);
         differ("fallback", old.fallback == new.fallback);
+        differ("split", old.split == new.split);
+        differ("shadow", old.shadow == new.shadow);
         differ("layers", old.layers == new.layers);
     }
     let mut keys = Vec::new();

@@ -3,6 +3,7 @@
 mod around;
 mod authorize;
 mod body;
+mod elsewhere;
 mod endpoint;
 mod live;
 mod parts;
@@ -15,7 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{Request, Response};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -27,6 +28,7 @@ pub use self::around::Next;
 use self::around::Own;
 pub(crate) use self::around::{OwnLayer, Recipe};
 use self::body::CallBody;
+use self::elsewhere::Find;
 pub(crate) use self::live::Source;
 use self::live::{Balanced, Follower, Live};
 use self::parts::Parts;
@@ -44,6 +46,16 @@ pub(crate) struct Services {
     recipes: HashMap<String, Recipe>,
     transports: HashMap<String, Factory>,
     sources: HashMap<String, Source>,
+    plugins: OnceLock<Plugins>,
+}
+
+/// Finds plugins by their names.
+struct Plugins(Box<Find>);
+
+impl fmt::Debug for Plugins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Plugins")
+    }
 }
 
 impl Services {
@@ -67,11 +79,17 @@ impl Services {
         self.sources.insert(name.to_owned(), source);
     }
 
-    /// Begins what runs beside the plugins. Within a runtime.
-    pub(crate) fn begin(&self) {
+    /// Begins what runs beside the plugins, which `find` finds by name. Within a runtime.
+    pub(crate) fn begin(&self, find: impl Fn(&str) -> Option<Arc<Node>> + Send + Sync + 'static) {
+        let _ = self.plugins.set(Plugins(Box::new(find)));
         for source in self.sources.values() {
             source.begin();
         }
+    }
+
+    /// The plugin `name`, in the graph that serves.
+    fn find(&self, name: &str) -> Option<Arc<Node>> {
+        self.plugins.get().and_then(|plugins| plugins.0(name))
     }
 
     fn source(&self, name: &str) -> Option<&Source> {
@@ -117,7 +135,7 @@ impl Node {
             by_code: &services.layers,
             by_config: &parts.layers,
         };
-        let stack = stack::build(&spec, &parts, balanced, &drain, own)
+        let stack = stack::build(&spec, &parts, balanced, &drain, own, services)
             .map_err(|error| error.of_plugin(&name))?;
         let gone = CancellationToken::new();
         Ok(Self {

@@ -26,8 +26,10 @@ use tower_plugins_layers::{
 
 use tower_service::Service;
 
+use super::Services;
 use super::around::{Around, Inside, Own, Owned};
 use super::authorize;
+use super::elsewhere::{ElsewhereLayer, Shadow, Split};
 use super::endpoint::{Budgeted, Circuit, Endpoint, EndpointStack, Guarded, Shown, Wire};
 use super::live::Balanced;
 use super::parts::{EndpointParts, Parts};
@@ -51,7 +53,8 @@ stages! {
     Permitted: AuthorizeLayer => Deadline<Filtered>, of Body;
     Filtered: FilterLayer<Registered> => Limited, of Body;
     Limited: RateLimitLayer => Placed, of Body;
-    Placed: ConcurrencyLayer => Retry<Around<Timed>>, of Body;
+    Placed: ConcurrencyLayer => Sent, of Body;
+    Sent: ElsewhereLayer => Retry<Around<Timed>>, of Body;
     Timed: AttemptTimeoutLayer => Balanced, of ReplayBody<Body>;
 }
 
@@ -65,6 +68,7 @@ pub(super) fn build(
     balanced: Balanced,
     drain: &DrainHandle,
     own: Own<'_>,
+    services: &Arc<Services>,
 ) -> Result<Stack, Error> {
     let around_call = |inside| Around::of(inside, own, Place::Call);
     let around_attempt = |inside| Around::of(inside, own, Place::Attempt);
@@ -81,6 +85,7 @@ pub(super) fn build(
         .layer_fn(Filtered::of(filter(policy, parts)))
         .layer_fn(Limited::of(parts.limiter.as_ref().map(Limiter::layer)))
         .layer_fn(Placed::of(concurrency(parts)))
+        .layer_fn(Sent::of(elsewhere(spec, services)))
         .layer(retry(spec, parts))
         .layer_fn(around_attempt)
         .layer_fn(Timed::of(
@@ -156,9 +161,33 @@ pub(super) fn endpoint(
 fn fallback_service(policy: &Policy, parts: &Parts) -> Option<FallbackLayer<Registered, Kept>> {
     let (spec, service) = (policy.fallback.as_ref()?, parts.fallback.clone()?);
     let on = FallbackPolicy::new().on(spec.on.iter().copied());
-    let max = policy.retry.as_ref().map(|retry| retry.max_replay_bytes);
-    let max = max.unwrap_or(MAX_KEPT).try_into().unwrap_or(usize::MAX);
+    let max = max_kept(policy);
     Some(FallbackLayer::service(on, service).keep_body(max, Body::boxed as fn(_) -> _))
+}
+
+/// As much of a body as is kept for whoever may get it later.
+fn max_kept(policy: &Policy) -> usize {
+    let max = policy.retry.as_ref().map(|retry| retry.max_replay_bytes);
+    max.unwrap_or(MAX_KEPT).try_into().unwrap_or(usize::MAX)
+}
+
+/// Other plugins that have a part of the calls, or copies.
+fn elsewhere(plugin: &PluginSpec, services: &Arc<Services>) -> Option<ElsewhereLayer> {
+    let policy = &plugin.policy;
+    let split = policy.split.as_ref().map(|spec| {
+        let key = spec.hash_on.as_ref().map(key_from);
+        Split::new(plugin, spec, key, services)
+    });
+    let shadow = policy.shadow.as_ref();
+    let shadow = shadow.map(|spec| Shadow::new(plugin, spec, max_kept(policy), services));
+    ElsewhereLayer::new(split, shadow)
+}
+
+fn key_from(key: &KeySpec) -> KeyFrom {
+    match key {
+        KeySpec::Header(name) => KeyFrom::header(name.clone()),
+        KeySpec::Cookie(name) => KeyFrom::cookie(&**name),
+    }
 }
 
 /// What is kept of a body where retry does not say: as much as that would by default.
@@ -272,10 +301,6 @@ pub(super) fn balance(spec: &BalanceSpec) -> BalancePolicy {
         BalanceStrategy::RingHash => Strategy::RingHash,
         BalanceStrategy::Maglev => Strategy::Maglev,
     };
-    let key = |key: &KeySpec| match key {
-        KeySpec::Header(name) => KeyFrom::header(name.clone()),
-        KeySpec::Cookie(name) => KeyFrom::cookie(&**name),
-    };
     let mut policy = BalancePolicy::new(strategy)
         .bias(spec.least_request_bias.get())
         .load_factor(spec.load_factor.map(Number::get))
@@ -286,7 +311,7 @@ pub(super) fn balance(spec: &BalanceSpec) -> BalancePolicy {
             SubsetFallback::None => balance::SubsetFallback::None,
         });
     if let Some(from) = &spec.hash_on {
-        policy = policy.hash_on(key(from));
+        policy = policy.hash_on(key_from(from));
     }
     if let Some(zone) = &spec.zone {
         policy = policy.zone(&**zone);
@@ -295,7 +320,7 @@ pub(super) fn balance(spec: &BalanceSpec) -> BalancePolicy {
         policy = policy.subset(&**name, &**value);
     }
     for (name, from) in &spec.subset_on {
-        policy = policy.subset_on(&**name, key(from));
+        policy = policy.subset_on(&**name, key_from(from));
     }
     policy
 }

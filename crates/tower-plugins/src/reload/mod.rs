@@ -17,7 +17,7 @@ pub use self::watch::{Snapshot, Timing, Watch};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 pub use crate::graph::Retired;
-use crate::graph::{Graph, GraphCell, Plan, retire};
+use crate::graph::{Found, Graph, GraphCell, Plan, retire};
 use crate::node::{Node, Services};
 
 /// Reloads that may wait their turn.
@@ -53,7 +53,11 @@ impl Reloader {
     pub(crate) fn start(cell: Arc<GraphCell>, services: Services) -> Self {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (status, watched) = status_channel::channel(ReloadStatus::default());
-        services.begin();
+        let graph = Arc::downgrade(&cell);
+        services.begin(move |name| match graph.upgrade()?.find(name) {
+            Found::Node(node) => Some(node),
+            Found::Nothing | Found::Shutdown => None,
+        });
         let task = Task {
             cell,
             services: Arc::new(services),

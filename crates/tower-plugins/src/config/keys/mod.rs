@@ -9,6 +9,7 @@ mod balance;
 mod breaker;
 mod connection;
 mod dns;
+mod elsewhere;
 mod gone;
 mod jwt;
 mod limits;
@@ -22,6 +23,7 @@ pub(super) use balance::LOAD_BALANCING;
 pub(super) use breaker::CIRCUIT_BREAKER;
 pub(super) use connection::{CONNECTION, TLS};
 pub(super) use dns::DNS;
+pub(super) use elsewhere::{SHADOW, SPLIT};
 pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use jwt::JWT;
 pub(super) use limits::{CONCURRENCY, RATE_LIMIT, REDIS};
@@ -119,6 +121,8 @@ pub(super) fn is_known(name: &str) -> bool {
         &OUTLIER_DETECTION,
         &CONNECTION,
         &DNS,
+        &SPLIT,
+        &SHADOW,
         &RATE_LIMIT,
         &REDIS,
         &CONCURRENCY,

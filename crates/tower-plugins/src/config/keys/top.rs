@@ -1,6 +1,6 @@
 use super::{
     AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, DNS, FALLBACK, FILTER, HEDGE,
-    Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone, key,
+    Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, SHADOW, SPLIT, TLS, gone, key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -182,6 +182,20 @@ pub(in super::super) static PLUGIN: Block = Block {
             "none",
             r#"{ "body": "[]", "content_type": "application/json" }"#,
             "a fixed answer, or another service's, where the plugin cannot answer",
+        ),
+        key(
+            "split",
+            Kind::Block(&SPLIT),
+            "none",
+            r#"{ "to": "search-next", "percent": 5 }"#,
+            "a part of the calls goes to another plugin",
+        ),
+        key(
+            "shadow",
+            Kind::Block(&SHADOW),
+            "none",
+            r#"{ "to": "search-next" }"#,
+            "another plugin gets copies of calls, and its answers are dropped",
         ),
         key(
             "layers",

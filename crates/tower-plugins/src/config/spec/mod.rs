@@ -9,6 +9,7 @@ mod balance;
 mod breaker;
 mod connection;
 mod dns;
+mod elsewhere;
 mod jwt;
 mod limits;
 
@@ -25,6 +26,7 @@ pub use self::balance::{BalanceSpec, BalanceStrategy, KeySpec, SubsetFallback};
 pub use self::breaker::{BreakerSpec, OutlierSpec};
 pub use self::connection::{ConnectionSpec, Identity, Protocol, TlsSpec, TlsVersion};
 pub use self::dns::{DnsFamily, DnsName, DnsSpec};
+pub use self::elsewhere::{ShadowSpec, SplitSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};
@@ -93,6 +95,10 @@ pub struct Policy {
     pub filter: Option<FilterSpec>,
     /// `fallback`.
     pub fallback: Option<FallbackSpec>,
+    /// `split`.
+    pub split: Option<SplitSpec>,
+    /// `shadow`.
+    pub shadow: Option<ShadowSpec>,
     /// `layers`: those of the program's own, inside of any that its code puts at the same place.
     pub layers: Vec<LayerSpec>,
 }

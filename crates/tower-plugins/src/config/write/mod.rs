@@ -5,6 +5,7 @@ mod attempts;
 mod balance;
 mod breaker;
 mod connection;
+mod elsewhere;
 mod layers;
 mod limits;
 mod values;
@@ -100,6 +101,8 @@ impl Writer {
             ),
             ("filter", policy.filter.as_ref().map(filter)),
             ("fallback", policy.fallback.as_ref().map(fallback)),
+            ("split", policy.split.as_ref().map(elsewhere::split)),
+            ("shadow", policy.shadow.as_ref().map(elsewhere::shadow)),
             ("layers", self.layers(&policy.layers)),
             ("retry", retry(policy)),
             ("hedge", policy.hedge.as_ref().map_or_else(off, hedge)),

@@ -178,10 +178,19 @@ async fn equal_endpoints_share_calls_evenly_by_load_and_by_latency() {
 #[tokio::test(start_paused = true)]
 async fn weights_count_by_load_and_by_latency() {
     fastrand::seed(7);
-    for strategy in ["least-connections", "least-request", "peak-ewma"] {
+    // By a weight that calls under way divide, the share goes with its square root; with a bias of 0 as the weight.
+    let roots: f64 = RISING.iter().map(|weight| f64::from(*weight).sqrt()).sum();
+    let root = |weight: u32| f64::from(weight).sqrt() / roots;
+    let even = |weight: u32| f64::from(weight) / 10.0;
+    for (strategy, share) in [
+        ("least-connections", &even as &dyn Fn(u32) -> f64),
+        ("least-request", &root),
+        ("least-request, least_request_bias: 0", &even),
+        ("peak-ewma", &even),
+    ] {
         let within = RISING.map(|weight| {
-            let share = CALLS * weight as usize / 10;
-            share * 6 / 10..=share * 14 / 10
+            let share = CALLS as f64 * share(weight);
+            (share * 0.75) as usize..=(share * 1.25) as usize
         });
         let spread = Spread::start(&RISING, ten, strategy).await;
         assert_each(&spread.together(CALLS, 40).await, &within, strategy);

@@ -1,0 +1,145 @@
+//! Calls that go to another plugin, and copies of those that do not.
+//!
+//! The other plugin is looked up for each call, in the graph that serves then, as every caller's is.
+
+mod shadow;
+mod split;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower::Layer;
+use tower_plugins_layers::{AnswerBody, BoxError};
+use tower_service::Service;
+
+pub(super) use self::shadow::Shadow;
+pub(super) use self::split::Split;
+use super::{CallFuture, Node, Services};
+use crate::Body;
+use crate::config::PluginName;
+
+/// Finds a plugin by its name, in the graph that serves.
+pub(crate) type Find = dyn Fn(&str) -> Option<Arc<Node>> + Send + Sync;
+
+/// Marks a request that has been sent elsewhere, or is a copy: neither happens to it again.
+#[derive(Clone, Copy, Debug)]
+struct Sent;
+
+/// Another plugin.
+#[derive(Clone)]
+struct Other {
+    name: PluginName,
+    services: Arc<Services>,
+}
+
+impl Other {
+    fn call(&self, mut request: Request<Body>) -> Result<CallFuture, Request<Body>> {
+        match self.services.find(self.name.as_str()) {
+            Some(node) => {
+                request.extensions_mut().insert(Sent);
+                Ok(node.call(request))
+            }
+            None => Err(request),
+        }
+    }
+}
+
+impl fmt::Debug for Other {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Other").field(&self.name).finish()
+    }
+}
+
+/// Sends a part of the calls elsewhere, and copies of a part of the others.
+#[derive(Clone, Debug)]
+pub(super) struct ElsewhereLayer {
+    split: Option<Arc<Split>>,
+    shadow: Option<Arc<Shadow>>,
+}
+
+impl ElsewhereLayer {
+    /// `None` if all calls stay here, and are not copied.
+    pub(super) fn new(split: Option<Split>, shadow: Option<Shadow>) -> Option<Self> {
+        let (split, shadow) = (split.map(Arc::new), shadow.map(Arc::new));
+        (split.is_some() || shadow.is_some()).then_some(Self { split, shadow })
+    }
+}
+
+impl<S> Layer<S> for ElsewhereLayer {
+    type Service = Elsewhere<S>;
+
+    fn layer(&self, inner: S) -> Elsewhere<S> {
+        Elsewhere {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Elsewhere<S> {
+    inner: S,
+    layer: ElsewhereLayer,
+}
+
+impl<'a, S, RB> Service<Request<Body>> for &'a Elsewhere<S>
+where
+    &'a S: Service<Request<Body>, Response = Response<RB>, Error = BoxError>,
+{
+    type Response = Response<AnswerBody<RB, Body>>;
+    type Error = BoxError;
+    type Future = ElsewhereFuture<<&'a S as Service<Request<Body>>>::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        (&self.inner).poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if request.extensions().get::<Sent>().is_none() {
+            if let Some(split) = &self.layer.split {
+                request = match split.take(request) {
+                    Ok(call) => return ElsewhereFuture::There { call },
+                    Err(request) => request,
+                };
+            }
+            if let Some(shadow) = &self.layer.shadow {
+                request = shadow.copy(request);
+            }
+        }
+        ElsewhereFuture::Here {
+            call: (&self.inner).call(request),
+        }
+    }
+}
+
+pin_project! {
+    #[project = Projected]
+    pub(super) enum ElsewhereFuture<F> {
+        Here { #[pin] call: F },
+        There { call: CallFuture },
+    }
+}
+
+impl<F, RB> Future for ElsewhereFuture<F>
+where
+    F: Future<Output = Result<Response<RB>, BoxError>>,
+{
+    type Output = Result<Response<AnswerBody<RB, Body>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match self.project() {
+            Projected::Here { call } => {
+                ready!(call.poll(cx)).map(|response| response.map(AnswerBody::from))
+            }
+            Projected::There { call } => match ready!(call.as_mut().poll(cx)) {
+                Ok(response) => Ok(response.map(AnswerBody::instead)),
+                Err(error) => Err(error.into()),
+            },
+        })
+    }
+}
