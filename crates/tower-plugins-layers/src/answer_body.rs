@@ -23,8 +23,7 @@ pin_project! {
 
 impl<B, A> AnswerBody<B, A> {
     /// That of an answer which was given in another's place.
-    #[must_use]
-    pub const fn instead(body: A) -> Self {
+    pub(crate) const fn instead(body: A) -> Self {
         Self {
             body: Either::Right(body),
         }

@@ -170,13 +170,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Poll::Ready(result) = this.inner.poll(cx) {
-            return Poll::Ready(match result {
-                Ok(response) => Ok(response),
-                Err(error) => Err(error.into()),
-            });
+        match this.inner.poll(cx) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending => {
+                ready!(this.timer.poll(cx));
+                Poll::Ready(Err(Refused::new(Reason::AttemptTimeout).into()))
+            }
         }
-        ready!(this.timer.poll(cx));
-        Poll::Ready(Err(Refused::new(Reason::AttemptTimeout).into()))
     }
 }

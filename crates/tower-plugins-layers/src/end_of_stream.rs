@@ -5,7 +5,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -73,8 +73,9 @@ pin_project! {
     }
 }
 
+/// What waits for a body's end.
 #[derive(Debug)]
-enum Held<G> {
+pub(crate) enum Held<G> {
     /// Nobody waits for the end.
     Nobody,
     Until(G),
@@ -83,6 +84,16 @@ enum Held<G> {
 }
 
 impl<G: OnEnd> Held<G> {
+    /// `held` until `body` ends, unless it has.
+    #[inline]
+    pub(crate) fn by<B: Body>(body: &B, held: G) -> Self {
+        if body.is_end_stream() {
+            held.on_end(End::Complete(None));
+            return Self::Over;
+        }
+        Self::Until(held)
+    }
+
     fn end(&mut self, end: End<'_>) {
         if let Self::Until(held) = std::mem::replace(self, Self::Over) {
             held.on_end(end);
@@ -93,17 +104,43 @@ impl<G: OnEnd> Held<G> {
 impl<B: Body, G: OnEnd> EndOfStream<B, G> {
     /// `body`, holding `held` until it ends.
     pub fn new(body: B, held: G) -> Self {
-        if body.is_end_stream() {
-            held.on_end(End::Complete(None));
-            return Self {
-                body,
-                held: Held::Over,
-            };
+        let held = Held::by(&body, held);
+        Self { body, held }
+    }
+
+    /// Hands on what has come of a call: a response, whose body holds what `at_head` gives until it ends, or an error,
+    /// of which `failed` hears. Both are given `call`.
+    ///
+    /// A response is large: it is looked at where it is, and moves once.
+    #[inline]
+    pub(crate) fn around<E: Into<BoxError>, C>(
+        polled: Poll<Result<Response<B>, E>>,
+        mut call: C,
+        at_head: impl FnOnce(&mut C, &Response<B>) -> G,
+        failed: impl FnOnce(C, &BoxError),
+    ) -> Poll<Result<Response<Self>, BoxError>> {
+        let held = match &polled {
+            Poll::Ready(Ok(response)) => Held::by(response.body(), at_head(&mut call, response)),
+            _ => Held::Nobody,
+        };
+        match polled {
+            Poll::Ready(Ok(response)) => {
+                Poll::Ready(Ok(response.map(|body| Self::with(body, held))))
+            }
+            Poll::Ready(Err(error)) => {
+                let error = error.into();
+                failed(call, &error);
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => Poll::Pending,
         }
-        Self {
-            body,
-            held: Held::Until(held),
-        }
+    }
+}
+
+impl<B, G> EndOfStream<B, G> {
+    /// `body` with what [`Held::by`] says of it.
+    pub(crate) const fn with(body: B, held: Held<G>) -> Self {
+        Self { body, held }
     }
 }
 

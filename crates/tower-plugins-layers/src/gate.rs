@@ -87,14 +87,15 @@ where
         loop {
             let next = match self.as_mut().project() {
                 Projected::Calling { inner, permit } => {
-                    return Poll::Ready(match ready!(inner.poll(cx)) {
-                        Ok(response) => Ok(response),
-                        Err(error) => {
+                    return match inner.poll(cx) {
+                        Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+                        Poll::Ready(Err(error)) => {
                             let error = error.into();
                             permit.take().on_end(End::Error(&*error));
-                            Err(error)
+                            Poll::Ready(Err(error))
                         }
-                    });
+                        Poll::Pending => Poll::Pending,
+                    };
                 }
                 Projected::Waiting { wait, parts } => {
                     let permit = ready!(wait.as_mut().poll(cx))?;

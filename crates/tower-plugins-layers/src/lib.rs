@@ -17,6 +17,7 @@
 //! | [`AttemptTimeoutLayer`] | bounds the time of one attempt |
 //! | [`Balance`] | picks an endpoint for each call, by load or in turn |
 //! | [`SlowStartLayer`](balance::SlowStartLayer) | gives an endpoint that is new or back its share by and by |
+//! | [`HealthLayer`](balance::HealthLayer) | leaves an endpoint out of [`Balance`] that somebody calls unhealthy |
 //! | [`OutlierLayer`] | leaves an endpoint out of [`Balance`] that fails more than the others |
 //! | [`BreakerLayer`] | leaves an endpoint alone that fails |
 //! | [`LoadLayer`] | measures an endpoint for [`Balance`] |

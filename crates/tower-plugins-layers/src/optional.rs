@@ -52,7 +52,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -239,10 +239,11 @@ where
         match self.project().state.project() {
             // As it is: whatever is done to a response here copies it.
             Projected::On { future } => future.poll(cx),
-            Projected::Off { future } => Poll::Ready(match ready!(future.poll(cx)) {
-                Ok(response) => Ok(response.map(Into::into)),
-                Err(error) => Err(error.into()),
-            }),
+            Projected::Off { future } => match future.poll(cx) {
+                Poll::Ready(Ok(response)) => Poll::Ready(Ok(response.map(Into::into))),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                Poll::Pending => Poll::Pending,
+            },
         }
     }
 }

@@ -61,6 +61,13 @@ impl Body {
         matches!(self.0, Repr::Full(_))
     }
 
+    /// The body `body`, which has not ended.
+    pub(crate) fn pinned(
+        body: Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>,
+    ) -> Self {
+        Self(Repr::Boxed(body))
+    }
+
     /// The body `body`, boxed unless it has ended.
     pub(crate) fn boxed<B>(body: B) -> Self
     where

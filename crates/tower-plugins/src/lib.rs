@@ -144,7 +144,7 @@ pub use body::Body;
 pub use config::Place;
 pub use error::{Blame, Error};
 pub use graph::{Change, Generation, Plan};
-pub use node::Next;
+pub use node::{EndpointHealth, HealthReport, HealthStatus, Next, PluginHealth};
 pub use plugin::{CallFuture, Plugin};
 pub use plugins::{Builder, Plugins};
 /// Of [`Plugins::breakers`]: a breaker's handle, and what it says.

@@ -16,7 +16,7 @@ use crate::call::{Invoke, Method};
 use crate::embed::Route;
 use crate::error::{Error, Kind};
 use crate::graph::{Found, GraphCell};
-use crate::node;
+use crate::node::{self, PluginHealth};
 
 /// A handle to one plugin, by name: cheap to clone, and always ready.
 ///
@@ -64,6 +64,15 @@ impl Plugin {
     #[must_use]
     pub const fn into_route(self) -> Route {
         Route::new(self)
+    }
+
+    /// How it is, as [`Plugins::health`](crate::Plugins::health) says; `None` if it is not in the graph.
+    #[must_use]
+    pub fn health(&self) -> Option<PluginHealth> {
+        match self.cell.find(&self.name) {
+            Found::Node(node) => Some(node.health()),
+            Found::Nothing | Found::Shutdown => None,
+        }
     }
 
     fn start(&self, mut request: Request<Body>) -> CallFuture {

@@ -14,7 +14,7 @@ use tower_service::Service;
 use crate::config::{Address, Config, EndpointSpec, Place};
 use crate::error::Error;
 use crate::graph::{Graph, GraphCell};
-use crate::node::{Next, OwnLayer, Recipe, Services, Source};
+use crate::node::{HealthHub, HealthReport, Next, OwnLayer, Recipe, Services, Source};
 use crate::reload::{ReloadReport, ReloadStatus, Reloader, ShutdownReport};
 use crate::transport::{EndpointArgs, Factory, InProcess, Transport};
 use crate::{Body, Plugin};
@@ -45,6 +45,7 @@ use crate::{Body, Plugin};
 #[derive(Clone, Debug)]
 pub struct Plugins {
     cell: Arc<GraphCell>,
+    health: Arc<HealthHub>,
     owner: Arc<Owner>,
 }
 
@@ -121,6 +122,38 @@ impl Plugins {
         let graph = self.cell.load();
         let node = graph.node(name);
         node.map_or_else(Vec::new, |node| node.breakers())
+    }
+
+    /// How the plugins are, as far as their `health_check` has them asked; without one they are
+    /// [`Unknown`](crate::HealthStatus::Unknown).
+    ///
+    /// ```
+    /// use tower_plugins::{HealthStatus, Plugins, config::{Config, Format}};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let config = Config::parse("
+    ///     plugins:
+    ///       search:
+    ///         transport: http
+    ///         endpoint: http://127.0.0.1:8080
+    ///         health_check: { endpoint: /healthz, interval: 10s }
+    ///     ", Format::Yaml)?;
+    /// let plugins = Plugins::builder().start(config).await?;
+    /// let health = plugins.health();
+    /// // Nobody has asked it yet.
+    /// assert_eq!(health.plugin("search").unwrap().status, HealthStatus::Unknown);
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn health(&self) -> HealthReport {
+        self.cell.load().health()
+    }
+
+    /// Follows how the plugins are: the channel has a new report whenever an endpoint is not what it was, or there are
+    /// other endpoints. Its times are those of that moment; [`health`](Self::health) has the latest.
+    #[must_use]
+    pub fn subscribe_health(&self) -> watch::Receiver<HealthReport> {
+        self.health.subscribe()
     }
 
     /// Makes `config` what runs, in one step: every call that begins later sees all of it.
@@ -443,7 +476,7 @@ impl Builder {
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn start(self, config: Config) -> Result<Plugins, Error> {
-        let (cell, reloader) = self.reloader();
+        let (cell, health, reloader) = self.reloader();
         reloader.reload(config).await?;
         let owner = Owner {
             reloader,
@@ -452,6 +485,7 @@ impl Builder {
         };
         Ok(Plugins {
             cell,
+            health,
             owner: Arc::new(owner),
         })
     }
@@ -471,7 +505,7 @@ impl Builder {
             watch = watch.environment(environment.clone());
         }
         let config = taken(watch.changed().await)?;
-        let (cell, reloader) = self.reloader();
+        let (cell, health, reloader) = self.reloader();
         reloader.reload(config).await?;
         let for_watch = Arc::downgrade(&reloader);
         let watcher = tokio::spawn(async move {
@@ -495,14 +529,16 @@ impl Builder {
         };
         Ok(Plugins {
             cell,
+            health,
             owner: Arc::new(owner),
         })
     }
 
-    fn reloader(self) -> (Arc<GraphCell>, Arc<Reloader>) {
+    fn reloader(self) -> (Arc<GraphCell>, Arc<HealthHub>, Arc<Reloader>) {
         let cell = Arc::new(GraphCell::new(Graph::default()));
-        let reloader = Reloader::start(Arc::clone(&cell), self.services);
-        (cell, Arc::new(reloader))
+        let health = Arc::<HealthHub>::default();
+        let reloader = Reloader::start(Arc::clone(&cell), self.services, Arc::clone(&health));
+        (cell, health, Arc::new(reloader))
     }
 }
 

@@ -169,6 +169,8 @@ async fn until_answered(
     let taken = renamed.elapsed();
     let mut status = plugins.subscribe();
     status.wait_for(|status| status.retiring == 0).await?;
+    // So that the next change is one that comes alone.
+    tokio::time::sleep(Timing::default().min_gap).await;
     Ok(taken)
 }
 

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 ///
 /// A call that took longer than the estimate becomes the estimate; a shorter one draws it down by a
 /// weight that grows with the time since the last. Between calls the estimate decays, so that a slow
-/// endpoint is asked again. (Finagle's peak EWMA.) The first call takes the place of what was guessed.
+/// endpoint is asked again. (Finagle's peak EWMA.) An endpoint that was never called gets a first call at once, and what
+/// that took takes the place of what was guessed.
 ///
 /// After a failure a call is thought to wait for 5 seconds from then, or for as long as the endpoint asks to be left
 /// alone, up to 300 seconds: an endpoint that fails fast would attract calls otherwise. It is over with that time, or
@@ -67,8 +68,12 @@ impl EndpointLoad {
 
     /// The same for an endpoint that takes `weight` calls at once as others take one.
     pub(super) fn weighted_load(&self, now: Instant, weight: f64) -> f64 {
+        let in_flight = self.in_flight();
+        if in_flight == 0 && self.estimate.is_guess() {
+            return 0.0;
+        }
         // Never nothing, or the calls under way would not count.
-        self.estimate.at(now).max(1e-9) * (self.in_flight() as f64 / weight + 1.0)
+        self.estimate.at(now).max(1e-9) * (in_flight as f64 / weight + 1.0)
     }
 
     /// A call is under way as long as what this returns is kept.
@@ -118,6 +123,11 @@ impl Estimate {
         }
     }
 
+    /// Whether no call has told yet.
+    fn is_guess(&self) -> bool {
+        self.at.load(Relaxed) == 0 && self.shunned.load(Relaxed) == 0
+    }
+
     fn seconds(&self) -> f64 {
         f64::from_bits(self.seconds.load(Relaxed))
     }
@@ -137,8 +147,7 @@ impl Estimate {
             self.shunned.store(0, Relaxed);
         }
         let (time, old) = (time.as_secs_f64(), self.seconds());
-        let is_guess = self.at.load(Relaxed) == 0;
-        let next = if time > old || is_guess {
+        let next = if time > old || self.is_guess() {
             time
         } else {
             let weight = self.weight(self.nanos(now));

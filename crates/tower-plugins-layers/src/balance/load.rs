@@ -2,7 +2,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -195,7 +195,7 @@ where
 }
 
 /// The body of [`Load`]'s responses.
-pub type LoadBody<B, C = HttpGrpc> = EndOfStream<B, Pending<C>>;
+pub type LoadBody<B, C = HttpGrpc> = EndOfStream<B, Option<Pending<C>>>;
 
 /// What a call has told of the endpoint so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,21 +307,22 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = ready!(this.inner.poll(cx));
-        let Some(mut pending) = this.pending.take() else {
-            return Poll::Pending;
-        };
-        match result {
-            Ok(response) => {
-                pending.at_head(&response);
-                Poll::Ready(Ok(response.map(|body| EndOfStream::new(body, pending))))
-            }
-            Err(error) => {
-                let error = error.into();
-                let outcome = pending.classify.error(&*error);
-                pending.tell(outcome, None);
-                Poll::Ready(Err(error))
-            }
-        }
+        EndOfStream::around(
+            this.inner.poll(cx),
+            this.pending,
+            |pending, response| {
+                let mut pending = pending.take();
+                if let Some(pending) = &mut pending {
+                    pending.at_head(response);
+                }
+                pending
+            },
+            |pending, error| {
+                if let Some(mut pending) = pending.take() {
+                    let outcome = pending.classify.error(&**error);
+                    pending.tell(outcome, None);
+                }
+            },
+        )
     }
 }

@@ -89,6 +89,8 @@
 
 mod ewma;
 mod future;
+pub mod health;
+mod inside;
 mod key;
 mod load;
 mod member;
@@ -105,6 +107,7 @@ mod text;
 
 pub use ewma::EndpointLoad;
 pub use future::ResponseFuture;
+pub use health::{Health, HealthHandle, HealthLayer};
 pub use key::KeyFrom;
 pub use load::{Load, LoadBody, LoadFuture, LoadLayer, Pending};
 pub use member::Member;

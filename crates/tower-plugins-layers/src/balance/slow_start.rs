@@ -47,12 +47,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tower_layer::Layer;
-use tower_service::Service;
 
 use super::Member;
 
@@ -302,36 +300,7 @@ impl<S: Member> Member for SlowStart<S> {
     }
 }
 
-impl<S: Service<R>, R> Service<R> for SlowStart<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: R) -> S::Future {
-        self.inner.call(request)
-    }
-}
-
-impl<'a, S, R> Service<R> for &'a SlowStart<S>
-where
-    &'a S: Service<R>,
-{
-    type Response = <&'a S as Service<R>>::Response;
-    type Error = <&'a S as Service<R>>::Error;
-    type Future = <&'a S as Service<R>>::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        (&self.inner).poll_ready(cx)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        (&self.inner).call(request)
-    }
-}
+super::inside::calls_inside!(SlowStart);
 
 #[cfg(feature = "serde")]
 mod text {

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Response;
@@ -176,21 +176,20 @@ where
                     .map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
             }
         };
-        match ready!(inner.poll(cx)) {
-            Ok(response) => {
+        EndOfStream::around(
+            inner.poll(cx),
+            outstanding,
+            |outstanding, response| {
                 if let Some(outstanding) = outstanding {
-                    outstanding.at_head(cutoff, &response);
+                    outstanding.at_head(cutoff, response);
                 }
-                let held = outstanding.take();
-                Poll::Ready(Ok(response.map(|body| EndOfStream::new(body, held))))
-            }
-            Err(error) => {
-                let error = error.into();
+                outstanding.take()
+            },
+            |outstanding, error| {
                 if let Some(outstanding) = outstanding.take() {
-                    outstanding.failed(&*error);
+                    outstanding.failed(&**error);
                 }
-                Poll::Ready(Err(error))
-            }
-        }
+            },
+        )
     }
 }

@@ -83,7 +83,7 @@ mod text;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::{HeaderName, Request, Response};
 use http_body::Body;
@@ -260,11 +260,17 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut gate = self.project().gate;
-        let response = ready!(gate.as_mut().poll(cx))?;
-        let mut permit = gate.take_permit().flatten();
-        if let Some(permit) = &mut permit {
-            permit.head(&response);
-        }
-        Poll::Ready(Ok(response.map(|body| EndOfStream::new(body, permit))))
+        EndOfStream::around(
+            gate.as_mut().poll(cx),
+            gate,
+            |gate, response| {
+                let mut permit = gate.as_mut().take_permit().flatten();
+                if let Some(permit) = &mut permit {
+                    permit.head(response);
+                }
+                permit
+            },
+            |_, _| (),
+        )
     }
 }

@@ -208,11 +208,12 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let bounds = self.layer.bounds(&mut request);
-        ResponseFuture::new(
-            self.inner.call(request),
-            bounds,
-            self.layer.policy.stream_idle,
-        )
+        ResponseFuture {
+            inner: self.inner.call(request),
+            timer: Timer::maybe_at(bounds.all),
+            own: bounds.own,
+            stream_idle: self.layer.policy.stream_idle,
+        }
     }
 }
 
@@ -231,11 +232,12 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let bounds = self.layer.bounds(&mut request);
-        ResponseFuture::new(
-            (&self.inner).call(request),
-            bounds,
-            self.layer.policy.stream_idle,
-        )
+        ResponseFuture {
+            inner: (&self.inner).call(request),
+            timer: Timer::maybe_at(bounds.all),
+            own: bounds.own,
+            stream_idle: self.layer.policy.stream_idle,
+        }
     }
 }
 
@@ -252,17 +254,6 @@ pin_project! {
     }
 }
 
-impl<F> ResponseFuture<F> {
-    fn new(inner: F, bounds: Bounds, stream_idle: Option<Duration>) -> Self {
-        Self {
-            inner,
-            timer: Timer::maybe_at(bounds.all),
-            own: bounds.own,
-            stream_idle,
-        }
-    }
-}
-
 impl<F, RB, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<RB>, E>>,
@@ -272,27 +263,33 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Poll::Ready(result) = this.inner.poll(cx) {
-            let response = match result {
-                Ok(response) => response,
-                Err(error) => return Poll::Ready(Err(error.into())),
-            };
-            // Only a policy's own bounds make a difference between the two.
-            let differs = *this.own != this.timer.fires_at() || this.stream_idle.is_some();
-            let streams = differs && is_stream(&response);
-            let silence = this.stream_idle.filter(|_| streams);
-            // The timer moves on to the body, so that it is set at most once a call.
-            let timer = if streams && *this.own != this.timer.fires_at() {
-                Timer::maybe_at(*this.own)
-            } else {
-                std::mem::take(this.timer)
-            };
-            return Poll::Ready(Ok(
+        let polled = this.inner.poll(cx);
+        let (timer, silence) = match &polled {
+            Poll::Ready(Ok(response)) => {
+                // Only a policy's own bounds make a difference between the two.
+                let differs = *this.own != this.timer.fires_at() || this.stream_idle.is_some();
+                let streams = differs && is_stream(response);
+                let silence = this.stream_idle.filter(|_| streams);
+                // The timer moves on to the body, so that it is set at most once a call.
+                if streams && *this.own != this.timer.fires_at() {
+                    (Timer::maybe_at(*this.own), silence)
+                } else {
+                    (std::mem::take(this.timer), silence)
+                }
+            }
+            Poll::Ready(Err(_)) => (Timer::Never, None),
+            Poll::Pending => {
+                ready!(this.timer.poll(cx));
+                return Poll::Ready(Err(Refused::new(Reason::DeadlineExceeded).into()));
+            }
+        };
+        match polled {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(
                 response.map(|inner| ResponseBody::new(inner, timer, silence))
-            ));
+            )),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending => Poll::Pending,
         }
-        ready!(this.timer.poll(cx));
-        Poll::Ready(Err(Refused::new(Reason::DeadlineExceeded).into()))
     }
 }
 

@@ -103,6 +103,7 @@ pub use self::handle::DrainHandle;
 pub use self::hold::DrainHold;
 use self::hold::Hold;
 pub use self::report::{DrainProgress, DrainReport, Remaining};
+use crate::end_of_stream::Held;
 use crate::{BoxError, EndOfStream, Reason, Refused};
 
 /// Makes services that count their calls in a [`DrainHandle`].
@@ -186,8 +187,18 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let (seen, hold) = self.layer.enter(&mut request);
-        let inner = hold.is_some().then(|| self.inner.call(request));
-        ResponseFuture::new(inner, hold, seen)
+        // Not by `then`, which moves the future once more.
+        let inner = if hold.is_some() {
+            Some(self.inner.call(request))
+        } else {
+            None
+        };
+        ResponseFuture {
+            inner,
+            hold,
+            cancelled: Cancelled::default(),
+            seen,
+        }
     }
 }
 
@@ -207,8 +218,17 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let (seen, hold) = self.layer.enter(&mut request);
-        let inner = hold.is_some().then(|| (&self.inner).call(request));
-        ResponseFuture::new(inner, hold, seen)
+        let inner = if hold.is_some() {
+            Some((&self.inner).call(request))
+        } else {
+            None
+        };
+        ResponseFuture {
+            inner,
+            hold,
+            cancelled: Cancelled::default(),
+            seen,
+        }
     }
 }
 
@@ -226,17 +246,6 @@ pin_project! {
     }
 }
 
-impl<F> ResponseFuture<F> {
-    fn new(inner: Option<F>, hold: Option<Hold>, seen: Seen) -> Self {
-        Self {
-            inner,
-            hold,
-            cancelled: Cancelled::default(),
-            seen,
-        }
-    }
-}
-
 impl<F, RB, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<RB>, E>>,
@@ -250,26 +259,33 @@ where
         let (Some(inner), Some(hold)) = (this.inner.as_mut().as_pin_mut(), &*this.hold) else {
             return Poll::Ready(this.seen.refuse(Reason::Draining));
         };
-        let Poll::Ready(result) = inner.poll(cx) else {
-            ready!(this.cancelled.poll(hold, cx));
-            this.inner.set(None);
-            *this.hold = None;
-            return Poll::Ready(this.seen.refuse(Reason::DrainCancelled));
-        };
-        this.inner.set(None);
-        let hold = this.hold.take();
-        match result {
-            Ok(mut response) => {
-                if let Some(hold) = &hold {
-                    this.seen.at_head(hold, &mut response);
-                }
-                let cancelled = std::mem::take(this.cancelled);
-                Poll::Ready(Ok(response.map(|body| ResponseBody {
-                    inner: Some(EndOfStream::new(body, hold)),
-                    cancelled,
-                })))
+        let mut polled = inner.poll(cx);
+        let held = match &mut polled {
+            Poll::Pending => {
+                ready!(this.cancelled.poll(hold, cx));
+                this.inner.set(None);
+                *this.hold = None;
+                return Poll::Ready(this.seen.refuse(Reason::DrainCancelled));
             }
-            Err(error) => Poll::Ready(Err(error.into())),
+            Poll::Ready(Ok(response)) => {
+                this.seen.at_head(hold, response);
+                this.inner.set(None);
+                Held::by(response.body(), this.hold.take())
+            }
+            Poll::Ready(Err(_)) => {
+                this.inner.set(None);
+                *this.hold = None;
+                Held::Nobody
+            }
+        };
+        let cancelled = std::mem::take(this.cancelled);
+        match polled {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response.map(|body| ResponseBody {
+                inner: Some(EndOfStream::with(body, held)),
+                cancelled,
+            }))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending => Poll::Pending,
         }
     }
 }

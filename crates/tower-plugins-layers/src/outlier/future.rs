@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::Response;
 use http_body::Body;
@@ -101,21 +101,21 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        match ready!(this.inner.poll(cx)) {
-            Ok(response) => {
-                if let Some(watched) = this.watched {
-                    watched.at_head(*this.cutoff, &response);
+        let cutoff = *this.cutoff;
+        EndOfStream::around(
+            this.inner.poll(cx),
+            this.watched,
+            |watched, response| {
+                if let Some(watched) = watched {
+                    watched.at_head(cutoff, response);
                 }
-                let held = this.watched.take();
-                Poll::Ready(Ok(response.map(|body| EndOfStream::new(body, held))))
-            }
-            Err(error) => {
-                let error = error.into();
-                if let Some(watched) = this.watched.take() {
-                    watched.failed(&*error);
+                watched.take()
+            },
+            |watched, error| {
+                if let Some(watched) = watched.take() {
+                    watched.failed(&**error);
                 }
-                Poll::Ready(Err(error))
-            }
-        }
+            },
+        )
     }
 }

@@ -94,7 +94,7 @@ mod text;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -333,13 +333,13 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut gate = self.project().gate;
-        let mut result = ready!(gate.as_mut().poll(cx));
-        if let Ok(response) = &mut result
+        let mut polled = gate.as_mut().poll(cx);
+        if let Poll::Ready(Ok(response)) = &mut polled
             && let Some(Standing(Some(quota))) = gate.take_permit()
         {
             quota.write_to(response.headers_mut());
         }
-        Poll::Ready(result)
+        polled
     }
 }
 

@@ -180,6 +180,13 @@ impl<B: Body + fmt::Debug> fmt::Debug for ResponseBody<B> {
     }
 }
 
+/// `body` as it is, of which nothing was seen.
+impl<B: Body> From<B> for ResponseBody<B> {
+    fn from(body: B) -> Self {
+        Self::new(body)
+    }
+}
+
 impl<B: Body + Default> Default for ResponseBody<B> {
     fn default() -> Self {
         Self::new(B::default())

@@ -54,7 +54,7 @@ mod record;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -65,6 +65,7 @@ use tower_service::Service;
 #[cfg(feature = "tracing")]
 pub use self::attempt::{Attempt, AttemptTrace, AttemptTraceLayer};
 use self::record::{Record, Span};
+use crate::end_of_stream::Held;
 use crate::sharded::Shared;
 use crate::{BoxError, EndOfStream};
 
@@ -177,32 +178,40 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = {
+        let polled = {
             let _entered = this.record.as_ref().map(|record| record.span.entered());
-            ready!(this.inner.poll(cx))
+            this.inner.poll(cx)
         };
+        if polled.is_pending() {
+            return Poll::Pending;
+        }
         let mut record = this.record.take();
         let span = record
             .as_ref()
             .map_or_else(Span::none, |record| record.span.clone());
-        Poll::Ready(match result {
-            Ok(response) => {
+        let held = match &polled {
+            Poll::Ready(Ok(response)) => {
                 if let Some(record) = &mut record {
-                    record.head(&response);
+                    record.head(response);
                 }
-                Ok(response.map(|body| ResponseBody {
-                    inner: EndOfStream::new(body, record),
-                    span,
-                }))
+                Held::by(response.body(), record.take())
             }
-            Err(error) => {
+            _ => Held::Nobody,
+        };
+        match polled {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response.map(|body| ResponseBody {
+                inner: EndOfStream::with(body, held),
+                span,
+            }))),
+            Poll::Ready(Err(error)) => {
                 let error = error.into();
                 if let Some(record) = record {
                     record.failed(&*error);
                 }
-                Err(error)
+                Poll::Ready(Err(error))
             }
-        })
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 

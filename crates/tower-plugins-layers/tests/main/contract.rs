@@ -6,7 +6,7 @@ use http::request::Parts;
 use tower_layer::Layer;
 use tower_plugins_layers::authorize::Callers;
 use tower_plugins_layers::balance::{
-    BalancePolicy, EndpointMeta, EndpointSet, KeyFrom, LiveBalance, Load, LoadLayer,
+    BalancePolicy, EndpointMeta, EndpointSet, HealthLayer, KeyFrom, LiveBalance, Load, LoadLayer,
     SlowStartLayer, SlowStartPolicy, Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
@@ -129,6 +129,10 @@ contract!(
         LoadLayer::new(),
         SlowStartLayer::new(SlowStartPolicy::new())
     )
+);
+contract!(
+    health,
+    tower_layer::Stack::new(LoadLayer::new(), HealthLayer::new())
 );
 contract!(drain, DrainLayer::new(DrainHandle::new()));
 contract!(

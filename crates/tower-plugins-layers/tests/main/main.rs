@@ -15,6 +15,7 @@ mod drain;
 mod end_of_stream;
 mod fallback;
 mod filter;
+mod health;
 mod hedge;
 mod limits;
 mod optional;

@@ -8,7 +8,9 @@ use http_body_util::Full;
 use tokio::time::Instant;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_plugins_layers::authorize::Callers;
-use tower_plugins_layers::balance::{LoadLayer, Member, SlowStartLayer, SlowStartPolicy, Strategy};
+use tower_plugins_layers::balance::{
+    HealthLayer, LoadLayer, Member, SlowStartLayer, SlowStartPolicy, Strategy,
+};
 use tower_plugins_layers::concurrency::{AdaptivePolicy, Algorithm};
 use tower_plugins_layers::retry::Backoff;
 use tower_plugins_layers::test_util::{Answer, Probe};
@@ -430,5 +432,24 @@ async fn slow_start_outside_an_outlier_layer_sees_an_ejection_end_and_inside_doe
     };
     assert_eq!(ramps(), ((true, true), 1.0, 1.0));
     assert!(detector.restore("one"));
+    assert_eq!(ramps(), ((false, false), 0.1, 1.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_start_outside_a_health_layer_sees_an_endpoint_get_well_and_inside_does_not() {
+    let policy = SlowStartPolicy::new().window(secs(100));
+    let health = HealthLayer::new();
+    let probe = || LoadLayer::new().layer(Probe::new(Answer::Frames));
+    let outside = SlowStartLayer::new(policy).layer(health.layer(probe()));
+    let inside = health.layer(SlowStartLayer::new(policy).layer(probe()));
+    tokio::time::advance(secs(100)).await;
+    let ramps = || {
+        let now = Instant::now();
+        let is_out = (outside.is_ejected(now), inside.is_ejected(now));
+        (is_out, outside.ramp(now), inside.ramp(now))
+    };
+    health.handle().set_healthy(false);
+    assert_eq!(ramps(), ((true, true), 1.0, 1.0));
+    health.handle().set_healthy(true);
     assert_eq!(ramps(), ((false, false), 0.1, 1.0));
 }

@@ -13,6 +13,7 @@ use super::auth;
 use super::breaker::Breaker;
 use super::fault::Fault;
 use super::given::Given;
+use super::health::Health;
 use super::limits::{Concurrency, RateLimit};
 use super::outlier::Outlier;
 use super::table::{Table, Written};
@@ -27,6 +28,7 @@ pub(super) struct Blocks {
     hedge: Hedge,
     breaker: Breaker,
     outlier: Outlier,
+    health: Health,
     connection: Connection,
     rate_limit: RateLimit,
     concurrency: Concurrency,
@@ -40,6 +42,7 @@ pub(super) struct Names {
     hedge: &'static str,
     breaker: &'static str,
     outlier: &'static str,
+    health: &'static str,
     connection: &'static str,
     rate_limit: &'static str,
     concurrency: &'static str,
@@ -53,6 +56,7 @@ pub(super) const IN_PLUGIN: Names = Names {
     hedge: "hedge",
     breaker: "circuit_breaker",
     outlier: "outlier_detection",
+    health: "health_check",
     connection: "connection",
     rate_limit: "rate_limit",
     concurrency: "concurrency",
@@ -66,6 +70,7 @@ pub(super) const AT_ROOT: Names = Names {
     hedge: "default_hedge",
     breaker: "default_circuit_breaker",
     outlier: "default_outlier_detection",
+    health: "default_health_check",
     connection: "default_connection",
     rate_limit: "default_rate_limit",
     concurrency: "default_concurrency",
@@ -83,6 +88,7 @@ impl Blocks {
             hedge: Hedge::default(),
             breaker: Breaker::library(),
             outlier: Outlier::default(),
+            health: Health::default(),
             connection: Connection {
                 spec: ConnectionSpec::default(),
                 max_idle: None,
@@ -111,6 +117,7 @@ impl Blocks {
             outlier: self
                 .outlier
                 .overlaid(table, names.outlier, &library.outlier),
+            health: self.health.overlaid(table, names.health, &library.health),
             connection: self
                 .connection
                 .overlaid(table, names.connection, &library.connection),
@@ -130,6 +137,7 @@ impl Blocks {
     pub(super) fn policy(&self, credentials: CredentialsSpec) -> Policy {
         Policy {
             drain_timeout: self.drain_timeout,
+            ready_within: None,
             deadline: self.connection.deadline,
             timeout_header: self.connection.timeout_header.clone(),
             stream_idle_timeout: self.connection.stream_idle_timeout,
@@ -141,6 +149,7 @@ impl Blocks {
             hedge: self.hedge.armed().filter(|_| self.retry.armed().is_some()),
             breaker: self.breaker.armed(),
             outlier: self.outlier.armed(),
+            health: self.health.armed(),
             balance: self.balance.armed(),
             credentials,
             authorize: None,

@@ -108,7 +108,7 @@ impl BreakerSpec {
 }
 
 /// A list of what `parse` understands.
-fn list<T>(
+pub(super) fn list<T>(
     table: &mut Table<'_>,
     key: &'static str,
     parse: impl Fn(&Given<'_>) -> Result<T, Fault>,
@@ -128,10 +128,21 @@ fn list<T>(
     Some(values)
 }
 
-/// A status, or a range such as `502-504`.
 fn statuses(given: &Given<'_>) -> Result<RangeInclusive<u16>, Fault> {
-    let wrong =
-        || Fault::of_value("is no status from 400 to 655, nor a range of them such as \"502-504\"");
+    status_range(given, 400..=655)
+}
+
+/// A status of `all`, or a range such as `502-504`.
+pub(super) fn status_range(
+    given: &Given<'_>,
+    all: RangeInclusive<u16>,
+) -> Result<RangeInclusive<u16>, Fault> {
+    let wrong = || {
+        let (least, most) = (all.start(), all.end());
+        Fault::of_value(format!(
+            "is no status from {least} to {most}, nor a range of them such as \"502-504\""
+        ))
+    };
     let (first, last) = match given.whole() {
         Some(status) => (u16::try_from(status).ok(), u16::try_from(status).ok()),
         None => {
@@ -140,7 +151,7 @@ fn statuses(given: &Given<'_>) -> Result<RangeInclusive<u16>, Fault> {
             (first.parse().ok(), last.parse().ok())
         }
     };
-    let within = |status: &u16| (400..=655).contains(status);
+    let within = |status: &u16| all.contains(status);
     let (first, last) = (first.filter(within), last.filter(within));
     let (first, last) = first.zip(last).ok_or_else(wrong)?;
     if first > last {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{
     BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec, ConnectionSpec,
-    CredentialsSpec, HedgeSpec, JitterKind, Number, OutlierSpec, Policy, Protocol, RateLimitSpec,
-    RedisSpec, RetryOn, RetrySpec, Secret, SubsetFallback,
+    CredentialsSpec, HealthKind, HealthSpec, HedgeSpec, JitterKind, Number, OutlierSpec, Policy,
+    Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, SubsetFallback,
 };
 
 impl Default for Policy {
@@ -14,6 +14,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             drain_timeout: Duration::from_secs(30),
+            ready_within: None,
             deadline: Some(Duration::from_secs(30)),
             timeout_header: None,
             stream_idle_timeout: None,
@@ -24,6 +25,7 @@ impl Default for Policy {
             hedge: None,
             breaker: Some(BreakerSpec::default()),
             outlier: None,
+            health: None,
             balance: BalanceSpec::default(),
             credentials: CredentialsSpec::default(),
             authorize: None,
@@ -130,6 +132,22 @@ impl Default for OutlierSpec {
             max_ejection_time_jitter: Duration::ZERO,
             max_ejection_percent: 10,
             always_eject_one_host: true,
+        }
+    }
+}
+
+impl Default for HealthSpec {
+    /// A GET of `/health` every 30 seconds.
+    fn default() -> Self {
+        Self {
+            kind: HealthKind::http(),
+            interval: Duration::from_secs(30),
+            unhealthy_interval: None,
+            jitter: Number::finite(0.1),
+            timeout: Duration::from_secs(5),
+            failure_limit: 3,
+            healthy_threshold: 1,
+            degraded_after: None,
         }
     }
 }

@@ -28,6 +28,7 @@ mod fault;
 mod file;
 mod format;
 mod given;
+mod health;
 mod include;
 mod jwt;
 mod keys;
@@ -53,7 +54,7 @@ mod spec;
 mod table;
 mod tls;
 mod tree;
-mod units;
+pub(crate) mod units;
 mod value;
 mod values;
 mod write;
@@ -70,9 +71,10 @@ pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, DnsFamily, DnsName, DnsSpec,
-    EndpointSpec, FallbackSpec, FilterSpec, HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey,
-    JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec,
-    RedisSpec, RetrySpec, ShadowSpec, SplitSpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    EndpointSpec, FallbackSpec, FilterSpec, HealthKind, HealthSpec, HedgeSpec, Identity,
+    JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec,
+    Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec, ShadowSpec, SplitSpec, SubsetFallback,
+    TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -1,6 +1,7 @@
 //! Untyped values to the plugins of a config.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::blocks::{AT_ROOT, Blocks, IN_PLUGIN};
 use super::endpoints::{Transport, read_endpoints, read_transport};
@@ -211,6 +212,7 @@ impl Reader<'_> {
             .table("shadow")
             .and_then(|it| elsewhere::shadow(it, own));
         policy.layers = layers::read(&mut table);
+        policy.ready_within = ready_within(&mut table);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
             Some(Transport::UnixJson) => blocks.connection_without_http(),
@@ -274,6 +276,21 @@ impl Reader<'_> {
         }
     }
 }
+
+/// What a plugin has to be before it serves.
+fn ready_within(table: &mut Table<'_>) -> Option<Duration> {
+    let is_ready = table.word("start", &STARTS).unwrap_or(false);
+    let limit = table.duration("start_timeout");
+    if limit.is_some() && !is_ready {
+        let why = "does nothing without start: ready: set that, or remove this";
+        table.problem("start_timeout", Fault::new(ProblemKind::Ineffective, why));
+    }
+    is_ready.then(|| limit.unwrap_or(READY_WITHIN))
+}
+
+const STARTS: [(&str, bool); 2] = [("lazy", false), ("ready", true)];
+
+const READY_WITHIN: Duration = Duration::from_secs(10);
 
 fn parse_name(name: &str) -> Result<PluginName, Fault> {
     PluginName::new(name)

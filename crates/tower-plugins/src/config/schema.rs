@@ -132,8 +132,8 @@ impl Definitions<'_> {
                     "auth" | "authorize" | "jwt" | "filter" | "fallback" => {
                         return self.reference(block);
                     }
-                    "retry" | "hedge" | "circuit_breaker" | "outlier_detection" | "rate_limit"
-                    | "redis" | "concurrency" => {
+                    "retry" | "hedge" | "circuit_breaker" | "outlier_detection"
+                    | "health_check" | "rate_limit" | "redis" | "concurrency" => {
                         json!(["off", "default"])
                     }
                     _ => json!(["default"]),

@@ -8,7 +8,7 @@ use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::{Table, is_unset, join};
 use super::units::write_duration;
-use super::{BudgetKind, ConnectionSpec, CredentialsSpec, KeySpec, Policy, Protocol};
+use super::{BudgetKind, ConnectionSpec, CredentialsSpec, KeySpec, Policy, Protocol, health};
 
 /// Refuses keys of the plugin `table` that would do nothing. One that is inherited may: it is not
 /// about this plugin.
@@ -88,6 +88,7 @@ pub(super) fn refuse_inert(
             }
         }
     }
+    health::refuse_inert(table, transport, connection, policy.health.as_ref(), refuse);
     if transport == Some(&Transport::InProcess) {
         for key in ON_THE_WIRE {
             refuse("connection", key, "does nothing for an in-process plugin");

@@ -112,7 +112,7 @@ fn scaled(number: &str, scale: u64) -> Option<u128> {
 }
 
 /// `duration` as a config writes it, exactly.
-pub(super) fn write_duration(duration: Duration) -> String {
+pub(crate) fn write_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     if nanos == 0 {
         return "0s".to_owned();

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+
 use super::{Change, Graph, Plan};
 use crate::error::{Error, Kind};
 use crate::node::{Node, Services};
@@ -42,6 +44,26 @@ impl Graph {
             nodes,
             shutdown: false,
         })
+    }
+
+    /// Waits until those of its nodes are ready that `plan` has made, and that are to be ready before they serve. A
+    /// plugin that is only restacked serves already.
+    pub(crate) async fn ready(&self, plan: &Plan) -> Result<(), Error> {
+        let mut waiting = JoinSet::new();
+        for (name, change) in plan.changes() {
+            let is_made = matches!(change, Change::Replace { .. } | Change::Add { .. });
+            if let Some(node) = self.nodes.get(name).filter(|_| is_made)
+                && node.spec().policy.ready_within.is_some()
+            {
+                let node = Arc::clone(node);
+                waiting.spawn(async move { node.ready().await });
+            }
+        }
+        while let Some(ready) = waiting.join_next().await {
+            // A panic, which none of it does, would be of no use to anybody.
+            ready.unwrap_or(Ok(()))?;
+        }
+        Ok(())
     }
 }
 

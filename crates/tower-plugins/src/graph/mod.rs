@@ -13,7 +13,7 @@ pub use self::plan::{Change, Plan};
 pub use self::retire::Retired;
 pub(crate) use self::retire::retire;
 use crate::config::PluginName;
-use crate::node::Node;
+use crate::node::{HealthReport, Node};
 
 /// Counts the graphs that have served, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +58,15 @@ impl Graph {
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = (&PluginName, &Arc<Node>)> {
         self.nodes.iter()
+    }
+
+    /// How its plugins are.
+    pub(crate) fn health(&self) -> HealthReport {
+        let plugins = self.nodes.iter();
+        let plugins = plugins.map(|(name, node)| (name.clone(), node.health()));
+        HealthReport {
+            plugins: plugins.collect(),
+        }
     }
 
     pub(crate) const fn is_shutdown(&self) -> bool {

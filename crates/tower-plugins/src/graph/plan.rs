@@ -124,6 +124,7 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
             }
         };
         differ("drain_timeout", old.drain_timeout == new.drain_timeout);
+        differ("start", old.ready_within == new.ready_within);
         differ("connection.request_timeout", old.deadline == new.deadline);
         differ(
             "connection.timeout_header",
@@ -143,6 +144,7 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         differ("hedge", old.hedge == new.hedge);
         differ("circuit_breaker", old.breaker == new.breaker);
         differ("outlier_detection", old.outlier == new.outlier);
+        differ("health_check", old.health == new.health);
         differ("load_balancing", old.balance == new.balance);
         differ("auth", old.credentials == new.credentials);
         differ("authorize", old.authorize == new.authorize);

@@ -1,10 +1,8 @@
-//! Places in the stack for layers of the program's own.
+//! Places in the stack for layers that few plugins have.
 //!
-//! Such a layer knows services that are called by value: each call has its own clone of it, made and
-//! driven to readiness by the adaptor that services of the program are called through, which also keeps its panics
-//! to the call.
+//! Where there are none, a call passes by such a place: its future and its body are those of what is inside. Where there
+//! are some, each is called through a box.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -13,17 +11,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Either;
 use pin_project_lite::pin_project;
-use serde::de::DeserializeOwned;
 use tower::Layer;
-use tower_plugins_layers::{BoxError, ReplayBody};
+use tower_plugins_layers::{BoxError, EndOfStream, ReplayBody, deadline, retry};
 use tower_service::Service;
 
 use crate::Body;
-use crate::config::{ConfigError, LayerSpec, Options, Place};
-use crate::transport::{InProcess, ResponseFuture};
 
+/// The future of a call that owns what it calls.
 pub(super) type Owned = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
 
 /// What is inside of a layer of one's own: the rest of the stack. Always ready.
@@ -61,177 +56,105 @@ impl fmt::Debug for Next {
     }
 }
 
-/// Applies a layer, whose service is called by a name.
-type Apply = dyn Fn(&str, Next) -> InProcess + Send + Sync;
+/// Puts a layer around what is inside of it.
+pub(super) type Wrap<'a> = Box<dyn Fn(Next) -> Next + 'a>;
 
-/// A layer of the program's own, for a service of any type that it makes.
-struct Applied(Box<Apply>);
+/// The layers at one place, the outermost first. Most plugins have none.
+pub(super) struct Few<'a>(Vec<Wrap<'a>>);
 
-impl Applied {
-    fn new<L, B>(layer: L) -> Self
+impl<'a> Few<'a> {
+    pub(super) const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// These too, inside of those before.
+    pub(super) fn layers(mut self, layers: impl IntoIterator<Item = Wrap<'a>>) -> Self {
+        self.0.extend(layers);
+        self
+    }
+
+    /// This one too, if there is one, inside of those before.
+    pub(super) fn layer<L, B>(self, layer: Option<L>) -> Self
     where
-        L: Layer<Next> + Send + Sync + 'static,
-        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        L: Layer<Next> + 'a,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error = BoxError, Future: Send>
             + Clone
             + Send
             + Sync
             + 'static,
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        B: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
     {
-        Self(Box::new(move |name, next| {
-            InProcess::new(name, layer.layer(next))
+        self.layers(layer.map(|layer| -> Wrap<'a> {
+            Box::new(move |next| Next::new(Cloned(layer.layer(next))))
         }))
     }
 }
 
-/// A layer that the program puts into stacks by code, and where it stands.
-pub(crate) struct OwnLayer {
-    /// The one plugin that has it, or all.
-    plugin: Option<String>,
-    place: Place,
-    name: String,
-    layer: Applied,
-}
+impl<S: Inside> Layer<S> for Few<'_> {
+    type Service = Around<S>;
 
-impl OwnLayer {
-    pub(crate) fn new<L, B>(plugin: Option<&str>, place: Place, name: &str, layer: L) -> Self
-    where
-        L: Layer<Next> + Send + Sync + 'static,
-        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
-        Self {
-            plugin: plugin.map(str::to_owned),
-            place,
-            name: name.to_owned(),
-            layer: Applied::new(layer),
+    fn layer(&self, inside: S) -> Around<S> {
+        let mut layers = self.0.iter().rev();
+        match layers.next() {
+            None => Around::Bare(inside),
+            Some(innermost) => Around::Layered(
+                layers.fold(innermost(Next::new(inside)), |next, layer| layer(next)),
+            ),
         }
     }
 }
 
-impl fmt::Debug for OwnLayer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnLayer")
-            .field("plugin", &self.plugin)
-            .field("place", &self.place)
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+/// A service that is always ready, and cheap to clone: each call has a clone of its own.
+struct Cloned<S>(S);
+
+impl<S, B> Inside for Cloned<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
+{
+    fn call(self: Arc<Self>, request: Request<Body>) -> Owned {
+        let mut service = self.0.clone();
+        Box::pin(async move { Ok(service.call(request).await?.map(Body::new)) })
     }
 }
 
-/// Makes a layer of its options, for configs that name it.
-pub(crate) struct Recipe(Box<Make>);
-
-type Make = dyn Fn(&Options) -> Result<Applied, BoxError> + Send + Sync;
-
-impl Recipe {
-    pub(crate) fn new<O, L, B, E>(make: impl Fn(O) -> Result<L, E> + Send + Sync + 'static) -> Self
-    where
-        O: DeserializeOwned,
-        L: Layer<Next> + Send + Sync + 'static,
-        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-        E: Into<BoxError>,
-    {
-        Self(Box::new(move |options| {
-            Ok(Applied::new(make(options.read()?).map_err(Into::into)?))
-        }))
-    }
+/// Has these parts of the stack stand inside of layers that few plugins have. A request that was not sent comes back as
+/// the layers outside have passed it on, and as one that those inside know.
+macro_rules! insides {
+    ($($part:ty, by $request:expr;)*) => {$(
+        impl $crate::node::around::Inside for $part {
+            fn call(
+                self: ::std::sync::Arc<Self>,
+                request: ::http::Request<$crate::Body>,
+            ) -> $crate::node::around::Owned {
+                Box::pin(async move {
+                    let request = request.map($request);
+                    let response = ::tower_service::Service::call(&mut &*self, request).await?;
+                    Ok(response.map($crate::Body::boxed))
+                })
+            }
+        }
+    )*};
 }
 
-impl fmt::Debug for Recipe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Recipe")
-    }
-}
+pub(super) use insides;
 
-/// A layer that a config names. Its state is in it, and goes on while its spec is equal.
-#[derive(Clone)]
-pub(super) struct NamedLayer {
-    pub(super) spec: LayerSpec,
-    layer: Arc<Applied>,
-}
-
-impl NamedLayer {
-    pub(super) fn make(
-        spec: &LayerSpec,
-        recipes: &HashMap<String, Recipe>,
-    ) -> Result<Self, ConfigError> {
-        let Some(Recipe(make)) = recipes.get(&spec.name) else {
-            return Err(spec.unknown(recipes.keys().map(String::as_str)));
-        };
-        let layer = make(&spec.options).map_err(|error| spec.refused(&error))?;
-        Ok(Self {
-            spec: spec.clone(),
-            layer: Arc::new(layer),
-        })
-    }
-}
-
-/// The layers of the program's own that a plugin has, those by code before those by its config.
-#[derive(Clone, Copy)]
-pub(super) struct Own<'a> {
-    pub(super) plugin: &'a str,
-    pub(super) by_code: &'a [OwnLayer],
-    pub(super) by_config: &'a [NamedLayer],
-}
-
-impl<'a> Own<'a> {
-    /// Those at `place`, the outermost first.
-    fn at(self, place: Place) -> impl DoubleEndedIterator<Item = (&'a str, &'a Applied)> {
-        let of_plugin = move |layer: &&OwnLayer| {
-            let plugin = layer.plugin.as_deref();
-            layer.place == place && plugin.is_none_or(|name| name == self.plugin)
-        };
-        let by_code = self.by_code.iter().filter(of_plugin);
-        let by_config = self.by_config.iter();
-        let by_config = by_config.filter(move |layer| layer.spec.at == place);
-        by_code
-            .map(|layer| (layer.name.as_str(), &layer.layer))
-            .chain(by_config.map(|layer| (layer.spec.name.as_str(), &*layer.layer)))
-    }
-}
-
-/// A part of the stack, with the program's layers around it or without.
+/// A part of the stack, with layers around it or without.
 pub(super) enum Around<S> {
     Bare(S),
-    Layered(InProcess),
-}
-
-impl<S: Inside> Around<S> {
-    /// `inside`, in those of `layers` at `place`; the first of them is outermost.
-    pub(super) fn of(inside: S, layers: Own<'_>, place: Place) -> Self {
-        let mut here = layers.at(place).rev();
-        let Some((name, Applied(innermost))) = here.next() else {
-            return Self::Bare(inside);
-        };
-        let innermost = innermost(name, Next::new(inside));
-        Self::Layered(here.fold(innermost, |service, (name, Applied(layer))| {
-            layer(name, Next::new(service))
-        }))
-    }
-}
-
-impl Inside for InProcess {
-    fn call(self: Arc<Self>, request: Request<Body>) -> Owned {
-        Box::pin(async move { (&*self).call(request).await })
-    }
+    Layered(Next),
 }
 
 impl<S> fmt::Debug for Around<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bare(_) => f.write_str("Bare"),
-            Self::Layered(layers) => f.debug_tuple("Layered").field(layers).finish(),
-        }
+        f.write_str(match self {
+            Self::Bare(_) => "Bare",
+            Self::Layered(_) => "Layered",
+        })
     }
 }
 
@@ -255,14 +178,45 @@ impl Plain for ReplayBody<Body> {
     }
 }
 
+/// A response's body as the layers inside make it, which is what those at a place make of theirs: of one type, a response
+/// is not touched where there are none.
+pub(super) trait OfPlain {
+    fn of_plain(body: Body) -> Self;
+}
+
+impl OfPlain for Body {
+    fn of_plain(body: Body) -> Self {
+        body
+    }
+}
+
+impl<B: OfPlain, G> OfPlain for EndOfStream<B, G> {
+    fn of_plain(body: Body) -> Self {
+        B::of_plain(body).into()
+    }
+}
+
+impl<B: OfPlain + http_body::Body> OfPlain for retry::ResponseBody<B> {
+    fn of_plain(body: Body) -> Self {
+        B::of_plain(body).into()
+    }
+}
+
+impl<B: OfPlain> OfPlain for deadline::ResponseBody<B> {
+    fn of_plain(body: Body) -> Self {
+        B::of_plain(body).into()
+    }
+}
+
 impl<'a, S, B, RB> Service<Request<B>> for &'a Around<S>
 where
     &'a S: Service<Request<B>, Response = Response<RB>, Error = BoxError>,
     B: Plain,
+    RB: OfPlain,
 {
-    type Response = Response<Either<RB, Body>>;
+    type Response = Response<RB>;
     type Error = BoxError;
-    type Future = AroundFuture<'a, <&'a S as Service<Request<B>>>::Future>;
+    type Future = AroundFuture<<&'a S as Service<Request<B>>>::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match self {
@@ -277,7 +231,7 @@ where
                 future: { inside }.call(request),
             },
             Around::Layered(layers) => AroundFuture::Layered {
-                future: { layers }.call(request.map(Plain::plain)),
+                future: Arc::clone(&layers.0).call(request.map(Plain::plain)),
             },
         }
     }
@@ -285,26 +239,26 @@ where
 
 pin_project! {
     #[project = Projected]
-    pub(super) enum AroundFuture<'a, F> {
+    pub(super) enum AroundFuture<F> {
         Bare { #[pin] future: F },
-        Layered { future: ResponseFuture<'a> },
+        Layered { future: Owned },
     }
 }
 
-impl<F, RB> Future for AroundFuture<'_, F>
+impl<F, RB> Future for AroundFuture<F>
 where
     F: Future<Output = Result<Response<RB>, BoxError>>,
+    RB: OfPlain,
 {
-    type Output = Result<Response<Either<RB, Body>>, BoxError>;
+    type Output = Result<Response<RB>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match self.project() {
-            Projected::Bare { future } => {
-                ready!(future.poll(cx)).map(|response| response.map(Either::Left))
-            }
+        match self.project() {
+            Projected::Bare { future } => future.poll(cx),
             Projected::Layered { future } => {
-                ready!(future.as_mut().poll(cx)).map(|response| response.map(Either::Right))
+                let response = ready!(future.as_mut().poll(cx))?;
+                Poll::Ready(Ok(response.map(RB::of_plain)))
             }
-        })
+        }
     }
 }

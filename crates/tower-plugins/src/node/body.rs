@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_plugins_layers::BoxError;
@@ -21,12 +22,37 @@ pin_project! {
     }
 }
 
-impl<B: Body> CallBody<B> {
-    pub(super) fn new(inner: B, node: Arc<Node>) -> Self {
-        Self {
-            inner,
-            node: Some(node),
+type Polled<B> = Poll<Result<Response<B>, BoxError>>;
+
+impl<B> CallBody<B>
+where
+    B: Body<Data = Bytes, Error = BoxError> + Send + 'static,
+{
+    /// That of the response that a call has ended in, which holds nothing yet; `None` if it has ended.
+    #[inline]
+    pub(super) fn of(polled: Polled<B>) -> Polled<Option<Box<Self>>> {
+        // Asked before the response is moved: it is large, and moves once.
+        let has_ended =
+            matches!(&polled, Poll::Ready(Ok(response)) if response.body().is_end_stream());
+        match polled {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response.map(|inner| {
+                if has_ended {
+                    return None;
+                }
+                // Made in its place: `Box::new` would move it there.
+                Some(Box::write(Box::new_uninit(), Self { inner, node: None }))
+            }))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// `body`, which holds `node` from now on.
+    pub(super) fn hold(body: Option<Box<Self>>, node: Arc<Node>) -> crate::Body {
+        body.map_or_else(crate::Body::empty, |mut body| {
+            body.node = Some(node);
+            crate::Body::pinned(Box::into_pin(body))
+        })
     }
 }
 

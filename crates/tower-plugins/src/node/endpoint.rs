@@ -4,15 +4,15 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use tower_plugins_layers::balance::{Load, SlowStart};
+use tower_plugins_layers::balance::{Health, Load, SlowStart};
 use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::retry::EndpointBudgetLayer;
 use tower_plugins_layers::trace::Attempt;
 use tower_plugins_layers::{
-    BoxError, BreakerLayer, CallContext, CredentialsLayer, EndOfStream, OutlierLayer, ReplayBody,
+    BoxError, BreakerLayer, CallContext, Credentials, EndOfStream, OutlierLayer, ReplayBody,
     TimeLeft, Unsent,
 };
 use tower_service::Service;
@@ -25,18 +25,20 @@ use crate::transport::{self, Transport};
 /// The layer of an endpoint's breaker.
 pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
 
+/// The wire with what is shown to the endpoint.
+pub(super) type Shown = Credentials<Wire>;
+
 // An attempt goes through these from the top to the bottom, and its response back.
 stages! {
     Endpoint: OutlierLayer => Budgeted, of ReplayBody<Body>;
     Budgeted: EndpointBudgetLayer => Guarded, of ReplayBody<Body>;
     Guarded: Circuit => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
-    Shown: CredentialsLayer => Wire, of ReplayBody<Body>;
 }
 
 members!(Endpoint, Budgeted, Guarded);
 
 /// All of an endpoint, as it stands in a balancer.
-pub(super) type EndpointStack = SlowStart<Endpoint>;
+pub(super) type EndpointStack = SlowStart<Health<Endpoint>>;
 
 /// The way to the plugin: where what retry may send again becomes a plain request.
 ///
@@ -101,30 +103,48 @@ impl Future for WireFuture<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let result = {
+        let polled = {
             let _entered = this.attempt.as_ref().map(Attempt::enter);
-            ready!(this.call.as_mut().poll(cx))
+            this.call.as_mut().poll(cx)
         };
-        let error = match (result, this.attempt.take()) {
-            (Ok(response), None) => return Poll::Ready(Ok(response)),
-            (Ok(response), Some(mut attempt)) => {
-                attempt.head(&response);
-                let held = |body| Body::boxed(EndOfStream::new(body, attempt));
-                return Poll::Ready(Ok(response.map(held)));
-            }
-            (Err(error), attempt) => {
-                if let Some(attempt) = attempt {
-                    attempt.failed(&*error);
-                }
-                error
-            }
+        if polled.is_pending() {
+            return Poll::Pending;
+        }
+        let polled = match this.attempt.take() {
+            None => polled,
+            Some(attempt) => polled.map(|result| seen(attempt, result)),
         };
-        Poll::Ready(Err(match Unsent::<Body>::recover(error) {
-            Ok((request, cause)) => {
-                let request = request.map(|request| request.map(ReplayBody::passthrough));
-                Unsent::new(request, cause).into()
-            }
-            Err(error) => error,
-        }))
+        match polled {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(given_back(error))),
+            polled => polled,
+        }
+    }
+}
+
+/// Tells the attempt's span what came of it; the body of a response goes on to do so.
+fn seen(
+    mut attempt: Attempt,
+    result: Result<Response<Body>, BoxError>,
+) -> Result<Response<Body>, BoxError> {
+    match result {
+        Ok(response) => {
+            attempt.head(&response);
+            Ok(response.map(|body| Body::boxed(EndOfStream::new(body, attempt))))
+        }
+        Err(error) => {
+            attempt.failed(&*error);
+            Err(error)
+        }
+    }
+}
+
+/// A request that was not sent, as one that retry knows.
+fn given_back(error: BoxError) -> BoxError {
+    match Unsent::<Body>::recover(error) {
+        Ok((request, cause)) => {
+            let request = request.map(|request| request.map(ReplayBody::passthrough));
+            Unsent::new(request, cause).into()
+        }
+        Err(error) => error,
     }
 }

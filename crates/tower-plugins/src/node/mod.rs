@@ -5,7 +5,9 @@ mod authorize;
 mod body;
 mod elsewhere;
 mod endpoint;
+mod health;
 mod live;
+mod own;
 mod parts;
 mod rate_limit;
 mod registered;
@@ -14,7 +16,7 @@ mod stage;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
@@ -25,17 +27,19 @@ use tower_plugins_layers::breaker::BreakerHandle;
 use tower_service::Service;
 
 pub use self::around::Next;
-use self::around::Own;
-pub(crate) use self::around::{OwnLayer, Recipe};
 use self::body::CallBody;
 use self::elsewhere::Find;
+pub(crate) use self::health::HealthHub;
+pub use self::health::{EndpointHealth, HealthReport, HealthStatus, PluginHealth};
 pub(crate) use self::live::Source;
 use self::live::{Balanced, Follower, Live};
+use self::own::Own;
+pub(crate) use self::own::{OwnLayer, Recipe};
 use self::parts::Parts;
 use self::stack::Stack;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::transport::{Factory, InProcess};
 
 /// What the program registered: services, transports and endpoints by name, and layers of its own.
@@ -168,6 +172,43 @@ impl Node {
         breakers.collect()
     }
 
+    /// Waits until it is ready, if its spec has it wait.
+    pub(crate) async fn ready(&self) -> Result<(), Error> {
+        let Some(limit) = self.spec.policy.ready_within else {
+            return Ok(());
+        };
+        let ready = health::ready(self.parts.asks(&self.spec)?, limit).await;
+        ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
+    }
+
+    /// Has its endpoints asked how they are, from now on.
+    pub(crate) fn begin_checks(&self, hub: &Arc<HealthHub>) {
+        self.parts.endpoints.tell(Some(hub));
+        let checkers = self.parts.endpoints.checkers();
+        for checker in &checkers {
+            checker.begin(hub);
+        }
+        if !checkers.is_empty() {
+            health::gauge(&self.spec.name, self.health().status);
+        }
+    }
+
+    /// Has its endpoints asked no more, but for those that `next` goes on asking.
+    pub(crate) fn end_checks(&self, next: Option<&Self>) {
+        self.parts.endpoints.tell(None);
+        let others = next.map(|next| next.parts.endpoints.checkers());
+        let others = others.unwrap_or_default();
+        for checker in self.parts.endpoints.checkers() {
+            if !others.iter().any(|other| Arc::ptr_eq(other, &checker)) {
+                checker.stop();
+            }
+        }
+    }
+
+    pub(crate) fn health(&self) -> PluginHealth {
+        PluginHealth::new(self.parts.endpoints.health())
+    }
+
     pub(crate) const fn drain(&self) -> &DrainHandle {
         &self.drain
     }
@@ -180,13 +221,13 @@ impl Node {
     /// One boxed future, which owns the node and borrows the stack.
     pub(crate) fn call(self: Arc<Self>, request: Request<Body>) -> CallFuture {
         let call = async move {
-            // Pinned where it is made: `await` would move it once more.
             let result = {
-                let call = std::pin::pin!((&self.stack).call(request));
-                call.await
+                // Pinned where it is made: `await` would move it once more. What it ends in is large until it is boxed.
+                let mut call = std::pin::pin!((&self.stack).call(request));
+                poll_fn(|cx| CallBody::of(call.as_mut().poll(cx))).await
             };
             match result {
-                Ok(response) => Ok(response.map(|body| Body::boxed(CallBody::new(body, self)))),
+                Ok(response) => Ok(response.map(|body| CallBody::hold(body, self))),
                 Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
             }
         };
@@ -204,7 +245,7 @@ fn balanced(
 ) -> Result<(Balanced, Option<Follower>), Error> {
     let credentials = stack::credentials(&spec.policy.credentials)?;
     let Some(entries) = parts.entries(spec, services)? else {
-        let fixed = stack::fixed(spec, parts, credentials.as_ref());
+        let fixed = stack::fixed(spec, parts, &credentials);
         return Ok((Balanced::Fixed(fixed), None));
     };
     let live = Arc::new(Live::new(spec, parts, credentials, services));

@@ -12,16 +12,21 @@ use tower_plugins_layers::hedge::Latencies;
 use tower_plugins_layers::retry::{Budget, BudgetLimits};
 use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy};
 
+use tower::Layer as _;
+
 use super::Services;
-use super::around::NamedLayer;
+use super::endpoint::{Shown, Wire};
+use super::health::{Ask, Checker, EndpointHealth, HealthHub, Key, PluginHealth};
 use super::live::Entries;
 #[cfg(feature = "dns")]
 use super::live::Name;
+use super::own::NamedLayer;
 use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
-    AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, LayerSpec,
-    Number, Options, OutlierSpec, PluginSpec, RetrySpec, TlsSpec,
+    AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, HealthKind,
+    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginName, PluginSpec, RetrySpec,
+    TlsSpec,
 };
 use crate::error::{Error, Kind};
 use crate::transport::{EndpointArgs, Transport, Unmade};
@@ -48,15 +53,55 @@ pub(crate) struct Parts {
 
 /// The parts of a node's endpoints, which may come and go while it runs. Clones are the same.
 #[derive(Clone, Default)]
-pub(super) struct Endpoints(Arc<Mutex<Arc<[EndpointParts]>>>);
+pub(super) struct Endpoints(Arc<Changing>);
+
+#[derive(Default)]
+struct Changing {
+    now: Mutex<Arc<[EndpointParts]>>,
+    /// Who is told how they are, from when the node serves until it does not.
+    hub: Mutex<Option<Arc<HealthHub>>>,
+}
 
 impl Endpoints {
     pub(super) fn now(&self) -> Arc<[EndpointParts]> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.now.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn set(&self, parts: Vec<EndpointParts>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = parts.into();
+        *self.0.now.lock().unwrap_or_else(PoisonError::into_inner) = parts.into();
+    }
+
+    /// Has those of now and of later asked how they are, or none that comes later.
+    pub(super) fn tell(&self, hub: Option<&Arc<HealthHub>>) {
+        *self.0.hub.lock().unwrap_or_else(PoisonError::into_inner) = hub.cloned();
+    }
+
+    /// They are others than before: has those that are new asked as well.
+    pub(super) fn check(&self, plugin: &PluginName) {
+        let hub = self.0.hub.lock().unwrap_or_else(PoisonError::into_inner);
+        let hub = hub.clone();
+        if let Some(hub) = hub {
+            for checker in self.checkers() {
+                checker.begin(&hub);
+            }
+            hub.changed_endpoints(plugin, PluginHealth::new(self.health()));
+        }
+    }
+
+    pub(super) fn checkers(&self) -> Vec<Arc<Checker>> {
+        let now = self.now();
+        let checkers = now.iter().filter_map(|parts| parts.checker.clone());
+        checkers.collect()
+    }
+
+    /// How each is.
+    pub(super) fn health(&self) -> Vec<EndpointHealth> {
+        let now = self.now();
+        let health = now.iter().map(|parts| match &parts.checker {
+            Some(checker) => checker.snapshot(),
+            None => EndpointHealth::unknown(parts.address.clone()),
+        });
+        health.collect()
     }
 }
 
@@ -76,6 +121,8 @@ pub(super) struct EndpointParts {
     pub(super) load: Arc<EndpointLoad>,
     /// When it came, or came back.
     pub(super) arrival: Arc<Arrival>,
+    /// Who asks how it is.
+    pub(super) checker: Option<Arc<Checker>>,
 }
 
 impl Parts {
@@ -130,6 +177,31 @@ impl Parts {
         return Entries::of(spec, &self.names, services);
         #[cfg(not(feature = "dns"))]
         Entries::of(spec, services)
+    }
+
+    /// What is asked of each endpoint that is to be ready: what its health check asks, or for a connection.
+    pub(super) fn asks(&self, spec: &PluginSpec) -> Result<Vec<(Address, Arc<Ask>)>, Error> {
+        let endpoints = self.endpoints.now();
+        let mut asks = Vec::with_capacity(endpoints.len());
+        for parts in &*endpoints {
+            let ask = match &parts.checker {
+                Some(checker) => checker.ask(),
+                // It is here.
+                None if matches!(parts.address, Address::InProcess { .. }) => continue,
+                None => {
+                    let endpoint = shown(&parts.address, spec, &parts.transport)?;
+                    let (kind, timeout) = (HealthKind::Tcp, HealthSpec::default().timeout);
+                    Arc::new(Ask::new(
+                        kind,
+                        timeout,
+                        endpoint,
+                        Arc::clone(&parts.transport),
+                    ))
+                }
+            };
+            asks.push((parts.address.clone(), ask));
+        }
+        Ok(asks)
     }
 }
 
@@ -281,7 +353,9 @@ impl EndpointParts {
             Some(old) => Arc::clone(&old.transport),
             None => transport(address, spec, services)?,
         };
+        let checker = checker(address, spec, &transport, old)?;
         Ok(Self {
+            checker,
             address: address.clone(),
             connection: connection.clone(),
             tls: tls.cloned(),
@@ -293,6 +367,36 @@ impl EndpointParts {
             arrival: old.map_or_else(Arc::default, |old| Arc::clone(&old.arrival)),
         })
     }
+}
+
+/// It asks over the connections of the calls, with their credentials.
+fn shown(
+    address: &Address,
+    spec: &PluginSpec,
+    transport: &Arc<dyn Transport>,
+) -> Result<Shown, Error> {
+    let credentials = super::stack::credentials(&spec.policy.credentials)?;
+    Ok(credentials.layer(Wire::new(Arc::clone(transport), &address.shown())))
+}
+
+fn checker(
+    address: &Address,
+    spec: &PluginSpec,
+    transport: &Arc<dyn Transport>,
+    old: Option<&EndpointParts>,
+) -> Result<Option<Arc<Checker>>, Error> {
+    let Some(health) = &spec.policy.health else {
+        return Ok(None);
+    };
+    let key = Key {
+        plugin: spec.name.clone(),
+        spec: health.clone(),
+        credentials: spec.policy.credentials.clone(),
+        transport: Arc::clone(transport),
+    };
+    let endpoint = shown(address, spec, transport)?;
+    let old = old.and_then(|old| old.checker.as_ref());
+    Ok(Some(Checker::build(key, address, endpoint, old)))
 }
 
 fn transport(

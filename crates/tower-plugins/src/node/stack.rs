@@ -5,12 +5,11 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Response, header};
 use tower::ServiceBuilder;
-use tower_plugins_layers::authorize::AuthorizeLayer;
 use tower_plugins_layers::balance::{
-    self, BalancePolicy, EndpointMeta, KeyFrom, LoadLayer, SlowStartLayer, SlowStartPolicy,
-    Strategy,
+    self, BalancePolicy, EndpointMeta, HealthLayer, KeyFrom, LoadLayer, SlowStartLayer,
+    SlowStartPolicy, Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::classify::ClassifyPolicy;
@@ -18,20 +17,19 @@ use tower_plugins_layers::fallback;
 use tower_plugins_layers::hedge::HedgePolicy;
 use tower_plugins_layers::retry::{Backoff, EndpointBudgetLayer, Jitter};
 use tower_plugins_layers::{
-    AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer, Deadline,
-    DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy, FilterLayer,
-    FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy,
-    TimeLeftLayer, Trace, TraceLayer,
+    AttemptTimeout, AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer,
+    Deadline, DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy,
+    FilterLayer, FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer,
+    RetryPolicy, TimeLeftLayer, Trace, TraceLayer,
 };
 
-use tower_service::Service;
-
 use super::Services;
-use super::around::{Around, Inside, Own, Owned};
+use super::around::{Around, Few, insides};
 use super::authorize;
 use super::elsewhere::{ElsewhereLayer, Shadow, Split};
-use super::endpoint::{Budgeted, Circuit, Endpoint, EndpointStack, Guarded, Shown, Wire};
+use super::endpoint::{Budgeted, Circuit, Endpoint, EndpointStack, Guarded, Wire};
 use super::live::Balanced;
+use super::own::Own;
 use super::parts::{EndpointParts, Parts};
 use super::rate_limit::Limiter;
 use super::registered::Registered;
@@ -44,18 +42,22 @@ use crate::config::{
 use crate::error::{Error, Kind};
 
 /// A call goes through these from left to right, and its response back.
-pub(super) type Stack = Trace<Drain<Around<Instead>>>;
+pub(super) type Stack = Trace<Drain<Around<Deadline<Around<Limited>>>>>;
 
 // What the config may leave out, from the top to the bottom: a name, its layer, and what is below it.
 stages! {
-    Instead: FallbackLayer<Registered, Kept> => Answered, of Body;
-    Answered: FallbackLayer => Permitted, of Body;
-    Permitted: AuthorizeLayer => Deadline<Filtered>, of Body;
-    Filtered: FilterLayer<Registered> => Limited, of Body;
     Limited: RateLimitLayer => Placed, of Body;
-    Placed: ConcurrencyLayer => Sent, of Body;
-    Sent: ElsewhereLayer => Retry<Around<Timed>>, of Body;
-    Timed: AttemptTimeoutLayer => Balanced, of ReplayBody<Body>;
+    Placed: ConcurrencyLayer => Retry<Around<Attempt>>, of Body;
+}
+
+/// What each attempt goes through.
+type Attempt = AttemptTimeout<Balanced>;
+
+// What stands inside of layers that few plugins have.
+insides! {
+    Deadline<Around<Limited>>, by |body| body;
+    Limited, by |body| body;
+    Attempt, by ReplayBody::passthrough;
 }
 
 /// How a body is kept for the service that answers instead.
@@ -70,66 +72,44 @@ pub(super) fn build(
     own: Own<'_>,
     services: &Arc<Services>,
 ) -> Result<Stack, Error> {
-    let around_call = |inside| Around::of(inside, own, Place::Call);
-    let around_attempt = |inside| Around::of(inside, own, Place::Attempt);
     let policy = &spec.policy;
     let name = spec.name.as_str();
     Ok(ServiceBuilder::new()
         .layer(TraceLayer::new(name))
         .layer(DrainLayer::new(drain.clone()))
-        .layer_fn(around_call)
-        .layer_fn(Instead::of(fallback_service(policy, parts)))
-        .layer_fn(Answered::of(fallback_answer(policy)?))
-        .layer_fn(Permitted::of(authorize::layer(policy)?))
+        .layer(
+            Few::none()
+                .layers(own.at(Place::Call))
+                .layer(fallback_service(policy, parts))
+                .layer(fallback_answer(policy)?)
+                .layer(authorize::layer(policy)?),
+        )
         .layer(deadline(policy))
-        .layer_fn(Filtered::of(filter(policy, parts)))
+        .layer(
+            Few::none()
+                .layer(filter(policy, parts))
+                .layer(elsewhere(spec, services)),
+        )
         .layer_fn(Limited::of(parts.limiter.as_ref().map(Limiter::layer)))
         .layer_fn(Placed::of(concurrency(parts)))
-        .layer_fn(Sent::of(elsewhere(spec, services)))
         .layer(retry(spec, parts))
-        .layer_fn(around_attempt)
-        .layer_fn(Timed::of(
-            policy.attempt_timeout.map(AttemptTimeoutLayer::new),
-        ))
+        .layer(Few::none().layers(own.at(Place::Attempt)))
+        .layer(attempt_timeout(policy))
         .service(balanced))
-}
-
-impl Inside for Instead {
-    fn call(self: Arc<Self>, request: Request<Body>) -> Owned {
-        Box::pin(async move {
-            let response = Service::call(&mut &*self, request).await?;
-            Ok(response.map(Body::boxed))
-        })
-    }
-}
-
-impl Inside for Timed {
-    /// A request that was not sent comes back as the layers outside have passed it on, and as one that retry knows.
-    fn call(self: Arc<Self>, request: Request<Body>) -> Owned {
-        Box::pin(async move {
-            let request = request.map(ReplayBody::passthrough);
-            let response = Service::call(&mut &*self, request).await?;
-            Ok(response.map(Body::boxed))
-        })
-    }
 }
 
 /// A balancer over endpoints that are always the same.
 pub(super) fn fixed(
     spec: &PluginSpec,
     parts: &Parts,
-    credentials: Option<&CredentialsLayer>,
+    credentials: &CredentialsLayer,
 ) -> Balance<EndpointStack> {
     let outliers = parts.outliers.as_ref();
     let all = parts.endpoints.now();
     let specs = spec.upstream.endpoints.iter();
     let endpoints = specs.zip(&*all).map(|(at, parts)| {
         let (key, meta) = placed(at);
-        (
-            key,
-            endpoint(spec, parts, outliers, credentials.cloned()),
-            meta,
-        )
+        (key, endpoint(spec, parts, outliers, credentials), meta)
     });
     Balance::with_endpoints(balance(&spec.policy.balance), endpoints)
 }
@@ -139,13 +119,14 @@ pub(super) fn endpoint(
     spec: &PluginSpec,
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
-    credentials: Option<CredentialsLayer>,
+    credentials: &CredentialsLayer,
 ) -> EndpointStack {
     let policy = &spec.policy;
     let shown = parts.address.shown();
     let outlier = outliers.map(|all| all.endpoint(&shown));
     ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
+        .layer(health(parts))
         .layer_fn(Endpoint::of(outlier))
         .layer_fn(Budgeted::of(
             parts.budget.clone().map(EndpointBudgetLayer::new),
@@ -153,7 +134,7 @@ pub(super) fn endpoint(
         .layer_fn(Guarded::of(breaker(spec, parts)))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
-        .layer_fn(Shown::of(credentials))
+        .layer(credentials)
         .service(Wire::new(Arc::clone(&parts.transport), &shown))
 }
 
@@ -288,6 +269,11 @@ fn hedge(policy: &Policy, parts: &Parts) -> Option<HedgePolicy> {
     Some(policy)
 }
 
+fn attempt_timeout(policy: &Policy) -> AttemptTimeoutLayer {
+    let timeout = policy.attempt_timeout;
+    timeout.map_or(AttemptTimeoutLayer::off(), AttemptTimeoutLayer::new)
+}
+
 pub(super) fn balance(spec: &BalanceSpec) -> BalancePolicy {
     let strategy = match spec.strategy {
         BalanceStrategy::PeakEwma => Strategy::PeakEwma,
@@ -352,6 +338,14 @@ fn slow_start(spec: &BalanceSpec, parts: &EndpointParts) -> SlowStartLayer {
     SlowStartLayer::with_arrival(policy, Arc::clone(&parts.arrival))
 }
 
+/// Off, it is not left out either.
+fn health(parts: &EndpointParts) -> HealthLayer {
+    match &parts.checker {
+        Some(checker) => HealthLayer::with_handle(checker.handle()),
+        None => HealthLayer::off(),
+    }
+}
+
 /// The breaker of an endpoint.
 pub(super) fn breaker(plugin: &PluginSpec, parts: &EndpointParts) -> Option<Circuit> {
     let spec = plugin.policy.breaker.as_ref()?;
@@ -385,9 +379,9 @@ pub(super) fn breaker(plugin: &PluginSpec, parts: &EndpointParts) -> Option<Circ
     Some(layer.classify(failures))
 }
 
-pub(super) fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLayer>, Error> {
+pub(super) fn credentials(spec: &CredentialsSpec) -> Result<CredentialsLayer, Error> {
     let layer = match spec {
-        CredentialsSpec::None => return Ok(None),
+        CredentialsSpec::None => return Ok(CredentialsLayer::none()),
         CredentialsSpec::ApiKey { header, key } => {
             CredentialsLayer::api_key(header.clone(), key.expose())
         }
@@ -403,7 +397,7 @@ pub(super) fn credentials(spec: &CredentialsSpec) -> Result<Option<CredentialsLa
         ),
     };
     // The error of a value that is no header does not repeat the value.
-    layer.map(Some).map_err(|error| {
+    layer.map_err(|error| {
         Error::caused_by(
             Kind::Config,
             format!("auth: {error}: a secret must be printable ASCII"),

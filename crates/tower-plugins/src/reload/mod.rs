@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind};
 pub use crate::graph::Retired;
 use crate::graph::{Found, Graph, GraphCell, Plan, retire};
-use crate::node::{Node, Services};
+use crate::node::{HealthHub, HealthReport, Node, Services};
 
 /// Reloads that may wait their turn.
 const QUEUE: usize = 16;
@@ -50,7 +50,7 @@ enum Command {
 
 impl Reloader {
     /// Starts with an empty graph in `cell`.
-    pub(crate) fn start(cell: Arc<GraphCell>, services: Services) -> Self {
+    pub(crate) fn start(cell: Arc<GraphCell>, services: Services, health: Arc<HealthHub>) -> Self {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (status, watched) = status_channel::channel(ReloadStatus::default());
         let graph = Arc::downgrade(&cell);
@@ -61,6 +61,7 @@ impl Reloader {
         let task = Task {
             cell,
             services: Arc::new(services),
+            health,
             config: Config::default(),
             status,
             retiring: JoinSet::new(),
@@ -122,6 +123,7 @@ impl Drop for Reloader {
 struct Task {
     cell: Arc<GraphCell>,
     services: Arc<Services>,
+    health: Arc<HealthHub>,
     config: Config,
     status: status_channel::Sender<ReloadStatus>,
     retiring: JoinSet<Retired>,
@@ -136,7 +138,7 @@ impl Task {
                 command = inbox.recv() => match command {
                     None => return,
                     Some(Command::Reload { config, reply }) => {
-                        let result = self.reload(*config);
+                        let result = self.reload(*config).await;
                         // The caller may have gone; the reload stands all the same.
                         let _ = reply.send(result);
                     }
@@ -153,7 +155,7 @@ impl Task {
         }
     }
 
-    fn reload(&mut self, config: Config) -> Result<ReloadReport, Error> {
+    async fn reload(&mut self, config: Config) -> Result<ReloadReport, Error> {
         let begun = Instant::now();
         let plan = Plan::between(&self.config, &config);
         let planned = Instant::now();
@@ -166,7 +168,11 @@ impl Task {
                 [begun, planned, planned, planned],
             ));
         }
-        let graph = match old.rebuild(&plan, &self.services) {
+        let built = match old.rebuild(&plan, &self.services) {
+            Ok(graph) => graph.ready(&plan).await.map(|()| graph),
+            Err(error) => Err(error),
+        };
+        let graph = match built {
             Ok(graph) => graph,
             Err(error) => {
                 let error = Arc::new(error);
@@ -182,11 +188,21 @@ impl Task {
         self.config = config;
         let mut report = ReloadReport::new(generation, plan, [begun, planned, built, published]);
         report.retirement = self.retire(&old);
+        self.begin_checks();
         let plugins = self.config.plugins.len();
         self.status
             .send_modify(|status| status.applied(generation, plugins));
         tracing::info!(generation = generation.get(), plugins, "reloaded");
         Ok(report)
+    }
+
+    /// Has the endpoints of the graph asked how they are, those that are new from now on.
+    fn begin_checks(&self) {
+        let graph = self.cell.load();
+        for (_, node) in graph.nodes() {
+            node.begin_checks(&self.health);
+        }
+        self.health.publish(|| graph.health());
     }
 
     fn rejected(&self, error: Arc<Error>) {
@@ -205,7 +221,8 @@ impl Task {
         let left =
             |name, node: &Arc<Node>| !new.node(name).is_some_and(|new| Arc::ptr_eq(new, node));
         let mut outcomes = Vec::new();
-        for (_, node) in old.nodes().filter(|(name, node)| left(name.as_str(), node)) {
+        for (name, node) in old.nodes().filter(|(name, node)| left(name.as_str(), node)) {
+            node.end_checks(new.node(name.as_str()).map(|node| &**node));
             let (sender, receiver) = oneshot::channel();
             let retired = retire(Arc::clone(node), self.limit.subscribe());
             self.retiring.spawn(async move {
@@ -241,6 +258,7 @@ impl Task {
         let old = self.cell.publish(self.cell.load().shut_down());
         // Their ends come with those of the nodes that left before.
         drop(self.retire(&old));
+        self.health.publish(HealthReport::default);
         drop(old);
         self.config = Config::default();
         let mut retired = Vec::with_capacity(self.retiring.len());

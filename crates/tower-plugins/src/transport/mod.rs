@@ -54,6 +54,9 @@ pub use self::unix_json::UnixJson;
 pub type ResponseFuture<'a> =
     Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send + 'a>>;
 
+/// The future of [`Transport::probe`].
+pub type ProbeFuture<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
+
 /// How an endpoint is reached.
 ///
 /// A call that ends before the endpoint can have processed anything of it fails with
@@ -62,6 +65,16 @@ pub type ResponseFuture<'a> =
 pub trait Transport: Send + Sync + 'static {
     /// Sends `request` and gives the head of its response, with a body that is still under way.
     fn call(&self, request: Request<Body>) -> ResponseFuture<'_>;
+
+    /// Finds out, without a call, whether the endpoint is there: opens a connection and closes it, or asks whether a
+    /// process lives. A health check of the kind `tcp` asks this, and bounds its time.
+    ///
+    /// # Errors
+    /// If the endpoint is not there; by default always, as it cannot be told.
+    fn probe(&self) -> ProbeFuture<'_> {
+        let error = "this transport cannot tell whether its endpoint is there, without a call";
+        Box::pin(std::future::ready(Err(error.into())))
+    }
 
     /// The same, for a wire that tells the other side how long it has: from `deadline` on nobody waits for the
     /// response's head. Who calls drops the future then; a transport need not watch the time.

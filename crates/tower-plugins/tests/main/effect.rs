@@ -9,6 +9,7 @@ mod connection;
 mod endpoint;
 mod fallback;
 mod filter;
+mod health_check;
 mod hedge;
 mod jwt;
 mod layer;
@@ -21,6 +22,7 @@ mod retry;
 mod root;
 mod set;
 mod stage;
+mod start;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -63,6 +65,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "default_outlier_detection",
         "tower_plugins::tests::effect::outlier_detection::default_outlier_detection_holds_for_plugins_that_do_not_say_otherwise",
+    ),
+    (
+        "default_health_check",
+        "tower_plugins::tests::effect::health_check::default_health_check_holds_for_plugins_that_do_not_say_otherwise",
     ),
     (
         "default_hedge",
@@ -109,6 +115,14 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::plugin::drain_timeout_is_what_a_call_has_left_when_its_plugin_goes",
     ),
     (
+        "plugins[].start",
+        "tower_plugins::tests::effect::start::start_is_whether_a_plugin_has_to_be_ready_before_it_serves",
+    ),
+    (
+        "plugins[].start_timeout",
+        "tower_plugins::tests::effect::start::start_timeout_is_how_long_a_start_waits_for_a_plugin",
+    ),
+    (
         "plugins[].auth",
         "tower_plugins::tests::effect::plugin::auth_is_sent_with_each_attempt_to_this_plugin_alone",
     ),
@@ -143,6 +157,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "plugins[].rate_limit",
         "tower_plugins::tests::effect::plugin::rate_limit_is_off_unless_this_plugin_has_it",
+    ),
+    (
+        "plugins[].health_check",
+        "tower_plugins::tests::effect::health_check::health_check_asks_the_endpoints_of_this_plugin",
     ),
     (
         "plugins[].outlier_detection",
@@ -507,6 +525,54 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "circuit_breaker.success_threshold",
         "tower_plugins::tests::effect::circuit_breaker::success_threshold_is_the_number_of_successes_that_close_it",
+    ),
+    (
+        "health_check.enabled",
+        "tower_plugins::tests::effect::health_check::enabled_false_asks_nobody_whatever_the_defaults_say",
+    ),
+    (
+        "health_check.kind",
+        "tower_plugins::tests::effect::health_check::kind_is_what_is_asked",
+    ),
+    (
+        "health_check.endpoint",
+        "tower_plugins::tests::effect::health_check::endpoint_is_the_path_that_is_asked_for",
+    ),
+    (
+        "health_check.statuses",
+        "tower_plugins::tests::effect::health_check::statuses_are_those_that_are_well",
+    ),
+    (
+        "health_check.service",
+        "tower_plugins::tests::effect::health_check::service_is_the_one_that_is_asked_about",
+    ),
+    (
+        "health_check.interval",
+        "tower_plugins::tests::effect::health_check::interval_is_from_the_end_of_a_check_to_the_next",
+    ),
+    (
+        "health_check.unhealthy_interval",
+        "tower_plugins::tests::effect::health_check::unhealthy_interval_is_the_wait_after_a_check_that_failed",
+    ),
+    (
+        "health_check.jitter",
+        "tower_plugins::tests::effect::health_check::jitter_is_what_may_be_added_to_an_interval_and_before_the_first_check",
+    ),
+    (
+        "health_check.timeout",
+        "tower_plugins::tests::effect::health_check::timeout_is_how_long_a_check_may_take",
+    ),
+    (
+        "health_check.failure_limit",
+        "tower_plugins::tests::effect::health_check::failure_limit_is_how_many_failures_in_a_row_take_an_endpoint_out",
+    ),
+    (
+        "health_check.healthy_threshold",
+        "tower_plugins::tests::effect::health_check::healthy_threshold_is_how_many_successes_in_a_row_bring_it_back",
+    ),
+    (
+        "health_check.degraded_after",
+        "tower_plugins::tests::effect::health_check::degraded_after_is_how_long_an_answer_takes_that_is_slow",
     ),
     (
         "outlier_detection.enabled",

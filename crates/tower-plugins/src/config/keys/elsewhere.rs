@@ -2,9 +2,9 @@ use super::{Block, Kind, key};
 
 pub(in super::super) static SPLIT: Block = Block {
     name: "split",
-    about: "A part of the calls goes to another plugin, after what this one asks of callers and lets through: `authorize`, \
-            the deadline, `filter`, `rate_limit` and `concurrency` are its, all else is the other's. `fallback` is for both. A call \
-            that was sent elsewhere is not split there again.",
+    about: "A part of the calls goes to another plugin, after what this one asks of callers: `authorize`, the deadline and \
+            `filter` are its, all else is the other's. `fallback` is for both. A call that was sent elsewhere is not split \
+            there again.",
     keys: &[
         key(
             "to",
@@ -33,7 +33,7 @@ pub(in super::super) static SPLIT: Block = Block {
 
 pub(in super::super) static SHADOW: Block = Block {
     name: "shadow",
-    about: "Another plugin gets copies of the calls that go to this one, and its answers are dropped. A copy is sent when \
+    about: "Another plugin gets copies of the calls that `authorize` and `filter` let in, and its answers are dropped. A copy is sent when \
             the call's body has been read to its end; the call neither waits for it nor fails for it. A copy is not copied \
             again, nor split.",
     keys: &[

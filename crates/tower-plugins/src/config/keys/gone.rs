@@ -13,12 +13,8 @@ pub(super) const ROOT: Gone = &[
         "is not read: a program serves its own metrics; remove it",
     ),
     (
-        "default_health_check",
-        "health checks come with a later version: remove the block",
-    ),
-    (
         "health_check",
-        "health checks come with a later version: remove the block",
+        "is a plugin's: write it in an entry under `plugins`, or for all of them as `default_health_check`",
     ),
     (
         "discovery",
@@ -55,7 +51,7 @@ pub(super) const ROOT: Gone = &[
     ),
     (
         "default_policies",
-        "its blocks stand at the root: move them there, as `default_retry`, `default_circuit_breaker`, `default_connection`, `default_rate_limit`",
+        "its blocks stand at the root: move them there, as `default_retry`, `default_circuit_breaker`, `default_health_check`, `default_connection`, `default_rate_limit`",
     ),
     (
         "load_balancer",
@@ -241,10 +237,6 @@ pub(super) const PLUGIN: Gone = &[
         "limits of a process come with a later version: remove the block; `concurrency` and `rate_limit` limit calls",
     ),
     (
-        "health_check",
-        "health checks come with a later version: remove the block",
-    ),
-    (
         "labels",
         "is not read: metrics and logs have the plugin's name; remove the block",
     ),
@@ -364,7 +356,7 @@ pub(super) const LOAD_BALANCING: Gone = &[
     ),
     (
         "health_check_enabled",
-        "health checks come with a later version: remove it",
+        "is a plugin's `health_check: { enabled: … }`: write it there",
     ),
 ];
 

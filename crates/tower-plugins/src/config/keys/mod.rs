@@ -11,6 +11,7 @@ mod connection;
 mod dns;
 mod elsewhere;
 mod gone;
+mod health;
 mod jwt;
 mod limits;
 mod outlier;
@@ -25,6 +26,7 @@ pub(super) use connection::{CONNECTION, TLS};
 pub(super) use dns::DNS;
 pub(super) use elsewhere::{SHADOW, SPLIT};
 pub(super) use gone::{ALLOWLIST, MANIFEST};
+pub(super) use health::HEALTH_CHECK;
 pub(super) use jwt::JWT;
 pub(super) use limits::{CONCURRENCY, RATE_LIMIT, REDIS};
 pub(super) use outlier::OUTLIER_DETECTION;
@@ -119,6 +121,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &HEDGE,
         &CIRCUIT_BREAKER,
         &OUTLIER_DETECTION,
+        &HEALTH_CHECK,
         &CONNECTION,
         &DNS,
         &SPLIT,

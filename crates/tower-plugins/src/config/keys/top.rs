@@ -1,6 +1,7 @@
 use super::{
-    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, DNS, FALLBACK, FILTER, HEDGE,
-    Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, SHADOW, SPLIT, TLS, gone, key,
+    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, DNS, FALLBACK, FILTER,
+    HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, SHADOW, SPLIT,
+    TLS, gone, key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -62,6 +63,13 @@ pub(in super::super) static ROOT: Block = Block {
             "",
             r#"{ "consecutive_failures": 3 }"#,
             "the default for each plugin's `outlier_detection`",
+        ),
+        key(
+            "default_health_check",
+            Kind::Block(&HEALTH_CHECK),
+            "",
+            r#"{ "interval": "10s" }"#,
+            "the default for each plugin's `health_check`",
         ),
         key(
             "default_connection",
@@ -156,6 +164,20 @@ pub(in super::super) static PLUGIN: Block = Block {
             "how long calls under way may go on when a reload removes or replaces the plugin; then they are cancelled. `0s` cancels at once",
         ),
         key(
+            "start",
+            Kind::Word(&["lazy", "ready"]),
+            "lazy",
+            r#""ready""#,
+            "`ready`: a start, or a reload that adds the plugin or changes how it is reached, waits until one of its endpoints is well, by its `health_check` or else by a connection, and is refused if none is; `lazy`: it asks nobody",
+        ),
+        key(
+            "start_timeout",
+            Kind::Timeout,
+            "10s",
+            r#""30s""#,
+            "how long it waits; refused without `start: ready`",
+        ),
+        key(
             "auth",
             Kind::Block(&AUTH),
             "none",
@@ -231,6 +253,13 @@ pub(in super::super) static PLUGIN: Block = Block {
             "off",
             r#"{ "max_ejection_percent": 30 }"#,
             "when an endpoint that fails more than the others is left out",
+        ),
+        key(
+            "health_check",
+            Kind::Block(&HEALTH_CHECK),
+            "off",
+            r#"{ "endpoint": "/healthz" }"#,
+            "how each endpoint is asked how it is",
         ),
         key(
             "connection",

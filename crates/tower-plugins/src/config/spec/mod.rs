@@ -10,6 +10,7 @@ mod breaker;
 mod connection;
 mod dns;
 mod elsewhere;
+mod health;
 mod jwt;
 mod limits;
 
@@ -27,6 +28,7 @@ pub use self::breaker::{BreakerSpec, OutlierSpec};
 pub use self::connection::{ConnectionSpec, Identity, Protocol, TlsSpec, TlsVersion};
 pub use self::dns::{DnsFamily, DnsName, DnsSpec};
 pub use self::elsewhere::{ShadowSpec, SplitSpec};
+pub use self::health::{HealthKind, HealthSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};
@@ -64,6 +66,9 @@ pub struct PluginSpec {
 pub struct Policy {
     /// How long a node that left the graph may finish its calls (`drain_timeout`).
     pub drain_timeout: Duration,
+    /// How long a start or a reload that makes the plugin waits until it is ready (`start_timeout`, with
+    /// `start: ready`); `None` is not at all (`start: lazy`).
+    pub ready_within: Option<Duration>,
     /// The time a whole call may take, waits and retries included (`connection.request_timeout`).
     pub deadline: Option<Duration>,
     /// Where callers say how long they wait, and endpoints are told what is left of it
@@ -85,6 +90,8 @@ pub struct Policy {
     pub breaker: Option<BreakerSpec>,
     /// `outlier_detection`.
     pub outlier: Option<OutlierSpec>,
+    /// `health_check`.
+    pub health: Option<HealthSpec>,
     /// `load_balancing`.
     pub balance: BalanceSpec,
     /// `auth`.

@@ -100,7 +100,7 @@ pub(super) fn outlier(outlier: &OutlierSpec) -> Option<Node<'static>> {
     ]))
 }
 
-fn statuses(statuses: &BTreeSet<u16>) -> Node<'static> {
+pub(super) fn statuses(statuses: &BTreeSet<u16>) -> Node<'static> {
     let mut ranges: Vec<(u16, u16)> = Vec::new();
     for status in statuses {
         match ranges.last_mut() {

@@ -6,6 +6,7 @@ mod balance;
 mod breaker;
 mod connection;
 mod elsewhere;
+mod health;
 mod layers;
 mod limits;
 mod values;
@@ -15,6 +16,7 @@ use self::attempts::{hedge, retry};
 use self::balance::balance;
 use self::breaker::{breaker, outlier};
 use self::connection::{connection, dns, tls};
+use self::health::health;
 use self::limits::concurrency;
 use self::values::{duration, integer, list, named, off, table, text};
 use super::format::Format;
@@ -94,6 +96,8 @@ impl Writer {
             ("transport", text(transport)),
             ("endpoints", Some(list(endpoints))),
             ("drain_timeout", duration(policy.drain_timeout)),
+            ("start", policy.ready_within.and_then(|_| text("ready"))),
+            ("start_timeout", policy.ready_within.and_then(duration)),
             ("auth", Some(self.auth(&policy.credentials))),
             (
                 "authorize",
@@ -113,6 +117,10 @@ impl Writer {
             (
                 "outlier_detection",
                 policy.outlier.as_ref().map_or_else(off, outlier),
+            ),
+            (
+                "health_check",
+                policy.health.as_ref().map_or_else(off, health),
             ),
             ("connection", Some(connection(policy, upstream, transport))),
             (

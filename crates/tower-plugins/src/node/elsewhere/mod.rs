@@ -6,19 +6,17 @@ mod shadow;
 mod split;
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use pin_project_lite::pin_project;
 use tower::Layer;
-use tower_plugins_layers::{AnswerBody, BoxError};
+use tower_plugins_layers::BoxError;
 use tower_service::Service;
 
 pub(super) use self::shadow::Shadow;
 pub(super) use self::split::Split;
+use super::around::{Next, Owned};
 use super::{CallFuture, Node, Services};
 use crate::Body;
 use crate::config::PluginName;
@@ -70,40 +68,37 @@ impl ElsewhereLayer {
     }
 }
 
-impl<S> Layer<S> for ElsewhereLayer {
-    type Service = Elsewhere<S>;
+impl Layer<Next> for ElsewhereLayer {
+    type Service = Elsewhere;
 
-    fn layer(&self, inner: S) -> Elsewhere<S> {
+    fn layer(&self, here: Next) -> Elsewhere {
         Elsewhere {
-            inner,
+            here,
             layer: self.clone(),
         }
     }
 }
 
-#[derive(Debug)]
-pub(super) struct Elsewhere<S> {
-    inner: S,
+#[derive(Clone, Debug)]
+pub(super) struct Elsewhere {
+    here: Next,
     layer: ElsewhereLayer,
 }
 
-impl<'a, S, RB> Service<Request<Body>> for &'a Elsewhere<S>
-where
-    &'a S: Service<Request<Body>, Response = Response<RB>, Error = BoxError>,
-{
-    type Response = Response<AnswerBody<RB, Body>>;
+impl Service<Request<Body>> for Elsewhere {
+    type Response = Response<Body>;
     type Error = BoxError;
-    type Future = ElsewhereFuture<<&'a S as Service<Request<Body>>>::Future>;
+    type Future = Owned;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        (&self.inner).poll_ready(cx)
+        self.here.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Owned {
         if request.extensions().get::<Sent>().is_none() {
             if let Some(split) = &self.layer.split {
                 request = match split.take(request) {
-                    Ok(call) => return ElsewhereFuture::There { call },
+                    Ok(call) => return Box::pin(async { Ok(call.await?) }),
                     Err(request) => request,
                 };
             }
@@ -111,35 +106,6 @@ where
                 request = shadow.copy(request);
             }
         }
-        ElsewhereFuture::Here {
-            call: (&self.inner).call(request),
-        }
-    }
-}
-
-pin_project! {
-    #[project = Projected]
-    pub(super) enum ElsewhereFuture<F> {
-        Here { #[pin] call: F },
-        There { call: CallFuture },
-    }
-}
-
-impl<F, RB> Future for ElsewhereFuture<F>
-where
-    F: Future<Output = Result<Response<RB>, BoxError>>,
-{
-    type Output = Result<Response<AnswerBody<RB, Body>>, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match self.project() {
-            Projected::Here { call } => {
-                ready!(call.poll(cx)).map(|response| response.map(AnswerBody::from))
-            }
-            Projected::There { call } => match ready!(call.as_mut().poll(cx)) {
-                Ok(response) => Ok(response.map(AnswerBody::instead)),
-                Err(error) => Err(error.into()),
-            },
-        })
+        self.here.call(request)
     }
 }

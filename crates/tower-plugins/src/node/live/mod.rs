@@ -78,7 +78,7 @@ impl<'a> Service<Attempt> for &'a Balanced {
 pub(super) struct Live {
     spec: PluginSpec,
     services: Arc<Services>,
-    credentials: Option<CredentialsLayer>,
+    credentials: CredentialsLayer,
     outliers: Option<OutlierDetector>,
     parts: Endpoints,
     balance: LiveBalance<Shared>,
@@ -91,7 +91,7 @@ impl Live {
     pub(super) fn new(
         spec: &PluginSpec,
         parts: &Parts,
-        credentials: Option<CredentialsLayer>,
+        credentials: CredentialsLayer,
         services: &Arc<Services>,
     ) -> Self {
         let plugin = spec.name.as_str().to_owned();
@@ -155,14 +155,10 @@ impl Live {
         self.parts.set(parts);
         self.balance.set().replace(placed, |key, _| {
             let outliers = self.outliers.as_ref();
-            let credentials = self.credentials.clone();
-            Shared(Arc::new(stack::endpoint(
-                &self.spec,
-                &new[key],
-                outliers,
-                credentials,
-            )))
+            let stack = stack::endpoint(&self.spec, &new[key], outliers, &self.credentials);
+            Shared(Arc::new(stack))
         });
+        self.parts.check(&self.spec.name);
         self.is_known.send_replace(true);
     }
 

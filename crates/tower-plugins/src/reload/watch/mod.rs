@@ -56,6 +56,8 @@ pub struct Watch {
     armed: BTreeMap<PathBuf, Identity>,
     /// Whether there is a reason to look, which a dropped call has not seen to.
     due: bool,
+    /// When the files last said something new.
+    last_news: Option<Instant>,
     next_look: Instant,
     stamps: Stamps,
     dependencies: Dependencies,
@@ -77,6 +79,9 @@ pub struct Timing {
     pub debounce: Duration,
     /// How long a directory that is never quiet can put that off: 200 milliseconds.
     pub max_hold: Duration,
+    /// How soon after a change the next one is read: 100 milliseconds, so that there are at most ten reloads a
+    /// second however quiet it is between two saves.
+    pub min_gap: Duration,
     /// How often the files are looked at without an event: every second, which costs a `stat` for each
     /// file and directory.
     pub poll: Duration,
@@ -96,6 +101,7 @@ impl Default for Timing {
         Self {
             debounce: Duration::from_millis(20),
             max_hold: Duration::from_millis(200),
+            min_gap: Duration::from_millis(100),
             poll: Duration::from_secs(1),
         }
     }
@@ -140,6 +146,7 @@ impl Watch {
             watcher,
             armed: BTreeMap::new(),
             due: true,
+            last_news: None,
             next_look: Instant::now(),
             stamps: Stamps::new(),
             dependencies: Dependencies::default(),
@@ -206,10 +213,14 @@ impl Watch {
     /// Returns `snapshot` if it is news.
     fn take(&mut self, snapshot: Snapshot) -> Option<Snapshot> {
         let known = self.digest.replace(snapshot.digest);
-        (known != Some(snapshot.digest)).then_some(snapshot)
+        let is_news = known != Some(snapshot.digest);
+        if is_news {
+            self.last_news = Some(Instant::now());
+        }
+        is_news.then_some(snapshot)
     }
 
-    /// Waits for an event and the quiet after it, or for the time of the next look.
+    /// Waits for an event and the quiet after it, or for the time of the next look; then for the gap between changes.
     async fn wait(&mut self) {
         tokio::select! {
             () = self.events.notified() => {}
@@ -218,7 +229,6 @@ impl Watch {
                 return;
             }
         }
-        self.due = true;
         let latest = Instant::now() + self.timing.max_hold;
         while Instant::now() < latest {
             let quiet = Instant::now() + self.timing.debounce;
@@ -226,8 +236,11 @@ impl Watch {
                 .await
                 .is_err()
             {
-                return;
+                break;
             }
+        }
+        if let Some(last) = self.last_news {
+            sleep_until(last + self.timing.min_gap).await;
         }
     }
 

@@ -16,6 +16,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 const EVENTS: Timing = Timing {
     debounce: Duration::from_millis(20),
     max_hold: Duration::from_millis(200),
+    min_gap: Duration::ZERO,
     poll: NEVER,
 };
 

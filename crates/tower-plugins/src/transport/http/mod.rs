@@ -31,7 +31,7 @@ pub(super) use self::connect::Task;
 use self::connect::{Target, bare_host};
 use self::head::Origin;
 use self::pool::Endpoint;
-use super::{ResponseFuture, Transport};
+use super::{ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{Address, ConnectionSpec, Protocol, TlsSpec};
 
@@ -264,6 +264,18 @@ impl Transport for Http {
             Connections::H1(pool) => exchange::call(pool, request),
             Connections::H2(pool) => exchange::call(pool, request),
         }
+    }
+
+    /// Opens a connection beside those of the calls, TLS included, and closes it.
+    fn probe(&self) -> ProbeFuture<'_> {
+        let endpoint = self.endpoint();
+        Box::pin(async {
+            let opened = endpoint.target.connect(endpoint.spec.connection_timeout);
+            match opened.await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(error::connect_failed(&endpoint.name, error).into()),
+            }
+        })
     }
 }
 

@@ -19,7 +19,7 @@ use self::call::Call;
 use self::lines::Broken;
 use self::pool::Pool;
 use super::http::error::{lost, request_broken, too_large};
-use super::{ResponseFuture, Transport};
+use super::{ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::ConnectionSpec;
 
@@ -195,6 +195,14 @@ impl Transport for UnixJson {
 
     fn call_until(&self, request: Request<Body>, deadline: Option<Instant>) -> ResponseFuture<'_> {
         Box::pin(self.run(request, deadline))
+    }
+
+    /// Opens a connection beside those of the calls, and closes it.
+    fn probe(&self) -> ProbeFuture<'_> {
+        Box::pin(async {
+            self.pool.connect().await?;
+            Ok(())
+        })
     }
 }
 

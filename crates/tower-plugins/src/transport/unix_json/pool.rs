@@ -138,7 +138,7 @@ impl Pool {
         None
     }
 
-    async fn connect(self: &Arc<Self>) -> Result<Lines<UnixStream>, Refused> {
+    pub(super) async fn connect(self: &Arc<Self>) -> Result<Lines<UnixStream>, Refused> {
         let limit = self.spec.connection_timeout;
         let stream = timeout(limit, UnixStream::connect(&self.path)).await;
         let stream = stream.unwrap_or_else(|_| {

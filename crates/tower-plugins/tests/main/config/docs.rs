@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 19] = [
+const BLOCKS: [&str; 20] = [
     "root",
     "plugin",
     "endpoint",
@@ -26,6 +26,7 @@ const BLOCKS: [&str; 19] = [
     "hedge",
     "circuit_breaker",
     "outlier_detection",
+    "health_check",
     "connection",
     "rate_limit",
     "redis",
@@ -241,6 +242,7 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                 "slow_start_min_weight" | "slow_start_aggression" => "slow_start_window: 30s, ",
                 _ => "",
             },
+            "plugin" if key == "start_timeout" => "start: ready, ",
             _ => "",
         };
         let text = match block {
@@ -248,7 +250,9 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                 "{{ plugins: {{ a: {{ transport: http, endpoint: 'http://h' }} }}, {keys} }}"
             ),
             "plugin" => {
-                format!("plugins: {{ a: {{ transport: http, endpoint: 'http://h', {keys} }} }}")
+                format!(
+                    "plugins: {{ a: {{ transport: http, endpoint: 'http://h', {needed} {keys} }} }}"
+                )
             }
             "tls" => format!(
                 "plugins: {{ a: {{ transport: https, endpoint: 'https://h', tls: {{ {keys} }} }} }}"

@@ -8,9 +8,10 @@ use tower_plugins::Place;
 use tower_plugins::config::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
     ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, Environment,
-    FallbackSpec, FilterSpec, Format, HedgeSpec, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
-    KeySpec, LayerSpec, Loader, Number, Options, OutlierSpec, PluginName, PluginSpec, Policy,
-    Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, Secrets, SubsetFallback,
+    FallbackSpec, FilterSpec, Format, HealthKind, HealthSpec, HedgeSpec, JitterKind, JwtAlgorithm,
+    JwtKey, JwtSpec, KeySpec, LayerSpec, Loader, Number, Options, OutlierSpec, PluginName,
+    PluginSpec, Policy, Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, Secrets,
+    SubsetFallback,
 };
 
 use crate::transport::tls::server::Ca;
@@ -377,6 +378,46 @@ fn outlier() -> impl Strategy<Value = OutlierSpec> {
         )
 }
 
+fn health() -> impl Strategy<Value = HealthSpec> {
+    let kind = prop_oneof![
+        (
+            prop::sample::select(vec!["/health", "/a/$b?c=${D}", "/"]),
+            prop::collection::btree_set(200_u16..=599, 1..5),
+        )
+            .prop_map(|(path, statuses)| {
+                let path = path.parse().unwrap();
+                HealthKind::Http { path, statuses }
+            }),
+        prop_oneof![label(), Just(String::new())].prop_map(|service| HealthKind::Grpc { service }),
+        label().prop_map(|service| HealthKind::GrpcWatch { service }),
+        Just(HealthKind::Tcp),
+    ];
+    (
+        kind,
+        [duration(), duration(), duration(), duration()],
+        any::<[bool; 2]>(),
+        number(0.0, 1.0),
+        (1_u32..=1_000, 1_u32..=1_000),
+    )
+        .prop_map(
+            |(kind, times, [other, slow], jitter, (failures, successes))| {
+                let [interval, unhealthy, timeout, degraded] = times;
+                let mut health = HealthSpec::default();
+                health.kind = kind;
+                health.interval = interval.max(timeout);
+                health.unhealthy_interval =
+                    Some(unhealthy).filter(|time| other && *time != health.interval);
+                health.timeout = timeout.min(interval);
+                health.degraded_after =
+                    Some(degraded).filter(|time| slow && *time < health.timeout);
+                health.jitter = jitter;
+                health.failure_limit = failures;
+                health.healthy_threshold = successes;
+                health
+            },
+        )
+}
+
 /// Texts that formats or the reader could take for something else.
 fn label() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -585,6 +626,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         (
             prop::option::of(breaker().boxed()),
             prop::option::of(outlier().boxed()),
+            prop::option::of(health().boxed()),
         ),
         balance().boxed(),
         (
@@ -601,12 +643,13 @@ fn policy() -> impl Strategy<Value = Policy> {
                 limit,
                 concurrency,
                 retry,
-                (breaker, outlier),
+                (breaker, outlier, health),
                 balance,
                 (auth, authorize, fallback, layers, filter),
             )| {
                 let mut policy = Policy::default();
                 policy.drain_timeout = drain;
+                policy.ready_within = attempt.filter(|_| limit.is_none());
                 policy.deadline = deadline;
                 policy.timeout_header = header.map(|name| name.parse().unwrap());
                 policy.stream_idle_timeout = idle;
@@ -619,6 +662,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 policy.hedge = hedge.flatten();
                 policy.breaker = breaker;
                 policy.outlier = outlier;
+                policy.health = health;
                 policy.balance = balance;
                 policy.credentials = auth;
                 policy.authorize = authorize;
@@ -635,6 +679,24 @@ fn plugin() -> impl Strategy<Value = PluginSpec> {
         .prop_flat_map(|addresses| addresses.into_iter().map(endpoint).collect::<Vec<_>>());
     (name(), endpoints, policy().boxed(), connection(), options()).prop_map(
         |(name, endpoints, policy, connection, options)| {
+            let (mut policy, mut connection) = (policy, connection);
+            match (
+                policy.health.as_ref().map(|health| &health.kind),
+                &endpoints[0].address,
+            ) {
+                (Some(HealthKind::Tcp), Address::InProcess { .. })
+                | (
+                    Some(HealthKind::Grpc { .. } | HealthKind::GrpcWatch { .. }),
+                    Address::UnixJson { .. },
+                ) => policy.health = None,
+                (Some(HealthKind::Grpc { .. } | HealthKind::GrpcWatch { .. }), _) => {
+                    let library = ConnectionSpec::default();
+                    connection.protocol = Protocol::Http2;
+                    connection.max_connections = library.max_connections;
+                    connection.max_idle_connections = library.max_idle_connections;
+                }
+                _ => {}
+            }
             let mut plugin = PluginSpec::new(name, endpoints[0].address.clone());
             match endpoints[0].address {
                 Address::InProcess { .. } => {}

@@ -330,8 +330,11 @@ async fn first_frame_wait_is_how_long_a_silent_stream_s_head_is_held_up() {
                     let (frames, body) = channel();
                     let response = Response::builder().header("content-type", "application/grpc");
                     // Never heard of again.
-                    std::mem::forget(frames);
-                    Ok::<_, http::Error>(response.body(body)?)
+                    tokio::spawn(async move {
+                        std::future::pending::<()>().await;
+                        drop(frames);
+                    });
+                    response.body(body)
                 }),
             )
             .start(config(&format!(

@@ -147,11 +147,19 @@ async fn a_dead_endpoint_costs_no_idempotent_call_gets_only_probes_and_comes_bac
     }
     let (attempts, changes) = (grave.attempts(), breaker.changes());
     load.more(3_000).await;
-    let (more, rounds) = (grave.attempts() - attempts, (breaker.changes() - changes) as usize);
-    println!("{attempts} attempts in the first second; then {more} in {rounds} changes of the breaker, of 3000 calls");
+    let (more, rounds) = (
+        grave.attempts() - attempts,
+        (breaker.changes() - changes) as usize,
+    );
+    println!(
+        "{attempts} attempts in the first second; then {more} in {rounds} changes of the breaker, of 3000 calls"
+    );
     // Where the breaker is open each probe that fails opens it again, and there are at most as many as would close it;
     // where it is not, nobody was there often enough to open it.
-    assert!(more <= PROBES * (rounds / 2 + 1) + CALLERS, "{more} in {rounds}");
+    assert!(
+        more <= PROBES * (rounds / 2 + 1) + CALLERS,
+        "{more} in {rounds}"
+    );
 
     // It lives again: by and by it has what the others have.
     grave.fill().await;

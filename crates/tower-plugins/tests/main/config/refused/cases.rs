@@ -786,6 +786,55 @@ retry = { multiplier = 1e400 }
 "#,
     ),
     case(
+        "health_checks_that_overlap",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    health_check: { interval: 5s, timeout: 10s, degraded_after: 20s }
+"#,
+    ),
+    case(
+        "a_health_check_at_a_url",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    health_check: { endpoint: "http://10.0.0.1:8080/health", statuses: [] }
+"#,
+    ),
+    case(
+        "health_checks_of_nothing",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    health_check: { kind: tcp, endpoint: /health, statuses: [200], service: search }
+  - name: orders
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    health_check: { kind: grpc }
+  - name: local
+    transport: in-process
+    endpoint: local
+    health_check: { kind: tcp }
+  - name: worker
+    transport: unix
+    endpoint: /run/worker.sock
+    health_check: { kind: process }
+"#,
+    ),
+    case(
+        "health_checks_in_other_words",
+        r#"health_check: { interval: 10s }
+plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    health_check: { path: /health, method: GET, success_codes: [200], unhealthy_threshold: 3, statuses: [100] }
+"#,
+    ),
+    case(
         "slow_start_without_a_window",
         r#"plugins:
   - name: search

@@ -1,0 +1,279 @@
+//! Endpoints are asked how they are, beside the calls.
+//!
+//! Each endpoint of a plugin with `health_check` has a [`Checker`], a part that goes on from node to node while what it
+//! asks is equal. Its task begins when its node is published, asks one check after the other, and ends when no node
+//! of the graph has the checker. What is known of the endpoint is a part as well, by its address, and outlives a change
+//! of how often or with which credentials it is asked.
+
+mod ask;
+mod grpc;
+mod hub;
+mod ready;
+mod report;
+mod state;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, histogram};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+use tower_plugins_layers::balance::HealthHandle;
+
+pub(super) use self::ask::Ask;
+pub(crate) use self::hub::HealthHub;
+pub(super) use self::hub::gauge;
+pub(super) use self::ready::ready;
+pub use self::report::{EndpointHealth, HealthReport, HealthStatus, PluginHealth};
+use self::state::{Changed, State, Verdict};
+use super::endpoint::Shown;
+use crate::config::{Address, CredentialsSpec, HealthKind, HealthSpec, PluginName};
+use crate::transport::Transport;
+
+/// The shortest wait between two checks.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Asks one endpoint, again and again.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    key: Key,
+    ask: Arc<Ask>,
+    state: Arc<State>,
+    /// Once it has begun.
+    task: Mutex<Option<AbortHandle>>,
+}
+
+/// What a checker is made of: with an equal one it goes on.
+#[derive(Clone)]
+pub(super) struct Key {
+    pub(super) plugin: PluginName,
+    pub(super) spec: HealthSpec,
+    pub(super) credentials: CredentialsSpec,
+    pub(super) transport: Arc<dyn Transport>,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.transport, &other.transport)
+            && (&self.plugin, &self.spec, &self.credentials)
+                == (&other.plugin, &other.spec, &other.credentials)
+    }
+}
+
+impl Checker {
+    /// Of the endpoint at `address`, which is asked through `endpoint`.
+    pub(super) fn build(
+        key: Key,
+        address: &Address,
+        endpoint: Shown,
+        old: Option<&Arc<Self>>,
+    ) -> Arc<Self> {
+        if let Some(old) = old.filter(|old| old.key == key) {
+            return Arc::clone(old);
+        }
+        // What another question was answered with says nothing of this one.
+        let same = old.filter(|old| old.key.spec.kind == key.spec.kind);
+        let state = match same {
+            Some(old) => Arc::clone(&old.state),
+            None => Arc::new(State::new(address.clone())),
+        };
+        let (kind, transport) = (key.spec.kind.clone(), Arc::clone(&key.transport));
+        let ask = Ask::new(kind, key.spec.timeout, endpoint, transport);
+        Arc::new(Self {
+            key,
+            ask: Arc::new(ask),
+            state,
+            task: Mutex::default(),
+        })
+    }
+
+    pub(super) fn ask(&self) -> Arc<Ask> {
+        Arc::clone(&self.ask)
+    }
+
+    pub(super) fn handle(&self) -> HealthHandle {
+        self.state.handle()
+    }
+
+    pub(super) fn snapshot(&self) -> EndpointHealth {
+        self.state.snapshot()
+    }
+
+    /// Begins to ask, unless it has.
+    pub(super) fn begin(&self, hub: &Arc<HealthHub>) {
+        let mut task = self.task();
+        if task.is_none() {
+            let run = Run {
+                plugin: self.key.plugin.clone(),
+                spec: self.key.spec.clone(),
+                ask: Arc::clone(&self.ask),
+                state: Arc::clone(&self.state),
+                hub: Arc::clone(hub),
+                seen: Seen::new(&self.key.plugin, self.state.address()),
+            };
+            *task = Some(tokio::spawn(run.run()).abort_handle());
+        }
+    }
+
+    /// Asks no more.
+    pub(super) fn stop(&self) {
+        if let Some(task) = &*self.task() {
+            task.abort();
+        }
+    }
+
+    fn task(&self) -> std::sync::MutexGuard<'_, Option<AbortHandle>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Checker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key")
+            .field("plugin", &self.plugin)
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The task of a checker.
+struct Run {
+    plugin: PluginName,
+    spec: HealthSpec,
+    ask: Arc<Ask>,
+    state: Arc<State>,
+    hub: Arc<HealthHub>,
+    seen: Seen,
+}
+
+impl Run {
+    async fn run(self) {
+        let (since, failed) = self.state.last();
+        let wait = match failed {
+            Some(failed) => self.pause(failed),
+            None => self.spec.interval.mul_f64(self.jitter()),
+        };
+        sleep_until(since + wait).await;
+        loop {
+            let begun = Instant::now();
+            self.state.begin();
+            self.ask
+                .run(&|verdict, took| self.take(verdict, took))
+                .await;
+            let failed = self.state.last().1.unwrap_or(false);
+            // A stream that has lasted, and ended, begins anew at once.
+            let is_stream = matches!(self.spec.kind, HealthKind::GrpcWatch { .. });
+            if failed || !is_stream || begun.elapsed() < self.spec.interval {
+                sleep(self.pause(failed)).await;
+            }
+        }
+    }
+
+    fn jitter(&self) -> f64 {
+        fastrand::f64() * self.spec.jitter.get()
+    }
+
+    /// How long to wait after a check.
+    fn pause(&self, failed: bool) -> Duration {
+        let shorter = self.spec.unhealthy_interval.filter(|_| failed);
+        let interval = shorter.unwrap_or(self.spec.interval);
+        // One that is made in code may be zero.
+        interval.max(SHORTEST).mul_f64(1.0 + self.jitter())
+    }
+
+    fn take(&self, verdict: &Verdict, took: Duration) {
+        let (status, changed) = self.state.take(verdict, took, &self.spec);
+        self.seen.checked(&self.plugin, verdict, status, took);
+        if let Some(changed) = changed {
+            self.tell(&changed);
+            self.hub.changed(&self.plugin, &self.state);
+        }
+    }
+
+    fn tell(&self, changed: &Changed) {
+        let (from, to) = (changed.from.as_str(), changed.to.as_str());
+        let address = self.state.address().shown();
+        let message = self.state.snapshot().message.unwrap_or_default();
+        macro_rules! event {
+            ($level:ident, $text:literal) => {
+                tracing::$level!(
+                    plugin.name = %self.plugin, server.address = %address, from, to, message, $text
+                )
+            };
+        }
+        if changed.to.is_out() {
+            event!(warn, "endpoint unhealthy");
+        } else {
+            event!(info, "endpoint health changed");
+        }
+    }
+}
+
+/// The metrics of one endpoint.
+struct Seen {
+    status: Gauge,
+    duration: Histogram,
+}
+
+impl Seen {
+    fn new(plugin: &PluginName, address: &Address) -> Self {
+        let plugin = plugin.as_str().to_owned();
+        Self {
+            status: metrics::gauge!(
+                "plugin_endpoint_health_status",
+                "plugin_name" => plugin.clone(), "endpoint" => address.shown()
+            ),
+            duration: histogram!("plugin_health_check_duration_seconds", "plugin_name" => plugin),
+        }
+    }
+
+    fn checked(
+        &self,
+        plugin: &PluginName,
+        verdict: &Verdict,
+        status: HealthStatus,
+        took: Duration,
+    ) {
+        let failure = match verdict {
+            Verdict::Nothing => return,
+            Verdict::Pass | Verdict::Says(Ok(())) => None,
+            Verdict::Fail(failure) | Verdict::Says(Err(failure)) => Some(failure),
+        };
+        self.status.set(status.gauge());
+        self.duration.record(took);
+        count(
+            "plugin_health_checks_total",
+            plugin,
+            "status",
+            status.as_str(),
+        )
+        .increment(1);
+        if let Some(failure) = failure {
+            let reason = failure
+                .reason
+                .map_or("error", tower_plugins_layers::Reason::as_str);
+            count(
+                "plugin_health_check_failures_total",
+                plugin,
+                "reason",
+                reason,
+            )
+            .increment(1);
+        }
+    }
+}
+
+fn count(
+    name: &'static str,
+    plugin: &PluginName,
+    label: &'static str,
+    word: &'static str,
+) -> Counter {
+    counter!(name, "plugin_name" => plugin.as_str().to_owned(), label => word)
+}

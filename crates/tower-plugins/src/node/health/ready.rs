@@ -1,0 +1,72 @@
+//! A plugin that is to be ready before it serves.
+
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::ask::{Ask, Failed};
+use crate::config::Address;
+use crate::config::units::write_duration;
+
+/// How soon an endpoint is asked again, at first and in the end.
+const AGAIN: Duration = Duration::from_millis(50);
+const AT_LAST: Duration = Duration::from_secs(1);
+
+/// Waits until one of the endpoints is well.
+///
+/// # Errors
+/// What each said last, when the time is over.
+pub(in super::super) async fn ready(
+    asks: Vec<(Address, Arc<Ask>)>,
+    limit: Duration,
+) -> Result<(), String> {
+    let mut asking = JoinSet::new();
+    let mut said = Vec::with_capacity(asks.len());
+    for (address, ask) in asks {
+        let last = Arc::new(Mutex::new("no answer yet".to_owned()));
+        said.push((address, Arc::clone(&last)));
+        asking.spawn(until_well(ask, last));
+    }
+    if asking.is_empty() {
+        return Ok(());
+    }
+    let one = async {
+        // A panic of a transport is no answer.
+        while let Some(answer) = asking.join_next().await {
+            if answer.is_ok() {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    if timeout(limit, one).await.is_ok() {
+        return Ok(());
+    }
+    let mut message = format!(
+        "it is not ready after its start_timeout of {}: start it, or write start: lazy",
+        write_duration(limit)
+    );
+    for (address, last) in said {
+        let last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing to a text does not fail.
+        let _ = write!(message, "; {}: {last}", address.shown());
+    }
+    Err(message)
+}
+
+async fn until_well(ask: Arc<Ask>, last: Arc<Mutex<String>>) {
+    let mut pause = AGAIN;
+    loop {
+        let failed = match ask.once().await {
+            Ok(()) => return,
+            Err(Failed::There(failure)) => failure.message,
+            Err(Failed::Here) => "it could not be asked".to_owned(),
+        };
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+        sleep(pause).await;
+        pause = (pause * 2).min(AT_LAST);
+    }
+}
