@@ -21,6 +21,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use http::{Request, Response};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::DrainHandle;
 use tower_plugins_layers::breaker::BreakerHandle;
@@ -114,7 +115,7 @@ pub(crate) struct Node {
     parts: Parts,
     drain: DrainHandle,
     /// Follows what endpoints there are, where that changes.
-    _follower: Option<Follower>,
+    follower: Option<Follower>,
     gone: CancellationToken,
     _gone: DropGuard,
 }
@@ -148,7 +149,7 @@ impl Node {
             stack,
             parts,
             drain,
-            _follower: follower,
+            follower,
             _gone: gone.clone().drop_guard(),
             gone,
         })
@@ -177,6 +178,10 @@ impl Node {
         let Some(limit) = self.spec.policy.ready_within else {
             return Ok(());
         };
+        if let Some(follower) = &self.follower {
+            // What there is after that time is judged as it is.
+            let _ = timeout(limit, follower.known()).await;
+        }
         let ready = health::ready(self.parts.asks(&self.spec)?, limit).await;
         ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
     }

@@ -2,7 +2,7 @@
 
 mod changing;
 mod death;
-mod dns;
+pub(crate) mod dns;
 mod spread;
 mod tail;
 

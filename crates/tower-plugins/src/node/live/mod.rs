@@ -117,7 +117,10 @@ impl Live {
                 live.take(&mut entries);
             }
         });
-        Follower(task.abort_handle())
+        Follower {
+            live: Arc::clone(self),
+            task: task.abort_handle(),
+        }
     }
 
     /// Waits until something is known, as a call does for a name to be resolved.
@@ -180,11 +183,21 @@ impl fmt::Debug for Live {
 
 /// The task of a node that follows what endpoints there are. It ends with this.
 #[derive(Debug)]
-pub(super) struct Follower(AbortHandle);
+pub(super) struct Follower {
+    live: Arc<Live>,
+    task: AbortHandle,
+}
+
+impl Follower {
+    /// Waits until it is known what endpoints there are.
+    pub(super) async fn known(&self) {
+        self.live.known().await;
+    }
+}
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 

@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 20] = [
+const BLOCKS: [&str; 23] = [
     "root",
     "plugin",
     "endpoint",
@@ -21,6 +21,8 @@ const BLOCKS: [&str; 20] = [
     "jwt",
     "filter",
     "fallback",
+    "split",
+    "shadow",
     "layer",
     "retry",
     "hedge",
@@ -33,6 +35,7 @@ const BLOCKS: [&str; 20] = [
     "concurrency",
     "load_balancing",
     "tls",
+    "dns",
 ];
 
 fn schema() -> Value {
@@ -234,6 +237,8 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                 _ => "failure_rate: 0.5, ",
             },
             "filter" => "service: s, ",
+            "split" => "to: b, percent: 5, ",
+            "shadow" => "to: b, ",
             "auth" => "method: api-key, api_key: k, ",
             "load_balancing" => match key {
                 "load_factor" => "strategy: maglev, hash_on: 'header:x', ",
@@ -264,6 +269,9 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             "jwt" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: 'http://h', authorize: {{ jwt: {{
                     secret: a secret of more than thirty-two bytes, algorithms: [HS256], {keys} }} }} }} }}"
+            ),
+            "dns" => format!(
+                "plugins: {{ a: {{ transport: http, endpoint: 'dns:///h', dns: {{ {keys} }} }} }}"
             ),
             "redis" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: 'http://h', rate_limit: {{

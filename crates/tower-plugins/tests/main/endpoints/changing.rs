@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tower::discover::Change;
 use tower::{ServiceExt, service_fn};
 use tower_plugins::config::{Address, EndpointSpec, Protocol};
-use tower_plugins::{Body, Plugins, Reason};
+use tower_plugins::{Body, HealthStatus, Plugins, Reason};
 use tower_plugins_layers::breaker::BreakerState;
 
 use super::{all, named, until, who};
@@ -139,6 +139,30 @@ async fn a_breaker_remembers_while_others_come_and_go() {
     assert_eq!(states, [BreakerState::Open, BreakerState::Closed]);
     breaker.reset();
     until(&plugins, &["one", "two"]).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_comes_is_checked_and_one_that_goes_is_not() {
+    let (one, two) = (named("one", None).await, named("two", None).await);
+    let keys = "health_check: { endpoint: /, interval: 5ms, success_threshold: 1 }";
+    let (changes, plugins) = start(keys).await;
+    insert(&changes, "a", one.address.clone());
+    let mut health = plugins.subscribe_health();
+    let mut until = async |addresses: &[&Address]| {
+        let is_so = |report: &tower_plugins::HealthReport| {
+            let endpoints = &report.plugin("p").unwrap().endpoints;
+            endpoints.iter().map(|end| &end.address).eq(addresses.iter().copied())
+                && endpoints.iter().all(|end| end.status == HealthStatus::Healthy)
+        };
+        within(health.wait_for(is_so)).await.unwrap();
+    };
+    until(&[&one.address]).await;
+    insert(&changes, "b", two.address.clone());
+    until(&[&one.address, &two.address]).await;
+    remove(&changes, "a");
+    until(&[&two.address]).await;
+    // Nobody asks it any more: its connections are closed.
+    one.until_open(0).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Endpoints that a name server tells of.
 
-mod server;
+pub(crate) mod server;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -173,63 +173,6 @@ async fn certificates_must_have_the_name_and_not_the_address() {
         let answer = call(&plugins.plugin("p"), get("/")).await;
         assert_eq!(answer.is_ok(), is_taken, "{name}: {answer:?}");
     }
-}
-
-#[tokio::test]
-async fn no_more_endpoints_are_taken_than_allowed_and_of_no_other_family() {
-    let names = NameServer::start().await;
-    let many: Vec<_> = (1..=20).map(ip).collect();
-    names.addresses("search.test", 0, &many);
-    names.address6("search.test", 0, "::1".parse().unwrap());
-    let url = names.url("search.test:9");
-    for (keys, endpoints) in [
-        ("family: ipv4", 20),
-        ("family: ipv6", 1),
-        ("family: any", 21),
-        ("max_endpoints: 3", 3),
-    ] {
-        let plugins = start(&url, keys).await;
-        // Nobody is there; it waits for the answer.
-        let _ = call(&plugins.plugin("p"), get("/")).await;
-        assert_eq!(plugins.breakers("p").len(), endpoints, "{keys}");
-    }
-}
-
-#[tokio::test]
-async fn a_name_is_looked_up_no_sooner_than_min_ttl_and_no_later_than_max_ttl() {
-    let names = NameServer::start().await;
-    let one = named("one", None).await;
-    let port = super::at(&one).port();
-    // The one is out of date at once, and the other never.
-    for (name, ttl) in [("late.test", 0), ("soon.test", 86_400)] {
-        names.addresses(name, ttl, &[ip(1)]);
-    }
-    let end = |name: &str| names.url(&format!("{name}:{port}"));
-    let yaml = format!(
-        "plugins: {{ late: {{ transport: http, endpoint: '{}', dns: {{ min_ttl: 1h, max_ttl: 1h, family: ipv4 }} }},
-            soon: {{ transport: http, endpoint: '{}', dns: {{ min_ttl: 1ms, max_ttl: 5ms, family: ipv4 }} }} }}",
-        end("late.test"),
-        end("soon.test"),
-    );
-    let plugins = Plugins::builder().start(config(&yaml)).await.unwrap();
-    assert_eq!(who(&plugins.plugin("late")).await, "one");
-    within(async {
-        while names.asked_of("soon.test") < 5 {
-            names.asked(1).await
-        }
-    })
-    .await;
-    assert_eq!(names.asked_of("late.test"), 1);
-}
-
-#[tokio::test]
-async fn a_lookup_has_its_timeout() {
-    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("dns://{}/search.test:80", silent.local_addr().unwrap());
-    let plugins = start(&url, "timeout: 20ms").await;
-    // Longer than a lookup by default, and than this test.
-    let error = call(&plugins.plugin("p"), get("/")).await.unwrap_err();
-    assert_eq!(error.reason(), Some(Reason::NoEndpoint));
 }
 
 #[tokio::test]

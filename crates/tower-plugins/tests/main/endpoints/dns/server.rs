@@ -21,7 +21,7 @@ struct Zone {
 }
 
 /// Ends with this value.
-pub(super) struct NameServer {
+pub(crate) struct NameServer {
     address: SocketAddr,
     zone: Arc<Mutex<Zone>>,
     asked: watch::Receiver<usize>,
@@ -29,7 +29,7 @@ pub(super) struct NameServer {
 }
 
 impl NameServer {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let zone = Arc::<Mutex<Zone>>::default();
@@ -55,11 +55,11 @@ impl NameServer {
         }
     }
 
-    pub(super) fn url(&self, target: &str) -> String {
+    pub(crate) fn url(&self, target: &str) -> String {
         format!("dns://{}/{target}", self.address)
     }
 
-    pub(super) fn service_url(&self, service: &str) -> String {
+    pub(crate) fn service_url(&self, service: &str) -> String {
         format!("dns+srv://{}/{service}", self.address)
     }
 
@@ -68,12 +68,12 @@ impl NameServer {
         self.zone.lock().unwrap().records.insert(key, (ttl, data));
     }
 
-    pub(super) fn addresses(&self, name: &str, ttl: u32, addresses: &[Ipv4Addr]) {
+    pub(crate) fn addresses(&self, name: &str, ttl: u32, addresses: &[Ipv4Addr]) {
         let data = addresses.iter().map(|ip| RData::A(A(*ip)));
         self.set(name, RecordType::A, ttl, data.collect());
     }
 
-    pub(super) fn address6(&self, name: &str, ttl: u32, address: Ipv6Addr) {
+    pub(crate) fn address6(&self, name: &str, ttl: u32, address: Ipv6Addr) {
         self.set(
             name,
             RecordType::AAAA,
@@ -83,7 +83,7 @@ impl NameServer {
     }
 
     /// Of priority, weight, port and host.
-    pub(super) fn service(&self, name: &str, ttl: u32, targets: &[(u16, u16, u16, &str)]) {
+    pub(crate) fn service(&self, name: &str, ttl: u32, targets: &[(u16, u16, u16, &str)]) {
         let data = targets.iter().map(|&(priority, weight, port, host)| {
             let host = Name::from_utf8(format!("{host}.")).unwrap();
             RData::SRV(SRV::new(priority, weight, port, host))
@@ -91,18 +91,18 @@ impl NameServer {
         self.set(name, RecordType::SRV, ttl, data.collect());
     }
 
-    pub(super) fn forget(&self, name: &str) {
+    pub(crate) fn forget(&self, name: &str) {
         let name = format!("{name}.");
         let mut zone = self.zone.lock().unwrap();
         zone.records.retain(|(known, _), _| *known != name);
     }
 
-    pub(super) fn fails(&self, fails: bool) {
+    pub(crate) fn fails(&self, fails: bool) {
         self.zone.lock().unwrap().fails = fails;
     }
 
     /// Waits until it has answered so many more questions.
-    pub(super) async fn asked(&self, more: usize) {
+    pub(crate) async fn asked(&self, more: usize) {
         let mut asked = self.asked.clone();
         let until = *asked.borrow() + more;
         within(asked.wait_for(|asked| *asked >= until))
@@ -111,7 +111,7 @@ impl NameServer {
     }
 
     /// How often it was asked of the name.
-    pub(super) fn asked_of(&self, name: &str) -> usize {
+    pub(crate) fn asked_of(&self, name: &str) -> usize {
         let zone = self.zone.lock().unwrap();
         zone.asked
             .get(&format!("{name}."))
