@@ -144,15 +144,20 @@ async fn a_breaker_remembers_while_others_come_and_go() {
 #[tokio::test]
 async fn an_endpoint_that_comes_is_checked_and_one_that_goes_is_not() {
     let (one, two) = (named("one", None).await, named("two", None).await);
-    let keys = "health_check: { endpoint: /, interval: 5ms, success_threshold: 1 }";
+    let keys = "health_check: { endpoint: /, interval: 5ms, healthy_threshold: 1 }";
     let (changes, plugins) = start(keys).await;
     insert(&changes, "a", one.address.clone());
     let mut health = plugins.subscribe_health();
     let mut until = async |addresses: &[&Address]| {
         let is_so = |report: &tower_plugins::HealthReport| {
             let endpoints = &report.plugin("p").unwrap().endpoints;
-            endpoints.iter().map(|end| &end.address).eq(addresses.iter().copied())
-                && endpoints.iter().all(|end| end.status == HealthStatus::Healthy)
+            endpoints
+                .iter()
+                .map(|end| &end.address)
+                .eq(addresses.iter().copied())
+                && endpoints
+                    .iter()
+                    .all(|end| end.status == HealthStatus::Healthy)
         };
         within(health.wait_for(is_so)).await.unwrap();
     };
@@ -238,21 +243,19 @@ async fn no_more_endpoints_are_taken_of_a_source_than_1024() {
     }
     let yaml = "plugins: { p: { transport: in-process, endpoint: { from: hosts } } }";
     let plugins = builder.start(config(yaml)).await.unwrap();
-    let known = || plugins.breakers("p").len();
-    within(async {
-        while known() < 1_024 {
-            call(&plugins.plugin("p"), get("/")).await.unwrap();
-        }
-    })
-    .await;
-    // Those beyond come before this one goes.
+    let until = async |count: usize| {
+        let settled = async {
+            while plugins.breakers("p").len() != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(settled).await;
+    };
+    until(1_024).await;
+    call(&plugins.plugin("p"), get("/")).await.unwrap();
+    // Those beyond came before this one goes.
     changes.send(Ok(Change::Remove("s0"))).unwrap();
-    within(async {
-        while known() != 1_023 {
-            call(&plugins.plugin("p"), get("/")).await.unwrap();
-        }
-    })
-    .await;
+    until(1_023).await;
 }
 
 #[tokio::test]
