@@ -25,7 +25,7 @@ type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result:
 
 const FAST: Duration = Duration::from_millis(10);
 const SLOW: Duration = Duration::from_millis(100);
-const CALLERS: usize = 8;
+const CALLERS: usize = 4;
 
 #[tokio::main]
 async fn main() -> Result {
@@ -36,7 +36,7 @@ async fn main() -> Result {
 
 async fn slow_endpoint() -> Result {
     say(
-        "1. Three endpoints. Two answer in 10 ms and one in 100 ms; 8 callers call without a pause.",
+        "1. Three endpoints. Two answer in 10 ms and one in 100 ms; 4 callers call without a pause.",
     );
     let (a, b, c) = (
         Endpoint::start(FAST, None).await?,
@@ -44,7 +44,7 @@ async fn slow_endpoint() -> Result {
         Endpoint::start(SLOW, None).await?,
     );
     let fast = measure("the two fast ones alone", &[&a, &b], "peak-ewma", 1_500).await?;
-    measure("all three, each in turn", &[&a, &b, &c], "round-robin", 600).await?;
+    measure("all three, each in turn", &[&a, &b, &c], "round-robin", 300).await?;
     let steered = measure("all three, by latency", &[&a, &b, &c], "peak-ewma", 1_500).await?;
     let ratio = steered.as_secs_f64() / fast.as_secs_f64();
     println!(
@@ -72,7 +72,7 @@ async fn measure(
         endpoint.calls.store(0, Relaxed);
     }
     let times = Arc::new(Mutex::new(Vec::new()));
-    let mut callers = JoinSet::new();
+    let mut callers = JoinSet::<Result>::new();
     for _ in 0..CALLERS {
         let (plugin, times) = (plugins.plugin("search"), Arc::clone(&times));
         callers.spawn(async move {
@@ -82,7 +82,7 @@ async fn measure(
                 let took = begun.elapsed();
                 times.lock().map_err(|_| "a caller panicked")?.push(took);
             }
-            Result::Ok(())
+            Ok(())
         });
     }
     for caller in callers.join_all().await {
@@ -105,11 +105,10 @@ async fn dead_endpoint() -> Result {
     for _ in 0..3 {
         ends.push(Endpoint::start(FAST, None).await?);
     }
-    let keys =
-        "circuit_breaker: { recovery_timeout: 200ms }, load_balancing: { slow_start_window: 1s }";
+    let keys = "circuit_breaker: { failure_threshold: 1, recovery_timeout: 200ms }, load_balancing: { slow_start_window: 1s }";
     let plugins = plugins(&ends.iter().collect::<Vec<_>>(), keys).await?;
     let stop = Arc::new(AtomicBool::new(false));
-    let mut callers = JoinSet::new();
+    let mut callers = JoinSet::<Result<usize>>::new();
     for _ in 0..CALLERS {
         let (plugin, stop) = (plugins.plugin("search"), Arc::clone(&stop));
         callers.spawn(async move {
@@ -118,7 +117,7 @@ async fn dead_endpoint() -> Result {
                 call(&plugin).await?;
                 calls += 1;
             }
-            Result::Ok(calls)
+            Ok(calls)
         });
     }
     sleep(Duration::from_millis(500)).await;

@@ -118,7 +118,7 @@
 //! | `watch` | yes | watches the config file and reloads it in place |
 //! | `jwt` | | callers that show signed tokens: the key `authorize.jwt` |
 //! | `redis` | | rate limits that many processes share on a Redis server: the key `rate_limit.redis` |
-//! | `dns` | | endpoints that are found by name, again and again: `dns:` and `dns+srv:` in place of a URL |
+//! | `dns` | | endpoints that are found by name, again and again: `dns:` and `dns+srv:` in place of a URL; brings `http` |
 //! | `schema` | | `Config` implements `schemars::JsonSchema`, for a program that has it in its own config |
 //! | `grpc` | | a `tonic::Status` stands in the source chain of each [`Error`], so that generated clients see the right code |
 //!

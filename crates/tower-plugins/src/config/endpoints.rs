@@ -161,7 +161,7 @@ fn read_endpoint<'t>(
     }
     let mut table = report.table(doc, &ENDPOINT, path.to_owned(), at, given.node)?;
     if table.has("from") {
-        return from(table, transport?.clone());
+        return from(table, transport?);
     }
     table.pass(&["from"]);
     table.require("url");
@@ -214,7 +214,7 @@ fn read_endpoint<'t>(
 }
 
 /// Endpoints of the program, which says all there is to say of them.
-fn from(mut table: Table<'_>, transport: Transport) -> Option<EndpointSpec> {
+fn from(mut table: Table<'_>, transport: &Transport) -> Option<EndpointSpec> {
     let name = table.read("from", |given, _| address::parse_source(given.text()?));
     for key in ["url", "path", "weight", "priority", "zone", "labels"] {
         table.pass(&[key]);
@@ -226,8 +226,11 @@ fn from(mut table: Table<'_>, transport: Transport) -> Option<EndpointSpec> {
         }
     }
     table.finish();
-    let (transport, _) = TRANSPORTS.iter().find(|(_, known)| *known == transport)?;
-    let transport = (*transport).to_owned();
+    let known = TRANSPORTS.iter().find(|(_, known)| known == transport);
+    let transport = match transport {
+        Transport::Custom(own) => own.clone(),
+        _ => known?.0.to_owned(),
+    };
     Some(
         Address::Source {
             name: name?,

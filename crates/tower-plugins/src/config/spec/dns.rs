@@ -4,8 +4,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+#[cfg(feature = "dns")]
 use http::uri::Authority;
 
+#[cfg(feature = "dns")]
 use super::Address;
 
 /// A name that is looked up again and again, whose answers are endpoints.
@@ -39,6 +41,7 @@ impl DnsName {
     }
 
     /// One of the endpoints.
+    #[cfg(feature = "dns")]
     pub(crate) fn found(&self, port: u16, at: SocketAddr) -> Address {
         let host = self.host();
         let authority = match (self.https, port) {

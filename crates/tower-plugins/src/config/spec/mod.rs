@@ -192,7 +192,7 @@ pub enum Address {
     /// One of the addresses that a [`Dns`](Self::Dns) name stands for.
     Resolved {
         /// What it is called: `Http` or `Https`.
-        origin: Box<Address>,
+        origin: Box<Self>,
         /// Where it is.
         at: SocketAddr,
     },

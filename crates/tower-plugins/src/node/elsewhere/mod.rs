@@ -36,15 +36,15 @@ struct Other {
 }
 
 impl Other {
-    fn call(&self, mut request: Request<Body>) -> Result<CallFuture, Request<Body>> {
-        match self.services.find(self.name.as_str()) {
-            Some(node) => {
-                request.extensions_mut().insert(Sent);
-                Ok(node.call(request))
-            }
-            None => Err(request),
-        }
+    fn find(&self) -> Option<Arc<Node>> {
+        self.services.find(self.name.as_str())
     }
+}
+
+/// Sends `request` elsewhere.
+fn send(node: Arc<Node>, mut request: Request<Body>) -> CallFuture {
+    request.extensions_mut().insert(Sent);
+    node.call(request)
 }
 
 impl fmt::Debug for Other {
@@ -96,11 +96,10 @@ impl Service<Request<Body>> for Elsewhere {
 
     fn call(&mut self, mut request: Request<Body>) -> Owned {
         if request.extensions().get::<Sent>().is_none() {
-            if let Some(split) = &self.layer.split {
-                request = match split.take(request) {
-                    Ok(call) => return Box::pin(async { Ok(call.await?) }),
-                    Err(request) => request,
-                };
+            let split = self.layer.split.as_ref();
+            if let Some(there) = split.and_then(|split| split.way(&request)) {
+                let call = send(there, request);
+                return Box::pin(async { Ok(call.await?) });
             }
             if let Some(shadow) = &self.layer.shadow {
                 request = shadow.copy(request);

@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::{BoxError, CallContext};
 
 use super::super::Services;
-use super::Other;
+use super::{Other, send};
 use crate::Body;
 use crate::config::{PluginSpec, ShadowSpec};
 
@@ -185,11 +185,8 @@ impl Copy {
 impl Sender {
     /// Makes the call, and reads its answer to the end.
     async fn call(&self, request: Request<Body>) -> Result<(), BoxError> {
-        let call = self
-            .to
-            .call(request)
-            .map_err(|_| "there is no such plugin")?;
-        let mut body = call.await?.into_body();
+        let there = self.to.find().ok_or("there is no such plugin")?;
+        let mut body = send(there, request).await?.into_body();
         while let Some(frame) = body.frame().await {
             frame?;
         }

@@ -7,7 +7,7 @@ use metrics::{Counter, counter};
 use tower_plugins_layers::RequestHead;
 use tower_plugins_layers::balance::KeyFrom;
 
-use super::super::{CallFuture, Services};
+use super::super::{Node, Services};
 use super::Other;
 use crate::Body;
 use crate::config::{PluginSpec, SplitSpec};
@@ -48,14 +48,14 @@ impl Split {
         }
     }
 
-    /// The call, if it goes there.
-    pub(super) fn take(&self, request: Request<Body>) -> Result<CallFuture, Request<Body>> {
-        if self.draw(&request) >= self.part {
-            return Err(request);
+    /// The other plugin, if the call goes there.
+    pub(super) fn way(&self, request: &Request<Body>) -> Option<Arc<Node>> {
+        if self.draw(request) >= self.part {
+            return None;
         }
-        let call = self.to.call(request)?;
+        let there = self.to.find()?;
         self.calls.0.increment(1);
-        Ok(call)
+        Some(there)
     }
 
     /// A number from 0 to 1: of a key always the same.

@@ -1,5 +1,6 @@
 //! What a plugin's config says of its endpoints, where some are not there themselves but say where to find them.
 
+#[cfg(feature = "dns")]
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -100,7 +101,7 @@ impl Entries {
                     Entry::Name { answers, .. } => answers.changed().await.is_err(),
                 };
                 if is_gone {
-                    pending().await
+                    pending::<()>().await;
                 }
             }
             .boxed()

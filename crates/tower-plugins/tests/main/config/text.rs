@@ -796,6 +796,26 @@ proptest! {
 
 /// `//` is left out after `unix:` only, where it is part of a URL.
 #[test]
+fn endpoints_that_are_found_elsewhere_are_written_and_read() {
+    for text in [
+        "plugins: { p: { transport: https, endpoint: { from: hosts } } }",
+        "plugins: { p: { transport: mirror, endpoints: [{ from: hosts }, a] } }",
+        "plugins: { p: { transport: https, endpoint: { url: 'dns://10.0.0.2/a.b', path: /v1 }, dns: { min_ttl: 1s } } }",
+        "plugins: { p: { transport: http, endpoints: ['dns+srv:///_a._tcp.b.', 'dns:c:81', 'http://d'] } }",
+    ] {
+        let config = Config::parse(text, Format::Yaml).unwrap();
+        for format in [Format::Json, Format::Yaml, Format::Toml] {
+            let written = config.to_text(format, Secrets::Shown);
+            assert_eq!(
+                Config::parse(&written, format).unwrap(),
+                config,
+                "{written}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_socket_with_two_slashes_is_written_and_read() {
     let socket = |written: &str| {
         let text = format!("plugins: {{ a: {{ transport: unix, endpoint: '{written}' }} }}");

@@ -67,7 +67,7 @@ async fn min_ttl_is_the_shortest_time_between_two_lookups() {
     let _soon = start(&names.url("soon.test:9"), "min_ttl: 1ms, family: ipv4").await;
     within(async {
         while names.asked_of("soon.test") < 5 {
-            names.asked(1).await
+            names.asked(1).await;
         }
     })
     .await;
@@ -82,7 +82,7 @@ async fn max_ttl_is_the_longest_time_between_two_lookups() {
     let _plugins = start(&names.url("search.test:9"), keys).await;
     within(async {
         while names.asked_of("search.test") < 5 {
-            names.asked(1).await
+            names.asked(1).await;
         }
     })
     .await;

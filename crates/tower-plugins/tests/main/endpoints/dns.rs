@@ -198,7 +198,7 @@ async fn nobody_is_asked_when_the_plugin_is_gone() {
     let clock = start(&names.url("clock.test:9"), "").await;
     within(async {
         while names.asked_of("clock.test") < 10 {
-            names.asked(1).await
+            names.asked(1).await;
         }
     })
     .await;
