@@ -28,6 +28,7 @@ mod fault;
 mod file;
 mod format;
 mod given;
+mod grpc;
 mod health;
 mod include;
 mod jwt;
@@ -70,11 +71,11 @@ pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
-    ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, DnsFamily, DnsName, DnsSpec,
-    EndpointSpec, FallbackSpec, FilterSpec, HealthKind, HealthSpec, HedgeSpec, Identity,
-    JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec,
-    Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec, ShadowSpec, SplitSpec, SubsetFallback,
-    TlsSpec, TlsVersion, Upstream,
+    Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, DnsFamily, DnsName,
+    DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind, HealthSpec, HedgeSpec,
+    Identity, JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OutlierSpec, PluginName,
+    PluginSpec, Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec, ShadowSpec, SplitSpec,
+    SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

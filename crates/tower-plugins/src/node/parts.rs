@@ -25,11 +25,11 @@ use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, HealthKind,
-    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginName, PluginSpec, RetrySpec,
-    TlsSpec,
+    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginName, PluginSpec, Protocol,
+    RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
-use crate::transport::{EndpointArgs, Transport, Unmade};
+use crate::transport::{EndpointArgs, MessageLimits, Transport, Unmade};
 
 /// The parts of one node.
 pub(crate) struct Parts {
@@ -376,7 +376,10 @@ fn shown(
     transport: &Arc<dyn Transport>,
 ) -> Result<Shown, Error> {
     let credentials = super::stack::credentials(&spec.policy.credentials)?;
-    Ok(credentials.layer(Wire::new(Arc::clone(transport), &address.shown())))
+    let name = address.shown();
+    let grpc = spec.upstream.grpc.as_ref();
+    let limits = grpc.map(|grpc| MessageLimits::new(grpc, &name));
+    Ok(credentials.layer(Wire::new(Arc::clone(transport), &name, limits)))
 }
 
 fn checker(
@@ -404,6 +407,7 @@ fn transport(
     spec: &PluginSpec,
     services: &Services,
 ) -> Result<Arc<dyn Transport>, Error> {
+    refuse_grpc(address, &spec.upstream)?;
     match address {
         Address::Dns(_) | Address::Source { .. } => Err(Error::caused_by(
             Kind::Config,
@@ -452,6 +456,19 @@ fn transport(
             ))
         }
     }
+}
+
+/// What speaks gRPC has to be built with it, and is reached over HTTP/2.
+fn refuse_grpc(address: &Address, upstream: &Upstream) -> Result<(), Error> {
+    let message = match (&upstream.grpc, upstream.connection.protocol) {
+        (None, _) => return Ok(()),
+        _ if !cfg!(feature = "grpc") => {
+            format!("`{address}` needs the feature `grpc` of tower-plugins, which is off")
+        }
+        (Some(_), Protocol::Http2) => return Ok(()),
+        _ => format!("`{address}` speaks gRPC, which takes `connection.protocol` to be HTTP/2"),
+    };
+    Err(Error::caused_by(Kind::Config, message))
 }
 
 /// What the program's own transport of this name makes of the endpoint.

@@ -40,6 +40,7 @@ use crate::config::{
     Place, PluginSpec, Policy, Secret, SubsetFallback,
 };
 use crate::error::{Error, Kind};
+use crate::transport::MessageLimits;
 
 /// A call goes through these from left to right, and its response back.
 pub(super) type Stack = Trace<Drain<Around<Deadline<Around<Limited>>>>>;
@@ -123,6 +124,8 @@ pub(super) fn endpoint(
 ) -> EndpointStack {
     let policy = &spec.policy;
     let shown = parts.address.shown();
+    let grpc = spec.upstream.grpc.as_ref();
+    let limits = grpc.map(|grpc| MessageLimits::new(grpc, &shown));
     let outlier = outliers.map(|all| all.endpoint(&shown));
     ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
@@ -135,7 +138,7 @@ pub(super) fn endpoint(
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
         .layer(credentials)
-        .service(Wire::new(Arc::clone(&parts.transport), &shown))
+        .service(Wire::new(Arc::clone(&parts.transport), &shown, limits))
 }
 
 /// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.

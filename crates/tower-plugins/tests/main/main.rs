@@ -15,6 +15,7 @@ mod effect;
 mod embed;
 mod endpoints;
 mod faults;
+mod grpc;
 mod health;
 mod one_word;
 mod own_layers;

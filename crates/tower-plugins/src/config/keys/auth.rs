@@ -12,7 +12,7 @@ pub(in super::super) static AUTH: Block = Block {
             ]),
             "required",
             r#""bearer""#,
-            "`none`, `api-key` (or `api_key`), `bearer`, `basic`, `custom`, or `mtls`, which shows the endpoint a certificate and takes `transport: https`",
+            "`none`, `api-key` (or `api_key`), `bearer`, `basic`, `custom`, or `mtls`, which shows the endpoint a certificate and takes `transport: https` or `grpc-tls`",
         ),
         key(
             "api_key",

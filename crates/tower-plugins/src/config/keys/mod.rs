@@ -11,6 +11,7 @@ mod connection;
 mod dns;
 mod elsewhere;
 mod gone;
+mod grpc;
 mod health;
 mod jwt;
 mod limits;
@@ -26,6 +27,7 @@ pub(super) use connection::{CONNECTION, TLS};
 pub(super) use dns::DNS;
 pub(super) use elsewhere::{SHADOW, SPLIT};
 pub(super) use gone::{ALLOWLIST, MANIFEST};
+pub(super) use grpc::GRPC;
 pub(super) use health::HEALTH_CHECK;
 pub(super) use jwt::JWT;
 pub(super) use limits::{CONCURRENCY, RATE_LIMIT, REDIS};
@@ -131,6 +133,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &CONCURRENCY,
         &LOAD_BALANCING,
         &TLS,
+        &GRPC,
     ];
     blocks.iter().any(|block| block.key(name).is_some())
 }

@@ -10,6 +10,7 @@ mod breaker;
 mod connection;
 mod dns;
 mod elsewhere;
+mod grpc;
 mod health;
 mod jwt;
 mod limits;
@@ -28,6 +29,7 @@ pub use self::breaker::{BreakerSpec, OutlierSpec};
 pub use self::connection::{ConnectionSpec, Identity, Protocol, TlsSpec, TlsVersion};
 pub use self::dns::{DnsFamily, DnsName, DnsSpec};
 pub use self::elsewhere::{ShadowSpec, SplitSpec};
+pub use self::grpc::{Compression, GrpcSpec};
 pub use self::health::{HealthKind, HealthSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{JwtAlgorithm, JwtKey, JwtSpec};
@@ -122,6 +124,9 @@ pub struct Upstream {
     pub tls: TlsSpec,
     /// `dns`, for endpoints that are looked up.
     pub dns: DnsSpec,
+    /// `grpc`, of a plugin that speaks gRPC (`transport: grpc` or `grpc-tls`): its endpoints are reached over
+    /// [`Protocol::Http2`], and typed calls go through the service `tower_plugins.v1.Plugin`.
+    pub grpc: Option<GrpcSpec>,
     /// `options`, for a transport of the program's own.
     pub options: Options,
     /// Where that transport is written.

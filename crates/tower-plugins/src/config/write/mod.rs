@@ -6,6 +6,7 @@ mod balance;
 mod breaker;
 mod connection;
 mod elsewhere;
+mod grpc;
 mod health;
 mod layers;
 mod limits;
@@ -16,6 +17,7 @@ use self::attempts::{hedge, retry};
 use self::balance::balance;
 use self::breaker::{breaker, outlier};
 use self::connection::{connection, dns, tls};
+use self::grpc::grpc;
 use self::health::health;
 use self::limits::concurrency;
 use self::values::{duration, integer, list, named, off, table, text};
@@ -81,6 +83,18 @@ impl Writer {
             upstream,
         } = plugin;
         let transport = match upstream.endpoints.first().map(|endpoint| &endpoint.address) {
+            Some(
+                address @ (Address::Http { .. }
+                | Address::Https { .. }
+                | Address::Unix { .. }
+                | Address::Dns(_)),
+            ) if upstream.grpc.is_some() => {
+                if address.is_https() {
+                    "grpc-tls"
+                } else {
+                    "grpc"
+                }
+            }
             Some(Address::Unix { .. }) => "unix",
             Some(Address::UnixJson { .. }) => "unix-json",
             Some(Address::InProcess { .. }) => "in-process",
@@ -90,7 +104,10 @@ impl Writer {
             Some(address) if address.is_https() => "https",
             Some(_) | None => "http",
         };
-        let endpoints = upstream.endpoints.iter().filter_map(endpoint).collect();
+        let endpoints = upstream.endpoints.iter();
+        let endpoints = endpoints.filter_map(|one| endpoint(one, upstream.grpc.is_some()));
+        let endpoints = endpoints.collect();
+        let is_tls = transport == "https" || transport == "grpc-tls";
         table([
             ("name", text(name.as_str())),
             ("transport", text(transport)),
@@ -135,8 +152,9 @@ impl Writer {
                 policy.concurrency.as_ref().map_or_else(off, concurrency),
             ),
             ("load_balancing", Some(balance(&policy.balance))),
-            ("tls", (transport == "https").then(|| tls(&upstream.tls))),
+            ("tls", is_tls.then(|| tls(&upstream.tls))),
             ("dns", dns(upstream)),
+            ("grpc", upstream.grpc.as_ref().map(grpc)),
             ("options", self.options_of(&upstream.options)),
         ])
     }
@@ -149,11 +167,16 @@ impl Writer {
     }
 }
 
-fn endpoint(endpoint: &EndpointSpec) -> Option<Node<'static>> {
+fn endpoint(endpoint: &EndpointSpec, is_grpc: bool) -> Option<Node<'static>> {
     let (url, path) = match &endpoint.address {
         Address::Http { authority, prefix } => (format!("http://{authority}"), Some(prefix)),
         Address::Https { authority, prefix } => (format!("https://{authority}"), Some(prefix)),
-        Address::Unix { path, prefix } => (path.to_str()?.to_owned(), Some(prefix)),
+        Address::Unix { path, prefix } => {
+            let path = path.to_str()?;
+            // A target of gRPC has to say that it is a socket.
+            let scheme = if is_grpc { "unix://" } else { "" };
+            (format!("{scheme}{path}"), Some(prefix))
+        }
         Address::UnixJson { path } => (path.to_str()?.to_owned(), None),
         Address::InProcess { service } => (service.clone(), None),
         Address::Custom { endpoint, .. } => (endpoint.clone(), None),

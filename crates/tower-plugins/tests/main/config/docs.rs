@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 23] = [
+const BLOCKS: [&str; 24] = [
     "root",
     "plugin",
     "endpoint",
@@ -36,6 +36,7 @@ const BLOCKS: [&str; 23] = [
     "load_balancing",
     "tls",
     "dns",
+    "grpc",
 ];
 
 fn schema() -> Value {
@@ -261,6 +262,9 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             }
             "tls" => format!(
                 "plugins: {{ a: {{ transport: https, endpoint: 'https://h', tls: {{ {keys} }} }} }}"
+            ),
+            "grpc" => format!(
+                "plugins: {{ a: {{ transport: grpc, endpoint: 'h:1', grpc: {{ {keys} }} }} }}"
             ),
             // Without any key it says nothing.
             "load_balancing" if needed.is_empty() && keys.is_empty() => {

@@ -800,6 +800,8 @@ fn endpoints_that_are_found_elsewhere_are_written_and_read() {
     for text in [
         "plugins: { p: { transport: https, endpoint: { from: hosts } } }",
         "plugins: { p: { transport: mirror, endpoints: [{ from: hosts }, a] } }",
+        "plugins: { p: { transport: grpc-tls, endpoint: { from: hosts }, grpc: { compression: gzip } } }",
+        "plugins: { p: { transport: grpc-tls, endpoint: 'dns:a.b:50051' } }",
         "plugins: { p: { transport: https, endpoint: { url: 'dns://10.0.0.2/a.b', path: /v1 }, dns: { min_ttl: 1s } } }",
         "plugins: { p: { transport: http, endpoints: ['dns+srv:///_a._tcp.b.', 'dns:c:81', 'http://d'] } }",
     ] {
@@ -892,6 +894,21 @@ fn files_are_written_as_the_files_they_are() {
     // What a file holds is what is compared, whatever it is called.
     put("token", b"hunter3");
     assert_ne!(read(&text, Format::Yaml), config);
+}
+
+#[test]
+fn plugins_that_speak_grpc_are_written_as_such() {
+    let text = "plugins:
+  a: { transport: grpc, endpoints: ['h:1', 'unix:/run/a.sock', { url: 'http://i:2', path: /v1 }],
+       grpc: { max_request_message: 1KiB, max_response_message: 3GiB, compression: gzip } }
+  b: { transport: grpc-tls, endpoint: 'h:443', tls: { server_name: b } }
+  c: { transport: grpc, endpoint: 'unix:////run/a.sock' }
+";
+    let config = read(text, Format::Yaml);
+    for format in FORMATS {
+        let text = config.to_text(format, Secrets::Shown);
+        assert_eq!(read(&text, format), config, "{text}");
+    }
 }
 
 /// What of a layer's options is a secret is not known.
