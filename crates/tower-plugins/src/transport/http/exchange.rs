@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use ::http::{Request, Response};
+use ::http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use tower_plugins_layers::{BoxError, Refused, Unsent};
+use tower_plugins_layers::{BoxError, Reason, Refused, Unsent};
 
 use super::body::{Hold, ResponseBody};
 use super::error::{TurnedAway, at, connect_failed, lost, request_broken, turned_away, unanswered};
-use super::head::strip_response;
+use super::head::{strip_response, strip_upgrade};
 use super::pool::{Endpoint, Lease, Pool};
 use super::upload::Upload;
 use crate::Body;
 use crate::config::Protocol;
 use crate::transport::ResponseFuture;
+use crate::upgrade::OnUpgrade;
 
 /// How often a request may come back unsent from a used connection before it gets a new one.
 const USED_TRIES: u32 = 3;
@@ -39,34 +40,43 @@ struct Tries {
 /// Sends at once if a connection is ready, which makes hyper's future all there is to box.
 pub(super) fn call<P: Pool>(pool: &Arc<P>, mut request: Request<Body>) -> ResponseFuture<'_> {
     let endpoint = pool.endpoint();
-    if let Err(error) = endpoint.origin.address(&mut request) {
-        let error = at(&endpoint.name, "addressing a request to", error);
-        return Box::pin(std::future::ready(Err(error)));
-    }
+    let upgrades = match endpoint.origin.address(&mut request) {
+        Ok(upgrades) => upgrades,
+        Err(error) => {
+            let error = at(&endpoint.name, "addressing a request to", error);
+            return Box::pin(std::future::ready(Err(error)));
+        }
+    };
     // Only an HTTP/2 peer turns a request away after it was sent.
     let kept = endpoint.origin.protocol == Protocol::Http2;
     let mut upload = Upload::of(&mut request, kept);
     let Some(mut lease) = pool.checkout() else {
-        return Box::pin(wherever_possible(pool, request, upload, Tries::default()));
+        return Box::pin(wherever_possible(
+            pool,
+            request,
+            upload,
+            upgrades,
+            Tries::default(),
+        ));
     };
     let sent = match lease.send(request) {
         Ok(sent) => sent,
         Err(request) => {
             let tries = Tries { unsent: 1, left: 0 };
-            return Box::pin(wherever_possible(pool, *request, upload, tries));
+            return Box::pin(wherever_possible(pool, *request, upload, upgrades, tries));
         }
     };
     Box::pin(async move {
-        match conclude(pool.endpoint(), lease, &mut upload, sent.await) {
+        match conclude(pool.endpoint(), lease, &mut upload, upgrades, sent.await) {
             Ok(response) => Ok(response),
             // Out of line: its state is larger than this one's, and seldom needed.
             Err(Failed::Unsent(request, _)) => {
                 let tries = Tries { unsent: 1, left: 0 };
-                Box::pin(wherever_possible(pool, *request, upload, tries)).await
+                Box::pin(wherever_possible(pool, *request, upload, upgrades, tries)).await
             }
             Err(Failed::Left(request, _)) => {
                 let tries = Tries { unsent: 0, left: 1 };
-                Box::pin(wherever_possible(pool, *request, upload, tries)).await
+                Box::pin(wherever_possible(pool, *request, upload, upgrades, tries)).await
             }
             Err(Failed::Other(error)) => Err(error),
         }
@@ -77,6 +87,7 @@ async fn wherever_possible<P: Pool>(
     pool: &Arc<P>,
     mut request: Request<Body>,
     mut upload: Upload,
+    upgrades: bool,
     mut tries: Tries,
 ) -> Result<Response<Body>, BoxError> {
     loop {
@@ -86,7 +97,7 @@ async fn wherever_possible<P: Pool>(
             Err(refused) => return Err(unsent(pool.endpoint(), Some(request), upload, refused)),
         };
         let concluded = match lease.send(request) {
-            Ok(sent) => conclude(pool.endpoint(), lease, &mut upload, sent.await),
+            Ok(sent) => conclude(pool.endpoint(), lease, &mut upload, upgrades, sent.await),
             Err(back) => {
                 let lost = lost(&pool.endpoint().name, "the connection closed");
                 Err(Failed::Unsent(back, lost))
@@ -130,9 +141,13 @@ fn conclude<L: Lease>(
     endpoint: &Endpoint,
     lease: L,
     upload: &mut Upload,
+    upgrades: bool,
     outcome: Result<Response<Incoming>, TrySendError<Request<Body>>>,
 ) -> Result<Response<Body>, Failed> {
     let mut error = match outcome {
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            return upgrade(endpoint, lease.into(), upgrades, response).map_err(Failed::Other);
+        }
         Ok(response) => {
             let mut upload = std::mem::take(upload);
             upload.forget();
@@ -168,6 +183,25 @@ fn conclude<L: Lease>(
         // One that refuses may have too much to do: whether to ask it again is for retries to say.
         (request, _) => Failed::Other(unsent(endpoint, request, std::mem::take(upload), lost)),
     })
+}
+
+/// A call that is over, and its connection is not: that holds its place from now on.
+fn upgrade(
+    endpoint: &Endpoint,
+    hold: Hold,
+    asked: bool,
+    mut response: Response<Incoming>,
+) -> Result<Response<Body>, BoxError> {
+    if !asked {
+        let cause = "it switched to another protocol, which nobody asked for";
+        let cause = at(&endpoint.name, "calling", cause);
+        return Err(Refused::new(Reason::ConnectionLost).caused_by(cause).into());
+    }
+    strip_upgrade(response.headers_mut());
+    let connection = hyper::upgrade::on(&mut response);
+    let (mut head, _) = response.into_parts();
+    head.extensions.insert(OnUpgrade::new(connection, hold));
+    Ok(Response::from_parts(head, Body::empty()))
 }
 
 fn respond(

@@ -263,8 +263,10 @@ mod tests {
 
     /// Which proxy the environment says is on the way to `url`, and what is sent to it.
     fn way(url: &str, variables: &[(&str, &str)]) -> Result<Option<(String, String)>, String> {
-        let mut spec = ConnectionSpec::default();
-        spec.proxy = ProxySpec::Environment;
+        let spec = ConnectionSpec {
+            proxy: ProxySpec::Environment,
+            ..ConnectionSpec::default()
+        };
         let uri: http::Uri = url.parse().unwrap();
         let (scheme, authority): (&Scheme, &Authority) =
             (uri.scheme().unwrap(), uri.authority().unwrap());
