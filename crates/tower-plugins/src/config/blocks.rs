@@ -152,6 +152,7 @@ impl Blocks {
             health: self.health.armed(),
             balance: self.balance.armed(),
             credentials,
+            allow_plaintext: false,
             authorize: None,
             filter: None,
             fallback: None,

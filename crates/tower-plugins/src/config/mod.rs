@@ -35,12 +35,14 @@ mod limits;
 mod load;
 mod locate;
 mod nearest;
+mod oauth2;
 mod options;
 mod outlier;
 mod own_transport;
 mod page;
 #[cfg(feature = "tls")]
 pub(crate) mod pem;
+mod plaintext;
 mod read;
 mod report;
 #[cfg(feature = "schema")]
@@ -67,11 +69,12 @@ pub use options::Options;
 pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
-    AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
-    ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec, FallbackSpec,
-    FilterSpec, HealthKind, HealthSpec, HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey,
-    JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec, Policy, Protocol, RateLimitSpec,
-    RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    AdaptiveLimit, Address, AuthStyle, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec,
+    BudgetKind, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec,
+    FallbackSpec, FilterSpec, HealthKind, HealthSpec, HedgeSpec, Identity, JitterKind,
+    JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OAuth2Spec, OutlierSpec, PluginName, PluginSpec,
+    Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion,
+    Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -3,8 +3,11 @@
 mod around;
 mod authorize;
 mod body;
+mod credentials;
 mod endpoint;
 mod health;
+#[cfg(feature = "oauth2")]
+mod oauth2;
 mod own;
 mod parts;
 mod rate_limit;
@@ -137,7 +140,7 @@ impl Node {
         let Some(limit) = self.spec.policy.ready_within else {
             return Ok(());
         };
-        let ready = health::ready(self.parts.asks(&self.spec)?, limit).await;
+        let ready = health::ready(self.parts.asks(), limit).await;
         ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
     }
 

@@ -12,9 +12,8 @@ use tower_plugins_layers::hedge::Latencies;
 use tower_plugins_layers::retry::{Budget, BudgetLimits};
 use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy};
 
-use tower::Layer as _;
-
 use super::Services;
+use super::credentials::Credentials;
 use super::endpoint::{Shown, Wire};
 use super::health::{Ask, Checker, EndpointHealth, Key};
 use super::own::NamedLayer;
@@ -40,6 +39,8 @@ pub(crate) struct Parts {
     pub(super) filter: Option<Registered>,
     /// Whom `fallback` asks.
     pub(super) fallback: Option<Registered>,
+    /// What is shown to the endpoints, and the token that they share.
+    credentials: Credentials,
     pub(super) endpoints: Vec<EndpointParts>,
     pub(super) layers: Vec<NamedLayer>,
 }
@@ -54,6 +55,7 @@ pub(super) struct EndpointParts {
     /// The same.
     options: Option<Options>,
     pub(super) transport: Arc<dyn Transport>,
+    pub(super) credentials: Credentials,
     /// What it may be asked again.
     pub(super) budget: Option<Budget>,
     pub(super) history: Arc<BreakerHistory>,
@@ -70,9 +72,10 @@ impl Parts {
         old: Option<&Self>,
         services: &Services,
     ) -> Result<Self, Error> {
+        let credentials = Credentials::build(spec, old.map(|old| &old.credentials))?;
         let endpoints = spec.upstream.endpoints.iter().map(|endpoint| {
             let old = old.and_then(|old| old.endpoint(&endpoint.address));
-            EndpointParts::build(&endpoint.address, spec, old, services)
+            EndpointParts::build(&endpoint.address, spec, &credentials, old, services)
         });
         let endpoints = endpoints.collect::<Result<_, _>>()?;
         let policy = &spec.policy;
@@ -101,6 +104,7 @@ impl Parts {
                 .outlier
                 .as_ref()
                 .map(|new| outliers(spec.name.as_str(), new, old)),
+            credentials,
             endpoints,
             layers: layers(&policy.layers, old, services)?,
         })
@@ -117,7 +121,7 @@ impl Parts {
     }
 
     /// What is asked of each endpoint that is to be ready: what its health check asks, or for a connection.
-    pub(super) fn asks(&self, spec: &PluginSpec) -> Result<Vec<(Address, Arc<Ask>)>, Error> {
+    pub(super) fn asks(&self) -> Vec<(Address, Arc<Ask>)> {
         let mut asks = Vec::with_capacity(self.endpoints.len());
         for parts in &self.endpoints {
             let ask = match &parts.checker {
@@ -125,7 +129,7 @@ impl Parts {
                 // It is here.
                 None if matches!(parts.address, Address::InProcess { .. }) => continue,
                 None => {
-                    let endpoint = shown(&parts.address, spec, &parts.transport)?;
+                    let endpoint = parts.shown();
                     let (kind, timeout) = (HealthKind::Tcp, HealthSpec::default().timeout);
                     Arc::new(Ask::new(
                         kind,
@@ -137,7 +141,7 @@ impl Parts {
             };
             asks.push((parts.address.clone(), ask));
         }
-        Ok(asks)
+        asks
     }
 
     /// How each endpoint is.
@@ -251,9 +255,11 @@ impl EndpointParts {
     fn build(
         address: &Address,
         spec: &PluginSpec,
+        credentials: &Credentials,
         old: Option<&Self>,
         services: &Services,
     ) -> Result<Self, Error> {
+        spec.check_plaintext(address)?;
         let upstream = &spec.upstream;
         let retry = spec.policy.retry.as_ref();
         let own = retry.filter(|retry| retry.endpoint_budget);
@@ -269,50 +275,39 @@ impl EndpointParts {
             Some(old) => Arc::clone(&old.transport),
             None => transport(address, spec, services)?,
         };
-        let checker = checker(address, spec, &transport, old)?;
-        Ok(Self {
-            checker,
+        let mut parts = Self {
+            checker: None,
             address: address.clone(),
             connection: connection.clone(),
             tls: tls.cloned(),
             options: options.cloned(),
             transport,
+            credentials: credentials.clone(),
             budget: own.map(|new| budget(new, old.and_then(|old| old.budget.as_ref()))),
             history: old.map_or_else(Arc::default, |old| Arc::clone(&old.history)),
             load: old.map_or_else(Arc::default, |old| Arc::clone(&old.load)),
             arrival: old.map_or_else(Arc::default, |old| Arc::clone(&old.arrival)),
-        })
+        };
+        parts.checker = parts.checker(spec, old);
+        Ok(parts)
     }
-}
 
-/// It asks over the connections of the calls, with their credentials.
-fn shown(
-    address: &Address,
-    spec: &PluginSpec,
-    transport: &Arc<dyn Transport>,
-) -> Result<Shown, Error> {
-    let credentials = super::stack::credentials(&spec.policy.credentials)?;
-    Ok(credentials.layer(Wire::new(Arc::clone(transport), &address.shown())))
-}
+    /// It asks over the connections of the calls, with their credentials.
+    fn shown(&self) -> Shown {
+        let wire = Wire::new(Arc::clone(&self.transport), &self.address.shown());
+        self.credentials.around(wire)
+    }
 
-fn checker(
-    address: &Address,
-    spec: &PluginSpec,
-    transport: &Arc<dyn Transport>,
-    old: Option<&EndpointParts>,
-) -> Result<Option<Arc<Checker>>, Error> {
-    let Some(health) = &spec.policy.health else {
-        return Ok(None);
-    };
-    let key = Key {
-        plugin: spec.name.clone(),
-        spec: health.clone(),
-        credentials: spec.policy.credentials.clone(),
-        transport: Arc::clone(transport),
-    };
-    let endpoint = shown(address, spec, transport)?;
-    let old = old.and_then(|old| old.checker.as_ref());
-    Ok(Some(Checker::build(key, address, endpoint, old)))
+    fn checker(&self, spec: &PluginSpec, old: Option<&Self>) -> Option<Arc<Checker>> {
+        let key = Key {
+            plugin: spec.name.clone(),
+            spec: spec.policy.health.clone()?,
+            credentials: spec.policy.credentials.clone(),
+            transport: Arc::clone(&self.transport),
+        };
+        let old = old.and_then(|old| old.checker.as_ref());
+        Some(Checker::build(key, &self.address, self.shown(), old))
+    }
 }
 
 fn transport(

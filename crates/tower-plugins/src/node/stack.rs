@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{Response, header};
 use tower::ServiceBuilder;
@@ -17,10 +15,10 @@ use tower_plugins_layers::fallback;
 use tower_plugins_layers::hedge::HedgePolicy;
 use tower_plugins_layers::retry::{Backoff, EndpointBudgetLayer, Jitter};
 use tower_plugins_layers::{
-    AttemptTimeout, AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer,
-    Deadline, DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy,
-    FilterLayer, FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer,
-    RetryPolicy, TimeLeftLayer, Trace, TraceLayer,
+    AttemptTimeout, AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, Deadline,
+    DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy, FilterLayer,
+    FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy,
+    TimeLeftLayer, Trace, TraceLayer,
 };
 
 use super::around::{Around, Few, insides};
@@ -33,8 +31,8 @@ use super::registered::Registered;
 use super::stage::stages;
 use crate::Body;
 use crate::config::{
-    BalanceSpec, BalanceStrategy, CredentialsSpec, EndpointSpec, JitterKind, KeySpec, Number,
-    Place, PluginSpec, Policy, Secret, SubsetFallback,
+    BalanceSpec, BalanceStrategy, EndpointSpec, JitterKind, KeySpec, Number, Place, PluginSpec,
+    Policy, SubsetFallback,
 };
 use crate::error::{Error, Kind};
 
@@ -119,8 +117,11 @@ fn endpoint(
         .layer_fn(Guarded::of(breaker))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
-        .layer(credentials(&policy.credentials)?)
-        .service(Wire::new(Arc::clone(&parts.transport), &shown)))
+        .service(
+            parts
+                .credentials
+                .around(Wire::new(Arc::clone(&parts.transport), &shown)),
+        ))
 }
 
 /// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.
@@ -346,30 +347,4 @@ fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<Circuit
     }
     let layer = layer.name(name, &parts.address.shown()).give_back();
     Some(layer.classify(failures))
-}
-
-pub(super) fn credentials(spec: &CredentialsSpec) -> Result<CredentialsLayer, Error> {
-    let layer = match spec {
-        CredentialsSpec::None => return Ok(CredentialsLayer::none()),
-        CredentialsSpec::ApiKey { header, key } => {
-            CredentialsLayer::api_key(header.clone(), key.expose())
-        }
-        CredentialsSpec::Bearer { token } => CredentialsLayer::bearer(token.expose()),
-        CredentialsSpec::Basic { username, password } => {
-            let pair = Secret::new(format!("{username}:{}", password.expose()));
-            CredentialsLayer::basic(&BASE64_STANDARD.encode(pair.expose()))
-        }
-        CredentialsSpec::Custom { headers } => CredentialsLayer::headers(
-            headers
-                .iter()
-                .map(|(name, value)| (name.clone(), value.expose())),
-        ),
-    };
-    // The error of a value that is no header does not repeat the value.
-    layer.map_err(|error| {
-        Error::caused_by(
-            Kind::Config,
-            format!("auth: {error}: a secret must be printable ASCII"),
-        )
-    })
 }

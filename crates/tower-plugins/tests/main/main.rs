@@ -15,6 +15,8 @@ mod effect;
 mod embed;
 mod faults;
 mod health;
+mod issuer;
+mod oauth2;
 mod one_word;
 mod own_layers;
 mod own_transports;
