@@ -71,7 +71,7 @@ impl Asking {
         let asked = tokio::time::timeout(self.spec.timeout, self.ask());
         let asked = asked.await.unwrap_or_else(|_| {
             let limit = self.spec.timeout;
-            Err(self.failed(format!("no answer within the timeout of {limit:?}")))
+            Err(self.failed(&format!("no answer within the timeout of {limit:?}")))
         });
         // While the old token is good, no call tells of it.
         if let Err(error) = &asked {
@@ -90,19 +90,19 @@ impl Asking {
         let answer: BasicTokenResponse = request
             .request_async(&self.wire)
             .await
-            .map_err(|error| self.failed(what(error)))?;
+            .map_err(|error| self.failed(&what(error)))?;
         if *answer.token_type() != BasicTokenType::Bearer {
-            return Err(self.failed("the answer has a token of another kind than Bearer".into()));
+            return Err(self.failed("the answer has a token of another kind than Bearer"));
         }
         let token = Token::new(answer.access_token().secret())
-            .map_err(|_| self.failed("the answer has a token that no header can carry".into()))?;
+            .map_err(|_| self.failed("the answer has a token that no header can carry"))?;
         Ok(match answer.expires_in() {
             Some(time) => token.expires_in(time),
             None => token,
         })
     }
 
-    fn failed(&self, why: String) -> Failed {
+    fn failed(&self, why: &str) -> Failed {
         Failed(format!("asking {} for a token: {why}", self.spec.token_url))
     }
 }
@@ -154,8 +154,10 @@ impl TokenEndpoint {
         } else {
             Address::Http { authority, prefix }
         };
-        let mut connection = ConnectionSpec::default();
-        connection.max_response_body = Some(MAX_ANSWER);
+        let connection = ConnectionSpec {
+            max_response_body: Some(MAX_ANSWER),
+            ..ConnectionSpec::default()
+        };
         Ok(Self(Http::with_tls(&address, &connection, &spec.tls())?))
     }
 
