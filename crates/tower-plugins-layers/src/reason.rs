@@ -78,11 +78,13 @@ pub enum Reason {
     ProbeFailed,
     /// Somebody steered it by hand.
     Forced,
+    /// The request, or a message of it, is larger than allowed.
+    RequestTooLarge,
 }
 
 impl Reason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::RateLimited,
         Self::ConcurrencyLimited,
         Self::BreakerOpen,
@@ -112,6 +114,7 @@ impl Reason {
         Self::SuccessRate,
         Self::ProbeFailed,
         Self::Forced,
+        Self::RequestTooLarge,
     ];
 
     /// The word, as it stands in metrics, spans and docs.
@@ -147,6 +150,7 @@ impl Reason {
             Self::SuccessRate => "success_rate",
             Self::ProbeFailed => "probe_failed",
             Self::Forced => "forced",
+            Self::RequestTooLarge => "request_too_large",
         }
     }
 
@@ -181,6 +185,7 @@ impl Reason {
             Self::SuccessRate => "a success rate far below that of the others",
             Self::ProbeFailed => "a probe failed",
             Self::Forced => "forced by hand",
+            Self::RequestTooLarge => "request larger than allowed",
         }
     }
 

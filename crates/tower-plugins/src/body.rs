@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -58,7 +58,15 @@ impl Body {
 
     /// Whether all its bytes are here.
     pub(crate) const fn is_full(&self) -> bool {
-        matches!(self.0, Repr::Full(_))
+        self.full().is_some()
+    }
+
+    /// Its bytes, if all are here.
+    pub(crate) const fn full(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Repr::Full(bytes) => Some(bytes),
+            Repr::Boxed(_) => None,
+        }
     }
 
     /// The body `body`, which has not ended.
@@ -93,7 +101,14 @@ impl http_body::Body for Body {
         match &mut self.0 {
             Repr::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Repr::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Repr::Boxed(body) => body.as_mut().poll_frame(cx),
+            Repr::Boxed(body) => {
+                let frame = ready!(body.as_mut().poll_frame(cx));
+                if matches!(frame, Some(Err(_))) {
+                    // Whoever keeps a body that failed keeps nothing of its call.
+                    self.0 = Repr::Full(Bytes::new());
+                }
+                Poll::Ready(frame)
+            }
         }
     }
 

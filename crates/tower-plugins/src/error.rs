@@ -9,6 +9,7 @@ use http::StatusCode;
 use tower_plugins_layers::{BoxError, Reason, Refused, ReplayBody, Unsent};
 
 use crate::Body;
+use crate::call::DecodeError;
 use crate::config::ConfigError;
 
 /// What went wrong with a call to a plugin, with a config or with a reload.
@@ -54,6 +55,9 @@ pub(crate) enum Kind {
     Status(StatusCode),
     /// The plugin answered a typed call, and its answer is an error.
     Plugin,
+    /// The plugin answered a typed call with this gRPC code.
+    #[cfg(feature = "grpc")]
+    Answered(i32),
     Refused(Reason),
     Other,
 }
@@ -71,6 +75,8 @@ impl Kind {
             Self::Encode => Row(400, 3, false, Caller),
             Self::Decode => Row(502, 13, false, Plugin),
             Self::Status(_) | Self::Plugin => Row(502, 2, false, Plugin),
+            #[cfg(feature = "grpc")]
+            Self::Answered(code) => Row(502, code, code == 14, Plugin),
             Self::Other => Row(502, 14, true, Plugin),
             Self::Refused(reason) => {
                 let (retryable, blame) = match reason {
@@ -84,9 +90,10 @@ impl Kind {
                     | Reason::Forced
                     | Reason::PoolExhausted => (true, Here),
                     Reason::DrainCancelled | Reason::Panicked => (false, Here),
-                    Reason::Unauthenticated | Reason::Forbidden | Reason::RequestBroken => {
-                        (false, Caller)
-                    }
+                    Reason::Unauthenticated
+                    | Reason::Forbidden
+                    | Reason::RequestBroken
+                    | Reason::RequestTooLarge => (false, Caller),
                     Reason::ResponseTooLarge => (false, Plugin),
                     _ => (true, Plugin),
                 };
@@ -108,6 +115,11 @@ impl Kind {
             Self::Decode => "the response could not be decoded",
             Self::Status(status) => {
                 return format!("the plugin answered with status {status}").into();
+            }
+            #[cfg(feature = "grpc")]
+            Self::Answered(code) => {
+                let code = tonic::Code::from_i32(code);
+                return format!("the plugin answered with {code:?}").into();
             }
             Self::Plugin => "the plugin answered with an error",
             Self::Refused(reason) => return Refused::new(reason).to_string().into(),
@@ -156,6 +168,26 @@ impl Error {
     fn with_source(mut self, source: Option<BoxError>) -> Self {
         self.0.source = source;
         self
+    }
+
+    /// The error that `status` stands for.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn of_status(kind: Kind, status: tonic::Status) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            plugin: None,
+            source: Some(status),
+        }))
+    }
+
+    /// The same error once more.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn duplicate(&self) -> Self {
+        Self(Box::new(Inner {
+            kind: self.0.kind,
+            plugin: self.0.plugin.clone(),
+            source: self.0.source.clone(),
+        }))
     }
 
     /// The error of a call that went through the stack.
@@ -267,6 +299,10 @@ impl Error {
     /// Whether a time ran out: the call's, an attempt's or a stream's.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
+        #[cfg(feature = "grpc")]
+        if self.0.kind == Kind::Answered(tonic::Code::DeadlineExceeded as i32) {
+            return true;
+        }
         matches!(
             self.reason(),
             Some(Reason::DeadlineExceeded | Reason::AttemptTimeout | Reason::StreamIdle)
@@ -307,7 +343,23 @@ impl Error {
     /// error in the answer.
     #[must_use]
     pub fn is_answer(&self) -> bool {
-        matches!(self.0.kind, Kind::Status(_) | Kind::Plugin)
+        match self.0.kind {
+            Kind::Status(_) | Kind::Plugin => true,
+            #[cfg(feature = "grpc")]
+            Kind::Answered(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The gRPC code with which the plugin answered a typed call. The whole status, with its message and
+    /// details, is the [`source`](StdError::source).
+    #[must_use]
+    #[cfg(feature = "grpc")]
+    pub fn answered_code(&self) -> Option<i32> {
+        match self.0.kind {
+            Kind::Answered(code) => Some(code),
+            _ => None,
+        }
     }
 
     /// The status with which the plugin answered a typed call, when it was no success.
@@ -330,6 +382,15 @@ impl Error {
             next = error.source();
         }
         None
+    }
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Invalid(error) => Self::caused_by(Kind::Decode, error),
+            DecodeError::Plugin(error) => Self::caused_by(Kind::Plugin, error),
+        }
     }
 }
 
@@ -393,6 +454,8 @@ mod tests {
             ("answer", Kind::Plugin),
             ("answer", Kind::Status(StatusCode::NOT_FOUND)),
             ("other", Kind::Other),
+            #[cfg(feature = "grpc")]
+            ("answer", Kind::Answered(2)),
         ];
         let reasons = Reason::ALL.map(|reason| (reason.as_str(), Kind::Refused(reason)));
         let docs = include_str!("error.md");

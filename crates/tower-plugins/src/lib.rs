@@ -1,6 +1,6 @@
 //! Plugins as tower services: read from a config, and replaced as one graph when it changes.
 //!
-//! A plugin is something that answers HTTP requests: a service on a TCP port, with TLS or without, or behind a Unix socket, or
+//! A plugin is something that answers HTTP requests or speaks gRPC: a service on a TCP port, with TLS or without, or behind a Unix socket, or
 //! a tower service of this program. [`Plugins`] is the running set of them, and [`Plugin`] the handle to one:
 //! a [`Service`](tower_service::Service) that is cheap to clone, always ready, and good for every later
 //! config.
@@ -119,7 +119,7 @@
 //! | `jwt` | | callers that show signed tokens: the key `authorize.jwt` |
 //! | `redis` | | rate limits that many processes share on a Redis server: the key `rate_limit.redis` |
 //! | `schema` | | `Config` implements `schemars::JsonSchema`, for a program that has it in its own config |
-//! | `grpc` | | a `tonic::Status` stands in the source chain of each [`Error`], so that generated clients see the right code |
+//! | `grpc` | | gRPC: `transport: grpc` and `grpc-tls`, typed calls and streams over them, and a `tonic::Status` in the source chain of each [`Error`], so that generated clients see the right code; brings `http` |
 //!
 //! # More
 //!

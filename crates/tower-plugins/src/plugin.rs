@@ -12,11 +12,11 @@ use tower_plugins_layers::{BoxError, CallContext};
 use tower_service::Service;
 
 use crate::Body;
-use crate::call::{Invoke, Method};
+use crate::call::{self, Invoke, Method, PluginInfo};
 use crate::embed::Route;
 use crate::error::{Error, Kind};
 use crate::graph::{Found, GraphCell};
-use crate::node::{self, PluginHealth};
+use crate::node::{self, Node, PluginHealth};
 
 /// A handle to one plugin, by name: cheap to clone, and always ready.
 ///
@@ -75,22 +75,77 @@ impl Plugin {
         }
     }
 
-    fn start(&self, mut request: Request<Body>) -> CallFuture {
+    /// Opens a typed stream, over gRPC: `requests` go to the plugin one by one, and its answers come back as
+    /// they are. Await it as it is, or set a timeout and headers before.
+    ///
+    /// ```
+    /// use tower_plugins::call::Method;
+    ///
+    /// static UPPER: Method<String, String> = Method::post("/upper");
+    ///
+    /// # async fn shout(plugin: tower_plugins::Plugin) -> Result<(), tower_plugins::Error> {
+    /// let words = futures_util::stream::iter(["one", "two"].map(str::to_owned));
+    /// let mut answers = plugin.invoke_stream(&UPPER, words).await?;
+    /// while let Some(answer) = answers.next().await {
+    ///     println!("{}", answer?);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "grpc")]
+    pub fn invoke_stream<'a, S, Req: ?Sized, Res, C>(
+        &'a self,
+        method: &'a Method<Req, Res, C>,
+        requests: S,
+    ) -> call::InvokeStream<'a, S, Req, Res, C> {
+        call::InvokeStream::new(self, method, requests)
+    }
+
+    /// What the plugin says of itself: over gRPC by `tower_plugins.v1.Plugin/Info`, over HTTP by `GET /info`. One
+    /// that has no such answer (`UNIMPLEMENTED`; 404, 405 or 501), and a service of the program, is what its config
+    /// says.
+    ///
+    /// It is a call like any other, through the plugin's whole stack.
+    ///
+    /// ```
+    /// # use tower_plugins::{Body, Plugins, call::InfoSource, config::{Config, PluginSpec}};
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let hello = tower::service_fn(|_: http::Request<Body>| async {
+    /// #     Ok::<_, std::io::Error>(http::Response::new(Body::empty()))
+    /// # });
+    /// # let config = Config::new().with(PluginSpec::in_process("greeter", "hello")?);
+    /// # let plugins = Plugins::builder().service("hello", hello).start(config).await?;
+    /// let info = plugins.plugin("greeter").info().await?;
+    /// assert_eq!((info.name.as_str(), info.source), ("greeter", InfoSource::Config));
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Those of a call, and `answer` or `decode` for an answer that is another status or no description.
+    pub async fn info(&self) -> Result<PluginInfo, Error> {
+        call::info(self).await
+    }
+
+    /// The node that serves now.
+    pub(crate) fn find(&self) -> Result<Arc<Node>, Error> {
         let kind = match self.cell.find(&self.name) {
-            Found::Node(node) => {
-                if CallContext::of(&request).is_none() {
-                    CallContext::new().attach(&mut request);
-                }
-                return CallFuture {
-                    state: State::Calling(node.call(request)),
-                };
-            }
+            Found::Node(node) => return Ok(node),
             Found::Nothing => Kind::NotFound,
             Found::Shutdown => Kind::Shutdown,
         };
-        CallFuture {
-            state: State::Failed(Some(Error::new(kind).of_plugin(&self.name))),
-        }
+        Err(Error::new(kind).of_plugin(&self.name))
+    }
+
+    fn start(&self, mut request: Request<Body>) -> CallFuture {
+        let state = match self.find() {
+            Ok(node) => {
+                if CallContext::of(&request).is_none() {
+                    CallContext::new().attach(&mut request);
+                }
+                State::Calling(node.call(request))
+            }
+            Err(error) => State::Failed(Some(error)),
+        };
+        CallFuture { state }
     }
 }
 

@@ -139,6 +139,7 @@ fn of_error(error: &(dyn StdError + 'static)) -> Outcome {
             | Reason::DrainCancelled
             | Reason::PoolExhausted
             | Reason::RequestBroken
+            | Reason::RequestTooLarge
             | Reason::Shed
             | Reason::Unauthenticated
             | Reason::Forbidden

@@ -92,7 +92,10 @@ where
             if let Some(silence) = this.silence {
                 silence.timer = Timer::Never;
             }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            let timer = &*this.timer;
+            return Poll::Ready(
+                frame.map(|frame| frame.map_err(|error| super::of_time(timer, error.into()))),
+            );
         } else if this.timer.poll(cx).is_ready() {
             Reason::DeadlineExceeded
         } else {

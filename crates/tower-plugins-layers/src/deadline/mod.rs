@@ -254,6 +254,17 @@ pin_project! {
     }
 }
 
+/// `error`, as what came of the deadline if that is over: an endpoint that knows of it may have cut the call off
+/// before the timer here fires.
+fn of_time(timer: &Timer, error: BoxError) -> BoxError {
+    if timer.has_passed() && Reason::of(&*error) != Some(Reason::DeadlineExceeded) {
+        return Refused::new(Reason::DeadlineExceeded)
+            .caused_by(error)
+            .into();
+    }
+    error
+}
+
 impl<F, RB, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<RB>, E>>,
@@ -277,7 +288,7 @@ where
                     (std::mem::take(this.timer), silence)
                 }
             }
-            Poll::Ready(Err(_)) => (Timer::Never, None),
+            Poll::Ready(Err(_)) => (std::mem::take(this.timer), None),
             Poll::Pending => {
                 ready!(this.timer.poll(cx));
                 return Poll::Ready(Err(Refused::new(Reason::DeadlineExceeded).into()));
@@ -287,7 +298,7 @@ where
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(
                 response.map(|inner| ResponseBody::new(inner, timer, silence))
             )),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(of_time(&timer, error.into()))),
             Poll::Pending => Poll::Pending,
         }
     }

@@ -86,7 +86,8 @@ impl RetryPolicy {
                 | Reason::SlowCalls
                 | Reason::SuccessRate
                 | Reason::ProbeFailed
-                | Reason::Forced,
+                | Reason::Forced
+                | Reason::RequestTooLarge,
             ) => return Verdict::Fatal,
             Some(Reason::RetryBudget) => {
                 self.meter.refused();

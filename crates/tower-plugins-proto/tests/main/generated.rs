@@ -4,14 +4,44 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn crate_dir() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+use prost::Message;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Writes the Rust code of every one of our own `.proto` files to `out`.
-fn generate(out: &Path) {
-    let protos = crate_dir().join("../../proto");
-    let descriptors = protox::compile(["tower_plugins/v1/plugin.proto"], [&protos]).unwrap();
+/// A proto, and where its code stands; paths are from the root of the repository.
+struct Generated {
+    protos: &'static str,
+    file: &'static str,
+    code: &'static str,
+    /// With its description, for reflection and for servers in other languages.
+    described: bool,
+}
+
+const ALL: [Generated; 2] = [
+    Generated {
+        protos: "proto",
+        file: "tower_plugins/v1/plugin.proto",
+        code: "crates/tower-plugins-proto/src/generated",
+        described: false,
+    },
+    Generated {
+        protos: "examples/proto",
+        file: "calculator.proto",
+        code: "examples/generated",
+        described: true,
+    },
+];
+
+/// Writes the Rust code of `what` to `out`.
+fn generate(what: &Generated, out: &Path) {
+    let protos = root().join(what.protos);
+    let descriptors = protox::compile([what.file], [&protos]).unwrap();
+    if what.described {
+        let name = what.file.replace(".proto", ".binpb");
+        fs::write(out.join(name), descriptors.encode_to_vec()).unwrap();
+    }
     tonic_prost_build::configure()
         // `connect` and `serve` helpers would tie this crate to tonic's transport.
         .build_transport(false)
@@ -24,42 +54,37 @@ fn generate(out: &Path) {
         .unwrap();
 }
 
-fn files(dir: &Path) -> BTreeMap<PathBuf, String> {
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .map(|path| {
-            (
-                path.file_name().unwrap().into(),
-                fs::read_to_string(path).unwrap(),
-            )
-        })
+        .map(|path| (path.file_name().unwrap().into(), fs::read(path).unwrap()))
         .collect()
 }
 
 #[test]
 fn generated_code_is_current() {
-    let checked_in = crate_dir().join("src/generated");
-    let fresh = tempfile::tempdir().unwrap();
-    generate(fresh.path());
-    if std::env::var_os("UPDATE_GENERATED").is_some() {
-        for name in files(&checked_in).into_keys() {
-            fs::remove_file(checked_in.join(name)).unwrap();
+    for what in ALL {
+        let checked_in = root().join(what.code);
+        let fresh = tempfile::tempdir().unwrap();
+        generate(&what, fresh.path());
+        if std::env::var_os("UPDATE_GENERATED").is_some() {
+            for name in files(&checked_in).into_keys() {
+                fs::remove_file(checked_in.join(name)).unwrap();
+            }
+            for (name, code) in files(fresh.path()) {
+                fs::write(checked_in.join(name), code).unwrap();
+            }
         }
-        for (name, code) in files(fresh.path()) {
-            fs::write(checked_in.join(name), code).unwrap();
+        let (checked_in, fresh) = (files(&checked_in), files(fresh.path()));
+        let names = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+        let code = what.code;
+        let advice = "is not what the proto says; run: \
+                      UPDATE_GENERATED=1 cargo test -p tower-plugins-proto --test main";
+        assert_eq!(names(&checked_in), names(&fresh), "{code} {advice}");
+        for (name, bytes) in &fresh {
+            let name_shown = name.display();
+            assert!(checked_in[name] == *bytes, "{code}/{name_shown} {advice}");
         }
-    }
-    let (checked_in, fresh) = (files(&checked_in), files(fresh.path()));
-    let names = |files: &BTreeMap<PathBuf, String>| files.keys().cloned().collect::<Vec<_>>();
-    let advice = "is not what proto/ says; run: \
-                  UPDATE_GENERATED=1 cargo test -p tower-plugins-proto --test main";
-    assert_eq!(names(&checked_in), names(&fresh), "src/generated {advice}");
-    for (name, code) in &fresh {
-        assert!(
-            checked_in[name] == *code,
-            "src/generated/{} {advice}",
-            name.display()
-        );
     }
 }

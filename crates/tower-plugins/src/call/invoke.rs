@@ -1,22 +1,21 @@
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+#[cfg(feature = "grpc")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Limited};
-use tokio::time::Instant;
-use tower_plugins_layers::{BoxError, CallContext, Priority};
-use tower_service::Service;
+use tower_plugins_layers::{BoxError, Priority};
 
-use super::codec::DecodeError;
+#[cfg(feature = "grpc")]
+use super::grpc;
+use super::options::Options;
 use super::{Codec, Method};
 use crate::error::{Error, Kind};
 use crate::{Body, Plugin};
-
-/// The largest response that a typed call reads, unless it says otherwise: 16 MiB.
-const MAX_RESPONSE: usize = 16 << 20;
 
 /// A typed call that is about to be made: `.await` makes it.
 ///
@@ -27,11 +26,7 @@ pub struct Invoke<'a, Req: ?Sized, Res, C> {
     plugin: &'a Plugin,
     method: &'a Method<Req, Res, C>,
     request: &'a Req,
-    headers: HeaderMap,
-    timeout: Option<Duration>,
-    priority: Option<Priority>,
-    max_response: usize,
-    invalid: Option<BoxError>,
+    options: Options,
 }
 
 impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
@@ -44,18 +39,14 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
             plugin,
             method,
             request,
-            headers: HeaderMap::new(),
-            timeout: None,
-            priority: None,
-            max_response: MAX_RESPONSE,
-            invalid: None,
+            options: Options::new(),
         }
     }
 
     /// The time that the whole call may take, waits and retries included. The plugin's own
     /// `request_timeout` holds if it is shorter.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.options.timeout = Some(timeout);
         self
     }
 
@@ -63,7 +54,7 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
     /// less importance are shed first, with [`Reason::Shed`](crate::Reason::Shed). It counts before what
     /// `concurrency.priority_header` says; without either the call is [`Priority::Normal`]. The plugin is not told.
     pub const fn priority(mut self, priority: Priority) -> Self {
-        self.priority = Some(priority);
+        self.options.priority = Some(priority);
         self
     }
 
@@ -73,79 +64,65 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
         N: TryInto<HeaderName, Error: Into<BoxError>>,
         V: TryInto<HeaderValue, Error: Into<BoxError>>,
     {
-        match (name.try_into(), value.try_into()) {
-            (Ok(name), Ok(value)) => {
-                self.headers.append(name, value);
-            }
-            (Err(error), _) => self.invalid = Some(error.into()),
-            (_, Err(error)) => self.invalid = Some(error.into()),
-        }
+        self.options.header(name, value);
         self
     }
 
     /// Names the request, in the header `x-request-id`.
     pub fn request_id(mut self, id: &str) -> Self {
-        self.headers.remove("x-request-id");
-        self.header("x-request-id", id)
+        self.options.only("x-request-id", id);
+        self
     }
 
     /// Sets the header `idempotency-key`, and with it says that the call may be repeated.
     pub fn idempotency_key(mut self, key: &str) -> Self {
-        self.headers.remove("idempotency-key");
-        self.header("idempotency-key", key)
+        self.options.only("idempotency-key", key);
+        self
     }
 
     /// The largest response that is read, in bytes; 16 MiB by default.
     pub const fn max_response(mut self, bytes: usize) -> Self {
-        self.max_response = bytes;
+        self.options.max_response = bytes;
         self
     }
 
-    fn encode(&mut self) -> Result<Request<Body>, BoxError>
+    fn encode(&mut self) -> Result<Request<Body>, Error>
     where
         C: Codec<Req, Res>,
     {
-        if let Some(error) = self.invalid.take() {
-            return Err(error);
-        }
-        let path = self.method.path();
-        // Without the slash it would be a host.
-        if !path.starts_with('/') {
-            return Err(format!("the method's path must begin with /, and is {path:?}").into());
-        }
-        let mut request = Request::builder()
-            .method(self.method.http_method().clone())
-            .uri(http::Uri::try_from(path)?)
-            .body(Body::empty())?;
-        *request.headers_mut() = std::mem::take(&mut self.headers);
-        self.method
-            .codec()
-            .encode(self.request, &mut request, self.timeout)?;
-        let mut context = CallContext::new().idempotent(self.method.is_idempotent());
-        if let Some(at) = self
-            .timeout
-            .and_then(|timeout| Instant::now().checked_add(timeout))
-        {
-            context = context.own_deadline(at);
-        }
-        if let Some(priority) = self.priority {
-            context = context.priority(priority);
-        }
-        context.attach(&mut request);
-        Ok(request)
+        let method = self.method;
+        let (path, idempotent) = (method.path(), method.is_idempotent());
+        let request = self
+            .options
+            .request(method.http_method(), path, idempotent)
+            .and_then(|mut request| {
+                let timeout = self.options.timeout;
+                method.codec().encode(self.request, &mut request, timeout)?;
+                Ok(request)
+            });
+        request.map_err(|error| Error::caused_by(Kind::Encode, error))
     }
 
     async fn run(mut self) -> Result<Res, Error>
     where
         C: Codec<Req, Res>,
     {
-        let request = self
-            .encode()
-            .map_err(|error| Error::caused_by(Kind::Encode, error))?;
-        let mut plugin = self.plugin;
-        let response = plugin.call(request).await?;
+        let node = self.plugin.find()?;
+        #[cfg(feature = "grpc")]
+        if let Some(spec) = &node.spec().upstream.grpc {
+            // One answer is all of it, though its head looks like that of a stream.
+            let deadline = node.spec().policy.deadline;
+            let timeout = &mut self.options.timeout;
+            *timeout = (*timeout).into_iter().chain(deadline).min();
+            let client = grpc::client(Arc::clone(&node), spec, self.options.max_response);
+            let response = grpc::execute(client, self.encode()?).await?;
+            return Ok(self.method.codec().decode(response)?);
+        }
+        let response = node.call(self.encode()?).await?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, self.max_response).collect().await;
+        let body = Limited::new(body, self.options.max_response)
+            .collect()
+            .await;
         let body = body.map_err(Error::from_body)?.to_bytes();
         if !head.status.is_success() {
             return Err(Error::caused_by(
@@ -153,14 +130,10 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
                 Answer::new(&body),
             ));
         }
-        let response = Response::from_parts(head, body);
-        self.method
+        Ok(self
+            .method
             .codec()
-            .decode(response)
-            .map_err(|error| match error {
-                DecodeError::Invalid(error) => Error::caused_by(Kind::Decode, error),
-                DecodeError::Plugin(error) => Error::caused_by(Kind::Plugin, error),
-            })
+            .decode(Response::from_parts(head, body))?)
     }
 }
 
@@ -188,8 +161,8 @@ impl<Req: ?Sized, Res, C: fmt::Debug> fmt::Debug for Invoke<'_, Req, Res, C> {
         f.debug_struct("Invoke")
             .field("plugin", &self.plugin)
             .field("method", &self.method)
-            .field("timeout", &self.timeout)
-            .field("priority", &self.priority)
+            .field("timeout", &self.options.timeout)
+            .field("priority", &self.options.priority)
             .finish_non_exhaustive()
     }
 }

@@ -77,8 +77,8 @@ impl<Req: ?Sized, Res, C> Method<Req, Res, C> {
         &self.method
     }
 
-    pub(super) const fn is_idempotent(&self) -> bool {
-        self.idempotent
+    pub(super) fn is_idempotent(&self) -> bool {
+        self.idempotent || self.method.is_idempotent()
     }
 
     pub(super) const fn codec(&self) -> &C {

@@ -127,6 +127,46 @@ pub(super) fn parse_http(url: &str) -> Result<Address, Fault> {
 
 pub(super) fn parse_https(url: &str) -> Result<Address, Fault> {
     let (authority, prefix) = parse_url(url, "https")?;
+    https(authority, prefix)
+}
+
+/// `host:port`, a URL of either scheme of HTTP, or `unix:/path`.
+pub(super) fn parse_grpc(text: &str) -> Result<Address, Fault> {
+    if text.starts_with("unix:") {
+        return parse_unix(text);
+    }
+    let (authority, prefix) = parse_target(text, "http", "grpc-tls")?;
+    Ok(Address::Http { authority, prefix })
+}
+
+/// `host:port`, or an `https` URL.
+pub(super) fn parse_grpc_tls(text: &str) -> Result<Address, Fault> {
+    let (authority, prefix) = parse_target(text, "https", "grpc")?;
+    https(authority, prefix)
+}
+
+/// `other` is the transport of what is addressed otherwise.
+fn parse_target(text: &str, scheme: &str, other: &str) -> Result<(Authority, String), Fault> {
+    // What may have a secret in it is refused without being repeated.
+    let is_safe = !text.contains(['@', '?']);
+    match text.split_once(':') {
+        Some((found @ ("http" | "https" | "unix"), _)) if found != scheme && is_safe => {
+            Err(Fault::of_value(format!("takes transport: {other}")))
+        }
+        Some((found, _)) if found == scheme || text.contains("://") => parse_url(text, scheme),
+        _ => {
+            let url = format!("{scheme}://{text}");
+            let (authority, prefix) = parse_url(&url, scheme)?;
+            if authority.port().is_none() {
+                let message = "has no port: write a target such as \"127.0.0.1:50051\"";
+                return Err(Fault::of_value(message));
+            }
+            Ok((authority, prefix))
+        }
+    }
+}
+
+fn https(authority: Authority, prefix: String) -> Result<Address, Fault> {
     // A certificate must be able to have it as a name.
     let host = authority.host();
     if !host.starts_with('[') && tls::check_name(host).is_err() {

@@ -18,7 +18,7 @@ use super::limits::{Concurrency, RateLimit};
 use super::outlier::Outlier;
 use super::table::{Table, Written};
 use super::tls;
-use super::{BalanceSpec, ConnectionSpec, CredentialsSpec, Policy, Protocol, TlsSpec};
+use super::{BalanceSpec, ConnectionSpec, CredentialsSpec, GrpcSpec, Policy, Protocol, TlsSpec};
 
 /// The blocks, as far as they are known.
 #[derive(Clone)]
@@ -34,6 +34,7 @@ pub(super) struct Blocks {
     concurrency: Concurrency,
     balance: BalanceSpec,
     pub(super) tls: TlsSpec,
+    pub(super) grpc: GrpcSpec,
 }
 
 /// What the blocks are called where they are read.
@@ -48,6 +49,7 @@ pub(super) struct Names {
     concurrency: &'static str,
     balance: &'static str,
     tls: &'static str,
+    grpc: &'static str,
 }
 
 /// In a plugin.
@@ -62,6 +64,7 @@ pub(super) const IN_PLUGIN: Names = Names {
     concurrency: "concurrency",
     balance: "load_balancing",
     tls: "tls",
+    grpc: "grpc",
 };
 
 /// At the root.
@@ -76,6 +79,7 @@ pub(super) const AT_ROOT: Names = Names {
     concurrency: "default_concurrency",
     balance: "default_load_balancing",
     tls: "default_tls",
+    grpc: "default_grpc",
 };
 
 impl Blocks {
@@ -100,6 +104,7 @@ impl Blocks {
             concurrency: Concurrency::default(),
             balance: policy.balance,
             tls: TlsSpec::default(),
+            grpc: GrpcSpec::default(),
         }
     }
 
@@ -131,10 +136,11 @@ impl Blocks {
                 .balance
                 .overlaid(table, names.balance, &library.balance),
             tls: self.tls.overlaid(table, names.tls, &library.tls),
+            grpc: self.grpc.overlaid(table, names.grpc, &library.grpc),
         }
     }
 
-    pub(super) fn policy(&self, credentials: CredentialsSpec) -> Policy {
+    pub(super) fn policy(&self, credentials: CredentialsSpec, is_grpc: bool) -> Policy {
         Policy {
             drain_timeout: self.drain_timeout,
             ready_within: None,
@@ -149,7 +155,7 @@ impl Blocks {
             hedge: self.hedge.armed().filter(|_| self.retry.armed().is_some()),
             breaker: self.breaker.armed(),
             outlier: self.outlier.armed(),
-            health: self.health.armed(),
+            health: self.health.armed(is_grpc),
             balance: self.balance.armed(),
             credentials,
             allow_plaintext: false,
@@ -165,10 +171,19 @@ impl Blocks {
         self.hedge.armed().is_some() && self.retry.armed().is_none()
     }
 
+    /// The protocol that is asked for, by whatever transport.
+    pub(super) const fn protocol(&self) -> Protocol {
+        self.connection.spec.protocol
+    }
+
     /// How connections are made, for a plugin that makes some. What does nothing is as if nobody had
     /// said it: inherited, it makes no difference between two plugins, nor between two configs.
-    pub(super) fn connection(&self) -> ConnectionSpec {
-        self.connection_of(self.connection.spec.clone())
+    pub(super) fn connection(&self, is_grpc: bool) -> ConnectionSpec {
+        let mut spec = self.connection.spec.clone();
+        if is_grpc {
+            spec.protocol = Protocol::Http2;
+        }
+        self.connection_of(spec)
     }
 
     /// The same where connections are not HTTP's.

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 
+use super::address::{parse_grpc, parse_grpc_tls};
 use super::fault::Fault;
 use super::own_transport::OwnOrigin;
 use super::{
-    Address, Config, ConfigError, ConnectionSpec, EndpointSpec, Format, Loader, Options,
-    PluginName, PluginSpec, Policy, TlsSpec, Upstream,
+    Address, Config, ConfigError, ConnectionSpec, EndpointSpec, Format, GrpcSpec, Loader, Options,
+    PluginName, PluginSpec, Policy, Protocol, TlsSpec, Upstream,
 };
 
 impl Config {
@@ -126,6 +127,7 @@ impl PluginSpec {
                 endpoints: vec![address.into()],
                 connection: ConnectionSpec::default(),
                 tls: TlsSpec::default(),
+                grpc: None,
                 options: Options::default(),
                 origin: OwnOrigin::default(),
             },
@@ -157,6 +159,45 @@ impl PluginSpec {
     /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::unix`].
     pub fn unix(name: &str, path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         Self::named(name, Address::unix(path))
+    }
+
+    /// The gRPC plugin `name` at `target`: `127.0.0.1:50051`, `http://127.0.0.1:50051` or `unix:/run/search.sock`.
+    ///
+    /// ```
+    /// use tower_plugins::config::{Config, PluginSpec};
+    ///
+    /// let mut search = PluginSpec::grpc("search", "127.0.0.1:50051")?;
+    /// search.upstream.grpc.as_mut().unwrap().max_response_message = 16 << 20;
+    /// let config = Config::new().with(search);
+    /// # Ok::<(), tower_plugins::config::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If `name` cannot name a plugin ([`PluginName`]), or `target` is none of these.
+    pub fn grpc(name: &str, target: &str) -> Result<Self, ConfigError> {
+        Self::of_target(name, target, parse_grpc)
+    }
+
+    /// The gRPC plugin `name` at `target`, over TLS: `search.internal:443` or `https://search.internal`.
+    ///
+    /// # Errors
+    ///
+    /// If `name` cannot name a plugin ([`PluginName`]), or `target` is none of these.
+    pub fn grpc_tls(name: &str, target: &str) -> Result<Self, ConfigError> {
+        Self::of_target(name, target, parse_grpc_tls)
+    }
+
+    fn of_target(
+        name: &str,
+        target: &str,
+        parse: fn(&str) -> Result<Address, Fault>,
+    ) -> Result<Self, ConfigError> {
+        let address = parse(target).map_err(|fault| fault.into_problem("endpoint", target).into());
+        let mut plugin = Self::named(name, address)?;
+        plugin.upstream.connection.protocol = Protocol::Http2;
+        plugin.upstream.grpc = Some(GrpcSpec::default());
+        Ok(plugin)
     }
 
     /// The plugin `name` that is sent lines of JSON on the Unix socket at `path`.

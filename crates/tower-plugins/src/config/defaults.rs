@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, ConcurrencySpec, ConnectionSpec,
-    CredentialsSpec, HealthKind, HealthSpec, HedgeSpec, JitterKind, Number, OutlierSpec, Policy,
-    Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret, SubsetFallback,
+    BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, Compression, ConcurrencySpec,
+    ConnectionSpec, CredentialsSpec, GrpcSpec, HealthKind, HealthSpec, HedgeSpec, JitterKind,
+    Number, OutlierSpec, Policy, Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret,
+    SubsetFallback,
 };
 
 impl Default for Policy {
@@ -147,6 +148,16 @@ impl Default for HealthSpec {
             failure_limit: 3,
             healthy_threshold: 1,
             degraded_after: None,
+        }
+    }
+}
+
+impl Default for GrpcSpec {
+    fn default() -> Self {
+        Self {
+            max_request_message: 4 << 20,
+            max_response_message: 4 << 20,
+            compression: Compression::Off,
         }
     }
 }

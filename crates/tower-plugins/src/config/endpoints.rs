@@ -19,21 +19,35 @@ pub(super) enum Transport {
     Https,
     Unix,
     UnixJson,
+    Grpc,
+    GrpcTls,
     InProcess,
     /// One of the program's own, by its name.
     Custom(String),
 }
 
-pub(super) const TRANSPORTS: [(&str, Transport); 5] = [
+impl Transport {
+    pub(super) const fn is_grpc(&self) -> bool {
+        matches!(self, Self::Grpc | Self::GrpcTls)
+    }
+
+    pub(super) const fn is_tls(&self) -> bool {
+        matches!(self, Self::Https | Self::GrpcTls)
+    }
+}
+
+pub(super) const TRANSPORTS: [(&str, Transport); 7] = [
     ("http", Transport::Http),
     ("https", Transport::Https),
     ("unix", Transport::Unix),
     ("unix-json", Transport::UnixJson),
+    ("grpc", Transport::Grpc),
+    ("grpc-tls", Transport::GrpcTls),
     ("in-process", Transport::InProcess),
 ];
 
 /// Transports that there are names for, and that this version does not have.
-const LATER: [&str; 5] = ["grpc", "grpc-tls", "exec", "subprocess", "exec-json"];
+const LATER: [&str; 3] = ["exec", "subprocess", "exec-json"];
 
 pub(super) fn read_transport(table: &mut Table<'_>) -> Option<Transport> {
     let (has_transport, has_type) = (table.has("transport"), table.has("type"));
@@ -141,6 +155,8 @@ fn read_endpoint<'t>(
             Some(Transport::Https) => address::parse_https(text).map(Some),
             Some(Transport::Unix) => address::parse_unix(text).map(Some),
             Some(Transport::UnixJson) => address::parse_unix_json(text).map(Some),
+            Some(Transport::Grpc) => address::parse_grpc(text).map(Some),
+            Some(Transport::GrpcTls) => address::parse_grpc_tls(text).map(Some),
             Some(Transport::InProcess) => address::parse_in_process(text).map(Some),
             Some(Transport::Custom(name)) => address::parse_custom(name, text).map(Some),
             // What is wrong with the transport has been said.

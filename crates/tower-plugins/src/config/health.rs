@@ -101,7 +101,7 @@ impl Overlay for Health {
 
 impl Health {
     fn check(&self, table: &Table<'_>) {
-        let spec = self.spec();
+        let spec = self.spec(Word::Http);
         if spec.timeout > spec.interval {
             let message = format!(
                 "timeout, {}, is longer than interval, {}: a check is over before the next is due",
@@ -134,9 +134,9 @@ impl Health {
         self.timeout.unwrap_or(library)
     }
 
-    fn spec(&self) -> HealthSpec {
+    fn spec(&self, usual: Word) -> HealthSpec {
         let service = || self.service.clone().unwrap_or_default();
-        let kind = match self.kind.unwrap_or(Word::Http) {
+        let kind = match self.kind.unwrap_or(usual) {
             Word::Http => HealthKind::Http {
                 path: self
                     .path
@@ -157,8 +157,10 @@ impl Health {
         }
     }
 
-    pub(super) fn armed(&self) -> Option<HealthSpec> {
-        self.enabled.then(|| self.spec())
+    /// A plugin that speaks gRPC is asked by gRPC where nobody says how.
+    pub(super) fn armed(&self, is_grpc: bool) -> Option<HealthSpec> {
+        let usual = if is_grpc { Word::Grpc } else { Word::Http };
+        self.enabled.then(|| self.spec(usual))
     }
 }
 

@@ -26,6 +26,7 @@ mod fault;
 mod file;
 mod format;
 mod given;
+mod grpc;
 mod health;
 mod include;
 mod jwt;
@@ -70,11 +71,11 @@ pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthStyle, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec,
-    BudgetKind, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec,
-    FallbackSpec, FilterSpec, HealthKind, HealthSpec, HedgeSpec, Identity, JitterKind,
-    JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OAuth2Spec, OutlierSpec, PluginName, PluginSpec,
-    Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion,
-    Upstream,
+    BudgetKind, Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec,
+    EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind, HealthSpec, HedgeSpec, Identity,
+    JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OAuth2Spec, OutlierSpec, PluginName,
+    PluginSpec, Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec, SubsetFallback, TlsSpec,
+    TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -11,7 +11,7 @@ use super::given::Given;
 use super::keys::{ALLOWLIST, MANIFEST, PLUGIN, ROOT};
 use super::report::Report;
 use super::sense::{
-    refuse_hedge_alone, refuse_inert, refuse_shared_header, refuse_tls, warn_of_vain,
+    refuse_grpc, refuse_hedge_alone, refuse_inert, refuse_shared_header, refuse_tls, warn_of_vain,
 };
 use super::table::{Table, join};
 use super::tree::{Span, Value};
@@ -200,7 +200,8 @@ impl Reader<'_> {
         let transport = transport.as_ref();
         let endpoints = read_endpoints(&mut table, transport);
         let (options, origin) = own_transport::read(&mut table, transport);
-        let mut policy = blocks.policy(credentials);
+        let is_grpc = transport.is_some_and(Transport::is_grpc);
+        let mut policy = blocks.policy(credentials, is_grpc);
         policy.allow_plaintext = allow_plaintext;
         policy.authorize = table.table("authorize").map(access::authorize);
         policy.filter = table.table("filter").and_then(access::filter);
@@ -210,16 +211,17 @@ impl Reader<'_> {
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
             Some(Transport::UnixJson) => blocks.connection_without_http(),
-            _ => blocks.connection(),
+            _ => blocks.connection(is_grpc),
         };
         refuse_inert(&table, transport, &connection, &policy);
         plaintext::refuse(&table, &endpoints, &policy);
         refuse_tls(&table, transport, mtls.is_some());
+        refuse_grpc(&table, transport, blocks.protocol());
         refuse_shared_header(&table, &policy);
         refuse_hedge_alone(&table, &blocks);
         warn_of_vain(&table, &connection, &policy);
         let tls = match transport {
-            Some(Transport::Https) => mtls.unwrap_or_else(|| blocks.tls.clone()),
+            Some(transport) if transport.is_tls() => mtls.unwrap_or_else(|| blocks.tls.clone()),
             _ => TlsSpec::default(),
         };
         if let Some(name) = name {
@@ -229,6 +231,7 @@ impl Reader<'_> {
                 tls,
                 options,
                 origin,
+                grpc: is_grpc.then(|| blocks.grpc.clone()),
             };
             self.declare(&table, name, place, enabled, policy, upstream);
         }

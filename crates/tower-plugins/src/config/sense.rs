@@ -19,16 +19,7 @@ pub(super) fn refuse_inert(
     policy: &Policy,
 ) {
     let refuse = |block: &str, key: &str, why: &str| {
-        let written = table.get(block).and_then(|block| block.entries());
-        let Some(entries) = written.filter(|entries| !is_unset(table.block_of(block), entries))
-        else {
-            return;
-        };
-        if let Some(entry) = entries.iter().find(|entry| entry.key == key) {
-            let path = join(&table.path_of(block), key);
-            let fault = Fault::new(ProblemKind::Ineffective, why);
-            table.report().add(table.doc(), entry.at, path, fault);
-        }
+        refuse_key(table, block, key, Fault::new(ProblemKind::Ineffective, why));
     };
     if let Some(breaker) = &policy.breaker {
         if !breaker.judges_shares() {
@@ -125,16 +116,49 @@ pub(super) fn refuse_inert(
     }
 }
 
+/// Refuses `key` of the block `block`, if it is there.
+fn refuse_key(table: &Table<'_>, block: &str, key: &str, fault: Fault) {
+    let written = table.get(block).and_then(|block| block.entries());
+    let Some(entries) = written.filter(|entries| !is_unset(table.block_of(block), entries)) else {
+        return;
+    };
+    if let Some(entry) = entries.iter().find(|entry| entry.key == key) {
+        let path = join(&table.path_of(block), key);
+        table.report().add(table.doc(), entry.at, path, fault);
+    }
+}
+
+/// `protocol` is the one asked for: gRPC has no other than HTTP/2.
+pub(super) fn refuse_grpc(table: &Table<'_>, transport: Option<&Transport>, protocol: Protocol) {
+    let Some(transport) = transport else { return };
+    if !transport.is_grpc() {
+        if table.has("grpc") {
+            let why = "does nothing without transport: grpc or grpc-tls";
+            table.problem("grpc", Fault::new(ProblemKind::Ineffective, why));
+        }
+    } else if protocol == Protocol::Http1 {
+        let why = "is http1, and gRPC goes over HTTP/2 only: remove it";
+        let fault = Fault::new(ProblemKind::Conflict, why);
+        refuse_key(table, "connection", "protocol", fault);
+    }
+}
+
 pub(super) fn refuse_tls(table: &Table<'_>, transport: Option<&Transport>, mtls: bool) {
-    if transport.is_none_or(|transport| *transport == Transport::Https) {
+    if transport.is_none_or(Transport::is_tls) {
         return;
     }
     let ineffective = |why| Fault::new(ProblemKind::Ineffective, why);
     if table.has("tls") {
-        table.problem("tls", ineffective("does nothing without transport: https"));
+        table.problem(
+            "tls",
+            ineffective("does nothing without transport: https or grpc-tls"),
+        );
     }
     if mtls {
-        table.problem("auth", ineffective("method: mtls takes transport: https"));
+        table.problem(
+            "auth",
+            ineffective("method: mtls takes transport: https or grpc-tls"),
+        );
     }
 }
 

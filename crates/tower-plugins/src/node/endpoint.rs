@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use tokio::time::Instant;
 use tower_plugins_layers::balance::Load;
 use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::credentials::TokenCredentialsLayer;
@@ -21,7 +22,7 @@ use tower_service::Service;
 use super::around::Plain;
 use super::stage::{members, stages};
 use crate::Body;
-use crate::transport::{self, Transport};
+use crate::transport::{self, MessageLimits, Transport};
 
 /// The layer of an endpoint's breaker.
 pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
@@ -43,14 +44,35 @@ members!(Endpoint, Budgeted, Guarded);
 pub(super) struct Wire {
     transport: Arc<dyn Transport>,
     endpoint: Arc<str>,
+    /// Of an endpoint that speaks gRPC.
+    limits: Option<MessageLimits>,
 }
 
 impl Wire {
     /// `endpoint` is what spans call it.
-    pub(super) fn new(transport: Arc<dyn Transport>, endpoint: &str) -> Self {
+    pub(super) fn new(
+        transport: Arc<dyn Transport>,
+        endpoint: &str,
+        limits: Option<MessageLimits>,
+    ) -> Self {
         Self {
             transport,
             endpoint: endpoint.into(),
+            limits,
+        }
+    }
+
+    fn send(
+        &self,
+        request: Request<Body>,
+        deadline: Option<Instant>,
+    ) -> transport::ResponseFuture<'_> {
+        let Some(limits) = &self.limits else {
+            return self.transport.call_until(request, deadline);
+        };
+        match limits.of_request(request) {
+            Ok(request) => self.transport.call_until(request, deadline),
+            Err(refused) => Box::pin(std::future::ready(Err(refused))),
         }
     }
 }
@@ -75,10 +97,13 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
         CallContext::detach(&mut request);
         let call = {
             let _entered = attempt.as_ref().map(Attempt::enter);
-            let request = request.map(Plain::plain);
-            self.transport.call_until(request, deadline)
+            self.send(request.map(Plain::plain), deadline)
         };
-        WireFuture { call, attempt }
+        WireFuture {
+            call,
+            attempt,
+            limits: self.limits.as_ref(),
+        }
     }
 }
 
@@ -92,6 +117,7 @@ impl fmt::Debug for Wire {
 pub(super) struct WireFuture<'a> {
     call: transport::ResponseFuture<'a>,
     attempt: Option<Attempt>,
+    limits: Option<&'a MessageLimits>,
 }
 
 impl Future for WireFuture<'_> {
@@ -106,6 +132,12 @@ impl Future for WireFuture<'_> {
         if polled.is_pending() {
             return Poll::Pending;
         }
+        let polled = match this.limits {
+            None => polled,
+            Some(limits) => {
+                polled.map(|result| result.map(|response| limits.of_response(response)))
+            }
+        };
         let polled = match this.attempt.take() {
             None => polled,
             Some(attempt) => polled.map(|result| seen(attempt, result)),

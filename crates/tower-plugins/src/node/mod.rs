@@ -140,7 +140,7 @@ impl Node {
         let Some(limit) = self.spec.policy.ready_within else {
             return Ok(());
         };
-        let ready = health::ready(self.parts.asks(), limit).await;
+        let ready = health::ready(self.parts.asks(&self.spec), limit).await;
         ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
     }
 

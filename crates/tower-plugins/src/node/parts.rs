@@ -21,10 +21,11 @@ use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, HealthKind,
-    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginSpec, RetrySpec, TlsSpec,
+    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginSpec, Protocol, RetrySpec, TlsSpec,
+    Upstream,
 };
 use crate::error::{Error, Kind};
-use crate::transport::{EndpointArgs, Transport, Unmade};
+use crate::transport::{EndpointArgs, MessageLimits, Transport, Unmade};
 
 /// The parts of one node.
 pub(crate) struct Parts {
@@ -121,7 +122,7 @@ impl Parts {
     }
 
     /// What is asked of each endpoint that is to be ready: what its health check asks, or for a connection.
-    pub(super) fn asks(&self) -> Vec<(Address, Arc<Ask>)> {
+    pub(super) fn asks(&self, spec: &PluginSpec) -> Vec<(Address, Arc<Ask>)> {
         let mut asks = Vec::with_capacity(self.endpoints.len());
         for parts in &self.endpoints {
             let ask = match &parts.checker {
@@ -129,7 +130,7 @@ impl Parts {
                 // It is here.
                 None if matches!(parts.address, Address::InProcess { .. }) => continue,
                 None => {
-                    let endpoint = parts.shown();
+                    let endpoint = parts.shown(spec);
                     let (kind, timeout) = (HealthKind::Tcp, HealthSpec::default().timeout);
                     Arc::new(Ask::new(
                         kind,
@@ -292,9 +293,12 @@ impl EndpointParts {
         Ok(parts)
     }
 
-    /// It asks over the connections of the calls, with their credentials.
-    fn shown(&self) -> Shown {
-        let wire = Wire::new(Arc::clone(&self.transport), &self.address.shown());
+    /// The way to the endpoint, with what it is shown.
+    pub(super) fn shown(&self, spec: &PluginSpec) -> Shown {
+        let name = self.address.shown();
+        let grpc = spec.upstream.grpc.as_ref();
+        let limits = grpc.map(|grpc| MessageLimits::new(grpc, &name));
+        let wire = Wire::new(Arc::clone(&self.transport), &name, limits);
         self.credentials.around(wire)
     }
 
@@ -306,7 +310,7 @@ impl EndpointParts {
             transport: Arc::clone(&self.transport),
         };
         let old = old.and_then(|old| old.checker.as_ref());
-        Some(Checker::build(key, &self.address, self.shown(), old))
+        Some(Checker::build(key, &self.address, self.shown(spec), old))
     }
 }
 
@@ -315,6 +319,7 @@ fn transport(
     spec: &PluginSpec,
     services: &Services,
 ) -> Result<Arc<dyn Transport>, Error> {
+    refuse_grpc(address, &spec.upstream)?;
     match address {
         Address::InProcess { service } => {
             let service = Registered::find(service, services)?;
@@ -356,6 +361,19 @@ fn transport(
             ))
         }
     }
+}
+
+/// What speaks gRPC has to be built with it, and is reached over HTTP/2.
+fn refuse_grpc(address: &Address, upstream: &Upstream) -> Result<(), Error> {
+    let message = match (&upstream.grpc, upstream.connection.protocol) {
+        (None, _) => return Ok(()),
+        _ if !cfg!(feature = "grpc") => {
+            format!("`{address}` needs the feature `grpc` of tower-plugins, which is off")
+        }
+        (Some(_), Protocol::Http2) => return Ok(()),
+        _ => format!("`{address}` speaks gRPC, which takes `connection.protocol` to be HTTP/2"),
+    };
+    Err(Error::caused_by(Kind::Config, message))
 }
 
 /// What the program's own transport of this name makes of the endpoint.

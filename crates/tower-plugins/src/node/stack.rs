@@ -23,7 +23,7 @@ use tower_plugins_layers::{
 
 use super::around::{Around, Few, insides};
 use super::authorize;
-use super::endpoint::{Budgeted, Circuit, Endpoint, Guarded, Wire};
+use super::endpoint::{Budgeted, Circuit, Endpoint, Guarded};
 use super::own::Own;
 use super::parts::{EndpointParts, Parts};
 use super::rate_limit::Limiter;
@@ -73,8 +73,7 @@ pub(super) fn build(
         .endpoints
         .iter()
         .zip(breakers)
-        .map(|(parts, breaker)| endpoint(breaker, policy, parts, outliers));
-    let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+        .map(|(parts, breaker)| endpoint(breaker, spec, parts, outliers));
     let specs = spec.upstream.endpoints.iter();
     let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
     let balance = Balance::with_endpoints(balance(&policy.balance), endpoints);
@@ -101,13 +100,14 @@ pub(super) fn build(
 /// The stack of one endpoint.
 fn endpoint(
     breaker: Option<Circuit>,
-    policy: &Policy,
+    spec: &PluginSpec,
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
-) -> Result<SlowStart<Health<Endpoint>>, Error> {
+) -> SlowStart<Health<Endpoint>> {
+    let policy = &spec.policy;
     let shown = parts.address.shown();
     let outlier = outliers.map(|all| all.endpoint(&shown));
-    Ok(ServiceBuilder::new()
+    ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
         .layer(health(parts))
         .layer_fn(Endpoint::of(outlier))
@@ -117,11 +117,7 @@ fn endpoint(
         .layer_fn(Guarded::of(breaker))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
-        .service(
-            parts
-                .credentials
-                .around(Wire::new(Arc::clone(&parts.transport), &shown)),
-        ))
+        .service(parts.shown(spec))
 }
 
 /// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.

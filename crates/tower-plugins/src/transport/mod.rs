@@ -35,6 +35,7 @@ mod enveloped;
 #[cfg(feature = "http")]
 pub mod http;
 mod in_process;
+mod messages;
 #[cfg(all(feature = "http", unix))]
 mod unix_json;
 
@@ -45,6 +46,9 @@ pub(crate) use self::enveloped::as_map;
 #[cfg(feature = "http")]
 pub use self::http::Http;
 pub use self::in_process::InProcess;
+#[cfg(feature = "grpc")]
+pub(crate) use self::messages::Limit;
+pub(crate) use self::messages::MessageLimits;
 #[cfg(all(feature = "http", unix))]
 pub use self::unix_json::UnixJson;
 

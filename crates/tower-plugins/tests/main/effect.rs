@@ -9,6 +9,7 @@ mod connection;
 mod endpoint;
 mod fallback;
 mod filter;
+mod grpc;
 mod health_check;
 mod hedge;
 mod jwt;
@@ -84,6 +85,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "default_load_balancing",
         "tower_plugins::tests::effect::root::default_load_balancing_holds_for_plugins_that_do_not_say_otherwise",
+    ),
+    (
+        "default_grpc",
+        "tower_plugins::tests::effect::grpc::default_grpc_holds_for_plugins_that_do_not_say_otherwise",
     ),
     (
         "default_tls",
@@ -180,6 +185,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "plugins[].load_balancing",
         "tower_plugins::tests::effect::plugin::load_balancing_is_by_latency_unless_this_plugin_says_otherwise",
+    ),
+    (
+        "plugins[].grpc",
+        "tower_plugins::tests::effect::grpc::grpc_is_of_one_plugin",
     ),
     (
         "plugins[].tls",
@@ -840,6 +849,18 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "load_balancing.subset_fallback",
         "tower_plugins::tests::effect::load_balancing::subset_fallback_is_what_becomes_of_calls_whose_subset_is_empty",
+    ),
+    (
+        "grpc.max_request_message",
+        "tower_plugins::tests::effect::grpc::max_request_message_is_the_largest_that_is_sent",
+    ),
+    (
+        "grpc.max_response_message",
+        "tower_plugins::tests::effect::grpc::max_response_message_is_the_largest_that_is_received",
+    ),
+    (
+        "grpc.compression",
+        "tower_plugins::tests::effect::grpc::compression_is_how_typed_calls_are_sent",
     ),
     (
         "tls.ca_file",

@@ -14,6 +14,7 @@ mod config;
 mod effect;
 mod embed;
 mod faults;
+mod grpc;
 mod health;
 mod issuer;
 mod oauth2;

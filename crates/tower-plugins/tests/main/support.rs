@@ -81,3 +81,13 @@ impl Service<Request<Body>> for Shelf {
         std::future::ready(Ok(Response::new(body.unwrap_or_else(|| "hello".into()))))
     }
 }
+
+/// Says that a test was skipped, because there is no `peer` here. With `TOWER_PLUGINS_REQUIRE_PEERS=1` that is a failure.
+pub(crate) fn skipped(peer: &str) {
+    eprintln!("skipped: no {peer} here");
+    let required = std::env::var_os("TOWER_PLUGINS_REQUIRE_PEERS");
+    assert!(
+        required.is_none_or(|required| required != "1"),
+        "TOWER_PLUGINS_REQUIRE_PEERS is 1, and there is no {peer} here"
+    );
+}

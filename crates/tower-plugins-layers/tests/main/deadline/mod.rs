@@ -239,3 +239,37 @@ fn a_policy_is_read_from_text() {
         );
     }
 }
+
+/// A body that breaks off when its time has come.
+struct Breaks(std::pin::Pin<Box<tokio::time::Sleep>>);
+
+impl Body for Breaks {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let broken = |()| Some(Err("cut off".into()));
+        self.0.as_mut().poll(cx).map(broken)
+    }
+}
+
+/// It knows of the deadline too, and may be the first to act on it.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_cuts_a_call_off_at_its_deadline_is_no_other_failure() {
+    let layer = DeadlineLayer::new(secs(2));
+    for (after, expected) in [(secs(1), None), (secs(2), Some(Reason::DeadlineExceeded))] {
+        let service = layer.layer(service_fn(move |_: Request<()>| async move {
+            tokio::time::sleep(after).await;
+            Err::<Response<Full<Bytes>>, BoxError>("cut off".into())
+        }));
+        assert_eq!(reason(service.oneshot(request()).await), expected);
+
+        let body = Breaks(Box::pin(tokio::time::sleep(after)));
+        let mut body = answer(layer.clone(), request(), "text/plain", body).await;
+        let frame = body.frame().await;
+        assert_eq!(reason(frame.unwrap()), expected);
+    }
+}

@@ -220,6 +220,7 @@ async fn refusals_that_would_only_come_again_are_not_repeated() {
         (Reason::ResponseTooLarge, 1),
         (Reason::Panicked, 1),
         (Reason::RequestBroken, 1),
+        (Reason::RequestTooLarge, 1),
         (Reason::AttemptTimeout, 4),
         (Reason::ConnectFailed, 4),
         (Reason::ConnectionLost, 4),

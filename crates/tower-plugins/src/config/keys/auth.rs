@@ -13,7 +13,7 @@ pub(in super::super) static AUTH: Block = Block {
             ]),
             "required",
             r#""bearer""#,
-            "`none`, `api-key` (or `api_key`), `bearer`, `basic`, `custom`; `oauth2`, a bearer token that is asked for and refreshed, which needs the feature `oauth2` of `tower-plugins`; or `mtls`, which shows the endpoint a certificate and takes `transport: https`",
+            "`none`, `api-key` (or `api_key`), `bearer`, `basic`, `custom`; `oauth2`, a bearer token that is asked for and refreshed, which needs the feature `oauth2` of `tower-plugins`; or `mtls`, which shows the endpoint a certificate and takes `transport: https` or `grpc-tls`",
         ),
         key(
             "api_key",
@@ -139,7 +139,7 @@ pub(in super::super) static AUTH: Block = Block {
             Kind::Bool,
             "false",
             "true",
-            "whether what is sent may go over plaintext, `transport: http`, to another machine than this one: all between can read it. Without it such a config is refused",
+            "whether what is sent may go over plaintext, with `transport: http` or `grpc`, to another machine than this one: all between can read it. Without it such a config is refused",
         ),
     ],
     gone: gone::AUTH,

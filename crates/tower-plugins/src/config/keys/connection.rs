@@ -10,7 +10,7 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::Word(&["http1", "http2"]),
             "http1",
             r#""http2""#,
-            "`http1`, or `http2`: over TLS each is what is asked for by ALPN, without TLS there is no negotiation",
+            "`http1`, or `http2`: over TLS each is what is asked for by ALPN, without TLS there is no negotiation. gRPC is `http2` always",
         ),
         key(
             "max_connections",
@@ -88,7 +88,7 @@ pub(in super::super) static CONNECTION: Block = Block {
 
 pub(in super::super) static TLS: Block = Block {
     name: "tls",
-    about: "For `transport: https` only. The files are read with the config: a certificate that \
+    about: "For `transport: https` and `grpc-tls` only. The files are read with the config: a certificate that \
             was replaced is a change of the config, and is taken up like any other.",
     keys: &[
         key(

@@ -11,7 +11,7 @@ pub(in super::super) static HEALTH_CHECK: Block = Block {
         key(
             "kind",
             Kind::Word(&["http", "grpc", "grpc-watch", "tcp"]),
-            "http",
+            "`http`, or `grpc` with `transport: grpc` or `grpc-tls`",
             r#""grpc""#,
             "what is asked: `http`, a GET; `grpc`, `grpc.health.v1.Health/Check`; `grpc-watch`, its `Watch`, which tells at once; `tcp`, whether a connection can be opened",
         ),

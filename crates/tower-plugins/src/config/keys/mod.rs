@@ -9,6 +9,7 @@ mod balance;
 mod breaker;
 mod connection;
 mod gone;
+mod grpc;
 mod health;
 mod jwt;
 mod limits;
@@ -22,6 +23,7 @@ pub(super) use balance::LOAD_BALANCING;
 pub(super) use breaker::CIRCUIT_BREAKER;
 pub(super) use connection::{CONNECTION, TLS};
 pub(super) use gone::{ALLOWLIST, MANIFEST};
+pub(super) use grpc::GRPC;
 pub(super) use health::HEALTH_CHECK;
 pub(super) use jwt::JWT;
 pub(super) use limits::{CONCURRENCY, RATE_LIMIT, REDIS};
@@ -124,6 +126,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &CONCURRENCY,
         &LOAD_BALANCING,
         &TLS,
+        &GRPC,
     ];
     blocks.iter().any(|block| block.key(name).is_some())
 }

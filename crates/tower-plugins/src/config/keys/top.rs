@@ -1,5 +1,5 @@
 use super::{
-    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER,
+    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, GRPC,
     HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone,
     key,
 };
@@ -106,6 +106,13 @@ pub(in super::super) static ROOT: Block = Block {
             r#"{ "ca_file": "/etc/plugins/ca.pem" }"#,
             "the default for each plugin\'s `tls`",
         ),
+        key(
+            "default_grpc",
+            Kind::Block(&GRPC),
+            "",
+            r#"{ "max_response_message": "16MiB" }"#,
+            "the default for each plugin's `grpc`",
+        ),
     ],
     gone: gone::ROOT,
 };
@@ -133,7 +140,7 @@ pub(in super::super) static PLUGIN: Block = Block {
             Kind::WordOrName(&TRANSPORTS),
             "required",
             r#""https""#,
-            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `unix-json`: lines of JSON on a Unix socket; `in-process`: a service that the program registered; or the name of a [transport of the program's own](transports.md#a-transport-of-your-own), at least two letters away from these",
+            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `unix-json`: lines of JSON on a Unix socket; `grpc`: gRPC, over TCP or a Unix socket; `grpc-tls`: gRPC over TLS; `in-process`: a service that the program registered; or the name of a [transport of the program's own](transports.md#a-transport-of-your-own), at least two letters away from these",
         ),
         key(
             "type",
@@ -280,7 +287,14 @@ pub(in super::super) static PLUGIN: Block = Block {
             Kind::Block(&TLS),
             "the system's roots",
             r#"{ "ca_file": "/etc/plugins/ca.pem" }"#,
-            "for `https`: who the endpoints must prove to be, and what they are shown",
+            "for `https` and `grpc-tls`: who the endpoints must prove to be, and what they are shown",
+        ),
+        key(
+            "grpc",
+            Kind::Block(&GRPC),
+            "",
+            r#"{ "max_response_message": "16MiB" }"#,
+            "for `grpc` and `grpc-tls`: how large messages may be, and how typed calls are sent",
         ),
         key(
             "options",
@@ -293,7 +307,15 @@ pub(in super::super) static PLUGIN: Block = Block {
     gone: gone::PLUGIN,
 };
 
-const TRANSPORTS: [&str; 5] = ["http", "https", "unix", "unix-json", "in-process"];
+const TRANSPORTS: [&str; 7] = [
+    "http",
+    "https",
+    "unix",
+    "unix-json",
+    "grpc",
+    "grpc-tls",
+    "in-process",
+];
 
 pub(in super::super) static ENDPOINT: Block = Block {
     name: "endpoint",
@@ -304,7 +326,7 @@ pub(in super::super) static ENDPOINT: Block = Block {
             Kind::Text,
             "required",
             r#""http://search.internal:8080""#,
-            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix` and `unix-json`: the absolute path of the socket, or `unix:/path`. `in-process`: the name of the service. A transport of the program's own: what it reads. Credentials belong under `auth`; a query and a fragment are refused",
+            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix` and `unix-json`: the absolute path of the socket, or `unix:/path`. `grpc`: `host:port`, `http://host:port` or `unix:/path`. `grpc-tls`: `host:port` or `https://host:port`. `in-process`: the name of the service. A transport of the program's own: what it reads. Credentials belong under `auth`; a query and a fragment are refused",
         ),
         key(
             "path",

@@ -8,6 +8,7 @@ mod attempts;
 mod balance;
 mod breaker;
 mod connection;
+mod grpc;
 mod health;
 mod jwt;
 mod limits;
@@ -24,6 +25,7 @@ pub use self::attempts::{BudgetKind, HedgeSpec, JitterKind, RetrySpec};
 pub use self::balance::{BalanceSpec, BalanceStrategy, KeySpec, SubsetFallback};
 pub use self::breaker::{BreakerSpec, OutlierSpec};
 pub use self::connection::{ConnectionSpec, Identity, Protocol, TlsSpec, TlsVersion};
+pub use self::grpc::{Compression, GrpcSpec};
 pub use self::health::{HealthKind, HealthSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{JwtAlgorithm, JwtKey, JwtSpec};
@@ -115,6 +117,9 @@ pub struct Upstream {
     pub connection: ConnectionSpec,
     /// `tls`, for endpoints that are reached over it.
     pub tls: TlsSpec,
+    /// `grpc`, of a plugin that speaks gRPC (`transport: grpc` or `grpc-tls`): its endpoints are reached over
+    /// [`Protocol::Http2`], and typed calls go through the service `tower_plugins.v1.Plugin`.
+    pub grpc: Option<GrpcSpec>,
     /// `options`, for a transport of the program's own.
     pub options: Options,
     /// Where that transport is written.

@@ -5,6 +5,7 @@ mod attempts;
 mod balance;
 mod breaker;
 mod connection;
+mod grpc;
 mod health;
 mod layers;
 mod limits;
@@ -15,6 +16,7 @@ use self::attempts::{hedge, retry};
 use self::balance::balance;
 use self::breaker::{breaker, outlier};
 use self::connection::{connection, tls};
+use self::grpc::grpc;
 use self::health::health;
 use self::limits::concurrency;
 use self::values::{duration, integer, list, named, off, table, text};
@@ -80,6 +82,8 @@ impl Writer {
             upstream,
         } = plugin;
         let transport = match upstream.endpoints.first().map(|endpoint| &endpoint.address) {
+            Some(Address::Https { .. }) if upstream.grpc.is_some() => "grpc-tls",
+            Some(Address::Http { .. } | Address::Unix { .. }) if upstream.grpc.is_some() => "grpc",
             Some(Address::Https { .. }) => "https",
             Some(Address::Unix { .. }) => "unix",
             Some(Address::UnixJson { .. }) => "unix-json",
@@ -87,7 +91,10 @@ impl Writer {
             Some(Address::Custom { transport, .. }) => transport,
             Some(Address::Http { .. }) | None => "http",
         };
-        let endpoints = upstream.endpoints.iter().filter_map(endpoint).collect();
+        let endpoints = upstream.endpoints.iter();
+        let endpoints = endpoints.filter_map(|one| endpoint(one, upstream.grpc.is_some()));
+        let endpoints = endpoints.collect();
+        let is_tls = transport == "https" || transport == "grpc-tls";
         table([
             ("name", text(name.as_str())),
             ("transport", text(transport)),
@@ -130,7 +137,8 @@ impl Writer {
                 policy.concurrency.as_ref().map_or_else(off, concurrency),
             ),
             ("load_balancing", Some(balance(&policy.balance))),
-            ("tls", (transport == "https").then(|| tls(&upstream.tls))),
+            ("tls", is_tls.then(|| tls(&upstream.tls))),
+            ("grpc", upstream.grpc.as_ref().map(grpc)),
             ("options", self.options_of(&upstream.options)),
         ])
     }
@@ -143,11 +151,16 @@ impl Writer {
     }
 }
 
-fn endpoint(endpoint: &EndpointSpec) -> Option<Node<'static>> {
+fn endpoint(endpoint: &EndpointSpec, is_grpc: bool) -> Option<Node<'static>> {
     let (url, path) = match &endpoint.address {
         Address::Http { authority, prefix } => (format!("http://{authority}"), Some(prefix)),
         Address::Https { authority, prefix } => (format!("https://{authority}"), Some(prefix)),
-        Address::Unix { path, prefix } => (path.to_str()?.to_owned(), Some(prefix)),
+        Address::Unix { path, prefix } => {
+            let path = path.to_str()?;
+            // A target of gRPC has to say that it is a socket.
+            let scheme = if is_grpc { "unix://" } else { "" };
+            (format!("{scheme}{path}"), Some(prefix))
+        }
         Address::UnixJson { path } => (path.to_str()?.to_owned(), None),
         Address::InProcess { service } => (service.clone(), None),
         Address::Custom { endpoint, .. } => (endpoint.clone(), None),

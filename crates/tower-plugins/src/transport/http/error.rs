@@ -49,6 +49,11 @@ pub(in crate::transport) fn request_broken(
     endpoint: &Arc<str>,
     cause: impl Into<BoxError>,
 ) -> BoxError {
+    let cause = cause.into();
+    // A limit on it has said all there is to say.
+    if Reason::of(&*cause) == Some(Reason::RequestTooLarge) {
+        return cause;
+    }
     let cause = at(endpoint, "sending a request to", cause);
     Refused::new(Reason::RequestBroken).caused_by(cause).into()
 }

@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 20] = [
+const BLOCKS: [&str; 21] = [
     "root",
     "plugin",
     "endpoint",
@@ -33,6 +33,7 @@ const BLOCKS: [&str; 20] = [
     "concurrency",
     "load_balancing",
     "tls",
+    "grpc",
 ];
 
 fn schema() -> Value {
@@ -262,6 +263,9 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             }
             "tls" => format!(
                 "plugins: {{ a: {{ transport: https, endpoint: 'https://h', tls: {{ {keys} }} }} }}"
+            ),
+            "grpc" => format!(
+                "plugins: {{ a: {{ transport: grpc, endpoint: 'h:1', grpc: {{ {keys} }} }} }}"
             ),
             // Without any key it says nothing.
             "load_balancing" if needed.is_empty() && keys.is_empty() => {

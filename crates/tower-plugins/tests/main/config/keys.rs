@@ -593,7 +593,7 @@ fn all_problems_are_said_at_once() {
         defualt_retry: {}
         default_retry: { max_retries: -1 }
         plugins:
-          - { name: a b, transport: grpc, endpoint: 'x' }
+          - { name: a b, transport: exec, endpoint: 'x' }
           - { transport: http, endpoint: 'https://h', retry: { multiplier: no, window: 1s } }
         ",
     )

@@ -870,6 +870,21 @@ fn files_are_written_as_the_files_they_are() {
     assert_ne!(read(&text, Format::Yaml), config);
 }
 
+#[test]
+fn plugins_that_speak_grpc_are_written_as_such() {
+    let text = "plugins:
+  a: { transport: grpc, endpoints: ['h:1', 'unix:/run/a.sock', { url: 'http://i:2', path: /v1 }],
+       grpc: { max_request_message: 1KiB, max_response_message: 3GiB, compression: gzip } }
+  b: { transport: grpc-tls, endpoint: 'h:443', tls: { server_name: b } }
+  c: { transport: grpc, endpoint: 'unix:////run/a.sock' }
+";
+    let config = read(text, Format::Yaml);
+    for format in FORMATS {
+        let text = config.to_text(format, Secrets::Shown);
+        assert_eq!(read(&text, format), config, "{text}");
+    }
+}
+
 /// What of a layer's options is a secret is not known.
 #[test]
 fn no_text_in_a_layers_options_is_shown() {

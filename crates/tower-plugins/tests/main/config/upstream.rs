@@ -1,4 +1,4 @@
-use tower_plugins::config::Address;
+use tower_plugins::config::{Address, Compression, GrpcSpec, PluginSpec, Protocol};
 
 use super::{plugin, problem, spec, yaml};
 
@@ -52,6 +52,107 @@ fn only_what_can_be_reached_is_an_endpoint() {
     ] {
         assert!(Address::unix(path).is_err(), "{path:?}");
     }
+}
+
+#[test]
+fn a_target_of_grpc_is_a_host_and_port_a_url_or_a_socket() {
+    let read = |transport: &str, endpoint: &str| {
+        yaml(&format!(
+            "plugins: {{ a: {{ transport: {transport}, endpoint: '{endpoint}' }} }}"
+        ))
+    };
+    for (transport, endpoint, address) in [
+        ("grpc", "127.0.0.1:50051", "http://127.0.0.1:50051"),
+        ("grpc", "h:1", "http://h:1"),
+        ("grpc", "[::1]:50051", "http://[::1]:50051"),
+        ("grpc", "http://h", "http://h"),
+        ("grpc", "http://h:1/prefix", "http://h:1/prefix"),
+        ("grpc", "unix:/run/a.sock", "unix:/run/a.sock"),
+        ("grpc", "unix:///run/a.sock", "unix:/run/a.sock"),
+        ("grpc-tls", "h:443", "https://h:443"),
+        ("grpc-tls", "https://h", "https://h"),
+    ] {
+        let upstream = &read(transport, endpoint).unwrap().plugins["a"].upstream;
+        assert_eq!(upstream.endpoints[0].address.to_string(), address);
+        assert_eq!(upstream.connection.protocol, Protocol::Http2);
+        assert_eq!(upstream.grpc, Some(GrpcSpec::default()));
+        let made = match transport {
+            "grpc" => PluginSpec::grpc("a", endpoint),
+            _ => PluginSpec::grpc_tls("a", endpoint),
+        };
+        assert_eq!(made.unwrap().upstream, *upstream);
+    }
+    for (transport, endpoint, part) in [
+        ("grpc", "h", "has no port"),
+        ("grpc", "https://h:1", "takes transport: grpc-tls"),
+        ("grpc", "dns:///h:1", "does not begin with http://"),
+        ("grpc", "/run/a.sock", "is not a URL"),
+        ("grpc", "unix:run/a.sock", "is not the path of a socket"),
+        ("grpc", "user:hunter2@h:1", "credentials"),
+        ("grpc-tls", "h", "has no port"),
+        ("grpc-tls", "http://h:1", "takes transport: grpc"),
+        ("grpc-tls", "unix:/run/a.sock", "takes transport: grpc"),
+        ("grpc-tls", "under_score.1:1", "has a host that is no name"),
+    ] {
+        let error = super::only(&read(transport, endpoint).unwrap_err());
+        assert!(error.starts_with("plugins.a.endpoint: "), "{error}");
+        assert!(error.contains(part), "{endpoint}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn grpc_is_http2_and_its_keys_are_its_own() {
+    let grpc = "transport: grpc, endpoint: 'h:1'";
+    let with =
+        |root: &str, keys: &str| yaml(&format!("{{ {root} plugins: {{ a: {{ {keys} }} }} }}"));
+    for (keys, path, part) in [
+        (
+            format!("{grpc}, connection: {{ protocol: http1 }}"),
+            "connection.protocol",
+            "gRPC goes over HTTP/2 only",
+        ),
+        (
+            format!("{grpc}, connection: {{ max_connections: 3 }}"),
+            "connection.max_connections",
+            "does nothing",
+        ),
+        (
+            format!("{grpc}, tls: {{ server_name: h }}"),
+            "tls",
+            "without transport: https or grpc-tls",
+        ),
+        (
+            format!("{grpc}, grpc: {{ max_response_message: 0 }}"),
+            "grpc.max_response_message",
+            "out of range",
+        ),
+        (
+            format!("{grpc}, grpc: {{ compression: zip }}"),
+            "grpc.compression",
+            "gzip",
+        ),
+        (
+            "transport: http, endpoint: 'http://h', grpc: { compression: gzip }".to_owned(),
+            "grpc",
+            "without transport: grpc or grpc-tls",
+        ),
+    ] {
+        let error = super::only(&with("", &keys).unwrap_err());
+        assert!(error.starts_with(&format!("plugins.a.{path}")), "{error}");
+        assert!(error.contains(part), "{error}");
+    }
+    let root = "default_connection: { protocol: http1, max_connections: 9 }, default_grpc: { compression: gzip },";
+    let config = with(root, grpc).unwrap();
+    let upstream = &config.plugins["a"].upstream;
+    assert_eq!(upstream.connection.protocol, Protocol::Http2);
+    assert_eq!(
+        upstream.grpc.as_ref().unwrap().compression,
+        Compression::Gzip
+    );
+    with("", &format!("{grpc}, connection: {{ protocol: http2 }}")).unwrap();
+    let plain = with(root, "transport: http, endpoint: 'http://h'").unwrap();
+    assert_eq!(plain.plugins["a"].upstream.grpc, None);
 }
 
 #[test]

@@ -130,6 +130,22 @@ fn allow_plaintext_lets_a_secret_go_in_the_clear_to_another_machine() {
     let refused = at("http", "'http://127.0.0.1', 'http://10.0.0.1'", "").unwrap_err();
     assert!(refused.contains("endpoints[1]"), "{refused}");
 
+    // So for gRPC without TLS.
+    for here in [
+        "'127.0.0.1:50051'",
+        "'localhost:50051'",
+        "'unix:/run/p.sock'",
+    ] {
+        at("grpc", here, "").unwrap();
+    }
+    let refused = at("grpc", "'search:50051'", "").unwrap_err();
+    assert!(
+        refused.contains("over plaintext to endpoints[0]"),
+        "{refused}"
+    );
+    at("grpc", "'search:50051'", ", allow_plaintext: true").unwrap();
+    at("grpc-tls", "'search:50051'", "").unwrap();
+
     at("https", "'https://10.0.0.1'", "").unwrap();
     for (transport, endpoint) in [("unix", "/run/p.sock"), ("unix-json", "/run/p.sock")] {
         at(transport, endpoint, "").unwrap();

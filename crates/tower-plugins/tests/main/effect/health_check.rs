@@ -4,6 +4,7 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tower_plugins::HealthStatus::{self, Degraded, Healthy, Unhealthy, Unknown};
 use tower_plugins::Plugins;
+use tower_plugins::config::HealthKind;
 
 use super::stage::SECOND;
 use crate::health::checked::{Checked, serving};
@@ -48,6 +49,28 @@ async fn enabled_false_asks_nobody_whatever_the_defaults_say() {
     let root = "default_health_check: { interval: 40s, jitter: 0 },";
     let none = asked(root, "health_check: { enabled: false }").await;
     assert!(none.is_empty());
+}
+
+#[test]
+fn a_plugin_that_speaks_grpc_is_asked_by_grpc_where_nobody_says_how() {
+    for (keys, kind) in [
+        (
+            "",
+            HealthKind::Grpc {
+                service: String::new(),
+            },
+        ),
+        (", kind: tcp", HealthKind::Tcp),
+    ] {
+        let text = format!(
+            "plugins: {{ p: {{ transport: grpc, endpoint: 'localhost:1', health_check: {{ {EVERY_TEN}{keys} }} }} }}"
+        );
+        let config = config(&text);
+        let [plugin] = config.plugins.values().collect::<Vec<_>>()[..] else {
+            panic!("{config:?}");
+        };
+        assert_eq!(plugin.policy.health.as_ref().unwrap().kind, kind);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -220,8 +220,8 @@ allow_empty: true
         "transport_of_a_later_version",
         r#"plugins:
   - name: search
-    transport: grpc
-    endpoint: 10.0.0.1:50051
+    transport: subprocess
+    endpoint: /usr/local/bin/search
 "#,
     ),
     case(
@@ -1122,6 +1122,41 @@ plugins:
     transport: http
     endpoint: http://10.0.0.1:8080
     tls: { server_name: search.internal }
+"#,
+    ),
+    case(
+        "grpc_over_http",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    grpc: { compression: gzip }
+"#,
+    ),
+    case(
+        "grpc_over_http1",
+        r#"plugins:
+  - name: search
+    transport: grpc
+    endpoint: 10.0.0.1:50051
+    connection: { protocol: http1 }
+"#,
+    ),
+    case(
+        "grpc_target_without_port",
+        r#"plugins:
+  - name: search
+    transport: grpc
+    endpoint: search.internal
+"#,
+    ),
+    case(
+        "grpc_message_of_five_gigabytes",
+        r#"plugins:
+  - name: search
+    transport: grpc
+    endpoint: 10.0.0.1:50051
+    grpc: { max_response_message: 5GiB }
 "#,
     ),
     case(

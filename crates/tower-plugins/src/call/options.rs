@@ -1,0 +1,83 @@
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use tokio::time::Instant;
+use tower_plugins_layers::{BoxError, CallContext, Priority};
+
+use crate::Body;
+
+/// The largest response that a typed call reads, unless it says otherwise: 16 MiB.
+const MAX_RESPONSE: usize = 16 << 20;
+
+/// What a caller says of a typed call beside its request.
+#[derive(Debug)]
+pub(super) struct Options {
+    pub(super) headers: HeaderMap,
+    pub(super) timeout: Option<Duration>,
+    pub(super) priority: Option<Priority>,
+    pub(super) max_response: usize,
+    invalid: Option<BoxError>,
+}
+
+impl Options {
+    pub(super) fn new() -> Self {
+        Self {
+            headers: HeaderMap::new(),
+            timeout: None,
+            priority: None,
+            max_response: MAX_RESPONSE,
+            invalid: None,
+        }
+    }
+
+    pub(super) fn header<N, V>(&mut self, name: N, value: V)
+    where
+        N: TryInto<HeaderName, Error: Into<BoxError>>,
+        V: TryInto<HeaderValue, Error: Into<BoxError>>,
+    {
+        match (name.try_into(), value.try_into()) {
+            (Ok(name), Ok(value)) => {
+                self.headers.append(name, value);
+            }
+            (Err(error), _) => self.invalid = Some(error.into()),
+            (_, Err(error)) => self.invalid = Some(error.into()),
+        }
+    }
+
+    /// The one value of the header `name`.
+    pub(super) fn only(&mut self, name: &'static str, value: &str) {
+        self.headers.remove(name);
+        self.header(name, value);
+    }
+
+    /// A call of `path` with all this, and with nothing in it yet.
+    pub(super) fn request(
+        &mut self,
+        method: &http::Method,
+        path: &str,
+        idempotent: bool,
+    ) -> Result<Request<Body>, BoxError> {
+        if let Some(error) = self.invalid.take() {
+            return Err(error);
+        }
+        // Without the slash it would be a host.
+        if !path.starts_with('/') {
+            return Err(format!("the method's path must begin with /, and is {path:?}").into());
+        }
+        let mut request = Request::builder()
+            .method(method.clone())
+            .uri(http::Uri::try_from(path)?)
+            .body(Body::empty())?;
+        *request.headers_mut() = std::mem::take(&mut self.headers);
+        let mut context = CallContext::new().idempotent(idempotent);
+        let at = |timeout| Instant::now().checked_add(timeout);
+        if let Some(at) = self.timeout.and_then(at) {
+            context = context.own_deadline(at);
+        }
+        if let Some(priority) = self.priority {
+            context = context.priority(priority);
+        }
+        context.attach(&mut request);
+        Ok(request)
+    }
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/dynamicpb"
+)
+
+func (s schema) serve(address string) {
+	network, port := "tcp", 0
+	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
+		network, address = "unix", path
+	}
+	listener, err := net.Listen(network, address)
+	check(err)
+	if tcp, isTCP := listener.Addr().(*net.TCPAddr); isTCP {
+		port = tcp.Port
+	}
+	server := grpc.NewServer()
+	server.RegisterService(&grpc.ServiceDesc{
+		ServiceName: service,
+		HandlerType: (*any)(nil),
+		Methods:     []grpc.MethodDesc{{MethodName: "Divide", Handler: s.divideOne}},
+		Streams: []grpc.StreamDesc{
+			{StreamName: "Sum", Handler: s.sum, ClientStreams: true},
+			{StreamName: "Count", Handler: s.count, ServerStreams: true},
+			{StreamName: "RunningSum", Handler: s.runningSum, ClientStreams: true, ServerStreams: true},
+		},
+	}, s)
+	fmt.Println(port)
+	go func() {
+		// It ends with the program that started it.
+		io.Copy(io.Discard, os.Stdin)
+		server.Stop()
+	}()
+	check(server.Serve(listener))
+}
+
+func (s schema) divideOne(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	request := dynamicpb.NewMessage(s.divide)
+	if err := decode(request); err != nil {
+		return nil, err
+	}
+	divisor := get(request, "divisor")
+	if divisor == 0 {
+		grpc.SetTrailer(ctx, metadata.Pairs("x-why", "because"))
+		return nil, status.Error(codes.InvalidArgument, "cannot divide by 0 %")
+	}
+	return s.of(get(request, "dividend") / divisor), nil
+}
+
+// each calls do with every number that comes.
+func (s schema) each(stream grpc.ServerStream, do func(float64) error) error {
+	for {
+		number := dynamicpb.NewMessage(s.number)
+		if err := stream.RecvMsg(number); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := do(get(number, "value")); err != nil {
+			return err
+		}
+	}
+}
+
+func (s schema) sum(_ any, stream grpc.ServerStream) error {
+	sum := 0.0
+	err := s.each(stream, func(value float64) error {
+		sum += value
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return stream.SendMsg(s.of(sum))
+}
+
+func (s schema) count(_ any, stream grpc.ServerStream) error {
+	last := dynamicpb.NewMessage(s.number)
+	if err := stream.RecvMsg(last); err != nil {
+		return err
+	}
+	for value := 1.0; value <= get(last, "value"); value++ {
+		if err := stream.SendMsg(s.of(value)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s schema) runningSum(_ any, stream grpc.ServerStream) error {
+	sum := 0.0
+	return s.each(stream, func(value float64) error {
+		if value < 0 {
+			return status.Error(codes.OutOfRange, "below zero")
+		}
+		sum += value
+		return stream.SendMsg(s.of(sum))
+	})
+}
