@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::table::Table;
 use super::tls;
 use super::units::write_duration;
-use super::{Address, AuthStyle, ConfigError, OAuth2Spec, Secret, TlsSpec};
+use super::{Address, AuthStyle, ConfigError, OAuth2Spec, Secret};
 
 /// The longest that a token is waited for.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -135,15 +135,6 @@ impl OAuth2Spec {
             refresh_before: Duration::from_secs(30),
             timeout: Duration::from_secs(10),
             ca: None,
-        }
-    }
-
-    /// How the token endpoint is known.
-    #[cfg(feature = "oauth2")]
-    pub(crate) fn tls(&self) -> TlsSpec {
-        TlsSpec {
-            ca: self.ca.clone(),
-            ..TlsSpec::default()
         }
     }
 }

@@ -20,7 +20,7 @@ use tower_plugins_layers::{BoxError, Unsent};
 
 use super::health::with_causes;
 use crate::Body;
-use crate::config::{Address, AuthStyle, ConnectionSpec, OAuth2Spec};
+use crate::config::{Address, AuthStyle, ConnectionSpec, OAuth2Spec, TlsSpec};
 use crate::error::{Error, Kind};
 use crate::transport::{Http, Transport};
 
@@ -158,7 +158,11 @@ impl TokenEndpoint {
             max_response_body: Some(MAX_ANSWER),
             ..ConnectionSpec::default()
         };
-        Ok(Self(Http::with_tls(&address, &connection, &spec.tls())?))
+        let tls = TlsSpec {
+            ca: spec.ca.clone(),
+            ..TlsSpec::default()
+        };
+        Ok(Self(Http::with_tls(&address, &connection, &tls)?))
     }
 
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, Failed> {
