@@ -89,9 +89,10 @@
 //! # Ok::<_, tower_plugins::Error>(()) }).unwrap();
 //! ```
 //!
-//! # Inside an axum program
+//! # Inside an axum or tonic program
 //!
-//! [`Plugin::into_route`] answers an [`Error`] with the status that its table has for it.
+//! [`Plugin::into_route`] answers an [`Error`] with the status that its table has for it, and carries WebSockets too.
+//! [`Plugin::into_grpc_proxy`] passes gRPC on, and [`Plugin::into_forward_auth`] is asked before others answer.
 //!
 //! ```
 //! # use http::{Request, Response};
@@ -132,6 +133,8 @@ pub mod config;
 pub mod embed;
 pub mod reload;
 pub mod transport;
+#[cfg(feature = "http")]
+pub mod upgrade;
 
 mod body;
 mod error;

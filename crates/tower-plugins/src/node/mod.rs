@@ -21,10 +21,14 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 
+#[cfg(feature = "http")]
+use http::{Extensions, StatusCode};
 use http::{Request, Response};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::DrainHandle;
 use tower_plugins_layers::breaker::BreakerHandle;
+#[cfg(feature = "http")]
+use tower_plugins_layers::drain::DrainHold;
 use tower_service::Service;
 
 pub use self::around::Next;
@@ -39,6 +43,8 @@ use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};
 use crate::transport::{Factory, InProcess};
+#[cfg(feature = "http")]
+use crate::upgrade::{OnUpgrade, Owner};
 
 /// What the program registered: services and transports by name, and layers of its own.
 #[derive(Debug, Default)]
@@ -186,13 +192,36 @@ impl Node {
                 poll_fn(|cx| CallBody::of(call.as_mut().poll(cx))).await
             };
             match result {
-                Ok(response) => Ok(response.map(|body| CallBody::hold(body, self))),
+                #[cfg_attr(not(feature = "http"), allow(unused_mut))]
+                Ok(mut response) => {
+                    #[cfg(feature = "http")]
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        self.keep_upgraded(response.extensions_mut());
+                    }
+                    Ok(response.map(|body| CallBody::hold(body, self)))
+                }
                 Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
             }
         };
         // Made in its place: `Box::pin` would move it there.
         let call: Box<_> = Box::write(Box::new_uninit(), call);
         Box::into_pin(call)
+    }
+
+    /// Makes the connection that a response with these leaves one of this node.
+    #[cfg(feature = "http")]
+    fn keep_upgraded(self: &Arc<Self>, extensions: &mut Extensions) {
+        if let (Some(upgrade), Some(drain)) = (
+            extensions.get::<OnUpgrade>().cloned(),
+            extensions.remove::<DrainHold>(),
+        ) {
+            upgrade.belongs_to(Owner {
+                plugin: Arc::clone(&self.name),
+                _node: Arc::<Self>::clone(self),
+                drain,
+                stream_idle: self.spec.policy.stream_idle_timeout,
+            });
+        }
     }
 }
 
