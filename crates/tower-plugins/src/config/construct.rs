@@ -8,8 +8,8 @@ use super::address::{parse_grpc, parse_grpc_tls};
 use super::fault::Fault;
 use super::own_transport::OwnOrigin;
 use super::{
-    Address, Config, ConfigError, ConnectionSpec, EndpointSpec, Format, GrpcSpec, Loader, Options,
-    PluginName, PluginSpec, Policy, Protocol, TlsSpec, Upstream,
+    Address, Config, ConfigError, ConnectionSpec, DnsSpec, EndpointSpec, Format, GrpcSpec, Loader,
+    Options, PluginName, PluginSpec, Policy, Protocol, TlsSpec, Upstream,
 };
 
 impl Config {
@@ -127,6 +127,7 @@ impl PluginSpec {
                 endpoints: vec![address.into()],
                 connection: ConnectionSpec::default(),
                 tls: TlsSpec::default(),
+                dns: DnsSpec::default(),
                 grpc: None,
                 options: Options::default(),
                 origin: OwnOrigin::default(),

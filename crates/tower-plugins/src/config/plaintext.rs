@@ -12,12 +12,19 @@ const WHY: &str = "where all between can read it: take a transport with TLS, or 
 fn is_open(address: &Address) -> bool {
     match address {
         Address::Http { authority, .. } => !is_loopback(authority.host()),
+        // Whatever it stands for may be anywhere.
+        Address::Dns(name) => !name.https,
+        Address::Resolved { origin, at } => {
+            matches!(**origin, Address::Http { .. }) && !at.ip().to_canonical().is_loopback()
+        }
         // A transport of the program's own is its author's to judge.
         Address::Https { .. }
         | Address::Unix { .. }
         | Address::UnixJson { .. }
         | Address::InProcess { .. }
-        | Address::Custom { .. } => false,
+        | Address::Custom { .. }
+        // The program's endpoints are looked at one by one, as they come.
+        | Address::Source { .. } => false,
     }
 }
 
@@ -37,8 +44,13 @@ pub(super) fn refuse(table: &Table<'_>, endpoints: &[EndpointSpec], policy: &Pol
             format!("would go over plaintext to {which}, which may be another machine, {WHY}");
         table.conflict("auth", message);
     }
-    let is_http = |end: &EndpointSpec| matches!(end.address, Address::Http { .. });
-    if !policy.allow_plaintext || endpoints.is_empty() || endpoints.iter().any(is_http) {
+    let may_be_open = |end: &EndpointSpec| match &end.address {
+        Address::Http { .. } => true,
+        Address::Dns(name) => !name.https,
+        Address::Source { transport, .. } => ["http", "grpc"].contains(&transport.as_str()),
+        _ => false,
+    };
+    if !policy.allow_plaintext || endpoints.is_empty() || endpoints.iter().any(may_be_open) {
         return;
     }
     let entries = table.get("auth").and_then(|auth| auth.entries());

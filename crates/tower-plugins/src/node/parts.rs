@@ -3,7 +3,7 @@
 //! Each part is keyed by the slice of the spec that it depends on, and goes on in the next node of
 //! the plugin when that slice is equal. What only the old node holds ends with it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tower_plugins_layers::balance::{Arrival, EndpointLoad};
 use tower_plugins_layers::breaker::BreakerHistory;
@@ -15,14 +15,17 @@ use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy};
 use super::Services;
 use super::credentials::Credentials;
 use super::endpoint::{Shown, Wire};
-use super::health::{Ask, Checker, EndpointHealth, Key};
+use super::health::{Ask, Checker, EndpointHealth, HealthHub, Key, PluginHealth};
+use super::live::Entries;
+#[cfg(feature = "dns")]
+use super::live::Name;
 use super::own::NamedLayer;
 use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, HealthKind,
-    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginSpec, Protocol, RetrySpec, TlsSpec,
-    Upstream,
+    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginName, PluginSpec, Protocol,
+    RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::{EndpointArgs, MessageLimits, Transport, Unmade};
@@ -41,9 +44,66 @@ pub(crate) struct Parts {
     /// Whom `fallback` asks.
     pub(super) fallback: Option<Registered>,
     /// What is shown to the endpoints, and the token that they share.
-    credentials: Credentials,
-    pub(super) endpoints: Vec<EndpointParts>,
+    pub(super) credentials: Credentials,
+    pub(super) endpoints: Endpoints,
+    /// The names of endpoints that are looked up.
+    #[cfg(feature = "dns")]
+    names: Vec<Arc<Name>>,
     pub(super) layers: Vec<NamedLayer>,
+}
+
+/// The parts of a node's endpoints, which may come and go while it runs. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Endpoints(Arc<Changing>);
+
+#[derive(Default)]
+struct Changing {
+    now: Mutex<Arc<[EndpointParts]>>,
+    /// Who is told how they are, from when the node serves until it does not.
+    hub: Mutex<Option<Arc<HealthHub>>>,
+}
+
+impl Endpoints {
+    pub(super) fn now(&self) -> Arc<[EndpointParts]> {
+        Arc::clone(&self.0.now.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set(&self, parts: Vec<EndpointParts>) {
+        *self.0.now.lock().unwrap_or_else(PoisonError::into_inner) = parts.into();
+    }
+
+    /// Has those of now and of later asked how they are, or none that comes later.
+    pub(super) fn tell(&self, hub: Option<&Arc<HealthHub>>) {
+        *self.0.hub.lock().unwrap_or_else(PoisonError::into_inner) = hub.cloned();
+    }
+
+    /// They are others than before: has those that are new asked as well.
+    pub(super) fn check(&self, plugin: &PluginName) {
+        let hub = self.0.hub.lock().unwrap_or_else(PoisonError::into_inner);
+        let hub = hub.clone();
+        if let Some(hub) = hub {
+            for checker in self.checkers() {
+                checker.begin(&hub);
+            }
+            hub.changed_endpoints(plugin, PluginHealth::new(self.health()));
+        }
+    }
+
+    pub(super) fn checkers(&self) -> Vec<Arc<Checker>> {
+        let now = self.now();
+        let checkers = now.iter().filter_map(|parts| parts.checker.clone());
+        checkers.collect()
+    }
+
+    /// How each is.
+    pub(super) fn health(&self) -> Vec<EndpointHealth> {
+        let now = self.now();
+        let health = now.iter().map(|parts| match &parts.checker {
+            Some(checker) => checker.snapshot(),
+            None => EndpointHealth::unknown(parts.address.clone()),
+        });
+        health.collect()
+    }
 }
 
 /// The parts of one endpoint.
@@ -74,11 +134,9 @@ impl Parts {
         services: &Services,
     ) -> Result<Self, Error> {
         let credentials = Credentials::build(spec, old.map(|old| &old.credentials))?;
-        let endpoints = spec.upstream.endpoints.iter().map(|endpoint| {
-            let old = old.and_then(|old| old.endpoint(&endpoint.address));
-            EndpointParts::build(&endpoint.address, spec, &credentials, old, services)
-        });
-        let endpoints = endpoints.collect::<Result<_, _>>()?;
+        let endpoints = endpoints(spec, &credentials, old, services)?;
+        #[cfg(feature = "dns")]
+        let names = names(spec, old)?;
         let policy = &spec.policy;
         let find = |name: &String| Registered::find(name, services);
         let filter = policy.filter.as_ref().map(|spec| &spec.service);
@@ -107,24 +165,29 @@ impl Parts {
                 .map(|new| outliers(spec.name.as_str(), new, old)),
             credentials,
             endpoints,
+            #[cfg(feature = "dns")]
+            names,
             layers: layers(&policy.layers, old, services)?,
         })
     }
 
-    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.endpoints.iter().map(|parts| &parts.address)
-    }
-
-    pub(super) fn checkers(&self) -> impl Iterator<Item = &Arc<Checker>> {
-        self.endpoints
-            .iter()
-            .filter_map(|parts| parts.checker.as_ref())
+    /// What the config says of endpoints, if some of them are found while the node runs.
+    pub(super) fn entries(
+        &self,
+        spec: &PluginSpec,
+        services: &Services,
+    ) -> Result<Option<Entries>, Error> {
+        #[cfg(feature = "dns")]
+        return Entries::of(spec, &self.names, services);
+        #[cfg(not(feature = "dns"))]
+        Entries::of(spec, services)
     }
 
     /// What is asked of each endpoint that is to be ready: what its health check asks, or for a connection.
     pub(super) fn asks(&self, spec: &PluginSpec) -> Vec<(Address, Arc<Ask>)> {
-        let mut asks = Vec::with_capacity(self.endpoints.len());
-        for parts in &self.endpoints {
+        let endpoints = self.endpoints.now();
+        let mut asks = Vec::with_capacity(endpoints.len());
+        for parts in &*endpoints {
             let ask = match &parts.checker {
                 Some(checker) => checker.ask(),
                 // It is here.
@@ -144,20 +207,39 @@ impl Parts {
         }
         asks
     }
+}
 
-    /// How each endpoint is.
-    pub(super) fn health(&self) -> impl Iterator<Item = EndpointHealth> {
-        self.endpoints.iter().map(|parts| match &parts.checker {
-            Some(checker) => checker.snapshot(),
-            None => EndpointHealth::unknown(parts.address.clone()),
-        })
+/// Those of `old` go on; of a node that finds its endpoints while it runs they are those that it begins with.
+fn endpoints(
+    spec: &PluginSpec,
+    credentials: &Credentials,
+    old: Option<&Parts>,
+    services: &Services,
+) -> Result<Endpoints, Error> {
+    let old = old.map(|old| old.endpoints.now());
+    let old = old.as_deref().unwrap_or_default();
+    let endpoints = &spec.upstream.endpoints;
+    let new = Endpoints::default();
+    if endpoints.iter().any(|end| end.address.stands_for_many()) {
+        new.set(old.to_vec());
+    } else {
+        let parts = endpoints.iter().map(|endpoint| {
+            EndpointParts::build(&endpoint.address, spec, credentials, old, services)
+        });
+        new.set(parts.collect::<Result<_, _>>()?);
     }
+    Ok(new)
+}
 
-    fn endpoint(&self, address: &Address) -> Option<&EndpointParts> {
-        self.endpoints
-            .iter()
-            .find(|parts| parts.address == *address)
-    }
+#[cfg(feature = "dns")]
+fn names(spec: &PluginSpec, old: Option<&Parts>) -> Result<Vec<Arc<Name>>, Error> {
+    let old = old.map_or(&[][..], |old| &old.names);
+    let names = spec.upstream.endpoints.iter();
+    let names = names.filter_map(|endpoint| match &endpoint.address {
+        Address::Dns(name) => Some(Name::build(&spec.name, name, &spec.upstream.dns, old)),
+        _ => None,
+    });
+    names.collect()
 }
 
 /// All that is wrong with them is said at once.
@@ -253,19 +335,21 @@ fn outliers(name: &str, new: &OutlierSpec, old: Option<&Parts>) -> OutlierDetect
 }
 
 impl EndpointParts {
-    fn build(
+    /// The one at `address`, which goes on with what those of `old` at the same have.
+    pub(super) fn build(
         address: &Address,
         spec: &PluginSpec,
         credentials: &Credentials,
-        old: Option<&Self>,
+        old: &[Self],
         services: &Services,
     ) -> Result<Self, Error> {
         spec.check_plaintext(address)?;
+        let old = old.iter().find(|parts| parts.address == *address);
         let upstream = &spec.upstream;
         let retry = spec.policy.retry.as_ref();
         let own = retry.filter(|retry| retry.endpoint_budget);
         let connection = &upstream.connection;
-        let tls = matches!(address, Address::Https { .. }).then_some(&upstream.tls);
+        let tls = address.is_https().then_some(&upstream.tls);
         let options = matches!(address, Address::Custom { .. }).then_some(&upstream.options);
         let is_kept = |old: &&Self| {
             old.connection == *connection
@@ -321,6 +405,10 @@ fn transport(
 ) -> Result<Arc<dyn Transport>, Error> {
     refuse_grpc(address, &spec.upstream)?;
     match address {
+        Address::Dns(_) | Address::Source { .. } => Err(Error::caused_by(
+            Kind::Config,
+            format!("`{address}` is not the address of one endpoint"),
+        )),
         Address::InProcess { service } => {
             let service = Registered::find(service, services)?;
             Ok(Arc::new(service.into_inner()))
@@ -342,7 +430,10 @@ fn transport(
             ),
         )),
         #[cfg(feature = "http")]
-        Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
+        Address::Http { .. }
+        | Address::Https { .. }
+        | Address::Unix { .. }
+        | Address::Resolved { .. } => {
             let upstream = &spec.upstream;
             let (connection, tls) = (&upstream.connection, &upstream.tls);
             let http = crate::transport::Http::with_tls(address, connection, tls)
@@ -350,11 +441,11 @@ fn transport(
             Ok(Arc::new(http))
         }
         #[cfg(not(feature = "http"))]
-        Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
-            let feature = match address {
-                Address::Https { .. } => "tls",
-                _ => "http",
-            };
+        Address::Http { .. }
+        | Address::Https { .. }
+        | Address::Unix { .. }
+        | Address::Resolved { .. } => {
+            let feature = if address.is_https() { "tls" } else { "http" };
             Err(Error::caused_by(
                 Kind::Config,
                 format!("`{address}` needs the feature `{feature}` of tower-plugins, which is off"),

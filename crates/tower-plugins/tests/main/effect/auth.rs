@@ -146,6 +146,17 @@ fn allow_plaintext_lets_a_secret_go_in_the_clear_to_another_machine() {
     at("grpc", "'search:50051'", ", allow_plaintext: true").unwrap();
     at("grpc-tls", "'search:50051'", "").unwrap();
 
+    // What a name stands for may be anywhere.
+    for name in ["'dns:///search.internal:80'", "'dns:///localhost:80'"] {
+        let refused = at("http", name, "").unwrap_err();
+        assert!(
+            refused.contains("over plaintext to endpoints[0]"),
+            "{refused}"
+        );
+        at("http", name, ", allow_plaintext: true").unwrap();
+        at("https", name, "").unwrap();
+    }
+
     at("https", "'https://10.0.0.1'", "").unwrap();
     for (transport, endpoint) in [("unix", "/run/p.sock"), ("unix-json", "/run/p.sock")] {
         at(transport, endpoint, "").unwrap();
