@@ -180,17 +180,23 @@ pub(super) fn parse_https(url: &str) -> Result<Address, Fault> {
     https(authority, prefix)
 }
 
-/// `host:port`, a URL of either scheme of HTTP, or `unix:/path`.
+/// `host:port`, a URL of either scheme of HTTP, `unix:/path`, or a name that is looked up.
 pub(super) fn parse_grpc(text: &str) -> Result<Address, Fault> {
     if text.starts_with("unix:") {
         return parse_unix(text);
+    }
+    if dns::is_dns(text) {
+        return dns::parse(text, false).map(Address::Dns);
     }
     let (authority, prefix) = parse_target(text, "http", "grpc-tls")?;
     Ok(Address::Http { authority, prefix })
 }
 
-/// `host:port`, or an `https` URL.
+/// `host:port`, an `https` URL, or a name that is looked up.
 pub(super) fn parse_grpc_tls(text: &str) -> Result<Address, Fault> {
+    if dns::is_dns(text) {
+        return dns::parse(text, true).map(Address::Dns);
+    }
     let (authority, prefix) = parse_target(text, "https", "grpc")?;
     https(authority, prefix)
 }

@@ -162,7 +162,8 @@ impl PluginSpec {
         Self::named(name, Address::unix(path))
     }
 
-    /// The gRPC plugin `name` at `target`: `127.0.0.1:50051`, `http://127.0.0.1:50051` or `unix:/run/search.sock`.
+    /// The gRPC plugin `name` at `target`: `127.0.0.1:50051`, `http://127.0.0.1:50051`,
+    /// `unix:/run/search.sock` or `dns:///search.internal:50051`.
     ///
     /// ```
     /// use tower_plugins::config::{Config, PluginSpec};
@@ -180,7 +181,8 @@ impl PluginSpec {
         Self::of_target(name, target, parse_grpc)
     }
 
-    /// The gRPC plugin `name` at `target`, over TLS: `search.internal:443` or `https://search.internal`.
+    /// The gRPC plugin `name` at `target`, over TLS: `search.internal:443`, `https://search.internal` or
+    /// `dns:///search.internal:443`.
     ///
     /// # Errors
     ///

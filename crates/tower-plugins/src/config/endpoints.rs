@@ -149,8 +149,7 @@ fn read_endpoint<'t>(
 ) -> Option<EndpointSpec> {
     let parse = |given: &Given<'_>| {
         let text = given.text()?;
-        if let Some(transport) = transport
-            && (transport.is_grpc() || matches!(transport, Transport::Http | Transport::Https))
+        if let Some(transport @ (Transport::Http | Transport::Https)) = transport
             && dns::is_dns(text)
         {
             let name = dns::parse(text, transport.is_tls());
