@@ -1,5 +1,6 @@
 //! Text to [`Address`].
 
+use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use http::Uri;
@@ -142,6 +143,18 @@ impl Address {
     /// If `service` is not formed like a [`PluginName`].
     pub fn in_process(service: &str) -> Result<Self, ConfigError> {
         parse_in_process(service).map_err(|fault| fault.into_problem("endpoint", service).into())
+    }
+}
+
+/// Whether `host`, of a URL, is this machine: `localhost`, which no resolver may send elsewhere (RFC 6761,
+/// section 6.3), or a loopback address.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bare.unwrap_or(host).parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
 }
 

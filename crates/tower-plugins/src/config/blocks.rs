@@ -161,6 +161,7 @@ impl Blocks {
             health: self.health.armed(is_grpc),
             balance: self.balance.armed(),
             credentials,
+            allow_plaintext: false,
             authorize: None,
             filter: None,
             fallback: None,

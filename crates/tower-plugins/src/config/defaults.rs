@@ -29,6 +29,7 @@ impl Default for Policy {
             health: None,
             balance: BalanceSpec::default(),
             credentials: CredentialsSpec::default(),
+            allow_plaintext: false,
             authorize: None,
             filter: None,
             fallback: None,

@@ -186,9 +186,9 @@ pub(super) fn refuse_shared_header(table: &Table<'_>, policy: &Policy) {
     let of_auth = match &policy.credentials {
         CredentialsSpec::None => false,
         CredentialsSpec::ApiKey { header, .. } => header == name,
-        CredentialsSpec::Bearer { .. } | CredentialsSpec::Basic { .. } => {
-            *name == http::header::AUTHORIZATION
-        }
+        CredentialsSpec::Bearer { .. }
+        | CredentialsSpec::Basic { .. }
+        | CredentialsSpec::OAuth2(_) => *name == http::header::AUTHORIZATION,
         CredentialsSpec::Custom { headers } => headers.iter().any(|(header, _)| header == name),
     };
     if of_auth {

@@ -39,10 +39,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
 
 /// `ca_file`, `cert_file` and `key_file`.
 pub(super) fn read_files(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
-    let ca = table.file("ca_file", false);
-    if let Some(ca) = &ca {
-        check(table, "ca_file", pem::check_ca(ca), &[ca]);
-    }
+    let ca = read_ca(table);
     let written = table.has("cert_file") || table.has("key_file");
     let cert = table.file("cert_file", false);
     let key = table.file("key_file", true);
@@ -76,6 +73,15 @@ pub(super) fn read_files(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
         identity,
         ..base.clone()
     }
+}
+
+/// `ca_file`.
+pub(super) fn read_ca(table: &mut Table<'_>) -> Option<FileContents> {
+    let ca = table.file("ca_file", false);
+    if let Some(ca) = &ca {
+        check(table, "ca_file", pem::check_ca(ca), &[ca]);
+    }
+    ca
 }
 
 /// Reports what is wrong with the files, which are called what the config calls them.

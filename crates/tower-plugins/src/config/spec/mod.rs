@@ -14,6 +14,7 @@ mod grpc;
 mod health;
 mod jwt;
 mod limits;
+mod oauth2;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,6 +37,7 @@ pub use self::health::{HealthKind, HealthSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};
+pub use self::oauth2::{AuthStyle, OAuth2Spec};
 use super::own_transport::OwnOrigin;
 use super::{LayerSpec, Options};
 
@@ -100,6 +102,8 @@ pub struct Policy {
     pub balance: BalanceSpec,
     /// `auth`.
     pub credentials: CredentialsSpec,
+    /// Whether they may go over plaintext to another machine (`auth.allow_plaintext`).
+    pub allow_plaintext: bool,
     /// `authorize`: `None` asks nothing of callers.
     pub authorize: Option<AuthorizeSpec>,
     /// `filter`.

@@ -115,7 +115,7 @@ impl Writer {
             ("drain_timeout", duration(policy.drain_timeout)),
             ("start", policy.ready_within.and_then(|_| text("ready"))),
             ("start_timeout", policy.ready_within.and_then(duration)),
-            ("auth", Some(self.auth(&policy.credentials))),
+            ("auth", Some(self.auth(policy))),
             (
                 "authorize",
                 policy.authorize.as_ref().map(|spec| self.authorize(spec)),

@@ -1080,6 +1080,69 @@ plugins:
 "#,
     ),
     case(
+        "auth_over_plaintext",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer, token: hunter2 }
+"#,
+    ),
+    case(
+        "auth_over_plaintext_to_one_of_many",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoints:
+      - http://127.0.0.1:8080
+      - { url: "http://10.0.0.1:8080" }
+    auth: { method: api-key, api_key: hunter2 }
+"#,
+    ),
+    case(
+        "auth_plaintext_over_tls",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://10.0.0.1:8080
+    auth: { method: bearer, token: hunter2, allow_plaintext: true }
+"#,
+    ),
+    case(
+        "oauth2_without_a_client",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://10.0.0.1:8080
+    auth: { method: oauth2, token_url: "https://issuer.example/token" }
+"#,
+    ),
+    case(
+        "oauth2_in_the_clear",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://10.0.0.1:8080
+    auth: { method: oauth2, token_url: "http://issuer.example/token", client_id: me, client_secret: hunter2 }
+"#,
+    ),
+    case(
+        "oauth2_that_waits_too_long",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://10.0.0.1:8080
+    auth:
+      method: oauth2
+      token_url: https://issuer.example/token
+      client_id: me
+      client_secret: hunter2
+      scopes: ["one two"]
+      auth_style: query
+      timeout: 1m
+"#,
+    ),
+    case(
         "auth_mtls_over_http",
         r#"plugins:
   - name: search
