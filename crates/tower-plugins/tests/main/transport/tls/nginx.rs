@@ -42,8 +42,9 @@ impl Nginx {
         // Nobody tells which port it took, so one that is free now is tried, and another if it was taken since.
         within(async {
             loop {
-                let port = TcpListener::bind("127.0.0.1:0").unwrap();
-                let port = port.local_addr().unwrap().port();
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let port = listener.local_addr().unwrap().port();
+                drop(listener);
                 let config = config(port, verify_client);
                 fs::write(directory.path().join("nginx.conf"), config).unwrap();
                 if let Some(child) = run(&directory, port).await {
