@@ -138,6 +138,10 @@ impl<S: Member> Member for Health<S> {
         self.inner.is_available(now)
     }
 
+    fn takes_retry(&self, now: Instant) -> bool {
+        self.inner.takes_retry(now)
+    }
+
     fn retry_after(&self, now: Instant) -> Option<Duration> {
         self.inner.retry_after(now)
     }
