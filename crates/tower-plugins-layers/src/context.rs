@@ -267,6 +267,7 @@ impl Default for CallContext {
 pub struct Visited {
     /// 0 is none.
     ids: [AtomicU64; Self::MOST],
+    /// Whose place the next one takes, if none is free.
     next: AtomicUsize,
 }
 
@@ -279,18 +280,23 @@ impl Visited {
         Self::default()
     }
 
-    /// The endpoint `id`; none if that is 0.
-    pub(crate) fn of(id: u64) -> Self {
-        let visited = Self::new();
-        if id != 0 {
-            visited.add(id);
+    /// Writes `id` down, unless it is there.
+    pub(crate) fn add(&self, id: u64) {
+        if self.ids().contains(&id) {
+            return;
         }
-        visited
+        let mut places = self.ids.iter();
+        if !places.any(|place| place.compare_exchange(0, id, Relaxed, Relaxed).is_ok()) {
+            let at = self.next.fetch_add(1, Relaxed) % Self::MOST;
+            self.ids[at].store(id, Relaxed);
+        }
     }
 
-    pub(crate) fn add(&self, id: u64) {
-        let at = self.next.fetch_add(1, Relaxed) % Self::MOST;
-        self.ids[at].store(id, Relaxed);
+    /// An attempt was not made at `id` after all.
+    pub(crate) fn remove(&self, id: u64) {
+        for place in &self.ids {
+            let _ = place.compare_exchange(id, 0, Relaxed, Relaxed);
+        }
     }
 
     pub(crate) fn ids(&self) -> [u64; Self::MOST] {

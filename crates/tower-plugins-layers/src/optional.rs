@@ -280,6 +280,13 @@ where
         }
     }
 
+    fn takes_retry(&self, now: Instant) -> bool {
+        match self {
+            Self::On(service) => service.takes_retry(now),
+            Self::Off(service) => service.takes_retry(now),
+        }
+    }
+
     fn retry_after(&self, now: Instant) -> Option<Duration> {
         match self {
             Self::On(service) => service.retry_after(now),

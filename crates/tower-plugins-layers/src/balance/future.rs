@@ -8,6 +8,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::pick::Nobody;
+use super::snapshot::Snapshot;
 use super::{Balance, LiveBalance, Member};
 use crate::{BoxError, Reason, Unsent, picked};
 
@@ -19,6 +20,15 @@ pub(super) trait Pool {
     fn pick<B>(&self, request: &Request<B>, tried: &[u64]) -> Result<(u64, Self::Held), Nobody>;
 
     fn refusal(&self, nobody: Nobody, cause: Option<BoxError>) -> BoxError;
+
+    /// `request` came back from the member `id` without having been sent.
+    fn came_back<B>(&self, id: u64, request: &Request<B>);
+
+    /// Whether nobody would take a retry.
+    fn is_exhausted(&self) -> bool;
+
+    /// What tells it from other pools while it has calls.
+    fn place(&self) -> usize;
 }
 
 impl<S: Member + Clone> Pool for Balance<S> {
@@ -32,6 +42,18 @@ impl<S: Member + Clone> Pool for Balance<S> {
     fn refusal(&self, nobody: Nobody, cause: Option<BoxError>) -> BoxError {
         self.set().refusal(nobody, cause)
     }
+
+    fn came_back<B>(&self, id: u64, request: &Request<B>) {
+        self.set().came_back(id, request);
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.set().is_exhausted()
+    }
+
+    fn place(&self) -> usize {
+        std::ptr::from_ref(self.set()).addr()
+    }
 }
 
 impl<'a, S: Member> Pool for &'a Balance<S> {
@@ -44,6 +66,18 @@ impl<'a, S: Member> Pool for &'a Balance<S> {
 
     fn refusal(&self, nobody: Nobody, cause: Option<BoxError>) -> BoxError {
         self.set().refusal(nobody, cause)
+    }
+
+    fn came_back<B>(&self, id: u64, request: &Request<B>) {
+        self.set().came_back(id, request);
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.set().is_exhausted()
+    }
+
+    fn place(&self) -> usize {
+        std::ptr::from_ref(self.set()).addr()
     }
 }
 
@@ -59,6 +93,18 @@ impl<S: Member + Clone> Pool for LiveBalance<S> {
 
     fn refusal(&self, nobody: Nobody, cause: Option<BoxError>) -> BoxError {
         self.set().with(|set| set.refusal(nobody, cause))
+    }
+
+    fn came_back<B>(&self, id: u64, request: &Request<B>) {
+        self.set().with(|set| set.came_back(id, request));
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.set().with(Snapshot::is_exhausted)
+    }
+
+    fn place(&self) -> usize {
+        self.set().place()
     }
 }
 
@@ -109,7 +155,7 @@ impl<P, M, F, B> ResponseFuture<P, M, F, B> {
     {
         match pool.pick(&request, &[]) {
             Ok((id, member)) => {
-                picked::tell(id);
+                picked::tell(pool.place(), id);
                 Self::new(pool, id, Stage::waiting(member, request))
             }
             Err(nobody) => {
@@ -120,8 +166,11 @@ impl<P, M, F, B> ResponseFuture<P, M, F, B> {
     }
 
     /// A call of the member `id`, which was made.
-    pub(super) fn call(pool: P, id: u64, future: F) -> Self {
-        picked::tell(id);
+    pub(super) fn call(pool: P, id: u64, future: F) -> Self
+    where
+        P: Pool,
+    {
+        picked::tell(pool.place(), id);
         Self::new(pool, id, Stage::Call { future })
     }
 
@@ -142,7 +191,12 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = advance(self.as_mut(), cx);
-        picked::tell(self.id);
+        if self.id != 0 {
+            picked::tell(self.pool.place(), self.id);
+        }
+        if polled.is_ready() && picked::take_asked() && self.pool.is_exhausted() {
+            picked::exhausted();
+        }
         polled
     }
 }
@@ -182,6 +236,7 @@ where
                     Err(error) => error.into(),
                 };
                 let (request, cause) = given_back(error)?;
+                this.pool.came_back(*this.id, &request);
                 this.tried.push(*this.id);
                 let (id, member) = match this.pool.pick(&request, this.tried) {
                     Ok(picked) => picked,

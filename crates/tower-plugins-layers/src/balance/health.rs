@@ -10,6 +10,7 @@
 //!
 //! ```
 //! use http::{Request, Response};
+//! use http_body_util::BodyExt;
 //! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 //! use tower_plugins_layers::balance::{HealthLayer, LoadLayer, Strategy};
 //! use tower_plugins_layers::{Balance, BoxError};
@@ -29,7 +30,8 @@
 //! handle.set_healthy(false);
 //! for _ in 0..10 {
 //!     let response = balance.ready().await.unwrap().call(Request::new(())).await.unwrap();
-//!     assert_eq!(response.body(), "two");
+//!     let body = response.into_body().collect().await.unwrap();
+//!     assert_eq!(body.to_bytes(), "two");
 //! }
 //! # });
 //! ```
@@ -136,6 +138,10 @@ impl<S: Member> Member for Health<S> {
 
     fn is_available(&self, now: Instant) -> bool {
         self.inner.is_available(now)
+    }
+
+    fn takes_retry(&self, now: Instant) -> bool {
+        self.inner.takes_retry(now)
     }
 
     fn retry_after(&self, now: Instant) -> Option<Duration> {

@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use super::ewma::Estimate;
 use super::{EndpointLoad, Member};
-use crate::classify::{Classify, HttpGrpc, Hurry, Outcome};
+use crate::classify::{Classify, HttpGrpc, Outcome, Reading};
 use crate::deadline::is_stream;
 use crate::{BoxError, CallContext, End, EndOfStream, OnEnd};
 use crate::{header, hint};
@@ -89,7 +89,7 @@ impl<C: Classify> LoadLayer<C> {
             estimate: self.load.begin(),
             start: CallContext::now(request.extensions()),
             told: Told::Nothing,
-            hurry: Hurry::of(request),
+            reading: Reading::of(request),
             classify: self.classify.clone(),
         }
     }
@@ -211,7 +211,7 @@ pub struct Pending<C> {
     estimate: Arc<CachePadded<Estimate>>,
     start: Instant,
     told: Told,
-    hurry: Hurry,
+    reading: Reading,
     classify: C,
 }
 
@@ -243,8 +243,8 @@ impl<C: Classify> Pending<C> {
     /// The response's head has come.
     fn at_head<RB>(&mut self, response: &Response<RB>) {
         let headers = response.headers();
-        if let Some(outcome) = self.classify.head(response.status(), headers) {
-            self.tell(self.hurry.head(outcome, response), Some(headers));
+        if let Some(outcome) = self.reading.head(&self.classify, response) {
+            self.tell(outcome, Some(headers));
         } else if is_stream(response) {
             self.tell(Outcome::Success, None);
             self.told = Told::Time;
@@ -257,7 +257,7 @@ impl<C: Classify> OnEnd for Pending<C> {
         if self.told == Told::All {
             return;
         }
-        let outcome = self.hurry.end(self.classify.end(&end), &end);
+        let outcome = self.reading.end(&self.classify, &end);
         let trailers = match end {
             End::Complete(trailers) => trailers,
             End::Error(_) => None,

@@ -18,6 +18,12 @@ pub trait Member {
     /// Whether it would take a call at `now`. One that would not is never picked, whatever the others say.
     fn is_available(&self, now: Instant) -> bool;
 
+    /// Whether it would take an attempt beyond a call's first at `now`. It is asked only for such attempts: those go to
+    /// members that would, and to none if there is none.
+    fn takes_retry(&self, _now: Instant) -> bool {
+        true
+    }
+
     /// How long after `now` it may take a call again, if that is known.
     fn retry_after(&self, _now: Instant) -> Option<Duration> {
         None
@@ -62,6 +68,10 @@ impl<S: Member, C> Member for Breaker<S, C> {
         self.circuit().is_available(now) && self.get_ref().is_available(now)
     }
 
+    fn takes_retry(&self, now: Instant) -> bool {
+        self.get_ref().takes_retry(now)
+    }
+
     fn retry_after(&self, now: Instant) -> Option<Duration> {
         self.circuit()
             .retry_after(now)
@@ -102,6 +112,10 @@ impl<T: Member + ?Sized> Member for Arc<T> {
 
     fn is_available(&self, now: Instant) -> bool {
         (**self).is_available(now)
+    }
+
+    fn takes_retry(&self, now: Instant) -> bool {
+        (**self).takes_retry(now)
     }
 
     fn retry_after(&self, now: Instant) -> Option<Duration> {

@@ -271,6 +271,10 @@ impl<S: Member> Member for SlowStart<S> {
         !self.layer.see(REFUSES, refuses, now)
     }
 
+    fn takes_retry(&self, now: Instant) -> bool {
+        self.inner.takes_retry(now)
+    }
+
     fn retry_after(&self, now: Instant) -> Option<Duration> {
         self.inner.retry_after(now)
     }

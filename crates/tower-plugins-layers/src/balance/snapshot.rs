@@ -89,6 +89,7 @@ impl<S: Member> Snapshot<S> {
             head: RequestHead::of(request),
             now: context.map_or_else(Instant::now, CallContext::attempt_start),
             tried,
+            retry: context.is_some_and(|context| context.attempt() > 0),
             avoid: avoid.as_ref().map_or(&[], |ids| ids),
         };
         let slot = &self.slots[self.picker.pick(&self.slots, &wanted)?];
@@ -97,6 +98,23 @@ impl<S: Member> Snapshot<S> {
             visited.add(slot.core.id);
         }
         Ok(slot)
+    }
+
+    /// The call of `request` was picked for the endpoint `id`, and came back from it without having been sent.
+    pub(super) fn came_back<B>(&self, id: u64, request: &Request<B>) {
+        if let Some(slot) = self.slots.iter().find(|slot| slot.core.id == id) {
+            slot.core.picks.fetch_sub(1, Relaxed);
+        }
+        if let Some(visited) = CallContext::of(request).and_then(CallContext::visited) {
+            visited.remove(id);
+        }
+    }
+
+    /// Whether nobody would take an attempt beyond a call's first, though some would take a first one.
+    pub(super) fn is_exhausted(&self) -> bool {
+        let now = Instant::now();
+        let available = || self.members().filter(|member| member.is_available(now));
+        available().next().is_some() && !available().any(|member| member.takes_retry(now))
     }
 
     /// The error of a call that nobody takes, the last of them because of `cause`.
@@ -113,6 +131,7 @@ impl<S: Member> Snapshot<S> {
             Some(cause) if nobody == Nobody::OnlyOne => cause,
             // The last was there, and was not to be asked again.
             Some(cause) if Reason::of(&*cause) == Some(Reason::RetryBudget) => cause,
+            _ if nobody == Nobody::Retries => Refused::new(Reason::RetryBudget).into(),
             Some(cause) => refused.caused_by(cause).into(),
             None => refused.into(),
         }

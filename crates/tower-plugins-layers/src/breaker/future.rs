@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::history::Ended;
 use super::layer::Guarded;
-use crate::classify::{Classify, Cutoff, HttpGrpc, Hurry, Outcome};
+use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome, Reading};
 use crate::deadline::is_stream;
 use crate::sharded::Held;
 use crate::{BoxError, End, EndOfStream, OnEnd, hint};
@@ -30,7 +30,7 @@ pub struct Outstanding<C> {
     pub(super) slow_from: Option<Instant>,
     /// Whether it was slow already at its head.
     pub(super) slow: bool,
-    pub(super) hurry: Hurry,
+    pub(super) reading: Reading,
 }
 
 impl<C> Outstanding<C> {
@@ -66,7 +66,7 @@ impl<C> Outstanding<C> {
 impl<C: Classify> OnEnd for Outstanding<C> {
     fn on_end(mut self, end: End<'_>) {
         if let Some(guarded) = &self.guarded {
-            let outcome = self.hurry.end(guarded.classify.end(&end), &end);
+            let outcome = self.reading.end(&guarded.classify, &end);
             let asked = match end {
                 End::Complete(Some(trailers)) => hint::asked(trailers),
                 _ => None,
@@ -99,9 +99,9 @@ impl<C: Classify> Outstanding<C> {
         self.cut = cutoff.of_body(response);
         let headers = response.headers();
         let guarded = self.guarded.as_ref();
-        match guarded.and_then(|guarded| guarded.classify.head(response.status(), headers)) {
+        let reading = &mut self.reading;
+        match guarded.and_then(|guarded| reading.head(&guarded.classify, response)) {
             Some(outcome) => {
-                let outcome = self.hurry.head(outcome, response);
                 let asked = if outcome == Outcome::Failure {
                     hint::asked(headers)
                 } else {

@@ -7,7 +7,7 @@ use tower_layer::Layer;
 use super::count::CountWindow;
 use super::future::Outstanding;
 use super::{Breaker, BreakerHandle, BreakerHistory, BreakerPolicy};
-use crate::classify::{Classify, Cutoff, HttpGrpc, Hurry};
+use crate::classify::{Classify, Cutoff, HttpGrpc, Reading};
 use crate::sharded::Shared;
 use crate::{BoxError, CallContext, Reason, Refused, Unsent};
 
@@ -145,7 +145,7 @@ impl<C: Classify> BreakerLayer<C> {
             slow_from: slow_call
                 .and_then(|time| CallContext::now(request.extensions()).checked_add(time)),
             slow: false,
-            hurry: Hurry::of(request),
+            reading: Reading::of(request),
         };
         Ok((Some(outstanding), cutoff))
     }

@@ -27,12 +27,13 @@ mod policy;
 mod text;
 
 use std::error::Error as StdError;
+use std::sync::LazyLock;
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 pub use self::policy::ClassifyPolicy;
-use crate::deadline::is_stream;
+use crate::deadline::{is_of_type, is_stream};
 use crate::{CallContext, End, Reason, header};
 
 /// What the end of a call says about the endpoint that answered it.
@@ -100,6 +101,7 @@ pub trait Classify: Clone + Send + Sync + 'static {
 /// | `UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`, or a `grpc-status` that is no number, in head or trailers | failure |
 /// | `CANCELLED` | ignored |
 /// | any other gRPC code | success |
+/// | a gRPC response that ends without a `grpc-status` | `UNKNOWN`: failure, unless a policy says otherwise |
 /// | a body that breaks off | failure |
 /// | 101 and `text/event-stream` | success at the head: what follows may last for days |
 /// | an error whose [`Reason`] is a refusal on this side: a limit, a breaker, a budget, no endpoint, a drain, a full pool; or a request whose own body failed | ignored |
@@ -152,38 +154,76 @@ fn of_error(error: &(dyn StdError + 'static)) -> Outcome {
     }
 }
 
-/// Whether the caller waits for next to nothing: that its time was over says nothing then.
+/// What is known of a call beside what a classifier says.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Hurry(bool);
+pub(crate) struct Reading {
+    /// The caller waits for next to nothing: that its time was over says nothing then.
+    hurry: bool,
+    /// The head was that of a gRPC response whose status comes with the trailers.
+    status_to_come: bool,
+}
 
-impl Hurry {
+impl Reading {
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
-        Self(CallContext::of(request).is_some_and(CallContext::is_in_a_hurry))
+        Self {
+            hurry: CallContext::of(request).is_some_and(CallContext::is_in_a_hurry),
+            status_to_come: false,
+        }
     }
 
-    /// What the head of `response` says, of which a classifier said `outcome`.
-    pub(crate) fn head<B>(self, outcome: Outcome, response: &Response<B>) -> Outcome {
-        let over = || {
-            response.status() == StatusCode::GATEWAY_TIMEOUT
-                || is_deadline_exceeded(response.headers())
+    /// What the head of `response` says, if it decides.
+    pub(crate) fn head<C: Classify, B>(
+        &mut self,
+        classify: &C,
+        response: &Response<B>,
+    ) -> Option<Outcome> {
+        let headers = response.headers();
+        let Some(outcome) = classify.head(response.status(), headers) else {
+            self.status_to_come = header::content_type(headers).is_some_and(is_grpc);
+            return None;
         };
-        self.judge(outcome, over)
+        let over =
+            || response.status() == StatusCode::GATEWAY_TIMEOUT || is_deadline_exceeded(headers);
+        Some(self.judge(outcome, over))
     }
 
-    /// What `end` says, of which a classifier said `outcome`.
-    pub(crate) fn end(self, outcome: Outcome, end: &End<'_>) -> Outcome {
+    /// What `end` says. One without the status that was to come says `UNKNOWN`, as gRPC has it.
+    pub(crate) fn end<C: Classify>(self, classify: &C, end: &End<'_>) -> Outcome {
+        let silent = self.status_to_come
+            && match end {
+                End::Complete(trailers) => {
+                    trailers.is_none_or(|trailers| !trailers.contains_key(&header::GRPC_STATUS))
+                }
+                End::Error(_) => false,
+            };
+        let outcome = if silent {
+            classify.end(&End::Complete(Some(&UNKNOWN)))
+        } else {
+            classify.end(end)
+        };
         let over =
             || matches!(end, End::Complete(Some(trailers)) if is_deadline_exceeded(trailers));
         self.judge(outcome, over)
     }
 
     fn judge(self, outcome: Outcome, over: impl FnOnce() -> bool) -> Outcome {
-        if self.0 && outcome == Outcome::Failure && over() {
+        if self.hurry && outcome == Outcome::Failure && over() {
             Outcome::Ignored
         } else {
             outcome
         }
     }
+}
+
+/// The trailers of a call whose status is not known.
+static UNKNOWN: LazyLock<HeaderMap> = LazyLock::new(|| {
+    HeaderMap::from_iter([(header::GRPC_STATUS.clone(), HeaderValue::from_static("2"))])
+});
+
+/// Whether this content type is that of gRPC, and not of gRPC-Web, whose trailers are in the body.
+fn is_grpc(kind: &[u8]) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    is_of_type(kind, GRPC) && kind.get(GRPC.len()) != Some(&b'-')
 }
 
 fn is_deadline_exceeded(headers: &HeaderMap) -> bool {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Bulkhead;
 use super::adaptive::Sample;
-use crate::classify::{Classify, HttpGrpc, Hurry, Outcome};
+use crate::classify::{HttpGrpc, Outcome, Reading};
 use crate::{CallContext, End, OnEnd};
 
 /// A place in a [`Bulkhead`], given back when dropped.
@@ -24,9 +24,9 @@ enum Call {
     /// The limit does not learn, or has.
     Over,
     /// Since then no head.
-    Begun(u64, Hurry),
+    Begun(u64, Reading),
     /// The head came after so long, and did not decide.
-    Head(u64, Hurry),
+    Head(u64, Reading),
 }
 
 impl Permit {
@@ -39,18 +39,18 @@ impl Permit {
     }
 
     /// The call begins, for a limit that learns from it.
-    pub(super) fn begin(&mut self, (deadline, hurry): (Option<Instant>, Hurry)) {
+    pub(super) fn begin(&mut self, (deadline, reading): (Option<Instant>, Reading)) {
         if self.bulkhead.adapts() {
-            self.call = Call::Begun(self.since(Instant::now()), hurry);
+            self.call = Call::Begun(self.since(Instant::now()), reading);
             self.cut = deadline.map_or(u64::MAX, |at| self.since(at));
         }
     }
 
     /// When the call with `request` is cut, and whether that says anything.
-    pub(super) fn deadline<B>(request: &Request<B>) -> (Option<Instant>, Hurry) {
+    pub(super) fn deadline<B>(request: &Request<B>) -> (Option<Instant>, Reading) {
         let context = CallContext::of(request);
         let deadline = context.and_then(|context| context.judged().0);
-        (deadline, Hurry::of(request))
+        (deadline, Reading::of(request))
     }
 
     fn since(&self, at: Instant) -> u64 {
@@ -59,12 +59,13 @@ impl Permit {
     }
 
     pub(super) fn head<B>(&mut self, response: &Response<B>) {
-        let Call::Begun(since, hurry) = self.call else {
+        let Call::Begun(since, mut reading) = self.call else {
             return;
         };
-        self.call = Call::Head(self.since(Instant::now()).saturating_sub(since), hurry);
-        if let Some(outcome) = HttpGrpc.head(response.status(), response.headers()) {
-            self.learn(hurry.head(outcome, response));
+        let outcome = reading.head(&HttpGrpc, response);
+        self.call = Call::Head(self.since(Instant::now()).saturating_sub(since), reading);
+        if let Some(outcome) = outcome {
+            self.learn(outcome);
         }
     }
 
@@ -85,8 +86,8 @@ impl Permit {
 
 impl OnEnd for Permit {
     fn on_end(mut self, end: End<'_>) {
-        if let Call::Begun(_, hurry) | Call::Head(_, hurry) = self.call {
-            self.learn(hurry.end(HttpGrpc.end(&end), &end));
+        if let Call::Begun(_, reading) | Call::Head(_, reading) = self.call {
+            self.learn(reading.end(&HttpGrpc, &end));
         }
     }
 }

@@ -13,8 +13,10 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
 
+use crate::classify::{Classify, HttpGrpc, Outcome as Judged};
 use crate::retry::{
     Call, Copied, Look, Outcome, ReplayBody, ResponseBody, RetryPolicy, Verdict, Withdrawal,
+    is_out_of_budget,
 };
 use crate::timer::Timer;
 use crate::{BoxError, Reason};
@@ -35,6 +37,8 @@ where
     looks: Vec<(Look<RB>, Option<Duration>)>,
     /// What the call ends in if no other attempt does better.
     last: Option<Box<Outcome<RB>>>,
+    /// Whether that is a refusal on this side of an attempt beyond the first.
+    last_is_refusal: bool,
 }
 
 /// An attempt that is over.
@@ -52,7 +56,9 @@ pin_project! {
     {
         #[pin]
         stage: Stage<S, B>,
-        _withdrawal: Withdrawal,
+        withdrawal: Option<Withdrawal>,
+        // Why it is made, until it is known that it was.
+        begins: Option<Option<Reason>>,
     }
 }
 
@@ -109,6 +115,7 @@ where
             others: Vec::new(),
             looks: Vec::new(),
             last: None,
+            last_is_refusal: false,
         };
         race.next_after_delay(call, call.start);
         race
@@ -136,7 +143,7 @@ where
                 if verdict == Verdict::Success {
                     record(call, first_took);
                 }
-                if let Some(outcome) = self.settle(outcome, verdict, call) {
+                if let Some(outcome) = self.settle(outcome, verdict, is_first, call) {
                     if !is_first {
                         // The first took so long at least. Without it the slow would be missing from
                         // what is measured, and the delay would become shorter and shorter.
@@ -180,7 +187,7 @@ where
         P: Deref<Target = RetryPolicy>,
     {
         if let Some(attempt) = first.as_mut().as_pin_mut()
-            && let Poll::Ready(outcome) = call.first_attempt(|_| attempt.poll(cx))
+            && let Poll::Ready(outcome) = call.attempt(|_| attempt.poll(cx))
         {
             first.set(None);
             let took = Some(since(call));
@@ -190,12 +197,28 @@ where
         }
         let mut i = 0;
         while let Some(other) = self.others.get_mut(i) {
-            let Poll::Ready(outcome) = other.as_mut().poll(cx) else {
+            let polled = other.as_mut().poll(cx).map(outcome_of);
+            let parts = other.as_mut().project();
+            let begins = parts.begins.take();
+            let Poll::Ready(outcome) = polled else {
+                if let Some(reason) = begins {
+                    call.count_hedge(reason);
+                }
                 i += 1;
                 continue;
             };
+            if begins.is_some() && is_out_of_budget(&outcome) {
+                call.not_made(parts.withdrawal.take());
+                self.others.swap_remove(i);
+                self.next = Timer::Never;
+                // If no other is under way, what they came to is there already.
+                continue;
+            }
+            if let Some(reason) = begins {
+                call.count_hedge(reason);
+            }
             self.others.swap_remove(i);
-            if let Some(ended) = self.ended(outcome_of(outcome), None, first.is_some(), call) {
+            if let Some(ended) = self.ended(outcome, None, first.is_some(), call) {
                 return Some(ended);
             }
         }
@@ -226,8 +249,8 @@ where
                 self.looks.push((call.look(response), first_took));
                 None
             }
-            outcome => Some(Ended {
-                verdict: call.judge(&outcome),
+            mut outcome => Some(Ended {
+                verdict: call.judge(&mut outcome),
                 outcome,
                 first_took,
             }),
@@ -237,20 +260,23 @@ where
     /// Takes in what an attempt ended in; gives it back if that is the end of the call.
     ///
     /// An answer that would only come again ends the call. An error on this side does not as long as
-    /// another attempt is under way: a hedge must not fail a call.
+    /// another attempt is under way: a hedge must not fail a call, nor hide what it failed with.
     fn settle<P: Deref<Target = RetryPolicy>>(
         &mut self,
         outcome: Outcome<RB>,
         verdict: Verdict,
+        is_first: bool,
         call: &Call<S, B, P>,
     ) -> Option<Outcome<RB>> {
+        let refused = matches!(&outcome, Err(error) if HttpGrpc.error(&**error) == Judged::Ignored);
         match verdict {
             Verdict::Success => return Some(outcome),
             Verdict::Fatal if outcome.is_ok() => return Some(outcome),
             Verdict::Fatal => {
                 self.next = Timer::Never;
-                if self.last.is_none() {
+                if self.last.is_none() || is_first && self.last_is_refusal {
                     self.last = Some(Box::new(outcome));
+                    self.last_is_refusal = refused && !is_first;
                 }
                 return None;
             }
@@ -263,6 +289,7 @@ where
             }
         }
         self.last = Some(Box::new(outcome));
+        self.last_is_refusal = refused && !is_first;
         None
     }
 
@@ -290,7 +317,7 @@ where
         let Some(withdrawal) = call.withdraw(now) else {
             return;
         };
-        call.count_hedge(self.because);
+        call.retries += 1;
         call.begin_attempt(&mut request, now);
         let stage = Stage::Waiting {
             service: call.service.clone(),
@@ -298,7 +325,8 @@ where
         };
         self.others.push(Box::pin(Other {
             stage,
-            _withdrawal: withdrawal,
+            withdrawal: Some(withdrawal),
+            begins: Some(self.because),
         }));
         self.next_after_delay(call, now);
     }

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::layer::Seat;
-use crate::classify::{Classify, Cutoff, HttpGrpc, Hurry, Outcome};
+use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome, Reading};
 use crate::sharded::Held;
 use crate::{BoxError, End, EndOfStream, OnEnd};
 
@@ -23,7 +23,7 @@ pub struct Answered<C> {
     pub(super) seat: Option<Held<Seat>>,
     /// When its time is over.
     pub(super) cut: Option<Instant>,
-    pub(super) hurry: Hurry,
+    pub(super) reading: Reading,
     pub(super) classify: C,
 }
 
@@ -38,7 +38,7 @@ impl<C> Answered<C> {
 impl<C: Classify> OnEnd for Answered<C> {
     fn on_end(mut self, end: End<'_>) {
         if self.seat.is_some() {
-            let outcome = self.hurry.end(self.classify.end(&end), &end);
+            let outcome = self.reading.end(&self.classify, &end);
             self.tell(outcome);
         }
     }
@@ -65,9 +65,8 @@ impl<C: Classify> Answered<C> {
     /// The head has come.
     fn at_head<RB>(&mut self, cutoff: Cutoff, response: &Response<RB>) {
         self.cut = cutoff.of_body(response);
-        let head = self.classify.head(response.status(), response.headers());
-        if let Some(outcome) = head {
-            self.tell(self.hurry.head(outcome, response));
+        if let Some(outcome) = self.reading.head(&self.classify, response) {
+            self.tell(outcome);
         }
     }
 

@@ -10,7 +10,7 @@ use super::detector::{Core, Present};
 use super::future::Answered;
 use super::history::History;
 use crate::CallContext;
-use crate::classify::{Classify, Cutoff, HttpGrpc, Hurry, Outcome};
+use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome, Reading};
 use crate::sharded::Shared;
 
 /// Makes [`Outlier`] services, which tell of one endpoint. An [`OutlierDetector`](super::OutlierDetector)
@@ -114,7 +114,7 @@ impl<C: Classify> OutlierLayer<C> {
         let watched = Answered {
             seat: Some(place.seat.hold()),
             cut,
-            hurry: Hurry::of(request),
+            reading: Reading::of(request),
             classify: self.classify.clone(),
         };
         (Some(watched), cutoff)

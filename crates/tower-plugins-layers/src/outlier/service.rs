@@ -40,6 +40,10 @@ impl<S: Member, C> Member for Outlier<S, C> {
         self.inner.is_available(now)
     }
 
+    fn takes_retry(&self, now: Instant) -> bool {
+        self.inner.takes_retry(now)
+    }
+
     fn retry_after(&self, now: Instant) -> Option<Duration> {
         let back = self.layer.until(now);
         back.map(|at| at.saturating_duration_since(now))

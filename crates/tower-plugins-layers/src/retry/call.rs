@@ -15,10 +15,11 @@ use super::first_frame::{Look, ResponseBody, Seen, may_fail_later};
 use super::head::{Head, count_attempts};
 use super::policy::Repeat;
 use super::replay::{Lost, Replay};
-use super::verdict::{Retryable, Verdict};
+use super::verdict::Verdict;
 use super::{NotReplayable, ReplayBody, RetryPolicy};
 use crate::hedge::HedgePolicy;
-use crate::{BoxError, CallContext, Unsent, Visited, picked};
+use crate::picked::{self, Picked};
+use crate::{BoxError, CallContext, Reason, Unsent, Visited};
 
 /// What an attempt ended in.
 pub(crate) type Outcome<RB> = Result<Response<ResponseBody<RB>>, BoxError>;
@@ -26,8 +27,8 @@ pub(crate) type Outcome<RB> = Result<Response<ResponseBody<RB>>, BoxError>;
 /// A call under way, as far as its other attempts are concerned.
 pub(crate) struct Call<S, B, P> {
     pub(crate) service: S,
-    policy: P,
-    saved: Saved<B>,
+    pub(super) policy: P,
+    pub(super) saved: Saved<B>,
     /// When the first attempt began.
     pub(crate) start: Instant,
     pub(crate) deadline: Option<Instant>,
@@ -35,18 +36,20 @@ pub(crate) struct Call<S, B, P> {
     /// Attempts made, or decided upon, beyond the first.
     pub(crate) retries: u32,
     /// The wait before the last of them.
-    waited: Duration,
-    /// The endpoint of the first attempt, as far as that is known; 0 if it is not.
-    first_endpoint: u64,
-    /// Those of all attempts, once there is a second.
+    pub(super) waited: Duration,
+    /// Where attempts went, as far as that is known.
+    pub(super) picked: Picked,
+    /// The endpoints of all attempts, if the caller wants to know them or there is a second.
     visited: Option<Arc<Visited>>,
     _deposit: Deposit,
     /// The retry that is under way.
-    withdrawal: Option<Withdrawal>,
+    pub(super) withdrawal: Option<Withdrawal>,
+    /// Why it is made, until it is known that it was.
+    pub(super) begins: Option<Option<Reason>>,
 }
 
 /// What there is of the request while an attempt has it.
-enum Saved<B> {
+pub(super) enum Saved<B> {
     /// Nothing, and it would do no good.
     Never,
     /// Nothing: the call may not be repeated, unless it was never processed.
@@ -57,9 +60,9 @@ enum Saved<B> {
 }
 
 /// What another attempt is made of: all in one allocation, unless there are many headers.
-struct Kept<B> {
-    head: Head,
-    body: Replay<B>,
+pub(super) struct Kept<B> {
+    pub(super) head: Head,
+    pub(super) body: Replay<B>,
 }
 
 /// A request for a hedge.
@@ -92,6 +95,7 @@ where
         let start = CallContext::now(request.extensions());
         let deadline = context.and_then(CallContext::deadline);
         let own_deadline = context.and_then(CallContext::callers_deadline);
+        let visited = context.and_then(CallContext::visited).cloned();
         let deposit = policy.budget.deposit(start);
         let (parts, body) = request.into_parts();
         let (body, saved) = match repeat {
@@ -118,34 +122,59 @@ where
             own_deadline,
             retries: 0,
             waited: Duration::ZERO,
-            first_endpoint: 0,
-            visited: None,
+            picked: Picked::NONE,
+            visited,
             _deposit: deposit,
             withdrawal: None,
+            begins: None,
         };
         (call, request, hedged)
     }
 
-    /// Calls the service, or polls its future, for the first attempt: `f` does. Where that went is
-    /// remembered, so that the next attempt goes elsewhere.
+    /// Calls the service, or polls its future, for an attempt: `f` does. Where that went is
+    /// remembered, so that others go elsewhere.
     #[inline]
-    pub(crate) fn first_attempt<T>(&mut self, f: impl FnOnce(&mut Self) -> T) -> T {
-        let (made, endpoint) = picked::watched(|| f(self));
-        if endpoint != 0 {
-            self.first_endpoint = endpoint;
+    pub(crate) fn attempt<T>(&mut self, f: impl FnOnce(&mut Self) -> T) -> T {
+        let (made, picked) = picked::watched(|| f(self));
+        if !picked.is_none() {
+            let visited = self.visited.as_deref();
+            self.picked.learn(&picked, |id| {
+                if let Some(visited) = visited {
+                    visited.add(id);
+                }
+            });
         }
         made
     }
 
-    /// What `outcome` means; the budget hears of it too. A request that was never processed says
-    /// nothing about the service.
-    pub(crate) fn judge<RB: Body>(&self, outcome: &Outcome<RB>) -> Verdict {
+    /// What `outcome` means; the budget hears of it too, or will at the response's end. A request that was never
+    /// processed says nothing about the service.
+    pub(crate) fn judge<RB: Body>(&self, outcome: &mut Outcome<RB>) -> Verdict {
         let unsent = is_unsent::<B, RB>(outcome);
         let verdict = match outcome {
-            Ok(response) => self.policy.judge_response(response),
+            Ok(response) => {
+                let verdict = self.policy.judge_response(response);
+                if verdict == Verdict::Success {
+                    self.answered(response);
+                    return verdict;
+                }
+                verdict
+            }
             Err(error) => self.policy.judge_error(&**error, unsent),
         };
         self.tell(verdict, unsent)
+    }
+
+    /// The service has answered; a response of gRPC may fail still.
+    fn answered<RB: Body>(&self, response: &mut Response<ResponseBody<RB>>) {
+        let Some(hears) = &self.policy.hears else {
+            return;
+        };
+        if may_fail_later(response) {
+            response.body_mut().tells(Arc::clone(hears));
+        } else {
+            hears.succeeded();
+        }
     }
 
     /// What a response means that is looked at in place of [`judge`](Self::judge), once it is seen.
@@ -158,7 +187,10 @@ where
             Seen::Trailers(trailers) => self.policy.judge_trailers(trailers),
             // The call is committed, and the service has failed it.
             Seen::Broken => Verdict::Stop,
-            Seen::Other => Verdict::Success,
+            Seen::Other => {
+                self.answered(look.response_mut());
+                return Poll::Ready(Verdict::Success);
+            }
         };
         Poll::Ready(self.tell(verdict, false))
     }
@@ -183,87 +215,6 @@ where
 
     pub(crate) fn look<RB: Body + Unpin>(&self, response: Response<ResponseBody<RB>>) -> Look<RB> {
         Look::new(response, self.policy.first_frame_wait)
-    }
-
-    /// Whether the policy has another retry.
-    pub(super) fn has_more(&self) -> bool {
-        self.retries < self.policy.max_retries
-    }
-
-    /// The next attempt's request and how long to wait before it, or the outcome as it is if rules,
-    /// budget, deadline or replay size say no.
-    pub(super) fn next_attempt<RB: Body>(
-        &mut self,
-        outcome: Outcome<RB>,
-        verdict: Verdict,
-    ) -> Result<(Request<ReplayBody<B>>, Duration), Outcome<RB>> {
-        // The retry that led to this outcome is over.
-        self.withdrawal = None;
-        let Verdict::Retryable(retryable) = verdict else {
-            return Err(outcome);
-        };
-        let may_repeat = match self.saved {
-            Saved::Never => false,
-            Saved::Forbidden => is_unsent::<B, RB>(&outcome),
-            Saved::TooLarge | Saved::Kept(_) => true,
-        };
-        if !may_repeat || !self.has_more() {
-            return Err(outcome);
-        }
-        let now = Instant::now();
-        let Some(withdrawal) = self.policy.budget.withdraw(now) else {
-            self.policy.meter.refused();
-            return Err(outcome);
-        };
-        let wait = self.wait_before(&retryable);
-        let in_time = self
-            .deadline
-            .is_none_or(|deadline| deadline.saturating_duration_since(now) > wait);
-        let request = if in_time {
-            self.request_again(outcome)
-        } else {
-            Err(outcome)
-        };
-        match request {
-            Ok(request) => {
-                self.retries += 1;
-                self.waited = wait;
-                self.withdrawal = Some(withdrawal);
-                self.policy.meter.made(retryable.reason);
-                Ok((request, wait))
-            }
-            Err(outcome) => {
-                self.policy.budget.give_back(withdrawal, now);
-                Err(outcome)
-            }
-        }
-    }
-
-    fn wait_before(&self, retryable: &Retryable) -> Duration {
-        let backoff = &self.policy.backoff;
-        retryable
-            .after
-            .unwrap_or_else(|| backoff.wait_after(self.waited, self.retries + 1))
-    }
-
-    /// The request once more: the copy, or the request that came back unsent. The outcome of the
-    /// attempt before is dropped.
-    fn request_again<RB: Body>(
-        &self,
-        outcome: Outcome<RB>,
-    ) -> Result<Request<ReplayBody<B>>, Outcome<RB>> {
-        if let Saved::Kept(kept) = &self.saved {
-            return match kept.body.again() {
-                Ok(body) => Ok(kept.head.request(body)),
-                Err(lost) => Err(self.lost(outcome, lost)),
-            };
-        }
-        match outcome.map_err(Unsent::<ReplayBody<B>>::recover) {
-            Err(Ok((Some(request), _))) => Ok(request),
-            Err(Ok((None, cause))) => Err(Err(Unsent::<ReplayBody<B>>::new(None, cause).into())),
-            Err(Err(error)) => Err(self.lost(Err(error), Lost::TooLarge)),
-            Ok(response) => Err(Ok(response)),
-        }
     }
 
     /// The outcome of a call whose body is no longer there for another attempt.
@@ -296,10 +247,12 @@ where
     /// Makes `request` that of the last attempt that was decided upon.
     pub(crate) fn begin_attempt(&mut self, request: &mut Request<ReplayBody<B>>, now: Instant) {
         let (deadline, own) = (self.deadline, self.own_deadline);
-        let first = self.first_endpoint;
-        let visited = self
-            .visited
-            .get_or_insert_with(|| Visited::of(first).into());
+        let picked = self.picked;
+        let visited = self.visited.get_or_insert_with(|| {
+            let visited = Visited::new();
+            picked.ids().for_each(|id| visited.add(id));
+            visited.into()
+        });
         let context = request.extensions_mut().get_or_insert_with(|| {
             // A request that came back from the wire has lost its own.
             let mut context = CallContext::new();
@@ -324,20 +277,28 @@ where
 
     /// Takes a hedge out of the budget.
     pub(crate) fn withdraw(&self, now: Instant) -> Option<Withdrawal> {
-        let withdrawal = self.policy.budget.withdraw(now);
+        let withdrawal = if self.picked.is_exhausted() {
+            None
+        } else {
+            self.policy.budget.withdraw(now)
+        };
         if withdrawal.is_none() {
             self.policy.meter.refused();
         }
         withdrawal
     }
 
-    /// Counts a hedge that is made because of `reason`.
-    pub(crate) fn count_hedge(&mut self, reason: Option<crate::Reason>) {
-        self.retries += 1;
+    /// Counts a hedge that is under way because of `reason`.
+    pub(crate) fn count_hedge(&self, reason: Option<Reason>) {
         self.policy.meter.made(reason);
     }
 }
 
-fn is_unsent<B: Send + 'static, RB: Body>(outcome: &Outcome<RB>) -> bool {
+/// Whether no endpoint takes a retry.
+pub(crate) fn is_out_of_budget<RB: Body>(outcome: &Outcome<RB>) -> bool {
+    matches!(outcome, Err(error) if Reason::of(&**error) == Some(Reason::RetryBudget))
+}
+
+pub(super) fn is_unsent<B: Send + 'static, RB: Body>(outcome: &Outcome<RB>) -> bool {
     matches!(outcome, Err(error) if error.is::<Unsent<ReplayBody<B>>>())
 }

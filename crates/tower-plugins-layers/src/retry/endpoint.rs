@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -15,21 +15,24 @@ use tower_service::Service;
 
 use super::budget::{Budget, Deposit, Withdrawal};
 use crate::balance::Member;
-use crate::classify::{Classify, HttpGrpc, Outcome};
-use crate::{BoxError, CallContext, End, EndOfStream, OnEnd, Reason, Refused, Unsent};
+use crate::classify::{Classify, Cutoff, HttpGrpc, Outcome, Reading};
+use crate::{
+    BoxError, CallContext, End, EndOfStream, OnEnd, Reason, Refused, Unsent, header, picked,
+};
 
 /// Bounds the repeated attempts at one endpoint by a [`Budget`], beside that of the calls as a whole.
 ///
 /// When one endpoint of some fails, all its calls are repeated at the others. This layer stands on each of them, inside
 /// [`Balance`](crate::Balance): first attempts are counted in the budget, and those beyond (by
-/// [`CallContext::attempt`], hedges too) are taken out of it. One that it has nothing left for is given back,
-/// and the balancer sends it to another endpoint.
+/// [`CallContext::attempt`], hedges too) are taken out of it. The balancer sends those to endpoints that have something
+/// left; one that comes all the same is given back, and goes to another.
 ///
 /// | | |
 /// | --- | --- |
-/// | errors | [`Unsent`] with [`Reason::RetryBudget`], which nothing repeats: of a call through a balancer, when no endpoint has any left |
+/// | errors | [`Unsent`] with [`Reason::RetryBudget`], which nothing repeats: an attempt through a balancer ends so when no endpoint has any left, and a call through [`Retry`](crate::Retry) with what it has |
 /// | cancelling | gives back what is under way |
-/// | what [`Tokens`](super::BudgetLimits::Tokens) hear | what [`HttpGrpc`] says of the head, or else of the end |
+/// | not sent, as the circuit inside is open | costs nothing |
+/// | what [`Tokens`](super::BudgetLimits::Tokens) hear | what [`HttpGrpc`] says of the head, or else of the end; an attempt that was cut off when its time was over has failed |
 ///
 /// Clones, and the services that they make, share the budget; so may several endpoints.
 ///
@@ -76,12 +79,18 @@ impl EndpointBudgetLayer {
         let now = context.map_or_else(Instant::now, CallContext::attempt_start);
         let under_way = match context.map_or(0, CallContext::attempt) {
             0 => UnderWay::First(self.budget.deposit(now)),
-            _ => UnderWay::Repeated(self.budget.withdraw(now)?),
+            _ => UnderWay::Repeated(self.budget.withdraw(now)?, Arc::clone(&self.budget)),
         };
-        Some(Attempt {
-            _under_way: under_way,
-            learns: Learns(self.budget.hears().then(|| Arc::clone(&self.budget))),
-        })
+        let learns = self.budget.hears().then(|| {
+            let (cut, cutoff) = Cutoff::of(request);
+            let learns = Learns {
+                budget: Some(Arc::clone(&self.budget)),
+                cut,
+                reading: Reading::of(request),
+            };
+            (learns, cutoff)
+        });
+        Some(Attempt { under_way, learns })
     }
 }
 
@@ -111,6 +120,10 @@ impl<S: Member> Member for EndpointBudget<S> {
     /// Whatever is left: it takes first attempts in any case.
     fn is_available(&self, now: Instant) -> bool {
         self.inner.is_available(now)
+    }
+
+    fn takes_retry(&self, now: Instant) -> bool {
+        self.layer.budget.allows(now) && self.inner.takes_retry(now)
     }
 
     fn retry_after(&self, now: Instant) -> Option<Duration> {
@@ -145,7 +158,7 @@ where
     B: Send + 'static,
     RB: Body,
 {
-    type Response = Response<EndOfStream<RB, Learns>>;
+    type Response = Response<EndOfStream<RB, Option<Learns>>>;
     type Error = BoxError;
     type Future = EndpointBudgetFuture<S::Future>;
 
@@ -165,7 +178,7 @@ where
     B: Send + 'static,
     RB: Body,
 {
-    type Response = Response<EndOfStream<RB, Learns>>;
+    type Response = Response<EndOfStream<RB, Option<Learns>>>;
     type Error = BoxError;
     type Future = EndpointBudgetFuture<<&'a S as Service<Request<B>>>::Future>;
 
@@ -182,23 +195,30 @@ where
 /// An attempt until its response's head.
 #[derive(Debug)]
 struct Attempt {
-    _under_way: UnderWay,
-    learns: Learns,
+    under_way: UnderWay,
+    learns: Option<(Learns, Cutoff)>,
 }
 
 #[derive(Debug)]
 enum UnderWay {
     First(#[expect(dead_code, reason = "held for its drop")] Deposit),
-    Repeated(#[expect(dead_code, reason = "held for its drop")] Withdrawal),
+    Repeated(Withdrawal, Arc<Budget>),
 }
 
-/// A budget that hears what becomes of the call; none, once it has.
+/// A budget that hears what becomes of a call. Dropped before, it hears nothing, or of a failure if the call's time was
+/// over.
 #[derive(Debug)]
-pub struct Learns(Option<Arc<Budget>>);
+pub struct Learns {
+    /// `None` once it has heard.
+    budget: Option<Arc<Budget>>,
+    /// When the call's time is over.
+    cut: Option<Instant>,
+    reading: Reading,
+}
 
 impl Learns {
     fn tell(&mut self, outcome: Outcome) {
-        let Some(budget) = self.0.take() else {
+        let Some(budget) = self.budget.take() else {
             return;
         };
         match outcome {
@@ -207,12 +227,28 @@ impl Learns {
             Outcome::Overloaded | Outcome::Ignored => {}
         }
     }
+
+    /// The head has come.
+    fn at_head<RB>(&mut self, cutoff: Cutoff, response: &Response<RB>) {
+        self.cut = cutoff.of_body(response);
+        if let Some(outcome) = self.reading.head(&HttpGrpc, response) {
+            self.tell(outcome);
+        }
+    }
 }
 
 impl OnEnd for Learns {
     fn on_end(mut self, end: End<'_>) {
-        if self.0.is_some() {
-            self.tell(HttpGrpc.end(&end));
+        if self.budget.is_some() {
+            self.tell(self.reading.end(&HttpGrpc, &end));
+        }
+    }
+}
+
+impl Drop for Learns {
+    fn drop(&mut self) {
+        if self.budget.is_some() {
+            self.tell(Cutoff::dropped(self.cut));
         }
     }
 }
@@ -264,7 +300,7 @@ where
     E: Into<BoxError>,
     RB: Body,
 {
-    type Output = Result<Response<EndOfStream<RB, Learns>>, BoxError>;
+    type Output = Result<Response<EndOfStream<RB, Option<Learns>>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (inner, attempt) = match self.project().state.project() {
@@ -276,26 +312,52 @@ where
                     .map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
             }
         };
-        let result = ready!(inner.poll(cx));
-        let mut learns = attempt
-            .take()
-            .map_or(Learns(None), |attempt| attempt.learns);
-        match result {
-            Ok(response) => {
-                if learns.0.is_some()
-                    && let Some(outcome) = HttpGrpc.head(response.status(), response.headers())
-                {
-                    learns.tell(outcome);
-                }
-                Poll::Ready(Ok(response.map(|body| EndOfStream::new(body, learns))))
-            }
-            Err(error) => {
-                let error = error.into();
-                if learns.0.is_some() {
-                    learns.tell(HttpGrpc.error(&*error));
-                }
-                Poll::Ready(Err(error))
-            }
+        let result = inner.poll(cx);
+        if result.is_pending() {
+            return Poll::Pending;
         }
+        let attempt = attempt.take();
+        let (under_way, learns) = attempt.map_or((None, None), |attempt| {
+            (Some(attempt.under_way), attempt.learns)
+        });
+        EndOfStream::around(
+            result,
+            learns,
+            |learns, response| {
+                if failed(response) {
+                    picked::ask();
+                }
+                let (mut learns, cutoff) = learns.take()?;
+                learns.at_head(cutoff, response);
+                Some(learns)
+            },
+            |learns, error| {
+                picked::ask();
+                if let Some(UnderWay::Repeated(withdrawal, budget)) = under_way
+                    && came_back(error)
+                {
+                    budget.give_back(withdrawal, Instant::now());
+                }
+                if let Some((mut learns, _)) = learns {
+                    learns.tell(HttpGrpc.error(&**error));
+                }
+            },
+        )
     }
+}
+
+/// Whether it may be that another attempt is wanted.
+fn failed<B>(response: &Response<B>) -> bool {
+    let status = response.status();
+    status.is_client_error()
+        || status.is_server_error()
+        || response.headers().contains_key(&header::GRPC_STATUS)
+}
+
+/// Whether the attempt was not sent, for a circuit or a budget further in refused it.
+fn came_back(error: &BoxError) -> bool {
+    matches!(
+        Reason::of(&**error),
+        Some(Reason::BreakerOpen | Reason::RetryBudget)
+    )
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Buf;
@@ -10,6 +11,9 @@ use http::{HeaderMap, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::RetryPolicy;
+use super::budget::Tokens;
+use super::on::Codes;
 use crate::deadline::is_of_type;
 use crate::header::GRPC_STATUS;
 use crate::timer::Timer;
@@ -22,6 +26,37 @@ where
 {
     inner: B,
     first: First<B::Data, B::Error>,
+    hears: Option<Arc<Hears>>,
+}
+
+/// A budget that hears how calls end.
+#[derive(Debug)]
+pub(super) struct Hears {
+    tokens: Tokens,
+    /// Which codes are failures.
+    codes: Codes,
+}
+
+impl Hears {
+    /// What hears of `policy`'s calls, if anything does.
+    pub(super) fn of(policy: &RetryPolicy) -> Option<Arc<Self>> {
+        let tokens = policy.budget.listener()?.clone();
+        let codes = policy.on.codes();
+        Some(Arc::new(Self { tokens, codes }))
+    }
+
+    pub(super) fn succeeded(&self) {
+        self.tokens.succeeded();
+    }
+
+    /// The end of a response whose head did not say it.
+    fn of_end(&self, trailers: &HeaderMap) {
+        match trailers.get(&GRPC_STATUS) {
+            Some(code) if code == "0" => self.tokens.succeeded(),
+            Some(code) if self.codes.has(code.as_bytes()) => self.tokens.failed(),
+            _ => {}
+        }
+    }
 }
 
 /// What was seen of a body and not yet handed on.
@@ -39,6 +74,20 @@ impl<B: Body> ResponseBody<B> {
         Self {
             inner,
             first: First::Nothing,
+            hears: None,
+        }
+    }
+
+    pub(super) fn tells(&mut self, hears: Arc<Hears>) {
+        self.hears = Some(hears);
+    }
+
+    /// Whether the rest of it is not on its way any more, so that it costs nothing to keep it.
+    pub(super) fn is_all_here(&self) -> bool {
+        match self.first {
+            First::Nothing => self.inner.is_end_stream(),
+            First::Data(_) => false,
+            First::Other(_) | First::End => true,
         }
     }
 }
@@ -113,6 +162,10 @@ impl<B: Body + Unpin> Look<B> {
         Poll::Ready(self.response.body().seen())
     }
 
+    pub(super) const fn response_mut(&mut self) -> &mut Response<ResponseBody<B>> {
+        &mut self.response
+    }
+
     pub(crate) fn into_response(self) -> Response<ResponseBody<B>> {
         self.response
     }
@@ -139,15 +192,31 @@ impl<B: Body + Unpin> Body for ResponseBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        match std::mem::replace(&mut self.first, First::Nothing) {
-            First::Nothing => Pin::new(&mut self.inner).poll_frame(cx),
-            First::Data(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
-            First::Other(seen) => Poll::Ready(Some(*seen)),
+        let frame = match std::mem::replace(&mut self.first, First::Nothing) {
+            First::Nothing => ready!(Pin::new(&mut self.inner).poll_frame(cx)),
+            First::Data(data) => Some(Ok(Frame::data(data))),
+            First::Other(seen) => Some(*seen),
             First::End => {
                 self.first = First::End;
-                Poll::Ready(None)
+                None
+            }
+        };
+        if self.hears.is_some() {
+            let over = match &frame {
+                Some(Ok(frame)) => frame.trailers_ref().map(Some),
+                Some(Err(_)) | None => Some(None),
+            };
+            if let (Some(end), Some(hears)) = (over, self.hears.as_ref()) {
+                match end {
+                    Some(trailers) => hears.of_end(trailers),
+                    // The service has broken it off.
+                    None if frame.is_some() => hears.tokens.failed(),
+                    None => {}
+                }
+                self.hears = None;
             }
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -11,8 +11,10 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::call::Call;
+use super::budget::Reserved;
+use super::call::{Call, Outcome};
 use super::first_frame::{Look, ResponseBody};
+use super::next::Next;
 use super::verdict::Verdict;
 use super::{ReplayBody, RetryPolicy};
 use crate::BoxError;
@@ -31,6 +33,8 @@ pin_project! {
         state: State<S, B, RB>,
         // None: there is no other attempt.
         call: Option<Call<S, B, P>>,
+        // What it ends in if no endpoint takes the retry that begins.
+        last: Option<Box<Outcome<RB>>>,
     }
 }
 
@@ -52,6 +56,7 @@ pin_project! {
         Backoff {
             timer: Option<Timer>,
             request: Option<Box<Request<ReplayBody<B>>>>,
+            reserved: Option<Reserved>,
         },
         Hedged {
             #[pin]
@@ -71,6 +76,7 @@ where
         Self {
             state: State::Attempt { future: attempt },
             call: None,
+            last: None,
         }
     }
 }
@@ -86,7 +92,7 @@ where
     #[inline]
     pub(super) fn new(service: S, policy: P, request: Request<B>) -> Self {
         let (mut call, request, hedged) = Call::new(service, policy, request);
-        let future = call.first_attempt(|call| call.service.call(request));
+        let future = call.attempt(|call| call.service.call(request));
         let state = if hedged {
             State::Hedged {
                 first: Some(future),
@@ -98,6 +104,7 @@ where
         Self {
             state,
             call: Some(call),
+            last: None,
         }
     }
 }
@@ -118,24 +125,36 @@ where
             let (outcome, verdict) = match this.state.as_mut().project() {
                 StateProj::Attempt { future } => {
                     let polled = match this.call.as_mut() {
-                        Some(call) if call.retries == 0 => call.first_attempt(|_| future.poll(cx)),
-                        _ => future.poll(cx),
+                        Some(call) => call.attempt(|_| future.poll(cx)),
+                        None => future.poll(cx),
                     };
-                    let outcome = match ready!(polled) {
-                        Ok(response) => Ok(response.map(ResponseBody::new)),
-                        Err(error) => Err(error.into()),
+                    let outcome = match polled {
+                        Poll::Ready(Ok(response)) => Ok(response.map(ResponseBody::new)),
+                        Poll::Ready(Err(error)) => Err(error.into()),
+                        Poll::Pending => {
+                            if let Some(call) = this.call.as_mut() {
+                                call.under_way();
+                                *this.last = None;
+                            }
+                            return Poll::Pending;
+                        }
                     };
-                    let Some(call) = this.call.as_ref() else {
+                    let Some(call) = this.call.as_mut() else {
                         return Poll::Ready(outcome);
                     };
+                    if call.was_not_made(&outcome) {
+                        *this.call = None;
+                        return Poll::Ready(this.last.take().map_or(outcome, |last| *last));
+                    }
+                    call.under_way();
                     match outcome {
                         Ok(response) if call.looks_at(&response, call.has_more()) => {
                             let look = Some(call.look(response));
                             this.state.set(State::Look { look });
                             continue;
                         }
-                        outcome => {
-                            let verdict = call.judge(&outcome);
+                        mut outcome => {
+                            let verdict = call.judge(&mut outcome);
                             // The usual end, which moves the response no more than it must.
                             if !matches!(verdict, Verdict::Retryable(_)) {
                                 *this.call = None;
@@ -155,7 +174,11 @@ where
                     };
                     (Ok(look.into_response()), verdict)
                 }
-                StateProj::Backoff { timer, request } => {
+                StateProj::Backoff {
+                    timer,
+                    request,
+                    reserved,
+                } => {
                     if let Some(waiting) = timer {
                         ready!(waiting.poll(cx));
                         *timer = None;
@@ -168,8 +191,8 @@ where
                     }
                     #[expect(clippy::expect_used, reason = "taken when this state is left")]
                     let mut request = request.take().expect("a request to send");
-                    call.begin_attempt(&mut request, Instant::now());
-                    let future = call.service.call(*request);
+                    call.begin_retry(&mut request, reserved.take());
+                    let future = call.attempt(|call| call.service.call(*request));
                     this.state.set(State::Attempt { future });
                     continue;
                 }
@@ -184,11 +207,19 @@ where
             #[expect(clippy::expect_used, reason = "an outcome that was judged is a call's")]
             let call = this.call.as_mut().expect("a call");
             match call.next_attempt(outcome, verdict) {
-                Ok((request, wait)) => {
+                Ok(next) => {
+                    let Next {
+                        request,
+                        wait,
+                        reserved,
+                        last,
+                    } = next;
+                    *this.last = last.map(Box::new);
                     let at = Instant::now().checked_add(wait);
                     this.state.set(State::Backoff {
                         timer: (!wait.is_zero()).then(|| Timer::maybe_at(at)),
                         request: Some(Box::new(request)),
+                        reserved: Some(reserved),
                     });
                 }
                 Err(outcome) => {

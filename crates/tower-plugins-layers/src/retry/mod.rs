@@ -43,7 +43,7 @@
 //!
 //! # Budgets
 //! The policy's budget is for all its calls. An endpoint may have one of its own besides, an
-//! [`EndpointBudgetLayer`].
+//! [`EndpointBudgetLayer`]. A retry that no endpoint takes is not made: the call ends with what it has.
 //!
 //! # Options
 //! Those of [`RetryPolicy`], which has a table of them: three retries, a backoff from 100 ms to 5 s with full jitter, and a
@@ -51,18 +51,19 @@
 //!
 //! # Errors
 //! The last attempt's, as it came. If the body was larger than what is kept, a [`NotReplayable`]
-//! stands around it. The layer refuses nothing itself.
+//! stands around it. The layer refuses nothing itself; [`Reason::RetryBudget`](crate::Reason::RetryBudget) comes through when the
+//! endpoints' budgets let an attempt not be made after the wait, and what came before was a response whose body was still to be read.
 //!
 //! # Attempts
 //! Each attempt gets a copy of the request's extensions, and a context with its number. [`Balance`](crate::Balance)
 //! sends those beyond the first to an endpoint where none was before, as long as there is one that takes calls:
 //! of the last four. A layer between that asks the balancer on another task hides where the first went. Dropping
-//! the future drops the attempt or the wait. An error of a service that does not become ready for
+//! the future drops the attempt or the wait, and a retry that has not begun is back in the budget. An error of a service that does not become ready for
 //! another attempt ends the call.
 //!
 //! A layer that has [a name](RetryLayer::named) counts, with the feature `metrics`, attempts beyond the
 //! first in `plugin_retries_total`, whose label `reason` has the [`Reason`](crate::Reason) of the failure before or
-//! `error`, and those that a budget refused in `plugin_retries_refused_total`.
+//! `error`, and those that a budget, or those of all endpoints, refused in `plugin_retries_refused_total`.
 //!
 //! # Order
 //! Inside the deadline and the limits, outside the attempt timeout and what picks an endpoint.
@@ -100,6 +101,7 @@ mod first_frame;
 mod future;
 mod head;
 mod meter;
+mod next;
 mod on;
 mod paths;
 mod policy;
@@ -120,7 +122,7 @@ pub(crate) use replay::Replay;
 pub use replay::{NotReplayable, ReplayBody};
 pub use service::{Retry, RetryLayer};
 
-pub(crate) use call::{Call, Copied, Outcome};
+pub(crate) use call::{Call, Copied, Outcome, is_out_of_budget};
 pub(crate) use first_frame::Look;
 pub(crate) use paths::Paths;
 pub(crate) use verdict::Verdict;

@@ -146,8 +146,7 @@ impl FromStr for RetryOn {
 pub(super) struct OnSet {
     words: Vec<RetryOn>,
     statuses: Vec<StatusCode>,
-    /// A bit for each gRPC code.
-    codes: u32,
+    codes: Codes,
     server_error: bool,
     pub(super) retry_after: bool,
     pub(super) connect_failure: bool,
@@ -161,22 +160,37 @@ impl OnSet {
         self.server_error && status.is_server_error() || self.statuses.contains(&status)
     }
 
+    pub(super) const fn codes(&self) -> Codes {
+        self.codes
+    }
+
     pub(super) fn code(&self, code: &[u8]) -> bool {
-        let number = match *code {
-            [ones @ b'0'..=b'9'] => ones - b'0',
-            [b'1', ones @ b'0'..=b'9'] => 10 + ones - b'0',
-            _ => return false,
-        };
-        self.codes & (1 << number) != 0
+        self.codes.has(code)
     }
 
     pub(super) const fn has_codes(&self) -> bool {
-        self.codes != 0
+        self.codes.0 != 0
     }
 
     #[cfg(feature = "serde")]
     pub(super) fn words(&self) -> &[RetryOn] {
         &self.words
+    }
+}
+
+/// A set of gRPC codes: a bit for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Codes(u32);
+
+impl Codes {
+    /// Whether the `grpc-status` that is `code` is one of them.
+    pub(super) fn has(self, code: &[u8]) -> bool {
+        let number = match *code {
+            [ones @ b'0'..=b'9'] => ones - b'0',
+            [b'1', ones @ b'0'..=b'9'] => 10 + ones - b'0',
+            _ => return false,
+        };
+        self.0 & (1 << number) != 0
     }
 }
 
@@ -203,7 +217,7 @@ impl FromIterator<RetryOn> for OnSet {
         }
         Self {
             statuses,
-            codes,
+            codes: Codes(codes),
             server_error: has(RetryOn::ServerError),
             retry_after: has(RetryOn::RetryAfter),
             connect_failure: has(RetryOn::ConnectFailure),

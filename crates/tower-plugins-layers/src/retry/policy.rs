@@ -1,7 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Request, header};
 
+use super::first_frame::Hears;
 use super::meter::Meter;
 use super::on::OnSet;
 use super::paths::Paths;
@@ -72,6 +74,9 @@ pub struct RetryPolicy {
     pub(super) hedge: Option<HedgePolicy>,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) meter: Meter,
+    /// Made with the layer, of the rest.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) hears: Option<Arc<Hears>>,
 }
 
 /// How often a call may be made.
@@ -100,6 +105,7 @@ impl RetryPolicy {
             first_frame_wait: Duration::from_millis(100),
             hedge: None,
             meter: Meter::default(),
+            hears: None,
         }
     }
 

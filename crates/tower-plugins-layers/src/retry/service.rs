@@ -7,6 +7,7 @@ use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::first_frame::Hears;
 use super::meter::Meter;
 use super::{ReplayBody, ResponseBody, ResponseFuture, RetryPolicy};
 use crate::BoxError;
@@ -21,7 +22,8 @@ pub struct RetryLayer {
 impl RetryLayer {
     /// Repeats calls as `policy` says.
     #[must_use]
-    pub fn new(policy: RetryPolicy) -> Self {
+    pub fn new(mut policy: RetryPolicy) -> Self {
+        policy.hears = Hears::of(&policy);
         Self {
             policy: policy.is_armed().then(|| Arc::new(policy)),
         }

@@ -87,13 +87,10 @@ impl RetryPolicy {
                 | Reason::SuccessRate
                 | Reason::ProbeFailed
                 | Reason::Forced
+                | Reason::RetryBudget
                 | Reason::RequestTooLarge
                 | Reason::UpgradeUnsupported,
             ) => return Verdict::Fatal,
-            Some(Reason::RetryBudget) => {
-                self.meter.refused();
-                return Verdict::Fatal;
-            }
             Some(Reason::AttemptTimeout) => on.attempt_timeout,
             Some(Reason::ConnectFailed | Reason::PoolExhausted) => on.connect_failure,
             Some(Reason::StreamIdle | Reason::ConnectionLost | Reason::Status) | None => on.reset,

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, advance, sleep};
 use tower::{Layer, Service, ServiceExt};
@@ -553,7 +554,11 @@ async fn a_stream_is_as_slow_as_its_head() {
     let mut service = layer.layer(tower::service_fn(|_: Request<()>| async {
         sleep(MS * 100).await;
         let response = Response::builder().header("content-type", "application/grpc");
-        Ok::<_, BoxError>(response.body(ScriptedBody::frames(["one"]))?)
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+        let frames = [Frame::data("one".into()), Frame::trailers(trailers)];
+        let body = ScriptedBody::new(frames.map(|frame| Some(Ok(frame))));
+        Ok::<_, BoxError>(response.body(body)?)
     }));
     let response = service.call(Request::new(())).await.expect("a head");
     advance(SECOND * 3600).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use serde_json::{Value, from_value, json, to_value};
 use tokio::time::Instant;
@@ -275,6 +276,37 @@ async fn that_the_time_of_a_caller_in_a_hurry_was_over_says_nothing_of_the_endpo
             over.tell(&load, waits).await;
             let slow = load.load().rtt(Instant::now()) > Duration::from_secs(1);
             assert_eq!(slow, counts, "load, {over:?}, {millis} ms");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grpc_response_that_ends_without_a_status_has_failed() {
+    for (kind, fails) in [
+        ("application/grpc", true),
+        ("application/grpc+proto", true),
+        ("application/grpc-web", false),
+        ("text/plain", false),
+    ] {
+        for messages in [0, 1] {
+            let service = tower::service_fn(|_: Request<()>| {
+                let response = Response::builder().header(CONTENT_TYPE, kind);
+                let body =
+                    ScriptedBody::new((0..messages).map(|_| Some(Ok(Frame::data("one".into())))));
+                std::future::ready(response.body(body).map_err(BoxError::from))
+            });
+            let policy = BreakerPolicy::new().consecutive_failures(1);
+            let breaker = BreakerLayer::new(policy);
+            let policy = OutlierPolicy::new()
+                .consecutive_failures(1)
+                .max_ejection_percent(100);
+            let outlier = OutlierDetector::new(policy).endpoint("one");
+            let service = outlier.layer(breaker.layer(service));
+            let response = service.oneshot(Request::new(())).await.expect("an answer");
+            response.read().await;
+            let open = breaker.handle().state() == BreakerState::Open;
+            assert_eq!(open, fails, "breaker, {kind}");
+            assert_eq!(outlier.is_ejected(Instant::now()), fails, "outlier, {kind}");
         }
     }
 }

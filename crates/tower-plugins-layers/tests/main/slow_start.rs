@@ -1,12 +1,16 @@
 //! How an endpoint that is new, or comes back, gets its share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::{Request, Response};
+use proptest::prelude::{Just, any, prop_assert_eq, prop_oneof, proptest};
+use proptest::strategy::Strategy as _;
 use tokio::time::{Instant, advance};
 use tower::{Layer, Service, service_fn};
-use tower_plugins_layers::balance::{LoadLayer, Member, SlowStartLayer, SlowStartPolicy, Strategy};
+use tower_plugins_layers::balance::{
+    HealthLayer, LoadLayer, Member, SlowStartLayer, SlowStartPolicy, Strategy,
+};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::outlier::{OutlierDetector, OutlierPolicy};
 use tower_plugins_layers::*;
@@ -161,5 +165,80 @@ fn a_policy_is_written_and_read_and_nonsense_is_refused() {
             serde_json::from_str::<SlowStartPolicy>(wrong).is_err(),
             "{wrong}"
         );
+    }
+}
+
+/// An endpoint that takes calls or not, as somebody says.
+struct Door(Arc<AtomicBool>);
+
+impl Member for Door {
+    fn load(&self, _: Instant) -> f64 {
+        0.0
+    }
+
+    fn is_available(&self, _: Instant) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Wait(u64),
+    Healthy(bool),
+    Open(bool),
+    /// A call is balanced.
+    Look,
+}
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        2 => (0_u64..60).prop_map(Step::Wait),
+        1 => any::<bool>().prop_map(Step::Healthy),
+        1 => any::<bool>().prop_map(Step::Open),
+        3 => Just(Step::Look),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn the_weight_is_by_the_time_since_it_was_last_seen_to_come_back(
+        steps in steps(),
+        window in 0_u64..200,
+    ) {
+        crate::support::paused().block_on(async {
+            let policy = policy().window(secs(window));
+            let (health, open) = (HealthLayer::new(), Arc::new(AtomicBool::new(true)));
+            let member = SlowStartLayer::new(policy).layer(health.layer(Door(open.clone())));
+            let mut since = Instant::now();
+            let (mut is_healthy, mut is_open, mut was_away) = (true, true, false);
+            for step in steps {
+                match step {
+                    Step::Wait(seconds) => advance(secs(seconds)).await,
+                    Step::Healthy(well) => {
+                        is_healthy = well;
+                        health.handle().set_healthy(well);
+                    }
+                    Step::Open(takes) => {
+                        is_open = takes;
+                        open.store(takes, Ordering::Relaxed);
+                    }
+                    Step::Look => {
+                        let now = Instant::now();
+                        prop_assert_eq!(member.is_available(now), is_open);
+                        prop_assert_eq!(member.is_ejected(now), !is_healthy);
+                        let is_away = !is_open || !is_healthy;
+                        if was_away && !is_away {
+                            since = now;
+                        }
+                        was_away = is_away;
+                        if !is_away {
+                            prop_assert_eq!(member.ramp(now), policy.part(now - since));
+                        }
+                    }
+                }
+            }
+            Ok(())
+        })?;
     }
 }

@@ -122,3 +122,12 @@ pub(crate) fn counting(
         }
     })
 }
+
+/// A runtime on one thread, in paused time.
+pub(crate) fn paused() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}

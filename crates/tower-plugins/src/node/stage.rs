@@ -52,6 +52,10 @@ macro_rules! members {
                 self.0.is_available(now)
             }
 
+            fn takes_retry(&self, now: ::tokio::time::Instant) -> bool {
+                self.0.takes_retry(now)
+            }
+
             fn retry_after(&self, now: ::tokio::time::Instant) -> Option<::std::time::Duration> {
                 self.0.retry_after(now)
             }

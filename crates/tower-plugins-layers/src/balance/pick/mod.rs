@@ -30,6 +30,8 @@ pub(super) struct Wanted<'a> {
     pub(super) tried: &'a [u64],
     /// Members that other attempts went to.
     pub(super) avoid: &'a [u64],
+    /// Whether it is an attempt beyond the first.
+    pub(super) retry: bool,
 }
 
 /// Picks among members whose number and weights do not change.
@@ -48,6 +50,8 @@ pub(super) enum Nobody {
     OnlyOne,
     /// None is available.
     Available,
+    /// Some are, and none takes a retry.
+    Retries,
     /// The call wants a subset that has no members.
     Subset,
 }
@@ -133,12 +137,8 @@ impl Picker {
         } else {
             None
         };
-        part.pick(&self.policy, slots, wanted, wanted.avoid, key)
-            .or_else(|| {
-                let avoids = !wanted.avoid.is_empty();
-                avoids.then(|| part.pick(&self.policy, slots, wanted, &[], key))?
-            })
-            .ok_or(Nobody::Available)
+        part.pick(&self.policy, slots, wanted, key)
+            .ok_or_else(|| part.nobody(slots, wanted))
     }
 
     /// The levels of all members, without call-time subsets.
@@ -242,7 +242,6 @@ impl Part {
         policy: &BalancePolicy,
         slots: &[Slot<S>],
         wanted: &Wanted<'_>,
-        avoid: &[u64],
         key: Option<u64>,
     ) -> Option<usize> {
         let refresh = |now| self.health.set(policy, &self.count(slots, now));
@@ -256,7 +255,7 @@ impl Part {
             Some(key) => self.health.level(part_of_one(key::mix(!key))),
             None => self.health.level(fastrand::f64()),
         };
-        let at = |level: usize, panics: &dyn Fn() -> bool| {
+        let at = |level: usize, avoid: &[u64], panics: &dyn Fn() -> bool| {
             let Level {
                 indices,
                 weights,
@@ -270,11 +269,19 @@ impl Part {
                 now: wanted.now,
                 tried: wanted.tried,
                 avoid,
+                retry: wanted.retry,
                 panics,
                 panic: OnceCell::new(),
             };
             let i = table.pick(policy, &view, key)?;
             Some(indices[i] as usize)
+        };
+        // A level is left for another when it has nobody, and not because another attempt was there.
+        let anywhere = |level: usize, panics: &dyn Fn() -> bool| {
+            at(level, wanted.avoid, panics).or_else(|| {
+                let avoids = !wanted.avoid.is_empty();
+                avoids.then(|| at(level, &[], panics))?
+            })
         };
         let known = |level| {
             let panics = || {
@@ -283,7 +290,7 @@ impl Part {
                 }
                 self.health.panics(level)
             };
-            at(level, &panics)
+            anywhere(level, &panics)
         };
         let others = || (0..self.levels.len()).filter(|&level| level != chosen);
         known(chosen)
@@ -294,8 +301,23 @@ impl Part {
                 std::iter::once(chosen)
                     .chain(others())
                     .filter(|&level| self.health.panics(level))
-                    .find_map(|level| at(level, &|| true))
+                    .find_map(|level| anywhere(level, &|| true))
             })
+    }
+
+    /// Why nobody was picked.
+    fn nobody<S: Member>(&self, slots: &[Slot<S>], wanted: &Wanted<'_>) -> Nobody {
+        let now = Instant::now();
+        let mut all = self.levels.iter().flat_map(|level| &level.indices);
+        let takes_first = |&i: &u32| {
+            let core = &slots[i as usize].core;
+            !wanted.tried.contains(&core.id) && core.member.is_available(now)
+        };
+        if wanted.retry && all.any(takes_first) {
+            Nobody::Retries
+        } else {
+            Nobody::Available
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct View<'a, S> {
     pub(super) tried: &'a [u64],
     /// And others.
     pub(super) avoid: &'a [u64],
+    /// Whether the call is an attempt beyond the first.
+    pub(super) retry: bool,
     /// Asked only when an ejected endpoint is met.
     pub(super) panics: &'a dyn Fn() -> bool,
     pub(super) panic: OnceCell<bool>,
@@ -47,6 +49,7 @@ impl<S: Member> View<'_, S> {
         let core = &self.slot(i).core;
         let out = self.tried.contains(&core.id) || self.avoid.contains(&core.id);
         !out && core.member.is_available(now)
+            && (!self.retry || core.member.takes_retry(now))
             && (!core.member.is_ejected(now) || *self.panic.get_or_init(self.panics))
     }
 

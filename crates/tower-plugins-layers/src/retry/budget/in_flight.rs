@@ -66,9 +66,18 @@ impl InFlight {
         }
     }
 
-    pub(super) fn withdraw(&self) -> Option<UnderWay> {
+    /// Whether there is a retry to take.
+    pub(super) fn allows(&self) -> bool {
+        self.counts.retries.load(Ordering::Relaxed) < self.allowed()
+    }
+
+    fn allowed(&self) -> usize {
         let share = self.share.saturating_mul(self.counts.calls.sum() as u64) / 1000;
-        let allowed = self.min.max(usize::try_from(share).unwrap_or(usize::MAX));
+        self.min.max(usize::try_from(share).unwrap_or(usize::MAX))
+    }
+
+    pub(super) fn withdraw(&self) -> Option<UnderWay> {
+        let allowed = self.allowed();
         let more = |retries: usize| (retries < allowed).then(|| retries + 1);
         let relaxed = Ordering::Relaxed;
         self.counts

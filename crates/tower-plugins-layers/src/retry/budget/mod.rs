@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use self::in_flight::{InFlight, UnderWay};
 use self::ratio::Ratio;
-use self::tokens::Tokens;
+pub(super) use self::tokens::Tokens;
 
 /// How a [`Budget`] bounds retries, and by how much.
 ///
@@ -221,6 +221,15 @@ impl Budget {
         }
     }
 
+    /// Whether it has a retry to take.
+    pub(crate) fn allows(&self, now: Instant) -> bool {
+        match &self.kind {
+            Kind::Ratio(ratio) => ratio.allows(now),
+            Kind::InFlight(in_flight) => in_flight.allows(),
+            Kind::Tokens(tokens) => tokens.allows(),
+        }
+    }
+
     /// Whether it matters to it what becomes of an attempt.
     pub(super) const fn hears(&self) -> bool {
         matches!(self.kind, Kind::Tokens(_))
@@ -237,6 +246,23 @@ impl Budget {
     pub fn succeeded(&self) {
         if let Kind::Tokens(tokens) = &self.kind {
             tokens.succeeded();
+        }
+    }
+
+    /// Takes one retry as [`withdraw`](Self::withdraw) does, to be put back unless it is made.
+    pub(crate) fn reserve(&self, now: Instant) -> Option<Reserved> {
+        let withdrawal = self.withdraw(now)?;
+        Some(Reserved {
+            budget: self.clone(),
+            withdrawal: Some(withdrawal),
+        })
+    }
+
+    /// What hears of an attempt that failed or succeeded, if anything does.
+    pub(super) const fn listener(&self) -> Option<&Tokens> {
+        match &self.kind {
+            Kind::Tokens(tokens) => Some(tokens),
+            Kind::Ratio(_) | Kind::InFlight(_) => None,
         }
     }
 
@@ -277,6 +303,29 @@ pub struct Deposit(#[expect(dead_code, reason = "held for its drop")] Option<Und
 #[derive(Debug)]
 #[must_use = "the retry is over when this is dropped"]
 pub struct Withdrawal(#[expect(dead_code, reason = "held for its drop")] Option<UnderWay>);
+
+/// A retry that a [`Budget`] allows and that is not made yet. Dropped, it is put back.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    budget: Budget,
+    /// `None` once it was made.
+    withdrawal: Option<Withdrawal>,
+}
+
+impl Reserved {
+    /// It is made.
+    pub(crate) fn take(mut self) -> Option<Withdrawal> {
+        self.withdrawal.take()
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(withdrawal) = self.withdrawal.take() {
+            self.budget.give_back(withdrawal, Instant::now());
+        }
+    }
+}
 
 #[cfg(feature = "serde")]
 impl serde::Serialize for Budget {

@@ -60,19 +60,35 @@ impl Ratio {
     pub(super) fn withdraw(&self, now: Instant) -> bool {
         let mut window = self.history.window_at(now);
         let (calls, retries) = window.sums();
-        let allowed = self.ratio.saturating_mul(calls) / 1000 + self.reserve;
-        let allow = retries < allowed;
+        let allow = retries < self.allowed(calls);
         if allow {
             window.current().retries += 1;
         }
         allow
     }
 
-    /// Puts back a retry that was taken and not made.
+    /// Whether there is a retry to take.
+    pub(super) fn allows(&self, now: Instant) -> bool {
+        let (calls, retries) = self.history.window_at(now).sums();
+        retries < self.allowed(calls)
+    }
+
+    const fn allowed(&self, calls: u64) -> u64 {
+        (self.ratio.saturating_mul(calls) / 1000).saturating_add(self.reserve)
+    }
+
+    /// Puts back a retry that was taken and not made, which may have been some seconds ago.
     pub(super) fn give_back(&self, now: Instant) {
         let mut window = self.history.window_at(now);
-        let current = window.current();
-        current.retries = current.retries.saturating_sub(1);
+        let last = window.slot;
+        let slots = (0..SLOTS.min(last + 1)).map(|ago| last - ago);
+        for slot in slots {
+            let slot = window.at(slot);
+            if slot.retries > 0 {
+                slot.retries -= 1;
+                return;
+            }
+        }
     }
 }
 

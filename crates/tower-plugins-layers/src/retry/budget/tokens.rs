@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const FAILURE: u64 = 1000;
 
 #[derive(Clone, Debug)]
-pub(super) struct Tokens {
+pub(in crate::retry) struct Tokens {
     max: u64,
     ratio: u64,
     left: Arc<AtomicU64>,
@@ -43,11 +43,11 @@ impl Tokens {
         self.left.load(Relaxed) > self.max / 2
     }
 
-    pub(super) fn failed(&self) {
+    pub(in crate::retry) fn failed(&self) {
         self.change(|left| left.saturating_sub(FAILURE));
     }
 
-    pub(super) fn succeeded(&self) {
+    pub(in crate::retry) fn succeeded(&self) {
         self.change(|left| left.saturating_add(self.ratio).min(self.max));
     }
 

@@ -172,6 +172,20 @@ async fn a_retry_that_is_not_made_costs_no_budget() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_before_a_retry_has_spent_none() {
+    let budget = Budget::new(0.0, 1);
+    let policy = policy().budget(budget.clone());
+    let service = RetryLayer::new(policy).layer(service_fn(|_| async { status(503) }));
+    for _ in 0..20 {
+        let call = service.clone().oneshot(request(Method::GET));
+        // In the first wait, of 100 ms.
+        tokio::time::timeout(ms(10), call).await.unwrap_err();
+    }
+    let left = (0..20).filter(|_| budget.withdraw(Instant::now()).is_some());
+    assert_eq!(left.count(), 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_budget_with_other_limits_remembers_what_was_spent() {
     let old = Budget::new(0.5, 0);
     let now = Instant::now();

@@ -182,3 +182,25 @@ async fn a_body_that_breaks_off_at_its_first_frame_costs_a_token() {
         assert_eq!(run.attempts.len(), attempts, "{broken}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_may_still_fail_gives_tokens_back_at_its_end() {
+    // Neither is repeated: of one the first frame is not looked at, of the other it is a message.
+    for method in [Method::POST, Method::GET] {
+        for (code, kept) in [("14", false), ("13", false), ("0", true)] {
+            let budget = Budget::tokens(4, 1.0);
+            budget.failed();
+            budget.failed();
+            let policy = policy().budget(budget.clone());
+            let service = RetryLayer::new(policy).layer(service_fn(move |_| async move {
+                grpc([data("one"), Some(Ok(trailers(code)))])
+            }));
+            let call = service.oneshot(request(method.clone()));
+            let mut body = call.await.unwrap().into_body();
+            assert!(budget.withdraw(Instant::now()).is_none());
+            while body.frame().await.is_some() {}
+            let is_kept = budget.withdraw(Instant::now()).is_some();
+            assert_eq!(is_kept, kept, "{method} {code}");
+        }
+    }
+}

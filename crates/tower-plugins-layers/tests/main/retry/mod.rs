@@ -8,6 +8,7 @@
 
 mod attempts;
 mod budget;
+mod endpoint_budgets;
 mod endpoints;
 mod first_frame;
 mod hints;

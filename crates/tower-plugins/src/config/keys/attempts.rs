@@ -102,7 +102,7 @@ pub(in super::super) static RETRY: Block = Block {
             Kind::Bool,
             "false",
             "true",
-            "each endpoint has a budget of its own besides, by the same rule and numbers: another attempt goes to one that has something left, and ends as `retry_budget` if there is none",
+            "each endpoint has a budget of its own besides, by the same rule and numbers: another attempt goes to one that has something left; if there is none, the call ends with what it has",
         ),
         key(
             "idempotent",

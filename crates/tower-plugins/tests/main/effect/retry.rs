@@ -316,7 +316,8 @@ async fn endpoint_budget_is_what_an_endpoint_may_be_asked_again() {
             "{} of {most}",
             again.len()
         );
-        assert_eq!(refused > 0, own);
+        // A call that is not repeated ends with what it has.
+        assert_eq!(refused, 0);
     }
 }
 
