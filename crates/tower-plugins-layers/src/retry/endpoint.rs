@@ -25,6 +25,16 @@ use crate::{BoxError, CallContext, End, EndOfStream, OnEnd, Reason, Refused, Uns
 /// [`CallContext::attempt`], hedges too) are taken out of it. One that it has nothing left for is given back,
 /// and the balancer sends it to another endpoint.
 ///
+/// ```text
+///   attempt 0 ──▶ Balance ──▶ budget of one: counts it ──▶ one      503
+///   attempt 1 ──▶ Balance ──▶ budget of two: has none  ──▶ back to Balance
+///                         ──▶ budget of three: pays    ──▶ three    200
+/// ```
+///
+/// | option | default | |
+/// | --- | --- | --- |
+/// | `budget` | | the [`Budget`]; its kinds and their defaults are those of [`BudgetLimits`](super::BudgetLimits) |
+///
 /// | | |
 /// | --- | --- |
 /// | errors | [`Unsent`] with [`Reason::RetryBudget`], which nothing repeats: of a call through a balancer, when no endpoint has any left |

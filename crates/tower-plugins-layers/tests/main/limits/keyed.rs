@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use tower_plugins_layers::rate_limit::{Cost, KeyBy, KeyedRateLimiter, WhenFull};
 use tower_plugins_layers::test_util::{Answer, Probe};
 use tower_plugins_layers::{RateLimitLayer, RateLimiter, Reason};
 
-use crate::support::{is_pending, millis, reason, secs, timed};
+use crate::support::{is_pending, millis, reason, request, secs, timed};
 
 const TENANT: HeaderName = HeaderName::from_static("x-tenant");
 
@@ -218,13 +217,11 @@ proptest! {
     ) {
         let roomy = KeyedRateLimiter::new(2.0, burst, 6);
         let narrow = KeyedRateLimiter::new(2.0, burst, 3);
-        let mut model: HashMap<u8, RateLimiter> = HashMap::new();
+        let model: Vec<_> = (0..8).map(|_| RateLimiter::new(2.0, burst)).collect();
         let mut now = Instant::now();
-        let base = RateLimiter::new(2.0, burst);
         for (key, n, step) in steps {
             now += millis(step);
-            let bucket = model.entry(key).or_insert_with(|| base.resized(2.0, burst));
-            let right = bucket.try_take_n(now, n).is_ok();
+            let right = model[usize::from(key)].try_take_n(now, n).is_ok();
             let took = roomy.try_take(&[key], now, n).is_ok();
             prop_assert_eq!(took, right);
             if right && n <= burst {
@@ -242,16 +239,14 @@ proptest! {
         steps in prop::collection::vec((0_u8..8, 1_u32..4, 0_u64..800), 1..200),
     ) {
         let narrow = KeyedRateLimiter::new(2.0, burst, 3).when_full(WhenFull::Refuse);
-        let mut model: HashMap<u8, RateLimiter> = HashMap::new();
+        let model: Vec<_> = (0..8).map(|_| RateLimiter::new(2.0, burst)).collect();
         let mut now = Instant::now();
-        let base = RateLimiter::new(2.0, burst);
         for (key, n, step) in steps {
             now += millis(step);
             if narrow.try_take(&[key], now, n).is_ok() {
-                let bucket = model.entry(key).or_insert_with(|| base.resized(2.0, burst));
-                prop_assert!(bucket.try_take_n(now, n).is_ok());
+                prop_assert!(model[usize::from(key)].try_take_n(now, n).is_ok());
             }
-            let under_way = model.values().filter(|b| b.available(now) < f64::from(burst)).count();
+            let under_way = model.iter().filter(|b| b.available(now) < f64::from(burst)).count();
             prop_assert!(under_way <= 3);
         }
     }
@@ -303,17 +298,28 @@ async fn the_rate_of_all_keys_is_changed_at_once_and_they_are_filled_again() {
     limiter.set_rate(1.0, 20);
     let left = |key: &[u8]| limiter.available(key, now);
     assert_eq!((left(b"a"), left(b"b"), left(b"c")), (10.0, 0.0, 20.0));
-    let other = limiter.resized(1.0, 10);
-    assert_eq!(
-        (
-            other.available(b"a", now),
-            other.available(b"b", now),
-            other.len()
-        ),
-        (5.0, 0.0, 2)
-    );
+    assert_eq!(limiter.len(), 2);
     limiter.reset(b"b");
     assert_eq!((left(b"a"), left(b"b")), (10.0, 20.0));
     limiter.reset_all();
     assert_eq!(left(b"a"), 20.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_of_the_rate_let_through_no_more_of_a_key_than_the_rate() {
+    let limiter = Arc::new(KeyedRateLimiter::new(10.0, 1, 100));
+    let layer = RateLimitLayer::keyed(Arc::clone(&limiter), KeyBy::from_fn(|_| Some("ann")));
+    let layer = layer.max_wait(secs(2));
+    let probe = Probe::new(Answer::Frames);
+    let journal = probe.journal();
+    let mut calls = tokio::task::JoinSet::new();
+    for change in 1..=10 {
+        for _ in 0..20 {
+            calls.spawn(layer.layer(probe.clone()).oneshot(request()));
+        }
+        tokio::time::sleep(millis(1)).await;
+        limiter.set_rate(10.0 + f64::from(change) / 100.0, 1);
+    }
+    tokio::time::sleep(secs(1)).await;
+    assert!((10..=12).contains(&journal.calls()), "{}", journal.calls());
 }
