@@ -120,9 +120,7 @@ impl Settings {
     /// tokens may be.
     fn capacity(self) -> u64 {
         let rounding = u64::from(self.interval.part > 0);
-        self.interval
-            .of(self.burst.into())
-            .saturating_add(rounding)
+        self.interval.of(self.burst.into()).saturating_add(rounding)
     }
 
     /// The time in which a whole bucket comes back.
@@ -189,8 +187,6 @@ impl Bucket {
         }
         let old = u128::from(self.settings.capacity().max(1));
         let share = u128::from(new.capacity()) * u128::from(empty) / old;
-        u64::try_from(share)
-            .unwrap_or(u64::MAX)
-            .saturating_add(now)
+        u64::try_from(share).unwrap_or(u64::MAX).saturating_add(now)
     }
 }

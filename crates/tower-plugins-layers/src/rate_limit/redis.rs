@@ -5,9 +5,9 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, ErrorKind, Script};
 
-use super::shared::{Decision, SharedLimiter, Taking};
 use super::Quota;
 use super::bucket::Settings;
+use super::shared::{Decision, SharedLimiter, Taking};
 use crate::BoxError;
 
 /// Takes from the bucket in one step, by the server's own clock.

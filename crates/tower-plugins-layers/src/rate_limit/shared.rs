@@ -186,7 +186,8 @@ pub(super) fn ask(
         let mut taking = first;
         loop {
             let Some(taken) = taking else {
-                return on_error.of("the limiter has just failed, and is not asked for a second".into());
+                return on_error
+                    .of("the limiter has just failed, and is not asked for a second".into());
             };
             let decision = match taken.await {
                 Ok(decision) => decision,

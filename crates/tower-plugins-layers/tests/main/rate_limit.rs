@@ -377,14 +377,21 @@ fn a_rate_that_changes_under_calls_on_other_threads_is_no_free_burst() {
     let start = Instant::now();
     let taken: u32 = std::thread::scope(|scope| {
         let callers = [(); 2].map(|()| {
-            scope.spawn(|| (0..300_000).filter(|_| limiter.try_take(start).is_ok()).count() as u32)
+            scope.spawn(|| {
+                (0..300_000)
+                    .filter(|_| limiter.try_take(start).is_ok())
+                    .count() as u32
+            })
         });
         for n in 0..50_000 {
             // Both are full in eleven days: what is there is one burst, the small or the large, and is gone once.
             let burst = if n % 2 == 0 { 1000 } else { 1 };
             limiter.set_rate(f64::from(burst) * 1e-6, burst);
         }
-        callers.into_iter().map(|caller| caller.join().unwrap()).sum()
+        callers
+            .into_iter()
+            .map(|caller| caller.join().unwrap())
+            .sum()
     });
     assert!((1..=1001).contains(&taken), "{taken}");
 }
@@ -392,7 +399,18 @@ fn a_rate_that_changes_under_calls_on_other_threads_is_no_free_burst() {
 #[test]
 fn rates_that_are_no_whole_ticks_are_exact_to_within_a_token_in_a_million() {
     for rate in [
-        0.3, 7.0, 70_001.0, 150_000.0, 300_000.0, 700_000.0, 3e6, 7e7, 3e8, 7e8, 999_999_999.0, 1e9,
+        0.3,
+        7.0,
+        70_001.0,
+        150_000.0,
+        300_000.0,
+        700_000.0,
+        3e6,
+        7e7,
+        3e8,
+        7e8,
+        999_999_999.0,
+        1e9,
     ] {
         let burst = 1000;
         let limiter = RateLimiter::new(rate, burst);
@@ -433,7 +451,10 @@ fn a_bucket_of_a_rate_that_is_no_whole_tick_holds_its_burst() {
             limiter.try_take_n(now, burst - burst.min(1000)).unwrap();
             assert_eq!(limiter.quota(now).remaining(), 0);
             let wait = limiter.try_take(now).unwrap_err();
-            assert!(wait <= Duration::from_nanos((1e9 / rate) as u64 + 2), "{wait:?}");
+            assert!(
+                wait <= Duration::from_nanos((1e9 / rate) as u64 + 2),
+                "{wait:?}"
+            );
         }
     }
 }

@@ -107,6 +107,13 @@ impl Parts {
         })
     }
 
+    /// Has what goes on from the node before do as this one's spec says. Until then that is the other's.
+    pub(super) fn take_effect(&self) {
+        if let Some(limiter) = &self.limiter {
+            limiter.take_effect();
+        }
+    }
+
     pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.endpoints.iter().map(|parts| &parts.address)
     }

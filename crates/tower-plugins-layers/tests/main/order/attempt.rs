@@ -57,9 +57,8 @@ async fn time_left_inside_of_a_wait_tells_what_is_left_and_outside_what_was() {
 async fn credentials_inside_of_a_balancer_are_each_endpoints_own_and_outside_all_get_them() {
     let bearer = |token: &str| CredentialsLayer::bearer(token).unwrap();
     let shown = |headers: &HeaderMap| headers[AUTHORIZATION].to_str().unwrap().to_owned();
-    let ends = ["one", "two"].map(|token| {
-        LoadLayer::new().layer(bearer(token).layer(service_fn(echo::<()>)))
-    });
+    let ends = ["one", "two"]
+        .map(|token| LoadLayer::new().layer(bearer(token).layer(service_fn(echo::<()>))));
     let inside = Balance::new(Strategy::RoundRobin, ends);
     let mut all = Vec::new();
     for _ in 0..2 {
@@ -109,7 +108,9 @@ fn spans<F: Future>(call: impl FnOnce() -> F) -> usize {
         .start_paused(true)
         .build()
         .unwrap();
-    with_default(attempts.clone(), || runtime.block_on(async { call().await }));
+    with_default(attempts.clone(), || {
+        runtime.block_on(async { call().await })
+    });
     attempts.0.load(SeqCst)
 }
 

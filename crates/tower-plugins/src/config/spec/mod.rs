@@ -27,7 +27,7 @@ pub use self::connection::{ConnectionSpec, Identity, Protocol, TlsSpec, TlsVersi
 pub use self::grpc::{Compression, GrpcSpec};
 pub use self::health::{HealthKind, HealthSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
-pub use self::jwt::{JwtAlgorithm, JwtKey, JwtSpec};
+pub use self::jwt::{ClaimValue, JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};
 use super::own_transport::OwnOrigin;
 use super::{LayerSpec, Options};

@@ -2,10 +2,10 @@
 
 use super::super::tree::{Entry, Node, Value};
 use super::super::{
-    AuthorizeSpec, CredentialsSpec, FallbackSpec, FilterSpec, JwtKey, JwtSpec, Secret,
+    AuthorizeSpec, ClaimValue, CredentialsSpec, FallbackSpec, FilterSpec, JwtKey, JwtSpec, Secret,
 };
 use super::Writer;
-use super::values::{bool, duration, file, integer, list, named, table, text, texts};
+use super::values::{bool, duration, file, integer, list, named, number, table, text, texts};
 
 impl Writer {
     pub(super) fn auth(&self, credentials: &CredentialsSpec) -> Node<'static> {
@@ -106,7 +106,12 @@ impl Writer {
             ("required_scopes", texts(required_scopes)),
             (
                 "required_claims",
-                named(required_claims, |value| text(value)),
+                named(required_claims, |value| match value {
+                    ClaimValue::Text(claim) => text(claim),
+                    ClaimValue::Bool(claim) => bool(*claim),
+                    ClaimValue::Integer(claim) => Some(Node::unplaced(Value::Integer(*claim))),
+                    ClaimValue::Number(claim) => number(*claim),
+                }),
             ),
         ])
     }
