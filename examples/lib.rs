@@ -16,6 +16,7 @@ pages! {
     readme: "../README.md"
     architecture: "../docs/architecture.md"
     config: "../docs/config.md"
+    embedding: "../docs/embedding.md"
     errors: "../docs/errors.md"
     layers: "../docs/layers.md"
     observability: "../docs/observability.md"

@@ -80,11 +80,13 @@ pub enum Reason {
     Forced,
     /// The request, or a message of it, is larger than allowed.
     RequestTooLarge,
+    /// The endpoint cannot be asked for the connection itself: an upgrade over HTTP/2, or a tunnel.
+    UpgradeUnsupported,
 }
 
 impl Reason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::RateLimited,
         Self::ConcurrencyLimited,
         Self::BreakerOpen,
@@ -115,6 +117,7 @@ impl Reason {
         Self::ProbeFailed,
         Self::Forced,
         Self::RequestTooLarge,
+        Self::UpgradeUnsupported,
     ];
 
     /// The word, as it stands in metrics, spans and docs.
@@ -151,6 +154,7 @@ impl Reason {
             Self::ProbeFailed => "probe_failed",
             Self::Forced => "forced",
             Self::RequestTooLarge => "request_too_large",
+            Self::UpgradeUnsupported => "upgrade_unsupported",
         }
     }
 
@@ -186,6 +190,7 @@ impl Reason {
             Self::ProbeFailed => "a probe failed",
             Self::Forced => "forced by hand",
             Self::RequestTooLarge => "request larger than allowed",
+            Self::UpgradeUnsupported => "this kind of connection cannot be passed on",
         }
     }
 

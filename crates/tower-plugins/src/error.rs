@@ -93,7 +93,8 @@ impl Kind {
                     Reason::Unauthenticated
                     | Reason::Forbidden
                     | Reason::RequestBroken
-                    | Reason::RequestTooLarge => (false, Caller),
+                    | Reason::RequestTooLarge
+                    | Reason::UpgradeUnsupported => (false, Caller),
                     Reason::ResponseTooLarge => (false, Plugin),
                     _ => (true, Plugin),
                 };

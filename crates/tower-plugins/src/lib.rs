@@ -89,9 +89,10 @@
 //! # Ok::<_, tower_plugins::Error>(()) }).unwrap();
 //! ```
 //!
-//! # Inside an axum program
+//! # Inside an axum or tonic program
 //!
-//! [`Plugin::into_route`] answers an [`Error`] with the status that its table has for it.
+//! [`Plugin::into_route`] answers an [`Error`] with the status that its table has for it, and carries WebSockets too.
+//! [`Plugin::into_grpc_proxy`] passes gRPC on, and [`Plugin::into_forward_auth`] is asked before others answer.
 //!
 //! ```
 //! # use http::{Request, Response};
@@ -118,6 +119,7 @@
 //! | `watch` | yes | watches the config file and reloads it in place |
 //! | `jwt` | | callers that show signed tokens: the key `authorize.jwt` |
 //! | `redis` | | rate limits that many processes share on a Redis server: the key `rate_limit.redis` |
+//! | `dns` | | endpoints that are found by name, again and again: `dns:` and `dns+srv:` in place of a URL; brings `http` |
 //! | `schema` | | `Config` implements `schemars::JsonSchema`, for a program that has it in its own config |
 //! | `grpc` | | gRPC: `transport: grpc` and `grpc-tls`, typed calls and streams over them, and a `tonic::Status` in the source chain of each [`Error`], so that generated clients see the right code; brings `http` |
 //!
@@ -132,6 +134,8 @@ pub mod config;
 pub mod embed;
 pub mod reload;
 pub mod transport;
+#[cfg(feature = "http")]
+pub mod upgrade;
 
 mod body;
 mod error;

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{Request, Response};
 use tower_plugins_layers::{BoxError, CallContext};
 use tower_service::Service;
 
 use crate::Body;
 use crate::call::{self, Invoke, Method, PluginInfo};
-use crate::embed::Route;
+use crate::embed::{ForwardAuth, GrpcProxy, Route};
 use crate::error::{Error, Kind};
 use crate::graph::{Found, GraphCell};
 use crate::node::{self, Node, PluginHealth};
@@ -64,6 +65,20 @@ impl Plugin {
     #[must_use]
     pub const fn into_route(self) -> Route {
         Route::new(self)
+    }
+
+    /// This plugin as a gRPC service that passes on each call to it, whatever its messages are: for tonic's `Routes`, and
+    /// for axum routers.
+    #[must_use]
+    pub const fn into_grpc_proxy(self) -> GrpcProxy {
+        GrpcProxy::new(self)
+    }
+
+    /// This plugin as what a [`FilterLayer`](tower_plugins_layers::FilterLayer) asks about each call, with a `GET` of
+    /// `path`.
+    #[must_use]
+    pub const fn into_forward_auth(self, path: PathAndQuery) -> ForwardAuth {
+        ForwardAuth::new(self, path)
     }
 
     /// How it is, as [`Plugins::health`](crate::Plugins::health) says; `None` if it is not in the graph.

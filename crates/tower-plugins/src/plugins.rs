@@ -6,14 +6,15 @@ use std::time::Duration;
 use http::{Request, Response};
 use tokio::sync::watch;
 use tower::Layer;
+use tower::discover::Discover;
 use tower_plugins_layers::BoxError;
 use tower_plugins_layers::breaker::BreakerHandle;
 use tower_service::Service;
 
-use crate::config::{Address, Config, Place};
+use crate::config::{Address, Config, EndpointSpec, Place};
 use crate::error::Error;
 use crate::graph::{Graph, GraphCell};
-use crate::node::{HealthHub, HealthReport, Next, OwnLayer, Recipe, Services};
+use crate::node::{HealthHub, HealthReport, Next, OwnLayer, Recipe, Services, Source};
 use crate::reload::{ReloadReport, ReloadStatus, Reloader, ShutdownReport};
 use crate::transport::{EndpointArgs, Factory, InProcess, Transport};
 use crate::{Body, Plugin};
@@ -120,7 +121,7 @@ impl Plugins {
     pub fn breakers(&self, name: &str) -> Vec<(Address, BreakerHandle)> {
         let graph = self.cell.load();
         let node = graph.node(name);
-        node.map_or_else(Vec::new, |node| node.breakers().to_vec())
+        node.map_or_else(Vec::new, |node| node.breakers())
     }
 
     /// How the plugins are, as far as their `health_check` has them asked; without one they are
@@ -216,6 +217,52 @@ impl Builder {
         B::Error: Into<BoxError>,
     {
         self.services.insert(InProcess::new(name, service));
+        self
+    }
+
+    /// Registers endpoints under `name`, which come and go while plugins run: a plugin with
+    /// `endpoint: { from: name }` calls those that there are.
+    ///
+    /// `changes` is what tower calls a [`Discover`]: a stream of
+    /// [`Change`](tower::discover::Change)s. An endpoint that is inserted under a key that there is takes the place
+    /// of the one before. What is there at once is one change of the set. No stack is made anew for it: calls under
+    /// way stay where they are, and an endpoint that stays keeps its connections, breaker, estimates and ejections.
+    ///
+    /// The stream is followed by one task from the start of the set of plugins to its end, for however many plugins
+    /// and whatever reloads; it is let go then. When it ends, the last endpoints stay, and what it fails with is
+    /// logged. There are at most 1024 endpoints; those beyond are logged and left out, as are those that cannot be made.
+    /// A call that comes before the first change waits for it, within its deadline; with no endpoint left it is
+    /// refused with [`Reason::NoEndpoint`](crate::Reason::NoEndpoint).
+    ///
+    /// ```
+    /// use futures_util::{StreamExt, stream};
+    /// use http::{Request, Response};
+    /// use tower::{ServiceExt, discover::Change, service_fn};
+    /// use tower_plugins::{Body, Plugins, config::{Address, Config, EndpointSpec, PluginName, PluginSpec}};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let hello = service_fn(|_: Request<Body>| async {
+    ///     Ok::<_, std::convert::Infallible>(Response::new(Body::from("hello")))
+    /// });
+    /// let first = EndpointSpec::from(Address::in_process("hello")?);
+    /// let changes = stream::iter([Ok::<_, std::io::Error>(Change::Insert("first", first))]);
+    /// // The program goes on telling of changes here.
+    /// let changes = changes.chain(stream::pending());
+    /// let spec = PluginSpec::new(PluginName::new("greeter").unwrap(), Address::source("hosts")?);
+    /// let plugins = Plugins::builder()
+    ///     .service("hello", hello)
+    ///     .endpoints("hosts", changes)
+    ///     .start(Config::new().with(spec))
+    ///     .await?;
+    /// let response = plugins.plugin("greeter").oneshot(Request::new(Body::empty())).await?;
+    /// assert_eq!(response.status(), 200);
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn endpoints<D>(mut self, name: &str, changes: D) -> Self
+    where
+        D: Discover<Service = EndpointSpec, Key: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.services.add_source(name, Source::new(name, changes));
         self
     }
 

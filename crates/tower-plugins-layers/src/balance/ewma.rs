@@ -9,9 +9,12 @@ use tokio::time::Instant;
 ///
 /// A call that took longer than the estimate becomes the estimate; a shorter one draws it down by a
 /// weight that grows with the time since the last. Between calls the estimate decays, so that a slow
-/// endpoint is asked again. (Finagle's peak EWMA.) A failure counts as at least 5 seconds, or
-/// as long as the endpoint asks to be left alone, up to 300 seconds: an endpoint that fails fast would
-/// attract calls otherwise.
+/// endpoint is asked again. (Finagle's peak EWMA.) An endpoint that was never called gets a first call at once, and what
+/// that took takes the place of what was guessed.
+///
+/// After a failure a call is thought to wait for 5 seconds from then, or for as long as the endpoint asks to be left
+/// alone, up to 300 seconds: an endpoint that fails fast would attract calls otherwise. It is over with that time, or
+/// with the success of a call that began after the failure, and the estimate is what it was before.
 #[derive(Debug)]
 pub struct EndpointLoad {
     /// Each call under way has a clone, and nobody else: the count of these is that of the calls.
@@ -26,6 +29,8 @@ impl EndpointLoad {
         Self::of(Estimate {
             seconds: rtt.as_secs_f64().to_bits().into(),
             at: 0.into(),
+            failed: 0.into(),
+            shunned: 0.into(),
             epoch: Instant::now(),
             decay: decay.as_secs_f64().max(1e-9),
         })
@@ -63,8 +68,12 @@ impl EndpointLoad {
 
     /// The same for an endpoint that takes `weight` calls at once as others take one.
     pub(super) fn weighted_load(&self, now: Instant, weight: f64) -> f64 {
+        let in_flight = self.in_flight();
+        if in_flight == 0 && self.estimate.is_guess() {
+            return 0.0;
+        }
         // Never nothing, or the calls under way would not count.
-        self.estimate.at(now).max(1e-9) * (self.in_flight() as f64 / weight + 1.0)
+        self.estimate.at(now).max(1e-9) * (in_flight as f64 / weight + 1.0)
     }
 
     /// A call is under way as long as what this returns is kept.
@@ -84,8 +93,11 @@ impl Default for EndpointLoad {
 pub(super) struct Estimate {
     /// An `f64`.
     seconds: AtomicU64,
-    /// When that was known, in nanoseconds since the epoch.
+    /// When that was known, in nanoseconds since the epoch; 0 of what is a guess.
     at: AtomicU64,
+    /// When it failed last, and until when it is left alone for it: in nanoseconds since the epoch.
+    failed: AtomicU64,
+    shunned: AtomicU64,
     epoch: Instant,
     decay: f64,
 }
@@ -95,13 +107,25 @@ impl Estimate {
         Self {
             seconds: self.seconds.load(Relaxed).into(),
             at: self.at.load(Relaxed).into(),
+            failed: self.failed.load(Relaxed).into(),
+            shunned: self.shunned.load(Relaxed).into(),
             ..*self
         }
     }
 
     /// Seconds, as far as they have not decayed.
     fn at(&self, now: Instant) -> f64 {
-        self.seconds() * self.weight(self.nanos(now))
+        let now = self.nanos(now);
+        let took = self.seconds() * self.weight(now);
+        match self.shunned.load(Relaxed).checked_sub(now) {
+            Some(left) if left > 0 => took.max(Duration::from_nanos(left).as_secs_f64()),
+            _ => took,
+        }
+    }
+
+    /// Whether no call has told yet.
+    fn is_guess(&self) -> bool {
+        self.at.load(Relaxed) == 0 && self.shunned.load(Relaxed) == 0
     }
 
     fn seconds(&self) -> f64 {
@@ -114,16 +138,30 @@ impl Estimate {
         (-Duration::from_nanos(age).as_secs_f64() / self.decay).exp()
     }
 
-    /// A call that ended `now` took `time`.
+    /// A call that ended `now`, and well, took `time`.
     pub(super) fn took(&self, time: Duration, now: Instant) {
+        let begun = self
+            .nanos(now)
+            .saturating_sub(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        if self.shunned.load(Relaxed) > 0 && begun >= self.failed.load(Relaxed) {
+            self.shunned.store(0, Relaxed);
+        }
         let (time, old) = (time.as_secs_f64(), self.seconds());
-        let next = if time > old {
+        let next = if time > old || self.is_guess() {
             time
         } else {
             let weight = self.weight(self.nanos(now));
             old * weight + time * (1.0 - weight)
         };
         self.set(next, now);
+    }
+
+    /// A call that ended `now` failed: a call would wait for `time`.
+    pub(super) fn failed(&self, time: Duration, now: Instant) {
+        let now = self.nanos(now);
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.failed.store(now, Relaxed);
+        self.shunned.fetch_max(now.saturating_add(time), Relaxed);
     }
 
     /// A call that was given up `now` would have taken more than `time`. That is no news if it was
@@ -137,7 +175,7 @@ impl Estimate {
 
     fn set(&self, seconds: f64, now: Instant) {
         self.seconds.store(seconds.to_bits(), Relaxed);
-        self.at.store(self.nanos(now), Relaxed);
+        self.at.store(self.nanos(now).max(1), Relaxed);
     }
 
     fn nanos(&self, at: Instant) -> u64 {

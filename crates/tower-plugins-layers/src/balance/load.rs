@@ -237,7 +237,7 @@ impl<C> Pending<C> {
             Outcome::Success | Outcome::Ignored => {}
             Outcome::Overloaded | Outcome::Failure => {
                 let asked = headers.and_then(asked).unwrap_or_default();
-                self.estimate.took(time.max(asked).max(PENALTY), now);
+                self.estimate.failed(time.max(asked).max(PENALTY), now);
             }
         }
     }

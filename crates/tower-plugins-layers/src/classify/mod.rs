@@ -140,6 +140,7 @@ fn of_error(error: &(dyn StdError + 'static)) -> Outcome {
             | Reason::PoolExhausted
             | Reason::RequestBroken
             | Reason::RequestTooLarge
+            | Reason::UpgradeUnsupported
             | Reason::Shed
             | Reason::Unauthenticated
             | Reason::Forbidden

@@ -70,6 +70,12 @@ impl DrainHold {
         self.0.0.token().cancelled().await;
     }
 
+    /// Whether what is counted is to end.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.0.is_cancelled()
+    }
+
     /// Whether new calls are refused: the time to come to an end.
     #[must_use]
     pub fn is_draining(&self) -> bool {

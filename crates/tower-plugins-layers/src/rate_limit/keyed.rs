@@ -39,7 +39,7 @@ pub enum WhenFull {
 /// [`WhenFull`] says what happens.
 ///
 /// A key is kept as a hash of 128 bits, made with two secrets of this limiter, so that a long key takes no
-/// more room than a short one, and nobody can choose keys that meet. A bucket takes some 200 bytes.
+/// more room than a short one, and nobody can choose keys that meet. A bucket takes some 250 bytes.
 ///
 /// Keys are spread over up to 64 locks, each held while a token is taken and never while anybody waits;
 /// each has its share of `max_keys`.

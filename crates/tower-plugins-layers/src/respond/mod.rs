@@ -24,6 +24,7 @@
 //! | `forbidden` | 403 | 7 |
 //! | `request_broken` | 400 | 1 |
 //! | `request_too_large` | 413 | 8 |
+//! | `upgrade_unsupported` | 501 | 12 |
 //! | `response_too_large` | 502 | 8 |
 //! | `panicked` | 500 | 13 |
 //! | any other | 502 | 14 |
@@ -277,6 +278,7 @@ impl Reason {
             Self::Forbidden => (StatusCode::FORBIDDEN, 7),
             Self::RequestBroken => (StatusCode::BAD_REQUEST, 1),
             Self::RequestTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 8),
+            Self::UpgradeUnsupported => (StatusCode::NOT_IMPLEMENTED, 12),
             Self::ResponseTooLarge => (StatusCode::BAD_GATEWAY, 8),
             Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, 13),
             Self::ConnectFailed

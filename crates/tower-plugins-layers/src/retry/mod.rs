@@ -7,7 +7,8 @@
 //! # What may be repeated
 //! A call is *idempotent* when HTTP says so of its method (`GET`, `HEAD`, `OPTIONS`, `TRACE`, `QUERY`,
 //! `PUT`, `DELETE`), when it has an `Idempotency-Key` header, when its [`CallContext`](crate::CallContext) says so, or
-//! when [the policy](RetryPolicy::idempotent) names its path. Any other call is repeated only when
+//! when [the policy](RetryPolicy::idempotent) names its path; never is one that asks for an upgrade (an `Upgrade`
+//! header), such as a WebSocket. Any other call is repeated only when
 //! the request was provably never processed and came back: an [`Unsent`](crate::Unsent) error of
 //! the service inside, which must be the outermost error. A path of [`RetryPolicy::never`] is not
 //! repeated whatever else holds.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use http::{HeaderName, Request};
+use http::{HeaderName, Request, header};
 
 use super::meter::Meter;
 use super::on::OnSet;
@@ -31,7 +31,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// how long to wait; gRPC's `UNAVAILABLE`; and any error of the service inside, but for refusals that
 /// another attempt would only meet again. Those are never retried: `rate_limited`,
 /// `concurrency_limited`, `shed`, `draining`, `drain_cancelled`, `deadline_exceeded`, `response_too_large`, `panicked`,
-/// `request_broken`, `request_too_large`, `unauthenticated`, `forbidden`, `filter_failed`; and `breaker_open` and `no_endpoint`: what picks an
+/// `request_broken`, `request_too_large`, `upgrade_unsupported`, `unauthenticated`, `forbidden`, `filter_failed`; and `breaker_open` and `no_endpoint`: what picks an
 /// endpoint has tried them all, and a breaker is there to fail fast; and `retry_budget`. `pool_exhausted` is retried, for
 /// the next endpoint may have a connection.
 ///
@@ -195,6 +195,9 @@ impl RetryPolicy {
         let path = request.uri().path();
         if self.never.matches(path) {
             Repeat::Never
+        } else if request.headers().contains_key(header::UPGRADE) {
+            // What it may lead to, a talk over the connection, is not idempotent, whatever its method is.
+            Repeat::Unsent
         } else if request.method().is_idempotent()
             || CallContext::of(request).is_some_and(CallContext::is_idempotent)
             || request.headers().contains_key(IDEMPOTENCY_KEY)

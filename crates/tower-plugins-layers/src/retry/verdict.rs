@@ -87,7 +87,8 @@ impl RetryPolicy {
                 | Reason::SuccessRate
                 | Reason::ProbeFailed
                 | Reason::Forced
-                | Reason::RequestTooLarge,
+                | Reason::RequestTooLarge
+                | Reason::UpgradeUnsupported,
             ) => return Verdict::Fatal,
             Some(Reason::RetryBudget) => {
                 self.meter.refused();

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use http::Uri;
 use http::uri::{Authority, PathAndQuery};
 
+use super::dns;
 use super::endpoints;
 use super::fault::Fault;
 use super::tls;
@@ -20,7 +21,12 @@ impl Address {
         let text = match self {
             Self::Http { authority, .. } | Self::Https { authority, .. } => authority.as_str(),
             Self::Custom { endpoint, .. } => after_scheme(endpoint),
-            Self::Unix { .. } | Self::UnixJson { .. } | Self::InProcess { .. } => return whole,
+            Self::Resolved { origin, at } => return format!("{} at {at}", origin.shown()),
+            Self::Unix { .. }
+            | Self::UnixJson { .. }
+            | Self::InProcess { .. }
+            | Self::Dns(_)
+            | Self::Source { .. } => return whole,
         };
         match text.rsplit_once('@') {
             Some((credentials, _)) => whole.replacen(&format!("{credentials}@"), "", 1),
@@ -85,6 +91,50 @@ impl Address {
             .map_err(|fault| fault.into_problem("endpoint", endpoint).into())
     }
 
+    /// The endpoints that name servers tell of, at `name`: `dns:///search.internal:8080`, or
+    /// `dns+srv:///_http._tcp.search.internal` for a service; `https` if they are reached over TLS.
+    ///
+    /// # Errors
+    ///
+    /// If `name` is none of these.
+    pub fn dns(name: &str, https: bool) -> Result<Self, ConfigError> {
+        if !dns::is_dns(name) {
+            let fault = Fault::of_value("does not begin with dns: or dns+srv:");
+            return Err(fault.into_problem("endpoint", name).into());
+        }
+        let parsed = dns::parse(name, https);
+        parsed
+            .map(Self::Dns)
+            .map_err(|fault| fault.into_problem("endpoint", name).into())
+    }
+
+    /// The endpoints that the program registers as `name`, with
+    /// [`Builder::endpoints`](crate::plugins::Builder::endpoints).
+    ///
+    /// # Errors
+    ///
+    /// If `name` is not formed like a [`PluginName`].
+    pub fn source(name: &str) -> Result<Self, ConfigError> {
+        let name = parse_source(name).map_err(|fault| fault.into_problem("from", name))?;
+        let transport = "http".to_owned();
+        Ok(Self::Source { name, transport })
+    }
+
+    /// Whether it is reached over TLS.
+    pub(crate) fn is_https(&self) -> bool {
+        match self {
+            Self::Https { .. } => true,
+            Self::Resolved { origin, .. } => origin.is_https(),
+            Self::Dns(name) => name.https,
+            _ => false,
+        }
+    }
+
+    /// Whether it is not that of one endpoint, but where endpoints are found.
+    pub(crate) const fn stands_for_many(&self) -> bool {
+        matches!(self, Self::Source { .. } | Self::Dns(_))
+    }
+
     /// The service that the program registers as `service`.
     ///
     /// # Errors
@@ -117,17 +167,23 @@ pub(super) fn parse_https(url: &str) -> Result<Address, Fault> {
     https(authority, prefix)
 }
 
-/// `host:port`, a URL of either scheme of HTTP, or `unix:/path`.
+/// `host:port`, a URL of either scheme of HTTP, `unix:/path`, or a name that is looked up.
 pub(super) fn parse_grpc(text: &str) -> Result<Address, Fault> {
     if text.starts_with("unix:") {
         return parse_unix(text);
+    }
+    if dns::is_dns(text) {
+        return dns::parse(text, false).map(Address::Dns);
     }
     let (authority, prefix) = parse_target(text, "http", "grpc-tls")?;
     Ok(Address::Http { authority, prefix })
 }
 
-/// `host:port`, or an `https` URL.
+/// `host:port`, an `https` URL, or a name that is looked up.
 pub(super) fn parse_grpc_tls(text: &str) -> Result<Address, Fault> {
+    if dns::is_dns(text) {
+        return dns::parse(text, true).map(Address::Dns);
+    }
     let (authority, prefix) = parse_target(text, "https", "grpc")?;
     https(authority, prefix)
 }
@@ -255,6 +311,17 @@ pub(super) fn parse_in_process(service: &str) -> Result<Address, Fault> {
     Ok(Address::InProcess {
         service: service.to_owned(),
     })
+}
+
+/// The name of endpoints that the program registers.
+pub(super) fn parse_source(name: &str) -> Result<String, Fault> {
+    if !PluginName::is_valid(name) {
+        return Err(Fault::of_value(format!(
+            "cannot name endpoints: {}",
+            PluginName::RULE
+        )));
+    }
+    Ok(name.to_owned())
 }
 
 fn socket(path: PathBuf) -> Result<PathBuf, Fault> {

@@ -184,7 +184,7 @@ fn strategy(table: &mut Table<'_>) -> Option<BalanceStrategy> {
 }
 
 /// Where a key is: `header:NAME` or `cookie:NAME`.
-fn key_of(given: &Given<'_>) -> Result<KeySpec, Fault> {
+pub(super) fn key_of(given: &Given<'_>) -> Result<KeySpec, Fault> {
     let wrong = || Fault::of_value("is neither `header:NAME` nor `cookie:NAME`");
     let (kind, name) = given.text()?.split_once(':').ok_or_else(wrong)?;
     match kind {

@@ -161,6 +161,8 @@ impl Blocks {
             authorize: None,
             filter: None,
             fallback: None,
+            split: None,
+            shadow: None,
             layers: Vec::new(),
         }
     }

@@ -8,8 +8,8 @@ use super::address::{parse_grpc, parse_grpc_tls};
 use super::fault::Fault;
 use super::own_transport::OwnOrigin;
 use super::{
-    Address, Config, ConfigError, ConnectionSpec, EndpointSpec, Format, GrpcSpec, Loader, Options,
-    PluginName, PluginSpec, Policy, Protocol, TlsSpec, Upstream,
+    Address, Config, ConfigError, ConnectionSpec, DnsSpec, EndpointSpec, Format, GrpcSpec, Loader,
+    Options, PluginName, PluginSpec, Policy, Protocol, TlsSpec, Upstream,
 };
 
 impl Config {
@@ -127,6 +127,7 @@ impl PluginSpec {
                 endpoints: vec![address.into()],
                 connection: ConnectionSpec::default(),
                 tls: TlsSpec::default(),
+                dns: DnsSpec::default(),
                 grpc: None,
                 options: Options::default(),
                 origin: OwnOrigin::default(),
@@ -161,7 +162,8 @@ impl PluginSpec {
         Self::named(name, Address::unix(path))
     }
 
-    /// The gRPC plugin `name` at `target`: `127.0.0.1:50051`, `http://127.0.0.1:50051` or `unix:/run/search.sock`.
+    /// The gRPC plugin `name` at `target`: `127.0.0.1:50051`, `http://127.0.0.1:50051`,
+    /// `unix:/run/search.sock` or `dns:///search.internal:50051`.
     ///
     /// ```
     /// use tower_plugins::config::{Config, PluginSpec};
@@ -179,7 +181,8 @@ impl PluginSpec {
         Self::of_target(name, target, parse_grpc)
     }
 
-    /// The gRPC plugin `name` at `target`, over TLS: `search.internal:443` or `https://search.internal`.
+    /// The gRPC plugin `name` at `target`, over TLS: `search.internal:443`, `https://search.internal` or
+    /// `dns:///search.internal:443`.
     ///
     /// # Errors
     ///

@@ -32,6 +32,8 @@ impl Default for Policy {
             authorize: None,
             filter: None,
             fallback: None,
+            split: None,
+            shadow: None,
             layers: Vec::new(),
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::address;
 use super::error::ProblemKind;
 use super::fault::Fault;
 use super::given::Given;
@@ -11,7 +10,7 @@ use super::keys::ENDPOINT;
 use super::nearest::distance;
 use super::table::Table;
 use super::tree::Value;
-use super::{Address, EndpointSpec, PluginName, balance};
+use super::{Address, DnsName, EndpointSpec, PluginName, address, balance, dns};
 
 #[derive(Clone, PartialEq)]
 pub(super) enum Transport {
@@ -150,6 +149,12 @@ fn read_endpoint<'t>(
 ) -> Option<EndpointSpec> {
     let parse = |given: &Given<'_>| {
         let text = given.text()?;
+        if let Some(transport @ (Transport::Http | Transport::Https)) = transport
+            && dns::is_dns(text)
+        {
+            let name = dns::parse(text, transport.is_tls());
+            return name.map(Address::Dns).map(Some);
+        }
         match transport {
             Some(Transport::Http) => address::parse_http(text).map(Some),
             Some(Transport::Https) => address::parse_https(text).map(Some),
@@ -171,6 +176,10 @@ fn read_endpoint<'t>(
             .map(EndpointSpec::from);
     }
     let mut table = report.table(doc, &ENDPOINT, path.to_owned(), at, given.node)?;
+    if table.has("from") {
+        return from(table, transport?);
+    }
+    table.pass(&["from"]);
     table.require("url");
     let address = table.read("url", |given, _| parse(given)).flatten();
     let prefix = table.read("path", |given, _| address::parse_prefix(given.text()?));
@@ -179,13 +188,19 @@ fn read_endpoint<'t>(
             match &mut address {
                 Address::Http { prefix, .. }
                 | Address::Https { prefix, .. }
-                | Address::Unix { prefix, .. } => {
+                | Address::Unix { prefix, .. }
+                | Address::Dns(DnsName { prefix, .. }) => {
                     if !prefix.is_empty() {
                         table.conflict("path", "is there beside a path in url: keep one of them");
                     }
                     *prefix = own;
                 }
-                Address::UnixJson { .. } | Address::InProcess { .. } | Address::Custom { .. } => {
+                // The last two are never read of a `url`.
+                Address::UnixJson { .. }
+                | Address::InProcess { .. }
+                | Address::Custom { .. }
+                | Address::Resolved { .. }
+                | Address::Source { .. } => {
                     let why = match &address {
                         Address::UnixJson { .. } => {
                             "does nothing with unix-json, which has no paths"
@@ -212,4 +227,31 @@ fn read_endpoint<'t>(
         labels,
         ..EndpointSpec::from(address?)
     })
+}
+
+/// Endpoints of the program, which says all there is to say of them.
+fn from(mut table: Table<'_>, transport: &Transport) -> Option<EndpointSpec> {
+    let name = table.read("from", |given, _| address::parse_source(given.text()?));
+    for key in ["url", "path", "weight", "priority", "zone", "labels"] {
+        table.pass(&[key]);
+        if table.has(key) {
+            table.conflict(
+                key,
+                "is said of each endpoint by the program, with from: remove it",
+            );
+        }
+    }
+    table.finish();
+    let known = TRANSPORTS.iter().find(|(_, known)| known == transport);
+    let transport = match transport {
+        Transport::Custom(own) => own.clone(),
+        _ => known?.0.to_owned(),
+    };
+    Some(
+        Address::Source {
+            name: name?,
+            transport,
+        }
+        .into(),
+    )
 }

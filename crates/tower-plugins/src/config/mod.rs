@@ -18,6 +18,8 @@ mod blocks;
 mod breaker;
 mod construct;
 mod defaults;
+mod dns;
+mod elsewhere;
 mod endpoints;
 mod env;
 mod error;
@@ -69,11 +71,11 @@ pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
-    ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec,
-    EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind, HealthSpec, HedgeSpec, Identity,
-    JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OutlierSpec, PluginName, PluginSpec,
-    Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec, SubsetFallback, TlsSpec, TlsVersion,
-    Upstream,
+    ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, DnsFamily,
+    DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind, HealthSpec,
+    HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OutlierSpec,
+    PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec, ShadowSpec,
+    SplitSpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

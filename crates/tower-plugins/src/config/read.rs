@@ -16,7 +16,7 @@ use super::sense::{
 use super::table::{Table, join};
 use super::tree::{Span, Value};
 use super::{ConnectionSpec, PluginName, PluginSpec, Policy, TlsSpec, Upstream};
-use super::{access, auth, layers, own_transport};
+use super::{access, auth, dns, elsewhere, layers, own_transport};
 
 /// The plugins that the docs of `report` say together. There may be none only if docs are missing, or
 /// they say so.
@@ -198,12 +198,20 @@ impl Reader<'_> {
         let transport = read_transport(&mut table);
         let transport = transport.as_ref();
         let endpoints = read_endpoints(&mut table, transport);
+        let dns = dns::read(&mut table, &endpoints);
         let (options, origin) = own_transport::read(&mut table, transport);
         let is_grpc = transport.is_some_and(Transport::is_grpc);
         let mut policy = blocks.policy(credentials, is_grpc);
         policy.authorize = table.table("authorize").map(access::authorize);
         policy.filter = table.table("filter").and_then(access::filter);
         policy.fallback = table.table("fallback").map(access::fallback);
+        let own = name.as_ref().map(|named| &named.name);
+        policy.split = table
+            .table("split")
+            .and_then(|it| elsewhere::split(it, own));
+        policy.shadow = table
+            .table("shadow")
+            .and_then(|it| elsewhere::shadow(it, own));
         policy.layers = layers::read(&mut table);
         policy.ready_within = ready_within(&mut table);
         let connection = match transport {
@@ -226,6 +234,7 @@ impl Reader<'_> {
                 endpoints,
                 connection,
                 tls,
+                dns,
                 options,
                 origin,
                 grpc: is_grpc.then(|| blocks.grpc.clone()),

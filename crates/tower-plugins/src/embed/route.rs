@@ -9,6 +9,8 @@ use tower_plugins_layers::BoxError;
 use tower_service::Service;
 
 use super::respond::Dialect;
+#[cfg(feature = "http")]
+use super::upgrade::Caller;
 use crate::plugin::CallFuture;
 use crate::{Body, Plugin};
 
@@ -26,6 +28,11 @@ use crate::{Body, Plugin};
 /// );
 /// # }
 /// ```
+///
+/// # Upgrades
+/// WebSockets, over HTTP/2 too, and whatever else a request of HTTP/1.1 asks for in `upgrade`, go through: when the plugin grants it with
+/// a 101, the caller's connection and the plugin's are joined in a task of their own, which a drain waits for and
+/// `drain_timeout` cuts. See [`upgrade`](crate::upgrade).
 ///
 /// # Cancellation
 /// Dropping the future, or the body of the response, ends the call.
@@ -65,9 +72,12 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> RouteFuture {
+    #[cfg_attr(not(feature = "http"), allow(unused_mut))]
+    fn call(&mut self, mut request: Request<B>) -> RouteFuture {
         RouteFuture {
             dialect: Dialect::of(&request),
+            #[cfg(feature = "http")]
+            caller: Caller::of(&mut request),
             call: self.plugin.call(request),
             reason_header: self.reason_header.clone(),
         }
@@ -80,6 +90,8 @@ where
 pub struct RouteFuture {
     call: CallFuture,
     dialect: Dialect,
+    #[cfg(feature = "http")]
+    caller: Option<Caller>,
     reason_header: Option<HeaderName>,
 }
 
@@ -87,10 +99,17 @@ impl Future for RouteFuture {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = ready!(Pin::new(&mut self.call).poll(cx));
-        let header = self.reason_header.take();
-        Poll::Ready(Ok(
-            result.unwrap_or_else(|error| self.dialect.respond(&error, header))
-        ))
+        Poll::Ready(Ok(match ready!(Pin::new(&mut self.call).poll(cx)) {
+            #[cfg(feature = "http")]
+            Ok(mut response) => {
+                if let Some(caller) = self.caller.take() {
+                    caller.join(&mut response);
+                }
+                response
+            }
+            #[cfg(not(feature = "http"))]
+            Ok(response) => response,
+            Err(error) => self.dialect.respond(&error, self.reason_header.take()),
+        }))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::{Change, Graph, Plan};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::node::{Node, Services};
 
 impl Graph {
@@ -13,7 +13,7 @@ impl Graph {
     /// take over the parts of the ones they replace.
     ///
     /// An error leaves everything as it was: what was built is dropped.
-    pub(crate) fn rebuild(&self, plan: &Plan, services: &Services) -> Result<Self, Error> {
+    pub(crate) fn rebuild(&self, plan: &Plan, services: &Arc<Services>) -> Result<Self, Error> {
         let mut nodes = self.nodes.clone();
         for (name, change) in plan.changes() {
             match change {
@@ -28,6 +28,15 @@ impl Graph {
                     let node = Node::build((**spec).clone(), old, services)?;
                     nodes.insert(name.clone(), Arc::new(node));
                 }
+            }
+        }
+        for (name, node) in &nodes {
+            let others = node.spec().policy.others();
+            if let Some((key, other)) = others.into_iter().find(|(_, to)| !nodes.contains_key(*to))
+            {
+                let why = format!("{key}: there is no plugin `{other}`: name one of this config");
+                let name: Arc<str> = name.as_str().into();
+                return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
             }
         }
         Ok(Self {
@@ -88,7 +97,7 @@ mod tests {
         })
     }
 
-    fn services() -> Services {
+    fn services() -> Arc<Services> {
         let mut services = Services::default();
         for name in ["x", "y"] {
             let service = tower::service_fn(|_: Request<Body>| async {
@@ -96,7 +105,7 @@ mod tests {
             });
             services.insert(InProcess::new(name, service));
         }
-        services
+        Arc::new(services)
     }
 
     proptest! {

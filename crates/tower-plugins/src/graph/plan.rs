@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::config::{Config, PluginName, PluginSpec, Policy};
+use crate::config::{Config, EndpointSpec, PluginName, PluginSpec, Policy, Upstream};
 
 /// What becomes of each plugin between two configs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,14 +17,15 @@ pub struct Plan {
 pub enum Change {
     /// Its spec is equal: the node stays as it is.
     Keep,
-    /// Only its policy differs: a new stack over the same connections and histories.
+    /// Its policy differs, or what endpoints it has, of which some stay: a new stack over the same connections and
+    /// histories.
     Restack {
         /// The new spec.
         spec: Box<PluginSpec>,
         /// The keys that differ.
         keys: Vec<&'static str>,
     },
-    /// Its upstream differs: what of it is equal is kept, the rest is new.
+    /// How it is reached differs, or it is at other endpoints: what is equal is kept, the rest is new.
     Replace {
         /// The new spec.
         spec: Box<PluginSpec>,
@@ -55,7 +56,7 @@ impl Plan {
                     Some(old) if old == new => Change::Keep,
                     Some(old) => {
                         let (spec, keys) = (Box::new(new.clone()), differing_keys(old, new));
-                        if old.upstream == new.upstream {
+                        if stays(&old.upstream, &new.upstream) {
                             Change::Restack { spec, keys }
                         } else {
                             Change::Replace { spec, keys }
@@ -106,6 +107,14 @@ impl Plan {
     }
 }
 
+/// Whether nothing but the list of endpoints differs, and some of them stay.
+fn stays(old: &Upstream, new: &Upstream) -> bool {
+    let is_old = |end: &EndpointSpec| old.endpoints.iter().any(|old| old.address == end.address);
+    let mut new_but_endpoints = new.clone();
+    new_but_endpoints.endpoints.clone_from(&old.endpoints);
+    new.endpoints.iter().any(is_old) && new_but_endpoints == *old
+}
+
 /// The keys by which two specs of one plugin differ, as they stand in a config file.
 fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
     fn policy(keys: &mut Vec<&'static str>, old: &Policy, new: &Policy) {
@@ -141,6 +150,8 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         differ("authorize", old.authorize == new.authorize);
         differ("filter", old.filter == new.filter);
         differ("fallback", old.fallback == new.fallback);
+        differ("split", old.split == new.split);
+        differ("shadow", old.shadow == new.shadow);
         differ("layers", old.layers == new.layers);
     }
     let mut keys = Vec::new();
@@ -153,6 +164,9 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
     }
     if old.upstream.tls != new.upstream.tls {
         keys.push("tls");
+    }
+    if old.upstream.dns != new.upstream.dns {
+        keys.push("dns");
     }
     if old.upstream.options != new.upstream.options {
         keys.push("options");

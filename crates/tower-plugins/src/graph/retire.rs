@@ -46,9 +46,15 @@ pub(crate) async fn retire(node: Arc<Node>, limit: watch::Receiver<Option<Instan
         remaining: 0,
         elapsed: Duration::ZERO,
     };
+    // Services of this program may hold connections that outlive their calls and the node: the count knows of them.
+    let over = || async {
+        gone.cancelled().await;
+        drain.close();
+        drain.drained().await;
+    };
     let drained = tokio::select! {
         biased;
-        () = gone.cancelled() => true,
+        () = over() => true,
         () = until(deadline) => false,
         () = set(limit) => false,
     };
@@ -56,7 +62,7 @@ pub(crate) async fn retire(node: Arc<Node>, limit: watch::Receiver<Option<Instan
         // A call that was made and not yet polled is not counted, and must not begin either.
         drain.close();
         retired.cancelled = drain.cancel();
-        if timeout(CANCEL_GRACE, gone.cancelled()).await.is_err() {
+        if timeout(CANCEL_GRACE, over()).await.is_err() {
             retired.remaining = drain.active().max(1);
         }
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use tokio::time::Instant;
-use tower_plugins_layers::balance::Load;
+use tower_plugins_layers::balance::{Health, Load, SlowStart};
 use tower_plugins_layers::classify::ClassifyPolicy;
 use tower_plugins_layers::retry::EndpointBudgetLayer;
 use tower_plugins_layers::trace::Attempt;
@@ -37,6 +37,9 @@ stages! {
 }
 
 members!(Endpoint, Budgeted, Guarded);
+
+/// All of an endpoint, as it stands in a balancer.
+pub(super) type EndpointStack = SlowStart<Health<Endpoint>>;
 
 /// The way to the plugin: where what retry may send again becomes a plain request.
 ///

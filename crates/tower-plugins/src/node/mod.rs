@@ -3,8 +3,10 @@
 mod around;
 mod authorize;
 mod body;
+mod elsewhere;
 mod endpoint;
 mod health;
+mod live;
 mod own;
 mod parts;
 mod rate_limit;
@@ -16,18 +18,26 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+#[cfg(feature = "http")]
+use http::{Extensions, StatusCode};
 use http::{Request, Response};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::DrainHandle;
 use tower_plugins_layers::breaker::BreakerHandle;
+#[cfg(feature = "http")]
+use tower_plugins_layers::drain::DrainHold;
 use tower_service::Service;
 
 pub use self::around::Next;
 use self::body::CallBody;
+use self::elsewhere::Find;
 pub(crate) use self::health::HealthHub;
 pub use self::health::{EndpointHealth, HealthReport, HealthStatus, PluginHealth};
+pub(crate) use self::live::Source;
+use self::live::{Balanced, Follower, Live};
 use self::own::Own;
 pub(crate) use self::own::{OwnLayer, Recipe};
 use self::parts::Parts;
@@ -36,14 +46,27 @@ use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};
 use crate::transport::{Factory, InProcess};
+#[cfg(feature = "http")]
+use crate::upgrade::{OnUpgrade, Owner};
 
-/// What the program registered: services and transports by name, and layers of its own.
+/// What the program registered: services, transports and endpoints by name, and layers of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Services {
     by_name: HashMap<String, InProcess>,
     layers: Vec<OwnLayer>,
     recipes: HashMap<String, Recipe>,
     transports: HashMap<String, Factory>,
+    sources: HashMap<String, Source>,
+    plugins: OnceLock<Plugins>,
+}
+
+/// Finds plugins by their names.
+struct Plugins(Box<Find>);
+
+impl fmt::Debug for Plugins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Plugins")
+    }
 }
 
 impl Services {
@@ -63,6 +86,27 @@ impl Services {
         self.transports.insert(name.to_owned(), factory);
     }
 
+    pub(crate) fn add_source(&mut self, name: &str, source: Source) {
+        self.sources.insert(name.to_owned(), source);
+    }
+
+    /// Begins what runs beside the plugins, which `find` finds by name. Within a runtime.
+    pub(crate) fn begin(&self, find: impl Fn(&str) -> Option<Arc<Node>> + Send + Sync + 'static) {
+        let _ = self.plugins.set(Plugins(Box::new(find)));
+        for source in self.sources.values() {
+            source.begin();
+        }
+    }
+
+    /// The plugin `name`, in the graph that serves.
+    fn find(&self, name: &str) -> Option<Arc<Node>> {
+        self.plugins.get().and_then(|plugins| plugins.0(name))
+    }
+
+    fn source(&self, name: &str) -> Option<&Source> {
+        self.sources.get(name)
+    }
+
     fn get(&self, name: &str) -> Option<&InProcess> {
         self.by_name.get(name)
     }
@@ -75,9 +119,9 @@ pub(crate) struct Node {
     spec: PluginSpec,
     stack: Stack,
     parts: Parts,
-    /// Of those endpoints that have one, in their order.
-    breakers: Vec<(Address, BreakerHandle)>,
     drain: DrainHandle,
+    /// Follows what endpoints there are, where that changes.
+    follower: Option<Follower>,
     gone: CancellationToken,
     _gone: DropGuard,
 }
@@ -90,22 +134,19 @@ impl Node {
     pub(crate) fn build(
         spec: PluginSpec,
         old: Option<&Parts>,
-        services: &Services,
+        services: &Arc<Services>,
     ) -> Result<Self, Error> {
         let name: Arc<str> = spec.name.as_str().into();
         let parts = Parts::build(&spec, old, services).map_err(|error| error.of_plugin(&name))?;
+        let (balanced, follower) =
+            balanced(&spec, &parts, services).map_err(|error| error.of_plugin(&name))?;
         let drain = DrainHandle::new();
-        let breakers = stack::breakers(&spec, &parts);
-        let handles = parts.addresses().zip(&breakers);
-        let handles = handles
-            .filter_map(|(address, breaker)| Some((address.clone(), breaker.as_ref()?.handle())));
-        let handles = handles.collect();
         let own = Own {
             plugin: &name,
             by_code: &services.layers,
             by_config: &parts.layers,
         };
-        let stack = stack::build(&spec, &parts, breakers, &drain, own)
+        let stack = stack::build(&spec, &parts, balanced, &drain, own, services)
             .map_err(|error| error.of_plugin(&name))?;
         let gone = CancellationToken::new();
         Ok(Self {
@@ -113,8 +154,8 @@ impl Node {
             spec,
             stack,
             parts,
-            breakers: handles,
             drain,
+            follower,
             _gone: gone.clone().drop_guard(),
             gone,
         })
@@ -128,8 +169,14 @@ impl Node {
         &self.parts
     }
 
-    pub(crate) fn breakers(&self) -> &[(Address, BreakerHandle)] {
-        &self.breakers
+    /// Of those endpoints that have one, in their order.
+    pub(crate) fn breakers(&self) -> Vec<(Address, BreakerHandle)> {
+        let endpoints = self.parts.endpoints.now();
+        let breakers = endpoints.iter().filter_map(|parts| {
+            let breaker = stack::breaker(&self.spec, parts)?;
+            Some((parts.address.clone(), breaker.handle()))
+        });
+        breakers.collect()
     }
 
     /// Waits until it is ready, if its spec has it wait.
@@ -137,6 +184,10 @@ impl Node {
         let Some(limit) = self.spec.policy.ready_within else {
             return Ok(());
         };
+        if let Some(follower) = &self.follower {
+            // What there is after that time is judged as it is.
+            let _ = timeout(limit, follower.known()).await;
+        }
         let ready = health::ready(self.parts.asks(&self.spec)?, limit).await;
         ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
     }
@@ -149,26 +200,30 @@ impl Node {
 
     /// Has its endpoints asked how they are, from now on.
     pub(crate) fn begin_checks(&self, hub: &Arc<HealthHub>) {
-        for checker in self.parts.checkers() {
+        self.parts.endpoints.tell(Some(hub));
+        let checkers = self.parts.endpoints.checkers();
+        for checker in &checkers {
             checker.begin(hub);
         }
-        if self.parts.checkers().next().is_some() {
+        if !checkers.is_empty() {
             health::gauge(&self.spec.name, self.health().status);
         }
     }
 
     /// Has its endpoints asked no more, but for those that `next` goes on asking.
     pub(crate) fn end_checks(&self, next: Option<&Self>) {
-        for checker in self.parts.checkers() {
-            let mut others = next.into_iter().flat_map(|next| next.parts.checkers());
-            if !others.any(|other| Arc::ptr_eq(other, checker)) {
+        self.parts.endpoints.tell(None);
+        let others = next.map(|next| next.parts.endpoints.checkers());
+        let others = others.unwrap_or_default();
+        for checker in self.parts.endpoints.checkers() {
+            if !others.iter().any(|other| Arc::ptr_eq(other, &checker)) {
                 checker.stop();
             }
         }
     }
 
     pub(crate) fn health(&self) -> PluginHealth {
-        PluginHealth::new(self.parts.health().collect())
+        PluginHealth::new(self.parts.endpoints.health())
     }
 
     pub(crate) const fn drain(&self) -> &DrainHandle {
@@ -189,7 +244,14 @@ impl Node {
                 poll_fn(|cx| CallBody::of(call.as_mut().poll(cx))).await
             };
             match result {
-                Ok(response) => Ok(response.map(|body| CallBody::hold(body, self))),
+                #[cfg_attr(not(feature = "http"), allow(unused_mut))]
+                Ok(mut response) => {
+                    #[cfg(feature = "http")]
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        self.keep_upgraded(response.extensions_mut());
+                    }
+                    Ok(response.map(|body| CallBody::hold(body, self)))
+                }
                 Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
             }
         };
@@ -197,6 +259,38 @@ impl Node {
         let call: Box<_> = Box::write(Box::new_uninit(), call);
         Box::into_pin(call)
     }
+
+    /// Makes the connection that a response with these leaves one of this node.
+    #[cfg(feature = "http")]
+    fn keep_upgraded(self: &Arc<Self>, extensions: &mut Extensions) {
+        if let (Some(upgrade), Some(drain)) = (
+            extensions.get::<OnUpgrade>().cloned(),
+            extensions.remove::<DrainHold>(),
+        ) {
+            upgrade.belongs_to(Owner {
+                plugin: Arc::clone(&self.name),
+                _node: Arc::<Self>::clone(self),
+                drain,
+                stream_idle: self.spec.policy.stream_idle_timeout,
+            });
+        }
+    }
+}
+
+/// What picks an endpoint for each attempt, and what keeps the set of them current.
+fn balanced(
+    spec: &PluginSpec,
+    parts: &Parts,
+    services: &Arc<Services>,
+) -> Result<(Balanced, Option<Follower>), Error> {
+    let credentials = stack::credentials(&spec.policy.credentials)?;
+    let Some(entries) = parts.entries(spec, services)? else {
+        let fixed = stack::fixed(spec, parts, &credentials);
+        return Ok((Balanced::Fixed(fixed), None));
+    };
+    let live = Arc::new(Live::new(spec, parts, credentials, services));
+    let follower = live.follow(entries);
+    Ok((Balanced::Live(live), Some(follower)))
 }
 
 impl fmt::Debug for Node {

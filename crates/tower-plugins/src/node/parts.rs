@@ -3,7 +3,7 @@
 //! Each part is keyed by the slice of the spec that it depends on, and goes on in the next node of
 //! the plugin when that slice is equal. What only the old node holds ends with it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tower_plugins_layers::balance::{Arrival, EndpointLoad};
 use tower_plugins_layers::breaker::BreakerHistory;
@@ -16,14 +16,17 @@ use tower::Layer as _;
 
 use super::Services;
 use super::endpoint::{Shown, Wire};
-use super::health::{Ask, Checker, EndpointHealth, Key};
+use super::health::{Ask, Checker, EndpointHealth, HealthHub, Key, PluginHealth};
+use super::live::Entries;
+#[cfg(feature = "dns")]
+use super::live::Name;
 use super::own::NamedLayer;
 use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, HealthKind,
-    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginSpec, Protocol, RetrySpec, TlsSpec,
-    Upstream,
+    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginName, PluginSpec, Protocol,
+    RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::{EndpointArgs, MessageLimits, Transport, Unmade};
@@ -41,8 +44,65 @@ pub(crate) struct Parts {
     pub(super) filter: Option<Registered>,
     /// Whom `fallback` asks.
     pub(super) fallback: Option<Registered>,
-    pub(super) endpoints: Vec<EndpointParts>,
+    pub(super) endpoints: Endpoints,
+    /// The names of endpoints that are looked up.
+    #[cfg(feature = "dns")]
+    names: Vec<Arc<Name>>,
     pub(super) layers: Vec<NamedLayer>,
+}
+
+/// The parts of a node's endpoints, which may come and go while it runs. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Endpoints(Arc<Changing>);
+
+#[derive(Default)]
+struct Changing {
+    now: Mutex<Arc<[EndpointParts]>>,
+    /// Who is told how they are, from when the node serves until it does not.
+    hub: Mutex<Option<Arc<HealthHub>>>,
+}
+
+impl Endpoints {
+    pub(super) fn now(&self) -> Arc<[EndpointParts]> {
+        Arc::clone(&self.0.now.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set(&self, parts: Vec<EndpointParts>) {
+        *self.0.now.lock().unwrap_or_else(PoisonError::into_inner) = parts.into();
+    }
+
+    /// Has those of now and of later asked how they are, or none that comes later.
+    pub(super) fn tell(&self, hub: Option<&Arc<HealthHub>>) {
+        *self.0.hub.lock().unwrap_or_else(PoisonError::into_inner) = hub.cloned();
+    }
+
+    /// They are others than before: has those that are new asked as well.
+    pub(super) fn check(&self, plugin: &PluginName) {
+        let hub = self.0.hub.lock().unwrap_or_else(PoisonError::into_inner);
+        let hub = hub.clone();
+        if let Some(hub) = hub {
+            for checker in self.checkers() {
+                checker.begin(&hub);
+            }
+            hub.changed_endpoints(plugin, PluginHealth::new(self.health()));
+        }
+    }
+
+    pub(super) fn checkers(&self) -> Vec<Arc<Checker>> {
+        let now = self.now();
+        let checkers = now.iter().filter_map(|parts| parts.checker.clone());
+        checkers.collect()
+    }
+
+    /// How each is.
+    pub(super) fn health(&self) -> Vec<EndpointHealth> {
+        let now = self.now();
+        let health = now.iter().map(|parts| match &parts.checker {
+            Some(checker) => checker.snapshot(),
+            None => EndpointHealth::unknown(parts.address.clone()),
+        });
+        health.collect()
+    }
 }
 
 /// The parts of one endpoint.
@@ -71,11 +131,9 @@ impl Parts {
         old: Option<&Self>,
         services: &Services,
     ) -> Result<Self, Error> {
-        let endpoints = spec.upstream.endpoints.iter().map(|endpoint| {
-            let old = old.and_then(|old| old.endpoint(&endpoint.address));
-            EndpointParts::build(&endpoint.address, spec, old, services)
-        });
-        let endpoints = endpoints.collect::<Result<_, _>>()?;
+        let endpoints = endpoints(spec, old, services)?;
+        #[cfg(feature = "dns")]
+        let names = names(spec, old)?;
         let policy = &spec.policy;
         let find = |name: &String| Registered::find(name, services);
         let filter = policy.filter.as_ref().map(|spec| &spec.service);
@@ -103,6 +161,8 @@ impl Parts {
                 .as_ref()
                 .map(|new| outliers(spec.name.as_str(), new, old)),
             endpoints,
+            #[cfg(feature = "dns")]
+            names,
             layers: layers(&policy.layers, old, services)?,
         })
     }
@@ -114,20 +174,23 @@ impl Parts {
         }
     }
 
-    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.endpoints.iter().map(|parts| &parts.address)
-    }
-
-    pub(super) fn checkers(&self) -> impl Iterator<Item = &Arc<Checker>> {
-        self.endpoints
-            .iter()
-            .filter_map(|parts| parts.checker.as_ref())
+    /// What the config says of endpoints, if some of them are found while the node runs.
+    pub(super) fn entries(
+        &self,
+        spec: &PluginSpec,
+        services: &Services,
+    ) -> Result<Option<Entries>, Error> {
+        #[cfg(feature = "dns")]
+        return Entries::of(spec, &self.names, services);
+        #[cfg(not(feature = "dns"))]
+        Entries::of(spec, services)
     }
 
     /// What is asked of each endpoint that is to be ready: what its health check asks, or for a connection.
     pub(super) fn asks(&self, spec: &PluginSpec) -> Result<Vec<(Address, Arc<Ask>)>, Error> {
-        let mut asks = Vec::with_capacity(self.endpoints.len());
-        for parts in &self.endpoints {
+        let endpoints = self.endpoints.now();
+        let mut asks = Vec::with_capacity(endpoints.len());
+        for parts in &*endpoints {
             let ask = match &parts.checker {
                 Some(checker) => checker.ask(),
                 // It is here.
@@ -147,20 +210,38 @@ impl Parts {
         }
         Ok(asks)
     }
+}
 
-    /// How each endpoint is.
-    pub(super) fn health(&self) -> impl Iterator<Item = EndpointHealth> {
-        self.endpoints.iter().map(|parts| match &parts.checker {
-            Some(checker) => checker.snapshot(),
-            None => EndpointHealth::unknown(parts.address.clone()),
-        })
-    }
-
-    fn endpoint(&self, address: &Address) -> Option<&EndpointParts> {
-        self.endpoints
+/// Those of `old` go on; of a node that finds its endpoints while it runs they are those that it begins with.
+fn endpoints(
+    spec: &PluginSpec,
+    old: Option<&Parts>,
+    services: &Services,
+) -> Result<Endpoints, Error> {
+    let old = old.map(|old| old.endpoints.now());
+    let old = old.as_deref().unwrap_or_default();
+    let endpoints = &spec.upstream.endpoints;
+    let new = Endpoints::default();
+    if endpoints.iter().any(|end| end.address.stands_for_many()) {
+        new.set(old.to_vec());
+    } else {
+        let parts = endpoints
             .iter()
-            .find(|parts| parts.address == *address)
+            .map(|endpoint| EndpointParts::build(&endpoint.address, spec, old, services));
+        new.set(parts.collect::<Result<_, _>>()?);
     }
+    Ok(new)
+}
+
+#[cfg(feature = "dns")]
+fn names(spec: &PluginSpec, old: Option<&Parts>) -> Result<Vec<Arc<Name>>, Error> {
+    let old = old.map_or(&[][..], |old| &old.names);
+    let names = spec.upstream.endpoints.iter();
+    let names = names.filter_map(|endpoint| match &endpoint.address {
+        Address::Dns(name) => Some(Name::build(&spec.name, name, &spec.upstream.dns, old)),
+        _ => None,
+    });
+    names.collect()
 }
 
 /// All that is wrong with them is said at once.
@@ -256,17 +337,19 @@ fn outliers(name: &str, new: &OutlierSpec, old: Option<&Parts>) -> OutlierDetect
 }
 
 impl EndpointParts {
-    fn build(
+    /// The one at `address`, which goes on with what those of `old` at the same have.
+    pub(super) fn build(
         address: &Address,
         spec: &PluginSpec,
-        old: Option<&Self>,
+        old: &[Self],
         services: &Services,
     ) -> Result<Self, Error> {
+        let old = old.iter().find(|parts| parts.address == *address);
         let upstream = &spec.upstream;
         let retry = spec.policy.retry.as_ref();
         let own = retry.filter(|retry| retry.endpoint_budget);
         let connection = &upstream.connection;
-        let tls = matches!(address, Address::Https { .. }).then_some(&upstream.tls);
+        let tls = address.is_https().then_some(&upstream.tls);
         let options = matches!(address, Address::Custom { .. }).then_some(&upstream.options);
         let is_kept = |old: &&Self| {
             old.connection == *connection
@@ -333,6 +416,10 @@ fn transport(
 ) -> Result<Arc<dyn Transport>, Error> {
     refuse_grpc(address, &spec.upstream)?;
     match address {
+        Address::Dns(_) | Address::Source { .. } => Err(Error::caused_by(
+            Kind::Config,
+            format!("`{address}` is not the address of one endpoint"),
+        )),
         Address::InProcess { service } => {
             let service = Registered::find(service, services)?;
             Ok(Arc::new(service.into_inner()))
@@ -354,7 +441,10 @@ fn transport(
             ),
         )),
         #[cfg(feature = "http")]
-        Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
+        Address::Http { .. }
+        | Address::Https { .. }
+        | Address::Unix { .. }
+        | Address::Resolved { .. } => {
             let upstream = &spec.upstream;
             let (connection, tls) = (&upstream.connection, &upstream.tls);
             let http = crate::transport::Http::with_tls(address, connection, tls)
@@ -362,11 +452,11 @@ fn transport(
             Ok(Arc::new(http))
         }
         #[cfg(not(feature = "http"))]
-        Address::Http { .. } | Address::Https { .. } | Address::Unix { .. } => {
-            let feature = match address {
-                Address::Https { .. } => "tls",
-                _ => "http",
-            };
+        Address::Http { .. }
+        | Address::Https { .. }
+        | Address::Unix { .. }
+        | Address::Resolved { .. } => {
+            let feature = if address.is_https() { "tls" } else { "http" };
             Err(Error::caused_by(
                 Kind::Config,
                 format!("`{address}` needs the feature `{feature}` of tower-plugins, which is off"),

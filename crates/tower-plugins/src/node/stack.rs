@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{Response, header};
 use tower::ServiceBuilder;
 use tower_plugins_layers::balance::{
-    self, BalancePolicy, EndpointMeta, Health, HealthLayer, KeyFrom, LoadLayer, SlowStart,
-    SlowStartLayer, SlowStartPolicy, Strategy,
+    self, BalancePolicy, EndpointMeta, HealthLayer, KeyFrom, LoadLayer, SlowStartLayer,
+    SlowStartPolicy, Strategy,
 };
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::classify::ClassifyPolicy;
@@ -23,9 +23,12 @@ use tower_plugins_layers::{
     RetryPolicy, TimeLeftLayer, Trace, TraceLayer,
 };
 
+use super::Services;
 use super::around::{Around, Few, insides};
 use super::authorize;
-use super::endpoint::{Budgeted, Circuit, Endpoint, Guarded, Wire};
+use super::elsewhere::{ElsewhereLayer, Shadow, Split};
+use super::endpoint::{Budgeted, Circuit, Endpoint, EndpointStack, Guarded, Wire};
+use super::live::Balanced;
 use super::own::Own;
 use super::parts::{EndpointParts, Parts};
 use super::rate_limit::Limiter;
@@ -49,7 +52,7 @@ stages! {
 }
 
 /// What each attempt goes through.
-type Attempt = AttemptTimeout<Balance<SlowStart<Health<Endpoint>>>>;
+type Attempt = AttemptTimeout<Balanced>;
 
 // What stands inside of layers that few plugins have.
 insides! {
@@ -65,22 +68,13 @@ type Kept = fallback::WithBody<fn(ReplayBody<Body>) -> Body>;
 pub(super) fn build(
     spec: &PluginSpec,
     parts: &Parts,
-    breakers: Vec<Option<Circuit>>,
+    balanced: Balanced,
     drain: &DrainHandle,
     own: Own<'_>,
+    services: &Arc<Services>,
 ) -> Result<Stack, Error> {
     let policy = &spec.policy;
     let name = spec.name.as_str();
-    let outliers = parts.outliers.as_ref();
-    let endpoints = parts
-        .endpoints
-        .iter()
-        .zip(breakers)
-        .map(|(parts, breaker)| endpoint(breaker, spec, parts, outliers));
-    let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
-    let specs = spec.upstream.endpoints.iter();
-    let endpoints = specs.zip(endpoints).map(|(spec, end)| placed(spec, end));
-    let balance = Balance::with_endpoints(balance(&policy.balance), endpoints);
     Ok(ServiceBuilder::new()
         .layer(TraceLayer::new(name))
         .layer(DrainLayer::new(drain.clone()))
@@ -92,48 +86,92 @@ pub(super) fn build(
                 .layer(authorize::layer(policy)?),
         )
         .layer(deadline(policy))
-        .layer(Few::none().layer(filter(policy, parts)))
+        .layer(
+            Few::none()
+                .layer(filter(policy, parts))
+                .layer(elsewhere(spec, services)),
+        )
         .layer_fn(Limited::of(parts.limiter.as_ref().map(Limiter::layer)))
         .layer_fn(Placed::of(concurrency(parts)))
         .layer(retry(spec, parts))
         .layer(Few::none().layers(own.at(Place::Attempt)))
         .layer(attempt_timeout(policy))
-        .service(balance))
+        .service(balanced))
+}
+
+/// A balancer over endpoints that are always the same.
+pub(super) fn fixed(
+    spec: &PluginSpec,
+    parts: &Parts,
+    credentials: &CredentialsLayer,
+) -> Balance<EndpointStack> {
+    let outliers = parts.outliers.as_ref();
+    let all = parts.endpoints.now();
+    let specs = spec.upstream.endpoints.iter();
+    let endpoints = specs.zip(&*all).map(|(at, parts)| {
+        let (key, meta) = placed(at);
+        (key, endpoint(spec, parts, outliers, credentials), meta)
+    });
+    Balance::with_endpoints(balance(&spec.policy.balance), endpoints)
 }
 
 /// The stack of one endpoint.
-fn endpoint(
-    breaker: Option<Circuit>,
+pub(super) fn endpoint(
     spec: &PluginSpec,
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
-) -> Result<SlowStart<Health<Endpoint>>, Error> {
+    credentials: &CredentialsLayer,
+) -> EndpointStack {
     let policy = &spec.policy;
     let shown = parts.address.shown();
     let grpc = spec.upstream.grpc.as_ref();
     let limits = grpc.map(|grpc| MessageLimits::new(grpc, &shown));
     let outlier = outliers.map(|all| all.endpoint(&shown));
-    Ok(ServiceBuilder::new()
+    ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
         .layer(health(parts))
         .layer_fn(Endpoint::of(outlier))
         .layer_fn(Budgeted::of(
             parts.budget.clone().map(EndpointBudgetLayer::new),
         ))
-        .layer_fn(Guarded::of(breaker))
+        .layer_fn(Guarded::of(breaker(spec, parts)))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
-        .layer(credentials(&policy.credentials)?)
-        .service(Wire::new(Arc::clone(&parts.transport), &shown, limits)))
+        .layer(credentials)
+        .service(Wire::new(Arc::clone(&parts.transport), &shown, limits))
 }
 
 /// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.
 fn fallback_service(policy: &Policy, parts: &Parts) -> Option<FallbackLayer<Registered, Kept>> {
     let (spec, service) = (policy.fallback.as_ref()?, parts.fallback.clone()?);
     let on = FallbackPolicy::new().on(spec.on.iter().copied());
-    let max = policy.retry.as_ref().map(|retry| retry.max_replay_bytes);
-    let max = max.unwrap_or(MAX_KEPT).try_into().unwrap_or(usize::MAX);
+    let max = max_kept(policy);
     Some(FallbackLayer::service(on, service).keep_body(max, Body::boxed as fn(_) -> _))
+}
+
+/// As much of a body as is kept for whoever may get it later.
+fn max_kept(policy: &Policy) -> usize {
+    let max = policy.retry.as_ref().map(|retry| retry.max_replay_bytes);
+    max.unwrap_or(MAX_KEPT).try_into().unwrap_or(usize::MAX)
+}
+
+/// Other plugins that have a part of the calls, or copies.
+fn elsewhere(plugin: &PluginSpec, services: &Arc<Services>) -> Option<ElsewhereLayer> {
+    let policy = &plugin.policy;
+    let split = policy.split.as_ref().map(|spec| {
+        let key = spec.hash_on.as_ref().map(key_from);
+        Split::new(plugin, spec, key, services)
+    });
+    let shadow = policy.shadow.as_ref();
+    let shadow = shadow.map(|spec| Shadow::new(plugin, spec, max_kept(policy), services));
+    ElsewhereLayer::new(split, shadow)
+}
+
+fn key_from(key: &KeySpec) -> KeyFrom {
+    match key {
+        KeySpec::Header(name) => KeyFrom::header(name.clone()),
+        KeySpec::Cookie(name) => KeyFrom::cookie(&**name),
+    }
 }
 
 /// What is kept of a body where retry does not say: as much as that would by default.
@@ -239,7 +277,7 @@ fn attempt_timeout(policy: &Policy) -> AttemptTimeoutLayer {
     timeout.map_or(AttemptTimeoutLayer::off(), AttemptTimeoutLayer::new)
 }
 
-fn balance(spec: &BalanceSpec) -> BalancePolicy {
+pub(super) fn balance(spec: &BalanceSpec) -> BalancePolicy {
     let strategy = match spec.strategy {
         BalanceStrategy::PeakEwma => Strategy::PeakEwma,
         BalanceStrategy::RoundRobin => Strategy::RoundRobin,
@@ -252,10 +290,6 @@ fn balance(spec: &BalanceSpec) -> BalancePolicy {
         BalanceStrategy::RingHash => Strategy::RingHash,
         BalanceStrategy::Maglev => Strategy::Maglev,
     };
-    let key = |key: &KeySpec| match key {
-        KeySpec::Header(name) => KeyFrom::header(name.clone()),
-        KeySpec::Cookie(name) => KeyFrom::cookie(&**name),
-    };
     let mut policy = BalancePolicy::new(strategy)
         .bias(spec.least_request_bias.get())
         .load_factor(spec.load_factor.map(Number::get))
@@ -266,7 +300,7 @@ fn balance(spec: &BalanceSpec) -> BalancePolicy {
             SubsetFallback::None => balance::SubsetFallback::None,
         });
     if let Some(from) = &spec.hash_on {
-        policy = policy.hash_on(key(from));
+        policy = policy.hash_on(key_from(from));
     }
     if let Some(zone) = &spec.zone {
         policy = policy.zone(&**zone);
@@ -275,14 +309,14 @@ fn balance(spec: &BalanceSpec) -> BalancePolicy {
         policy = policy.subset(&**name, &**value);
     }
     for (name, from) in &spec.subset_on {
-        policy = policy.subset_on(&**name, key(from));
+        policy = policy.subset_on(&**name, key_from(from));
     }
     policy
 }
 
 /// What is said of an endpoint beside where it is. Its key is its address, so that a hash finds it wherever it stands
 /// in the list.
-fn placed<S>(spec: &EndpointSpec, endpoint: S) -> (String, S, EndpointMeta) {
+pub(super) fn placed(spec: &EndpointSpec) -> (String, EndpointMeta) {
     let mut meta = EndpointMeta::new()
         .weight(spec.weight)
         .priority(spec.priority);
@@ -292,7 +326,7 @@ fn placed<S>(spec: &EndpointSpec, endpoint: S) -> (String, S, EndpointMeta) {
     for (name, value) in &spec.labels {
         meta = meta.label(&**name, &**value);
     }
-    (spec.address.to_string(), endpoint, meta)
+    (spec.address.to_string(), meta)
 }
 
 /// Off, it is not left out: it wraps neither calls nor bodies.
@@ -315,15 +349,9 @@ fn health(parts: &EndpointParts) -> HealthLayer {
     }
 }
 
-/// The breaker of each endpoint, in their order.
-pub(super) fn breakers(spec: &PluginSpec, parts: &Parts) -> Vec<Option<Circuit>> {
-    let endpoints = parts.endpoints.iter();
-    let breakers = endpoints.map(|parts| breaker(spec.name.as_str(), &spec.policy, parts));
-    breakers.collect()
-}
-
-fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<Circuit> {
-    let spec = policy.breaker.as_ref()?;
+/// The breaker of an endpoint.
+pub(super) fn breaker(plugin: &PluginSpec, parts: &EndpointParts) -> Option<Circuit> {
+    let spec = plugin.policy.breaker.as_ref()?;
     let permits = u16::try_from(spec.success_threshold).unwrap_or(u16::MAX);
     let longest = spec.max_recovery_timeout.unwrap_or(spec.recovery_timeout);
     let mut policy = BreakerPolicy::new()
@@ -348,7 +376,9 @@ fn breaker(name: &str, policy: &Policy, parts: &EndpointParts) -> Option<Circuit
     if let Some(codes) = &spec.failure_grpc_codes {
         failures = failures.failure_grpc_codes(codes.iter().copied());
     }
-    let layer = layer.name(name, &parts.address.shown()).give_back();
+    let layer = layer
+        .name(plugin.name.as_str(), &parts.address.shown())
+        .give_back();
     Some(layer.classify(failures))
 }
 

@@ -17,7 +17,7 @@ pub use self::watch::{Snapshot, Timing, Watch};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 pub use crate::graph::Retired;
-use crate::graph::{Graph, GraphCell, Plan, retire};
+use crate::graph::{Found, Graph, GraphCell, Plan, retire};
 use crate::node::{HealthHub, HealthReport, Node, Services};
 
 /// Reloads that may wait their turn.
@@ -53,9 +53,14 @@ impl Reloader {
     pub(crate) fn start(cell: Arc<GraphCell>, services: Services, health: Arc<HealthHub>) -> Self {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (status, watched) = status_channel::channel(ReloadStatus::default());
+        let graph = Arc::downgrade(&cell);
+        services.begin(move |name| match graph.upgrade()?.find(name) {
+            Found::Node(node) => Some(node),
+            Found::Nothing | Found::Shutdown => None,
+        });
         let task = Task {
             cell,
-            services,
+            services: Arc::new(services),
             health,
             config: Config::default(),
             status,
@@ -117,7 +122,7 @@ impl Drop for Reloader {
 /// The owner of the config that runs, and of the nodes that are on their way out.
 struct Task {
     cell: Arc<GraphCell>,
-    services: Services,
+    services: Arc<Services>,
     health: Arc<HealthHub>,
     config: Config,
     status: status_channel::Sender<ReloadStatus>,

@@ -6,6 +6,8 @@ mod authorize;
 mod circuit_breaker;
 mod concurrency;
 mod connection;
+mod dns;
+mod elsewhere;
 mod endpoint;
 mod fallback;
 mod filter;
@@ -834,6 +836,74 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "tls.min_version",
         "tower_plugins::tests::effect::tls::min_version_is_the_oldest_that_is_spoken",
+    ),
+    (
+        "plugins[].split",
+        "tower_plugins::tests::effect::elsewhere::split_sends_a_part_of_this_plugins_calls_to_another",
+    ),
+    (
+        "plugins[].shadow",
+        "tower_plugins::tests::effect::elsewhere::shadow_copies_this_plugins_calls_to_another_and_drops_its_answers",
+    ),
+    (
+        "plugins[].dns",
+        "tower_plugins::tests::effect::dns::dns_is_how_names_of_this_plugin_are_looked_up",
+    ),
+    (
+        "endpoint.from",
+        "tower_plugins::tests::effect::endpoint::from_is_what_the_program_tells_of_endpoints",
+    ),
+    (
+        "split.to",
+        "tower_plugins::tests::effect::elsewhere::to_of_split_is_who_gets_the_part",
+    ),
+    (
+        "split.percent",
+        "tower_plugins::tests::effect::elsewhere::percent_of_split_is_how_large_the_part_is",
+    ),
+    (
+        "split.hash_on",
+        "tower_plugins::tests::effect::elsewhere::hash_on_of_split_keeps_a_key_on_its_way",
+    ),
+    (
+        "shadow.to",
+        "tower_plugins::tests::effect::elsewhere::to_of_shadow_is_who_gets_the_copies",
+    ),
+    (
+        "shadow.percent",
+        "tower_plugins::tests::effect::elsewhere::percent_of_shadow_is_how_many_calls_are_copied",
+    ),
+    (
+        "shadow.idempotent_only",
+        "tower_plugins::tests::effect::elsewhere::idempotent_only_spares_calls_that_may_not_be_repeated",
+    ),
+    (
+        "shadow.max_concurrent",
+        "tower_plugins::tests::effect::elsewhere::max_concurrent_is_how_many_copies_may_be_under_way",
+    ),
+    (
+        "shadow.timeout",
+        "tower_plugins::tests::effect::elsewhere::timeout_of_shadow_is_how_long_a_copy_may_take",
+    ),
+    (
+        "dns.min_ttl",
+        "tower_plugins::tests::effect::dns::min_ttl_is_the_shortest_time_between_two_lookups",
+    ),
+    (
+        "dns.max_ttl",
+        "tower_plugins::tests::effect::dns::max_ttl_is_the_longest_time_between_two_lookups",
+    ),
+    (
+        "dns.timeout",
+        "tower_plugins::tests::effect::dns::timeout_is_how_long_a_lookup_may_take",
+    ),
+    (
+        "dns.max_endpoints",
+        "tower_plugins::tests::effect::dns::max_endpoints_is_how_many_of_an_answer_are_taken",
+    ),
+    (
+        "dns.family",
+        "tower_plugins::tests::effect::dns::family_is_which_addresses_are_asked_for",
     ),
 ];
 

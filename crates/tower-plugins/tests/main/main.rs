@@ -13,6 +13,7 @@ mod call;
 mod config;
 mod effect;
 mod embed;
+mod endpoints;
 mod faults;
 mod grpc;
 mod health;

@@ -208,6 +208,29 @@ async fn an_unsent_request_whose_body_was_begun_goes_again_whole() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_upgrade_is_repeated_only_if_it_was_never_sent() {
+    let upgrade = || {
+        let mut request = request(Method::GET);
+        let websocket = http::HeaderValue::from_static("websocket");
+        request
+            .headers_mut()
+            .insert(http::header::UPGRADE, websocket);
+        request
+    };
+    let policy = || policy().idempotent(["*"]);
+    let run = run_all(policy(), upgrade(), || status(503)).await;
+    assert_eq!((run.attempts.len(), run.status().as_u16()), (1, 503));
+    let run: Run = super::run(policy(), upgrade(), |n, request| async move {
+        if n == 1 {
+            return status(101);
+        }
+        Err(Unsent::new(Some(request), "no connection").into())
+    })
+    .await;
+    assert_eq!((run.attempts.len(), run.status().as_u16()), (2, 101));
+}
+
+#[tokio::test(start_paused = true)]
 async fn refusals_that_would_only_come_again_are_not_repeated() {
     for (reason, attempts) in [
         (Reason::RateLimited, 1),
@@ -221,6 +244,7 @@ async fn refusals_that_would_only_come_again_are_not_repeated() {
         (Reason::Panicked, 1),
         (Reason::RequestBroken, 1),
         (Reason::RequestTooLarge, 1),
+        (Reason::UpgradeUnsupported, 1),
         (Reason::AttemptTimeout, 4),
         (Reason::ConnectFailed, 4),
         (Reason::ConnectionLost, 4),

@@ -39,7 +39,7 @@ pub(in super::super) static RATE_LIMIT: Block = Block {
             Kind::Integer(1, 10_000_000),
             "10000",
             "1000",
-            "the most buckets, some 200 bytes each; for one more a bucket is dropped that is full again, or nearest to it. Refused without `key_header`, and with `redis`, where a full bucket expires",
+            "the most buckets, some 250 bytes each; for one more a bucket is dropped that is full again, or nearest to it. Refused without `key_header`, and with `redis`, where a full bucket expires",
         ),
         key(
             "cost_header",

@@ -8,6 +8,8 @@ mod auth;
 mod balance;
 mod breaker;
 mod connection;
+mod dns;
+mod elsewhere;
 mod gone;
 mod grpc;
 mod health;
@@ -22,6 +24,8 @@ pub(super) use auth::AUTH;
 pub(super) use balance::LOAD_BALANCING;
 pub(super) use breaker::CIRCUIT_BREAKER;
 pub(super) use connection::{CONNECTION, TLS};
+pub(super) use dns::DNS;
+pub(super) use elsewhere::{SHADOW, SPLIT};
 pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use grpc::GRPC;
 pub(super) use health::HEALTH_CHECK;
@@ -123,6 +127,9 @@ pub(super) fn is_known(name: &str) -> bool {
         &OUTLIER_DETECTION,
         &HEALTH_CHECK,
         &CONNECTION,
+        &DNS,
+        &SPLIT,
+        &SHADOW,
         &RATE_LIMIT,
         &REDIS,
         &CONCURRENCY,

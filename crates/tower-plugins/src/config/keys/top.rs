@@ -1,7 +1,7 @@
 use super::{
-    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, FALLBACK, FILTER, GRPC,
-    HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, TLS, gone,
-    key,
+    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, DNS, FALLBACK, FILTER, GRPC,
+    HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, SHADOW, SPLIT,
+    TLS, gone, key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -213,6 +213,20 @@ pub(in super::super) static PLUGIN: Block = Block {
             "a fixed answer, or another service's, where the plugin cannot answer",
         ),
         key(
+            "split",
+            Kind::Block(&SPLIT),
+            "none",
+            r#"{ "to": "search-next", "percent": 5 }"#,
+            "a part of the calls goes to another plugin",
+        ),
+        key(
+            "shadow",
+            Kind::Block(&SHADOW),
+            "none",
+            r#"{ "to": "search-next" }"#,
+            "another plugin gets copies of calls, and its answers are dropped",
+        ),
+        key(
             "layers",
             Kind::Layers,
             "none",
@@ -297,6 +311,13 @@ pub(in super::super) static PLUGIN: Block = Block {
             "for `grpc` and `grpc-tls`: how large messages may be, and how typed calls are sent",
         ),
         key(
+            "dns",
+            Kind::Block(&DNS),
+            "",
+            r#"{ "max_ttl": "30s" }"#,
+            "for endpoints `dns:`: how often they are looked up, and what is taken of the answers",
+        ),
+        key(
             "options",
             Kind::Options,
             "none",
@@ -324,9 +345,16 @@ pub(in super::super) static ENDPOINT: Block = Block {
         key(
             "url",
             Kind::Text,
-            "required",
+            "this or `from`",
             r#""http://search.internal:8080""#,
-            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix` and `unix-json`: the absolute path of the socket, or `unix:/path`. `grpc`: `host:port`, `http://host:port` or `unix:/path`. `grpc-tls`: `host:port` or `https://host:port`. `in-process`: the name of the service. A transport of the program's own: what it reads. Credentials belong under `auth`; a query and a fragment are refused",
+            "`http`: `http://host:port/prefix`, port 80 if there is none. `https`: the same with `https://`, port 443. `unix` and `unix-json`: the absolute path of the socket, or `unix:/path`. `grpc`: `host:port`, `http://host:port` or `unix:/path`. `grpc-tls`: `host:port` or `https://host:port`. `in-process`: the name of the service. A transport of the program's own: what it reads. With `http`, `https`, `grpc` and `grpc-tls` also a name that is looked up while the plugin runs, each of its addresses an endpoint: `dns:///search.internal:8080`, or `dns+srv:///_http._tcp.search.internal` for a service (SRV), whose records have ports, weights and priorities; between the slashes may stand the name server to ask. Credentials belong under `auth`; a query and a fragment are refused",
+        ),
+        key(
+            "from",
+            Kind::Text,
+            "this or `url`",
+            r#""scaler""#,
+            "the endpoints that the program registered under this name with `endpoints`, and changes while the plugin runs; nothing else is said of them here",
         ),
         key(
             "path",

@@ -8,6 +8,8 @@ mod attempts;
 mod balance;
 mod breaker;
 mod connection;
+mod dns;
+mod elsewhere;
 mod grpc;
 mod health;
 mod jwt;
@@ -15,6 +17,7 @@ mod limits;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +27,8 @@ pub use self::attempts::{BudgetKind, HedgeSpec, JitterKind, RetrySpec};
 pub use self::balance::{BalanceSpec, BalanceStrategy, KeySpec, SubsetFallback};
 pub use self::breaker::{BreakerSpec, OutlierSpec};
 pub use self::connection::{ConnectionSpec, Identity, Protocol, TlsSpec, TlsVersion};
+pub use self::dns::{DnsFamily, DnsName, DnsSpec};
+pub use self::elsewhere::{ShadowSpec, SplitSpec};
 pub use self::grpc::{Compression, GrpcSpec};
 pub use self::health::{HealthKind, HealthSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
@@ -99,6 +104,10 @@ pub struct Policy {
     pub filter: Option<FilterSpec>,
     /// `fallback`.
     pub fallback: Option<FallbackSpec>,
+    /// `split`.
+    pub split: Option<SplitSpec>,
+    /// `shadow`.
+    pub shadow: Option<ShadowSpec>,
     /// `layers`: those of the program's own, inside of any that its code puts at the same place.
     pub layers: Vec<LayerSpec>,
 }
@@ -113,6 +122,8 @@ pub struct Upstream {
     pub connection: ConnectionSpec,
     /// `tls`, for endpoints that are reached over it.
     pub tls: TlsSpec,
+    /// `dns`, for endpoints that are looked up.
+    pub dns: DnsSpec,
     /// `grpc`, of a plugin that speaks gRPC (`transport: grpc` or `grpc-tls`): its endpoints are reached over
     /// [`Protocol::Http2`], and typed calls go through the service `tower_plugins.v1.Plugin`.
     pub grpc: Option<GrpcSpec>,
@@ -181,6 +192,22 @@ pub enum Address {
         /// Where the endpoint is, as that transport reads it.
         endpoint: String,
     },
+    /// `dns:` and `dns+srv:`: endpoints that name servers tell of, while the plugin runs.
+    Dns(DnsName),
+    /// One of the addresses that a [`Dns`](Self::Dns) name stands for.
+    Resolved {
+        /// What it is called: `Http` or `Https`.
+        origin: Box<Self>,
+        /// Where it is.
+        at: SocketAddr,
+    },
+    /// `from`: endpoints that the program tells of, while the plugin runs, under this name.
+    Source {
+        /// The name.
+        name: String,
+        /// The plugin's `transport`, as a config has it.
+        transport: String,
+    },
 }
 
 impl PluginName {
@@ -237,6 +264,9 @@ impl fmt::Display for Address {
                 transport,
                 endpoint,
             } => write!(f, "{transport}:{endpoint}"),
+            Self::Dns(name) => name.fmt(f),
+            Self::Resolved { origin, at } => write!(f, "{origin} at {at}"),
+            Self::Source { name, .. } => write!(f, "from:{name}"),
         }
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn balance(spec: &BalanceSpec) -> Node<'static> {
     ])
 }
 
-fn key(key: &KeySpec) -> Option<Node<'static>> {
+pub(super) fn key(key: &KeySpec) -> Option<Node<'static>> {
     match key {
         KeySpec::Header(name) => text(&format!("header:{name}")),
         KeySpec::Cookie(name) => text(&format!("cookie:{name}")),

@@ -1,9 +1,10 @@
 //! `connection` and `tls`.
 
 use super::super::blocks::PROTOCOLS;
+use super::super::dns::FAMILIES;
 use super::super::tls::VERSIONS;
 use super::super::tree::Node;
-use super::super::{Identity, Policy, Protocol, TlsSpec, Upstream};
+use super::super::{Address, Identity, Policy, Protocol, TlsSpec, Upstream};
 use super::values::{
     bool, duration, duration_or_off, file, header_or_off, integer, size, table, text, word,
 };
@@ -79,4 +80,18 @@ pub(super) fn tls(tls: &TlsSpec) -> Node<'static> {
         ),
         ("min_version", word(&VERSIONS, &tls.min_version)),
     ])
+}
+
+/// Where no name is looked up it says nothing.
+pub(super) fn dns(upstream: &Upstream) -> Option<Node<'static>> {
+    let mut endpoints = upstream.endpoints.iter();
+    endpoints.find(|endpoint| matches!(endpoint.address, Address::Dns(_)))?;
+    let spec = &upstream.dns;
+    Some(table([
+        ("min_ttl", duration(spec.min_ttl)),
+        ("max_ttl", duration(spec.max_ttl)),
+        ("timeout", duration(spec.timeout)),
+        ("max_endpoints", integer(spec.max_endpoints)),
+        ("family", word(&FAMILIES, &spec.family)),
+    ]))
 }

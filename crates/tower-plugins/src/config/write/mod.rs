@@ -5,6 +5,7 @@ mod attempts;
 mod balance;
 mod breaker;
 mod connection;
+mod elsewhere;
 mod grpc;
 mod health;
 mod layers;
@@ -15,7 +16,7 @@ use self::access::{fallback, filter};
 use self::attempts::{hedge, retry};
 use self::balance::balance;
 use self::breaker::{breaker, outlier};
-use self::connection::{connection, tls};
+use self::connection::{connection, dns, tls};
 use self::grpc::grpc;
 use self::health::health;
 use self::limits::concurrency;
@@ -82,14 +83,26 @@ impl Writer {
             upstream,
         } = plugin;
         let transport = match upstream.endpoints.first().map(|endpoint| &endpoint.address) {
-            Some(Address::Https { .. }) if upstream.grpc.is_some() => "grpc-tls",
-            Some(Address::Http { .. } | Address::Unix { .. }) if upstream.grpc.is_some() => "grpc",
-            Some(Address::Https { .. }) => "https",
+            Some(
+                address @ (Address::Http { .. }
+                | Address::Https { .. }
+                | Address::Unix { .. }
+                | Address::Dns(_)),
+            ) if upstream.grpc.is_some() => {
+                if address.is_https() {
+                    "grpc-tls"
+                } else {
+                    "grpc"
+                }
+            }
             Some(Address::Unix { .. }) => "unix",
             Some(Address::UnixJson { .. }) => "unix-json",
             Some(Address::InProcess { .. }) => "in-process",
-            Some(Address::Custom { transport, .. }) => transport,
-            Some(Address::Http { .. }) | None => "http",
+            Some(Address::Custom { transport, .. } | Address::Source { transport, .. }) => {
+                transport
+            }
+            Some(address) if address.is_https() => "https",
+            Some(_) | None => "http",
         };
         let endpoints = upstream.endpoints.iter();
         let endpoints = endpoints.filter_map(|one| endpoint(one, upstream.grpc.is_some()));
@@ -109,6 +122,8 @@ impl Writer {
             ),
             ("filter", policy.filter.as_ref().map(filter)),
             ("fallback", policy.fallback.as_ref().map(fallback)),
+            ("split", policy.split.as_ref().map(elsewhere::split)),
+            ("shadow", policy.shadow.as_ref().map(elsewhere::shadow)),
             ("layers", self.layers(&policy.layers)),
             ("retry", retry(policy)),
             ("hedge", policy.hedge.as_ref().map_or_else(off, hedge)),
@@ -138,6 +153,7 @@ impl Writer {
             ),
             ("load_balancing", Some(balance(&policy.balance))),
             ("tls", is_tls.then(|| tls(&upstream.tls))),
+            ("dns", dns(upstream)),
             ("grpc", upstream.grpc.as_ref().map(grpc)),
             ("options", self.options_of(&upstream.options)),
         ])
@@ -164,6 +180,10 @@ fn endpoint(endpoint: &EndpointSpec, is_grpc: bool) -> Option<Node<'static>> {
         Address::UnixJson { path } => (path.to_str()?.to_owned(), None),
         Address::InProcess { service } => (service.clone(), None),
         Address::Custom { endpoint, .. } => (endpoint.clone(), None),
+        Address::Dns(name) => (name.to_string(), Some(&name.prefix)),
+        // It is found by a name, which is what a file says.
+        Address::Resolved { .. } => return None,
+        Address::Source { name, .. } => return Some(table([("from", text(name))])),
     };
     let path = path.filter(|path| !path.is_empty());
     Some(table([

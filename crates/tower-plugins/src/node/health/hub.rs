@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::report::{HealthReport, HealthStatus};
+use super::report::{HealthReport, HealthStatus, PluginHealth};
 use super::state::State;
 use crate::config::PluginName;
 
@@ -25,6 +25,19 @@ impl HealthHub {
             *report = new;
             is_new
         });
+    }
+
+    /// A plugin has other endpoints, while its node goes on.
+    pub(in super::super) fn changed_endpoints(&self, plugin: &PluginName, health: PluginHealth) {
+        let status = health.status;
+        self.0.send_if_modified(|report| {
+            let Some(known) = report.plugins.get_mut(plugin) else {
+                return false;
+            };
+            *known = health;
+            true
+        });
+        gauge(plugin, status);
     }
 
     /// An endpoint of `plugin` is not what it was.

@@ -186,6 +186,9 @@ impl Watch {
         if !self.due {
             self.wait().await;
         }
+        if let Some(last) = self.last_news {
+            sleep_until(last + self.timing.min_gap).await;
+        }
         let look = self.look().await;
         self.next_look = Instant::now() + self.timing.poll;
         // What happened before a directory was watched was not seen: look once more.
@@ -220,14 +223,16 @@ impl Watch {
         is_news.then_some(snapshot)
     }
 
-    /// Waits for an event and the quiet after it, or for the time of the next look; then for the gap between changes.
+    /// Waits for an event and the quiet after it, or for the time of the next look. Dropped after the event, it leaves
+    /// word that a look is due.
     async fn wait(&mut self) {
-        tokio::select! {
-            () = self.events.notified() => {}
-            () = sleep_until(self.next_look) => {
-                self.due = true;
-                return;
-            }
+        let is_event = tokio::select! {
+            () = self.events.notified() => true,
+            () = sleep_until(self.next_look) => false,
+        };
+        self.due = true;
+        if !is_event {
+            return;
         }
         let latest = Instant::now() + self.timing.max_hold;
         while Instant::now() < latest {
@@ -236,11 +241,8 @@ impl Watch {
                 .await
                 .is_err()
             {
-                break;
+                return;
             }
-        }
-        if let Some(last) = self.last_news {
-            sleep_until(last + self.timing.min_gap).await;
         }
     }
 

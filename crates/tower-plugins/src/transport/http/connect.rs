@@ -1,6 +1,7 @@
 //! Opening a connection.
 
 use std::io::{self, Read as _};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -66,6 +67,15 @@ impl Target {
             port: authority.port_u16().unwrap_or(443),
             tls: Some(tls),
         }
+    }
+
+    /// The same, at one of its addresses: no name is looked up.
+    pub(super) fn at(mut self, at: SocketAddr) -> Self {
+        if let Self::Tcp { host, port, .. } = &mut self {
+            *host = at.ip().to_string();
+            *port = at.port();
+        }
+        self
     }
 
     /// Opens a connection, in at most `limit`.

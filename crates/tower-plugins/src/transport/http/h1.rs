@@ -179,7 +179,7 @@ impl Connections {
             .map_err(|error| connect_failed(&endpoint.name, error))?;
         let name = Arc::clone(&endpoint.name);
         let driver = Task::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(endpoint = &*name, %error, "connection ended");
             }
         });

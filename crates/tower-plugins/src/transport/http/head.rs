@@ -1,9 +1,10 @@
 //! What a hop changes in the heads of requests and responses.
 
-use ::http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE};
+use ::http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
 use ::http::uri::{Authority, PathAndQuery, Scheme};
-use ::http::{Request, Uri, Version};
+use ::http::{Method, Request, Uri, Version};
 use bytes::Bytes;
+use tower_plugins_layers::{BoxError, Reason, Refused};
 
 use crate::Body;
 use crate::config::Protocol;
@@ -22,15 +23,26 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// Makes `request` one to this endpoint.
-    pub(super) fn address(&self, request: &mut Request<Body>) -> Result<(), ::http::Error> {
-        strip_request(request.headers_mut());
+    /// Makes `request` one to this endpoint, and says whether it asks for an upgrade.
+    pub(super) fn address(&self, request: &mut Request<Body>) -> Result<bool, BoxError> {
+        if *request.method() == Method::CONNECT {
+            return Err(unsupported(if is_extended_connect(request) {
+                "of CONNECT with a protocol (RFC 8441) only WebSockets are passed on, and by a route: ask for an upgrade over HTTP/1.1"
+            } else {
+                "CONNECT is not passed on: a plugin is no proxy"
+            }));
+        }
+        let upgrade = strip_request(request.headers_mut());
+        let upgrades = upgrade.is_some();
         match self.protocol {
             Protocol::Http1 => {
                 *request.version_mut() = Version::HTTP_11;
                 let headers = request.headers_mut();
                 headers.insert(HOST, self.host.clone());
-                if !self.keep_alive {
+                if let Some(upgrade) = upgrade {
+                    headers.insert(UPGRADE, upgrade);
+                    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                } else if !self.keep_alive {
                     headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 let uri = request.uri();
@@ -38,6 +50,11 @@ impl Origin {
                 if !origin_form || !self.prefix.is_empty() {
                     *request.uri_mut() = Uri::from(self.path(uri)?);
                 }
+            }
+            Protocol::Http2 if upgrades => {
+                return Err(unsupported(
+                    "a connection of HTTP/2 cannot be upgraded: set connection.protocol: http1 for this plugin",
+                ));
             }
             Protocol::Http2 => {
                 *request.version_mut() = Version::HTTP_2;
@@ -49,7 +66,7 @@ impl Origin {
                 *request.uri_mut() = Uri::from_parts(parts)?;
             }
         }
-        Ok(())
+        Ok(upgrades)
     }
 
     /// Takes the prefix off a request that was not sent, so that it can be addressed again.
@@ -97,12 +114,26 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
+fn unsupported(why: &'static str) -> BoxError {
+    Refused::new(Reason::UpgradeUnsupported)
+        .caused_by(why)
+        .into()
+}
+
+/// Whether it is a `CONNECT` with a protocol (RFC 8441).
+fn is_extended_connect(request: &Request<Body>) -> bool {
+    request.extensions().get::<hyper::ext::Protocol>().is_some()
+}
+
+/// Gives the upgrade that is asked for.
+///
 /// Headers that the caller's `connection` names stay: else a client of an embedding program could
 /// take away what the layers above have added, credentials among it.
-fn strip_request(headers: &mut HeaderMap) {
+fn strip_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
     if !headers.keys().any(is_hop_by_hop) {
-        return;
+        return None;
     }
+    let upgrade = upgrade_of(headers);
     let trailers = headers
         .get(TE)
         .is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
@@ -110,6 +141,27 @@ fn strip_request(headers: &mut HeaderMap) {
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+    upgrade
+}
+
+/// The upgrade that a request asks for.
+///
+/// Not one to another version of HTTP, or to TLS: that is about one hop, and passed on it would carry requests past all
+/// that looks at them here.
+fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    let upgrade = headers.get(UPGRADE)?;
+    let mut to = upgrade.to_str().ok()?.split(',').map(str::trim);
+    let of_one_hop = |name: &str| ["h2c", "http", "tls"].map(|hop| name.eq_ignore_ascii_case(hop));
+    if to.any(|to| of_one_hop(to.split('/').next().unwrap_or_default()).contains(&true)) {
+        return None;
+    }
+    let connection = headers.get_all(CONNECTION).iter();
+    let mut asked = connection
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    asked
+        .any(|name| name.trim().eq_ignore_ascii_case("upgrade"))
+        .then(|| upgrade.clone())
 }
 
 pub(super) fn strip_response(headers: &mut HeaderMap) {
@@ -127,6 +179,16 @@ pub(super) fn strip_response(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     remove_hop_by_hop(headers);
+}
+
+/// As [`strip_response`], of a head that grants an upgrade.
+pub(super) fn strip_upgrade(headers: &mut HeaderMap) {
+    let upgrade = headers.get(UPGRADE).cloned();
+    strip_response(headers);
+    if let Some(upgrade) = upgrade {
+        headers.insert(UPGRADE, upgrade);
+    }
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {

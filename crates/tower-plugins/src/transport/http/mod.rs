@@ -212,9 +212,16 @@ fn find(
         }
         #[cfg(not(unix))]
         Address::Unix { .. } => return Err("this system has no Unix sockets".into()),
+        Address::Resolved { origin, at } => {
+            let (target, origin) = find(origin, connection, tls)?;
+            return Ok((target.at(*at), origin));
+        }
         Address::UnixJson { .. } => return Err("it takes lines of JSON".into()),
         Address::InProcess { .. } => return Err("it is a service of this program".into()),
         Address::Custom { .. } => return Err("it has a transport of the program's own".into()),
+        Address::Dns(_) | Address::Source { .. } => {
+            return Err("it is not the address of one endpoint".into());
+        }
     };
     let prefix = prefix.trim_end_matches('/');
     let is_path = prefix.starts_with('/') && PathAndQuery::try_from(prefix).is_ok();

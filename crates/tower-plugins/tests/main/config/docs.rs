@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 21] = [
+const BLOCKS: [&str; 24] = [
     "root",
     "plugin",
     "endpoint",
@@ -21,6 +21,8 @@ const BLOCKS: [&str; 21] = [
     "jwt",
     "filter",
     "fallback",
+    "split",
+    "shadow",
     "layer",
     "retry",
     "hedge",
@@ -33,6 +35,7 @@ const BLOCKS: [&str; 21] = [
     "concurrency",
     "load_balancing",
     "tls",
+    "dns",
     "grpc",
 ];
 
@@ -235,6 +238,8 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                 _ => "failure_rate: 0.5, ",
             },
             "filter" => "service: s, ",
+            "split" => "to: b, percent: 5, ",
+            "shadow" => "to: b, ",
             "auth" => "method: api-key, api_key: k, ",
             "load_balancing" => match key {
                 "load_factor" => "strategy: maglev, hash_on: 'header:x', ",
@@ -268,6 +273,9 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             "jwt" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: 'http://h', authorize: {{ jwt: {{
                     secret: a secret of more than thirty-two bytes, algorithms: [HS256], {keys} }} }} }} }}"
+            ),
+            "dns" => format!(
+                "plugins: {{ a: {{ transport: http, endpoint: 'dns:///h', dns: {{ {keys} }} }} }}"
             ),
             "redis" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: 'http://h', rate_limit: {{

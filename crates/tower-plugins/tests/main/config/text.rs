@@ -11,7 +11,7 @@ use tower_plugins::config::{
     Environment, FallbackSpec, FilterSpec, Format, HealthKind, HealthSpec, HedgeSpec, JitterKind,
     JwtAlgorithm, JwtKey, JwtSpec, KeySpec, LayerSpec, Loader, Number, Options, OutlierSpec,
     PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret,
-    Secrets, SubsetFallback,
+    Secrets, ShadowSpec, SplitSpec, SubsetFallback,
 };
 use tower_plugins_layers::RateLimiter;
 
@@ -559,7 +559,7 @@ fn address() -> impl Strategy<Value = Vec<Address>> {
     let prefix = prop_oneof![Just(""), Just("/v1"), Just("/a/$b")];
     let host = prop_oneof!["[a-z]{1,8}(:[1-9][0-9]{0,3})?", Just("[::1]:80".to_owned())];
     let http = prop::collection::btree_set(host, 1..4);
-    (http, prefix, 0..6).prop_map(|(hosts, prefix, kind)| {
+    (http, prefix, 0..8).prop_map(|(hosts, prefix, kind)| {
         let addresses = hosts.into_iter().map(|host| match kind {
             0 => Address::http(&format!("http://{host}{prefix}")),
             1 => Address::https(&format!("https://{host}{prefix}")),
@@ -568,6 +568,10 @@ fn address() -> impl Strategy<Value = Vec<Address>> {
                 host.replace(['[', ']', ':'], "-")
             )),
             3 => Address::unix_json(format!("/run/$/{}", host.replace(['[', ']', ':'], "-"))),
+            6 | 7 => {
+                let name = host.replace(['[', ']'], "").replace("::1", "a.b");
+                Address::dns(&format!("dns:///{name}"), kind == 7)
+            }
             4 => Address::custom("mirror", &format!("${{A}} {host}")),
             _ => Address::in_process(&format!("s{}", host.replace(['[', ']', ':'], "-"))),
         });
@@ -642,6 +646,8 @@ fn policy() -> impl Strategy<Value = Policy> {
             prop::option::of(fallback().boxed()),
             layers().boxed(),
             prop::option::of(filter().boxed()),
+            prop::option::of(split().boxed()),
+            prop::option::of(shadow().boxed()),
         ),
     )
         .prop_map(
@@ -652,7 +658,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 retry,
                 (breaker, outlier, health),
                 balance,
-                (auth, authorize, fallback, layers, filter),
+                (auth, authorize, fallback, layers, filter, split, shadow),
             )| {
                 let mut policy = Policy::default();
                 policy.drain_timeout = drain;
@@ -676,9 +682,41 @@ fn policy() -> impl Strategy<Value = Policy> {
                 policy.fallback = fallback;
                 policy.layers = layers;
                 policy.filter = filter;
+                policy.split = split;
+                policy.shadow = shadow;
                 policy
             },
         )
+}
+
+/// A plugin that no other is called.
+fn elsewhere() -> PluginName {
+    PluginName::new("0elsewhere").unwrap()
+}
+
+fn split() -> impl Strategy<Value = SplitSpec> {
+    (number(0.0, 100.0), prop::option::of(key())).prop_map(|(percent, key)| {
+        let mut split = SplitSpec::new(elsewhere(), percent);
+        split.hash_on = key;
+        split
+    })
+}
+
+fn shadow() -> impl Strategy<Value = ShadowSpec> {
+    (
+        number(0.0, 100.0),
+        any::<bool>(),
+        1_u32..=100_000,
+        duration(),
+    )
+        .prop_map(|(percent, idempotent, most, timeout)| {
+            let mut shadow = ShadowSpec::new(elsewhere());
+            shadow.percent = percent;
+            shadow.idempotent_only = idempotent;
+            shadow.max_concurrent = most;
+            shadow.timeout = timeout;
+            shadow
+        })
 }
 
 fn plugin() -> impl Strategy<Value = PluginSpec> {
@@ -764,6 +802,28 @@ proptest! {
 }
 
 /// `//` is left out after `unix:` only, where it is part of a URL.
+#[test]
+fn endpoints_that_are_found_elsewhere_are_written_and_read() {
+    for text in [
+        "plugins: { p: { transport: https, endpoint: { from: hosts } } }",
+        "plugins: { p: { transport: mirror, endpoints: [{ from: hosts }, a] } }",
+        "plugins: { p: { transport: grpc-tls, endpoint: { from: hosts }, grpc: { compression: gzip } } }",
+        "plugins: { p: { transport: grpc-tls, endpoint: 'dns:a.b:50051' } }",
+        "plugins: { p: { transport: https, endpoint: { url: 'dns://10.0.0.2/a.b', path: /v1 }, dns: { min_ttl: 1s } } }",
+        "plugins: { p: { transport: http, endpoints: ['dns+srv:///_a._tcp.b.', 'dns:c:81', 'http://d'] } }",
+    ] {
+        let config = Config::parse(text, Format::Yaml).unwrap();
+        for format in [Format::Json, Format::Yaml, Format::Toml] {
+            let written = config.to_text(format, Secrets::Shown);
+            assert_eq!(
+                Config::parse(&written, format).unwrap(),
+                config,
+                "{written}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_socket_with_two_slashes_is_written_and_read() {
     let socket = |written: &str| {

@@ -69,7 +69,14 @@ fn a_target_of_grpc_is_a_host_and_port_a_url_or_a_socket() {
         ("grpc", "http://h:1/prefix", "http://h:1/prefix"),
         ("grpc", "unix:/run/a.sock", "unix:/run/a.sock"),
         ("grpc", "unix:///run/a.sock", "unix:/run/a.sock"),
+        ("grpc", "dns:///h:1", "dns:///h:1"),
+        ("grpc", "dns://10.0.0.2/h:1", "dns://10.0.0.2:53/h:1"),
         ("grpc-tls", "h:443", "https://h:443"),
+        (
+            "grpc-tls",
+            "dns+srv:_grpc._tcp.h",
+            "dns+srv:///_grpc._tcp.h",
+        ),
         ("grpc-tls", "https://h", "https://h"),
     ] {
         let upstream = &read(transport, endpoint).unwrap().plugins["a"].upstream;
@@ -85,7 +92,7 @@ fn a_target_of_grpc_is_a_host_and_port_a_url_or_a_socket() {
     for (transport, endpoint, part) in [
         ("grpc", "h", "has no port"),
         ("grpc", "https://h:1", "takes transport: grpc-tls"),
-        ("grpc", "dns:///h:1", "does not begin with http://"),
+        ("grpc", "dns:///h:0", "has a port out of range"),
         ("grpc", "/run/a.sock", "is not a URL"),
         ("grpc", "unix:run/a.sock", "is not the path of a socket"),
         ("grpc", "user:hunter2@h:1", "credentials"),

@@ -57,3 +57,32 @@ async fn path_is_put_before_the_path_of_each_request() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn from_is_what_the_program_tells_of_endpoints() {
+    let insert = |name: &'static str| {
+        let address = tower_plugins::config::Address::in_process(name).unwrap();
+        Ok::<_, std::convert::Infallible>(tower::discover::Change::Insert((), address.into()))
+    };
+    for (from, status) in [("first", 200), ("second", 201)] {
+        let services = [("s200", 200), ("s201", 201)];
+        let mut builder = Plugins::builder()
+            .endpoints("first", futures_util::stream::iter([insert("s200")]))
+            .endpoints("second", futures_util::stream::iter([insert("s201")]));
+        for (name, status) in services {
+            let service =
+                tower::service_fn(move |_: http::Request<tower_plugins::Body>| async move {
+                    let response = http::Response::builder().status(status);
+                    response.body(tower_plugins::Body::empty())
+                });
+            builder = builder.service(name, service);
+        }
+        let yaml =
+            format!("plugins: {{ p: {{ transport: in-process, endpoint: {{ from: {from} }} }} }}");
+        let plugins = builder.start(config(&yaml)).await.unwrap();
+        let response = crate::support::call(&plugins.plugin("p"), get("/"))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), status);
+    }
+}

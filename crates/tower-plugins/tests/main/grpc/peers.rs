@@ -12,6 +12,8 @@ use futures_util::stream::{self, StreamExt};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request};
 use tower_plugins::{Plugin, Plugins};
 
@@ -151,15 +153,28 @@ async fn a_server_is_reached(peer: Option<Peer>) {
     }
 }
 
-/// A client in another language calls an axum program, which passes all on to a plugin.
-async fn a_client_reaches(peer: Option<Peer>) {
+/// An axum program that passes all on to a plugin.
+fn axum_front(plugin: Plugin, listener: TcpListener) -> JoinHandle<()> {
+    let app = Router::new().fallback_service(plugin.into_route());
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() })
+}
+
+/// A tonic program that does.
+fn tonic_front(plugin: Plugin, listener: TcpListener) -> JoinHandle<()> {
+    let app = Router::new().fallback_service(plugin.into_grpc_proxy());
+    let server = tonic::transport::Server::builder().add_routes(app.into());
+    let server = server.serve_with_incoming(TcpIncoming::from(listener));
+    tokio::spawn(async { server.await.unwrap() })
+}
+
+/// A client in another language calls a program, which passes all on to a plugin.
+async fn a_client_reaches(peer: Option<Peer>, front: fn(Plugin, TcpListener) -> JoinHandle<()>) {
     let Some(peer) = peer else { return };
     let mut server = Server::start(Way::Tcp).await;
     let plugins = server.plugins("").await;
-    let app = Router::new().fallback_service(plugins.plugin("p").into_route());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = listener.local_addr().unwrap().to_string();
-    let front = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let front = front(plugins.plugin("p"), listener);
     peer.call(&target).await;
     // Two counts, two running sums; the last one was cancelled.
     for _ in 0..4 {
@@ -180,10 +195,20 @@ async fn a_server_in_go_is_reached_in_every_shape() {
 
 #[tokio::test]
 async fn a_client_in_python_reaches_a_plugin_behind_a_route() {
-    a_client_reaches(Peer::python()).await;
+    a_client_reaches(Peer::python(), axum_front).await;
 }
 
 #[tokio::test]
 async fn a_client_in_go_reaches_a_plugin_behind_a_route() {
-    a_client_reaches(Peer::go()).await;
+    a_client_reaches(Peer::go(), axum_front).await;
+}
+
+#[tokio::test]
+async fn a_client_in_python_reaches_a_plugin_behind_a_tonic_server() {
+    a_client_reaches(Peer::python(), tonic_front).await;
+}
+
+#[tokio::test]
+async fn a_client_in_go_reaches_a_plugin_behind_a_tonic_server() {
+    a_client_reaches(Peer::go(), tonic_front).await;
 }

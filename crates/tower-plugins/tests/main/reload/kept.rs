@@ -76,7 +76,7 @@ async fn endpoints_that_stay_keep_their_connections_and_those_that_leave_close_t
     one.until_open(1).await;
     two.until_open(1).await;
     let report = plugins.reload(at(&urls[..1], keys)).await.unwrap();
-    assert_eq!(report.to_string(), "generation 2: replace p (endpoints)");
+    assert_eq!(report.to_string(), "generation 2: restack p (endpoints)");
     two.until_open(0).await;
     for _ in 0..4 {
         text(&p, get("/")).await.unwrap();

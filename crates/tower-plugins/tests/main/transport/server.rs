@@ -37,6 +37,8 @@ pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Socket {
     Tcp,
+    /// TCP at this address.
+    At(std::net::SocketAddr),
     Unix,
 }
 
@@ -86,8 +88,12 @@ impl Server {
         });
         let (accepted, most_open) = (serving.accepted.clone(), serving.most_open.clone());
         let (address, task) = match socket {
-            Socket::Tcp => {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            Socket::Tcp | Socket::At(_) => {
+                let at = match socket {
+                    Socket::At(at) => at,
+                    _ => ([127, 0, 0, 1], 0).into(),
+                };
+                let listener = TcpListener::bind(at).await.unwrap();
                 let address = tcp(listener.local_addr().unwrap());
                 let task = tokio::spawn(async move {
                     let mut tasks = tokio::task::JoinSet::new();

@@ -1253,6 +1253,51 @@ plugins:
     endpoint: /run/a.sock
 "#,
     ),
+    case(
+        "dns_names_that_are_none",
+        r#"plugins:
+  - name: a
+    transport: http
+    endpoints: ["dns:///10.0.0.1:80", "dns:///a..b:80", "dns:///a:0", "dns+srv:///_http._tcp.a:80", "dns://server/a:80"]
+  - name: b
+    transport: unix
+    endpoint: dns:///a:80
+"#,
+    ),
+    case(
+        "dns_without_a_name",
+        r#"plugins:
+  - name: a
+    transport: http
+    endpoint: http://a
+    dns: { min_ttl: 1s }
+  - name: b
+    transport: http
+    endpoint: dns:///b:80
+    dns: { min_ttl: 2m, max_ttl: 1m, max_endpoints: 0, family: ipv5 }
+"#,
+    ),
+    case(
+        "from_with_more_to_say",
+        r#"plugins:
+  - name: a
+    transport: http
+    endpoint: { from: hosts, url: "http://a", weight: 3 }
+  - name: b
+    transport: http
+    endpoint: { from: "not a name" }
+"#,
+    ),
+    case(
+        "split_and_shadow_to_nobody",
+        r#"plugins:
+  - name: a
+    transport: http
+    endpoint: http://a
+    split: { to: a }
+    shadow: { percent: 101, max_concurrent: 0, hash_on: "header:x" }
+"#,
+    ),
 ];
 
 /// Its name, and how it is made.

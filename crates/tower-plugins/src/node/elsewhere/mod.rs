@@ -1,0 +1,110 @@
+//! Calls that go to another plugin, and copies of those that do not.
+//!
+//! The other plugin is looked up for each call, in the graph that serves then, as every caller's is.
+
+mod shadow;
+mod split;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower::Layer;
+use tower_plugins_layers::BoxError;
+use tower_service::Service;
+
+pub(super) use self::shadow::Shadow;
+pub(super) use self::split::Split;
+use super::around::{Next, Owned};
+use super::{CallFuture, Node, Services};
+use crate::Body;
+use crate::config::PluginName;
+
+/// Finds a plugin by its name, in the graph that serves.
+pub(crate) type Find = dyn Fn(&str) -> Option<Arc<Node>> + Send + Sync;
+
+/// Marks a request that has been sent elsewhere, or is a copy: neither happens to it again.
+#[derive(Clone, Copy, Debug)]
+struct Sent;
+
+/// Another plugin.
+#[derive(Clone)]
+struct Other {
+    name: PluginName,
+    services: Arc<Services>,
+}
+
+impl Other {
+    fn find(&self) -> Option<Arc<Node>> {
+        self.services.find(self.name.as_str())
+    }
+}
+
+/// Sends `request` elsewhere.
+fn send(node: Arc<Node>, mut request: Request<Body>) -> CallFuture {
+    request.extensions_mut().insert(Sent);
+    node.call(request)
+}
+
+impl fmt::Debug for Other {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Other").field(&self.name).finish()
+    }
+}
+
+/// Sends a part of the calls elsewhere, and copies of a part of the others.
+#[derive(Clone, Debug)]
+pub(super) struct ElsewhereLayer {
+    split: Option<Arc<Split>>,
+    shadow: Option<Arc<Shadow>>,
+}
+
+impl ElsewhereLayer {
+    /// `None` if all calls stay here, and are not copied.
+    pub(super) fn new(split: Option<Split>, shadow: Option<Shadow>) -> Option<Self> {
+        let (split, shadow) = (split.map(Arc::new), shadow.map(Arc::new));
+        (split.is_some() || shadow.is_some()).then_some(Self { split, shadow })
+    }
+}
+
+impl Layer<Next> for ElsewhereLayer {
+    type Service = Elsewhere;
+
+    fn layer(&self, here: Next) -> Elsewhere {
+        Elsewhere {
+            here,
+            layer: self.clone(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Elsewhere {
+    here: Next,
+    layer: ElsewhereLayer,
+}
+
+impl Service<Request<Body>> for Elsewhere {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Owned;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.here.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Owned {
+        if request.extensions().get::<Sent>().is_none() {
+            let split = self.layer.split.as_ref();
+            if let Some(there) = split.and_then(|split| split.way(&request)) {
+                let call = send(there, request);
+                return Box::pin(async { Ok(call.await?) });
+            }
+            if let Some(shadow) = &self.layer.shadow {
+                request = shadow.copy(request);
+            }
+        }
+        self.here.call(request)
+    }
+}

@@ -1,0 +1,223 @@
+//! Endpoints that come and go while their node runs.
+//!
+//! ```text
+//!  the program's stream ──► Source ─┐
+//!  the name servers ──────► Name ───┼─► Entries ─► follow ─► Live ─► EndpointSet, which calls pick from
+//!  the config ──────────────────────┘   a list     a task of the node
+//! ```
+//!
+//! What an endpoint has, its connections, breaker, estimates and ejections, are its parts, which are kept by its
+//! address: in the set while it stays, and from node to node.
+
+#[cfg(feature = "dns")]
+mod dns;
+mod entries;
+mod source;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::Either;
+use http::Request;
+use metrics::Gauge;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tower_plugins_layers::balance::{EndpointSet, LiveBalance};
+use tower_plugins_layers::{Balance, BoxError, CredentialsLayer, OutlierDetector, ReplayBody};
+use tower_service::Service;
+
+#[cfg(feature = "dns")]
+pub(super) use self::dns::Name;
+pub(super) use self::entries::Entries;
+pub(crate) use self::source::Source;
+use super::Services;
+use super::endpoint::EndpointStack;
+use super::parts::{EndpointParts, Endpoints, Parts};
+use super::stack;
+use super::stage::members;
+use crate::Body;
+use crate::config::{Address, PluginSpec};
+use crate::error::Error;
+
+type Attempt = Request<ReplayBody<Body>>;
+type Answer = <&'static EndpointStack as Service<Attempt>>::Response;
+type CallFuture<'a> = Pin<Box<dyn Future<Output = Result<Answer, BoxError>> + Send + 'a>>;
+
+/// Picks an endpoint for each attempt.
+#[derive(Debug)]
+pub(super) enum Balanced {
+    /// Of those of the config, which are always the same.
+    Fixed(Balance<EndpointStack>),
+    Live(Arc<Live>),
+}
+
+impl<'a> Service<Attempt> for &'a Balanced {
+    type Response = Answer;
+    type Error = BoxError;
+    type Future = Either<<&'a Balance<EndpointStack> as Service<Attempt>>::Future, CallFuture<'a>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Attempt) -> Self::Future {
+        match self {
+            Balanced::Fixed(balance) => Either::Left({ balance }.call(request)),
+            Balanced::Live(live) => Either::Right(Box::pin(async move {
+                live.known().await;
+                (&mut &live.balance).call(request).await
+            })),
+        }
+    }
+}
+
+/// The set of a node, and what its endpoints are made of.
+pub(super) struct Live {
+    spec: PluginSpec,
+    services: Arc<Services>,
+    credentials: CredentialsLayer,
+    outliers: Option<OutlierDetector>,
+    parts: Endpoints,
+    balance: LiveBalance<Shared>,
+    endpoints: Gauge,
+    /// Whether anything has been said of what endpoints there are.
+    is_known: watch::Sender<bool>,
+}
+
+impl Live {
+    pub(super) fn new(
+        spec: &PluginSpec,
+        parts: &Parts,
+        credentials: CredentialsLayer,
+        services: &Arc<Services>,
+    ) -> Self {
+        let plugin = spec.name.as_str().to_owned();
+        Self {
+            spec: spec.clone(),
+            services: Arc::clone(services),
+            credentials,
+            outliers: parts.outliers.clone(),
+            parts: parts.endpoints.clone(),
+            balance: EndpointSet::new(stack::balance(&spec.policy.balance)).balance(),
+            endpoints: metrics::gauge!("plugin_endpoints", "plugin_name" => plugin),
+            is_known: watch::Sender::new(false),
+        }
+    }
+
+    /// Makes the set what `entries` say, now and from now on, for as long as the follower is there.
+    pub(super) fn follow(self: &Arc<Self>, mut entries: Entries) -> Follower {
+        self.take(&mut entries);
+        let live = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            loop {
+                entries.changed().await;
+                live.take(&mut entries);
+            }
+        });
+        Follower {
+            live: Arc::clone(self),
+            task: task.abort_handle(),
+        }
+    }
+
+    /// Waits until something is known, as a call does for a name to be resolved.
+    async fn known(&self) {
+        if !*self.is_known.borrow() {
+            // It does not fail: the sender is here.
+            let _ = self.is_known.subscribe().wait_for(|known| *known).await;
+        }
+    }
+
+    fn take(&self, entries: &mut Entries) {
+        let Some(list) = entries.now() else {
+            return;
+        };
+        let old = self.parts.now();
+        let mut new = HashMap::with_capacity(list.len());
+        let mut parts = Vec::with_capacity(list.len());
+        let mut placed = Vec::with_capacity(list.len());
+        for endpoint in &list {
+            let (key, meta) = stack::placed(endpoint);
+            if new.contains_key(&key) {
+                continue;
+            }
+            let address = &endpoint.address;
+            match EndpointParts::build(address, &self.spec, &old, &self.services) {
+                Ok(part) => {
+                    parts.push(part.clone());
+                    new.insert(key.clone(), part);
+                    placed.push((key, meta));
+                }
+                Err(error) => self.left_out(address, &error),
+            }
+        }
+        self.endpoints.set(parts.len() as f64);
+        self.parts.set(parts);
+        self.balance.set().replace(placed, |key, _| {
+            let outliers = self.outliers.as_ref();
+            let stack = stack::endpoint(&self.spec, &new[key], outliers, &self.credentials);
+            Shared(Arc::new(stack))
+        });
+        self.parts.check(&self.spec.name);
+        self.is_known.send_replace(true);
+    }
+
+    fn left_out(&self, address: &Address, error: &Error) {
+        tracing::warn!(
+            plugin.name = %self.spec.name,
+            server.address = address.shown(),
+            error = error as &dyn std::error::Error,
+            "an endpoint cannot be made, and is left out",
+        );
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Live").field(self.balance.set()).finish()
+    }
+}
+
+/// The task of a node that follows what endpoints there are. It ends with this.
+#[derive(Debug)]
+pub(super) struct Follower {
+    live: Arc<Live>,
+    task: AbortHandle,
+}
+
+impl Follower {
+    /// Waits until it is known what endpoints there are.
+    pub(super) async fn known(&self) {
+        self.live.known().await;
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// An endpoint, which a call holds when it has left the set.
+#[derive(Clone)]
+struct Shared(Arc<EndpointStack>);
+
+members!(Shared);
+
+impl Service<Attempt> for Shared {
+    type Response = Answer;
+    type Error = BoxError;
+    type Future = CallFuture<'static>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Attempt) -> Self::Future {
+        let endpoint = Arc::clone(&self.0);
+        Box::pin(async move { Service::call(&mut &*endpoint, request).await })
+    }
+}

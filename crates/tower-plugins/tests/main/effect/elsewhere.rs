@@ -1,0 +1,228 @@
+//! `split` and `shadow`: calls, or copies of them, that go to another plugin.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::Request;
+use tower_plugins::{Body, Plugins, Reason};
+
+use super::stage::Answer::{Never, Status};
+use super::stage::{SECOND, Stage};
+use crate::support::{causes, channel, config, data, get, post, read};
+
+/// `p` with further keys, and `other` and `third` beside it.
+async fn stage(keys: &str) -> Stage {
+    Stage::start(&format!(
+        "plugins: {{ p: {{ transport: in-process, endpoint: one, {keys} }},
+            other: {{ transport: in-process, endpoint: two }},
+            third: {{ transport: in-process, endpoint: slow }} }}"
+    ))
+    .await
+}
+
+/// Which service got how many of so many calls, and copies of them.
+async fn spread(stage: &Stage, calls: usize) -> BTreeMap<&'static str, usize> {
+    stage.seen();
+    for _ in 0..calls {
+        stage.call().await.unwrap();
+    }
+    settle().await;
+    let mut spread = BTreeMap::new();
+    for seen in stage.seen() {
+        *spread.entry(seen.service).or_default() += 1;
+    }
+    spread
+}
+
+/// Lets what was begun come to its end.
+async fn settle() {
+    tokio::time::sleep(10 * SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn split_sends_a_part_of_this_plugins_calls_to_another() {
+    let stage =
+        stage("split: { to: other, percent: 100 }, authorize: { api_keys: { a: k } }").await;
+    let mut known = get("/x");
+    known
+        .headers_mut()
+        .insert("x-api-key", "k".parse().unwrap());
+    // Who may call is this plugin's to say, for all of its calls.
+    let error = stage.send("p", get("/x")).await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::Unauthenticated));
+    let response = stage.send("p", known).await.unwrap();
+    assert_eq!(response.headers()["x-service"], "two");
+    assert_eq!(stage.seen()[0].request.uri().path(), "/x");
+    // A call of the other's own is not touched.
+    let response = stage.send("third", get("/")).await.unwrap();
+    assert_eq!(response.headers()["x-service"], "slow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_of_split_is_who_gets_the_part() {
+    for (to, service) in [("other", "two"), ("third", "slow")] {
+        let stage = stage(&format!("split: {{ to: {to}, percent: 100 }}")).await;
+        assert_eq!(spread(&stage, 3).await, [(service, 3)].into());
+    }
+    let yaml =
+        "plugins: { p: { transport: in-process, endpoint: s, split: { to: nobody, percent: 1 } } }";
+    let service = crate::support::Shelf::default();
+    let refused = Plugins::builder()
+        .service("s", service)
+        .start(config(yaml))
+        .await;
+    let error = causes(&refused.unwrap_err());
+    assert!(
+        error.contains("split.to: there is no plugin `nobody`"),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn percent_of_split_is_how_large_the_part_is() {
+    fastrand::seed(7);
+    for (percent, within) in [(0, 0..=0), (25, 200..=300), (100, 1_000..=1_000)] {
+        let stage = stage(&format!("split: {{ to: other, percent: {percent} }}")).await;
+        let spread = spread(&stage, 1_000).await;
+        let there = spread.get("two").copied().unwrap_or_default();
+        assert!(within.contains(&there), "{percent}: {spread:?}");
+        assert_eq!(spread.values().sum::<usize>(), 1_000);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hash_on_of_split_keeps_a_key_on_its_way() {
+    let way = async |percent: usize, user: usize| {
+        let keys = format!("split: {{ to: other, percent: {percent}, hash_on: 'header:x-user' }}");
+        let stage = stage(&keys).await;
+        let mut ways = Vec::new();
+        for _ in 0..5 {
+            let request = Request::get("/").header("x-user", format!("user-{user}"));
+            let request = request.body(Body::empty()).unwrap();
+            let response = stage.send("p", request).await.unwrap();
+            ways.push(response.headers()["x-service"] == "two");
+        }
+        ways.dedup();
+        assert_eq!(ways.len(), 1, "{user}");
+        ways[0]
+    };
+    let (mut few, mut more) = (0, 0);
+    for user in 0..100 {
+        let (in_few, in_more) = (way(20, user).await, way(50, user).await);
+        assert!(in_more || !in_few, "{user} came back when the part grew");
+        few += usize::from(in_few);
+        more += usize::from(in_more);
+    }
+    assert!(
+        (8..=32).contains(&few) && (35..=65).contains(&more),
+        "{few}, {more}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn shadow_copies_this_plugins_calls_to_another_and_drops_its_answers() {
+    let stage = stage("shadow: { to: other, idempotent_only: false }").await;
+    let request = Request::post("/x?y").header("x-a", "b");
+    let request = request.body(Body::from("hello")).unwrap();
+    let response = stage.send("p", request).await.unwrap();
+    assert_eq!(response.headers()["x-service"], "one");
+    assert_eq!(read(response).await, "one");
+    settle().await;
+    let seen = stage.seen();
+    assert_eq!(seen.len(), 2);
+    for seen in &seen {
+        assert_eq!(seen.request.uri(), "/x?y");
+        assert_eq!(seen.request.method(), "POST");
+        assert_eq!(seen.request.headers()["x-a"], "b");
+        assert_eq!(seen.request.body(), "hello");
+    }
+    assert_ne!(seen[0].service, seen[1].service);
+
+    // A body that comes by and by is copied when it is there; one that is too large is not.
+    let (frames, body) = channel();
+    let call = {
+        let stage = stage.clone();
+        tokio::spawn(async move { stage.send("p", post("/", body)).await })
+    };
+    for part in ["he", "llo"] {
+        frames.send(data(part)).unwrap();
+    }
+    settle().await;
+    assert!(stage.seen().is_empty());
+    drop(frames);
+    assert_eq!(call.await.unwrap().unwrap().status(), 200);
+    settle().await;
+    let seen = stage.seen();
+    assert!(seen.len() == 2 && seen.iter().all(|seen| seen.request.body() == "hello"));
+    stage
+        .send("p", post("/", vec![b'a'; 1 << 20]))
+        .await
+        .unwrap();
+    settle().await;
+    assert_eq!(stage.seen().len(), 1);
+
+    // Whatever becomes of a copy, the call is well.
+    stage.next([Status(200), Status(500)]);
+    assert_eq!(stage.call().await.unwrap(), 200);
+    settle().await;
+    assert_eq!(stage.seen().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_of_shadow_is_who_gets_the_copies() {
+    for (to, service) in [("other", "two"), ("third", "slow")] {
+        let stage = stage(&format!("shadow: {{ to: {to} }}")).await;
+        assert_eq!(spread(&stage, 3).await, [("one", 3), (service, 3)].into());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn percent_of_shadow_is_how_many_calls_are_copied() {
+    fastrand::seed(7);
+    for (percent, within) in [(0, 0..=0), (25, 180..=320), (100, 1_000..=1_000)] {
+        let keys = format!("shadow: {{ to: other, percent: {percent}, max_concurrent: 1000 }}");
+        let spread = spread(&stage(&keys).await, 1_000).await;
+        assert_eq!(spread["one"], 1_000);
+        let copies = spread.get("two").copied().unwrap_or_default();
+        assert!(within.contains(&copies), "{percent}: {spread:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idempotent_only_spares_calls_that_may_not_be_repeated() {
+    for (keys, copied) in [
+        ("", 1),
+        ("idempotent_only: true", 1),
+        ("idempotent_only: false", 2),
+    ] {
+        let stage = stage(&format!("shadow: {{ to: other, {keys} }}")).await;
+        stage.send("p", post("/", "hello")).await.unwrap();
+        let mut named = post("/", "hello");
+        named
+            .headers_mut()
+            .insert("idempotency-key", "7".parse().unwrap());
+        stage.send("p", named).await.unwrap();
+        settle().await;
+        assert_eq!(stage.seen().len(), 2 + copied, "{keys}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_concurrent_is_how_many_copies_may_be_under_way() {
+    let stage = stage("shadow: { to: third, max_concurrent: 2 }").await;
+    // `slow` needs a second, in which these calls are long over.
+    assert_eq!(spread(&stage, 5).await, [("one", 5), ("slow", 2)].into());
+    assert_eq!(spread(&stage, 1).await, [("one", 1), ("slow", 1)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeout_of_shadow_is_how_long_a_copy_may_take() {
+    let stage = stage("shadow: { to: other, max_concurrent: 1, timeout: 1s }").await;
+    stage.next([Status(200), Never]);
+    stage.call().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    stage.call().await.unwrap();
+    assert_eq!(stage.seen().len(), 3);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(spread(&stage, 1).await, [("one", 1), ("two", 1)].into());
+}

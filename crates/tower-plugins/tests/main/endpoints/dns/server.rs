@@ -1,0 +1,150 @@
+//! A name server, over UDP.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, SRV};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::support::within;
+
+#[derive(Default)]
+struct Zone {
+    records: HashMap<(String, RecordType), (u32, Vec<RData>)>,
+    asked: HashMap<String, usize>,
+    fails: bool,
+}
+
+/// Ends with this value.
+pub(crate) struct NameServer {
+    address: SocketAddr,
+    zone: Arc<Mutex<Zone>>,
+    asked: watch::Receiver<usize>,
+    task: JoinHandle<()>,
+}
+
+impl NameServer {
+    pub(crate) async fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let zone = Arc::<Mutex<Zone>>::default();
+        let (count, asked) = watch::channel(0);
+        let answering = Arc::clone(&zone);
+        let task = tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            loop {
+                let (length, peer) = socket.recv_from(&mut buffer).await.unwrap();
+                let Ok(query) = Message::from_vec(&buffer[..length]) else {
+                    continue;
+                };
+                let answer = answering.lock().unwrap().answer(query);
+                let _ = socket.send_to(&answer.to_vec().unwrap(), peer).await;
+                count.send_modify(|asked| *asked += 1);
+            }
+        });
+        Self {
+            address,
+            zone,
+            asked,
+            task,
+        }
+    }
+
+    pub(crate) fn url(&self, target: &str) -> String {
+        format!("dns://{}/{target}", self.address)
+    }
+
+    pub(crate) fn service_url(&self, service: &str) -> String {
+        format!("dns+srv://{}/{service}", self.address)
+    }
+
+    fn set(&self, name: &str, kind: RecordType, ttl: u32, data: Vec<RData>) {
+        let key = (format!("{name}."), kind);
+        self.zone.lock().unwrap().records.insert(key, (ttl, data));
+    }
+
+    pub(crate) fn addresses(&self, name: &str, ttl: u32, addresses: &[Ipv4Addr]) {
+        let data = addresses.iter().map(|ip| RData::A(A(*ip)));
+        self.set(name, RecordType::A, ttl, data.collect());
+    }
+
+    pub(crate) fn address6(&self, name: &str, ttl: u32, address: Ipv6Addr) {
+        self.set(
+            name,
+            RecordType::AAAA,
+            ttl,
+            vec![RData::AAAA(AAAA(address))],
+        );
+    }
+
+    /// Of priority, weight, port and host.
+    pub(crate) fn service(&self, name: &str, ttl: u32, targets: &[(u16, u16, u16, &str)]) {
+        let data = targets.iter().map(|&(priority, weight, port, host)| {
+            let host = Name::from_utf8(format!("{host}.")).unwrap();
+            RData::SRV(SRV::new(priority, weight, port, host))
+        });
+        self.set(name, RecordType::SRV, ttl, data.collect());
+    }
+
+    pub(crate) fn forget(&self, name: &str) {
+        let name = format!("{name}.");
+        let mut zone = self.zone.lock().unwrap();
+        zone.records.retain(|(known, _), _| *known != name);
+    }
+
+    pub(crate) fn fails(&self, fails: bool) {
+        self.zone.lock().unwrap().fails = fails;
+    }
+
+    /// Waits until it has answered so many more questions.
+    pub(crate) async fn asked(&self, more: usize) {
+        let mut asked = self.asked.clone();
+        let until = *asked.borrow() + more;
+        within(asked.wait_for(|asked| *asked >= until))
+            .await
+            .unwrap();
+    }
+
+    /// How often it was asked of the name.
+    pub(crate) fn asked_of(&self, name: &str) -> usize {
+        let zone = self.zone.lock().unwrap();
+        zone.asked
+            .get(&format!("{name}."))
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Zone {
+    fn answer(&mut self, query: Message) -> Message {
+        let question = query.queries[0].clone();
+        let name = question.name().to_utf8().to_lowercase();
+        *self.asked.entry(name.clone()).or_default() += 1;
+        let mut answer = query.into_response();
+        answer.metadata.response_code = if self.fails {
+            ResponseCode::ServFail
+        } else if self.records.keys().any(|(known, _)| *known == name) {
+            ResponseCode::NoError
+        } else {
+            ResponseCode::NXDomain
+        };
+        if let Some((ttl, data)) = self.records.get(&(name, question.query_type())) {
+            for data in data {
+                let record = Record::from_rdata(question.name().clone(), *ttl, data.clone());
+                answer.add_answer(record);
+            }
+        }
+        answer
+    }
+}
