@@ -91,7 +91,8 @@ impl Interval {
         }
         let fixed = self.fixed();
         let at = self.within(from);
-        let step = ((at + u128::from(n)) * fixed >> 32) - (at * fixed >> 32);
+        let place = |at: u128| (at * fixed) >> 32;
+        let step = place(at + u128::from(n)) - place(at);
         u64::try_from(u128::from(from) + step).unwrap_or(u64::MAX)
     }
 }
