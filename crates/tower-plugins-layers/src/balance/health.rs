@@ -1,8 +1,7 @@
 //! An endpoint that something beside the calls holds to be unfit is left out.
 //!
-//! [`HealthLayer`] stands among an endpoint's own layers. Whoever finds out how
-//! the endpoint is, such as a checker or an operator, says so to the layer's [`HealthHandle`]: one that is unhealthy counts
-//! as ejected. [`Balance`](crate::Balance) passes it over, unless too few are left
+//! [`HealthLayer`] stands among an endpoint's own layers. Whoever finds out how the endpoint is, such as a checker or an
+//! operator, says so to the layer's [`HealthHandle`]: one that is unhealthy counts as ejected. [`Balance`](crate::Balance) passes it over, unless too few are left
 //! ([`panic_threshold`](super::BalancePolicy::panic_threshold)), and asks the only one of its set whatever is said of it.
 //!
 //! ```text
@@ -25,6 +24,7 @@
 //!
 //! ```
 //! use http::{Request, Response};
+//! use http_body_util::BodyExt;
 //! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 //! use tower_plugins_layers::balance::{HealthLayer, LoadLayer, Strategy};
 //! use tower_plugins_layers::{Balance, BoxError};
@@ -44,7 +44,8 @@
 //! handle.set_healthy(false);
 //! for _ in 0..10 {
 //!     let response = balance.ready().await.unwrap().call(Request::new(())).await.unwrap();
-//!     assert_eq!(response.body(), "two");
+//!     let body = response.into_body().collect().await.unwrap().to_bytes();
+//!     assert_eq!(body, "two");
 //! }
 //! # });
 //! ```
