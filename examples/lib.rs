@@ -23,5 +23,6 @@ pages! {
     porting: "../docs/porting.md"
     reliability: "../docs/reliability.md"
     reload: "../docs/reload.md"
+    security: "../docs/security.md"
     transports: "../docs/transports.md"
 }

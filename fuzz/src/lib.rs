@@ -70,7 +70,7 @@ pub fn expansion(text: &str) {
     // begins like the name of a file.
     let written = serde_json::to_string(&format!("p{text}")).expect("a text is JSON");
     let config = format!(
-        r#"{{"plugins": {{"a": {{"transport": "http", "endpoint": "http://h",
+        r#"{{"plugins": {{"a": {{"transport": "http", "endpoint": "http://localhost",
             "auth": {{"method": "basic", "username": "u", "password": {written}}}}}}}}}"#
     );
     let loaded = Loader::text(&*config, Format::Json)

@@ -52,7 +52,7 @@ fn what_it_does_not_know_is_refused_and_prints_nothing_to_standard_output() {
 #[test]
 fn a_config_is_checked_with_what_is_wrong_shown_at_its_line() {
     let dir = tempfile::tempdir().unwrap();
-    let good = "plugins:\n  search:\n    transport: http\n    endpoint: http://search:80\n    auth: { method: bearer, token: '${SEARCH_TOKEN}' }\n";
+    let good = "plugins:\n  search:\n    transport: https\n    endpoint: https://search\n    auth: { method: bearer, token: '${SEARCH_TOKEN}' }\n";
     fs::write(dir.path().join("good.yaml"), good).unwrap();
     fs::write(
         dir.path().join("bad.yaml"),

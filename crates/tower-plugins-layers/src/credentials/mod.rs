@@ -29,7 +29,7 @@
 //! | option | default | |
 //! | --- | --- | --- |
 //! | `before` | | how long before a token's end it is refreshed, at most half its life |
-//! | [`invalidate_on_401`](TokenCredentialsLayer::invalidate_on_401) | no | a token that was answered with 401 is given up, once |
+//! | [`invalidate_on_401`](TokenCredentialsLayer::invalidate_on_401) | no | a token that was answered with 401, or with gRPC's `UNAUTHENTICATED`, is given up, once |
 //! | [`Token::expires_in`] | never | how long the token is good, as its source says |
 //!
 //! # Errors

@@ -33,8 +33,9 @@ impl TokenCredentialsLayer {
         }
     }
 
-    /// Whether a token is given up when it is answered with 401, each one once. The call ends with that
-    /// answer; the next has a new token.
+    /// Whether a token is given up when it is answered with 401, or with gRPC's `UNAUTHENTICATED` in the
+    /// head, each one once. The call ends with that answer; the next has a new token. A token that has
+    /// come within the last second is kept: an endpoint that takes none would have one asked for by each call.
     #[must_use]
     pub const fn invalidate_on_401(mut self, invalidate: bool) -> Self {
         self.invalidate = invalidate;
@@ -58,6 +59,14 @@ impl<S> Layer<S> for TokenCredentialsLayer {
 pub struct TokenCredentials<S> {
     inner: S,
     layer: TokenCredentialsLayer,
+}
+
+/// Whether the token was not good enough. gRPC says so in the head when it has nothing else to say.
+fn is_turned_away<B>(response: &Response<B>) -> bool {
+    const UNAUTHENTICATED: &str = "16";
+    let code = response.headers().get("grpc-status");
+    response.status() == StatusCode::UNAUTHORIZED
+        || code.is_some_and(|code| code == UNAUTHENTICATED)
 }
 
 fn show<B>(request: &mut Request<B>, header: HeaderValue) {
@@ -231,7 +240,7 @@ where
             Projected::Waiting { .. } => return Poll::Pending,
         };
         if this.layer.invalidate
-            && response.status() == StatusCode::UNAUTHORIZED
+            && is_turned_away(&response)
             && let Some(number) = this.number.take()
         {
             this.layer.cache.invalidate(number);

@@ -109,6 +109,8 @@ struct State {
     token: Option<Token>,
     /// Counts the tokens there were.
     number: u64,
+    /// When the last one came.
+    came: Option<Instant>,
     /// When the token is refreshed ahead of its end.
     refresh_at: Option<Instant>,
     /// And when it was begun.
@@ -227,6 +229,7 @@ impl Cache {
                 });
                 state.token = Some(token);
                 state.number += 1;
+                state.came = Some(now);
                 state.failed = None;
                 Ok(())
             }
@@ -238,9 +241,12 @@ impl Cache {
     }
 
     /// Token `number` was not good. It is given up once: another has come since, or it is gone already.
+    ///
+    /// One that has just come is kept. Where each is turned away, the source would be asked by every call.
     pub(super) fn invalidate(&self, number: u64) {
         let mut state = self.lock();
-        if state.number == number {
+        let is_new = state.came.is_some_and(|came| came.elapsed() < self.backoff);
+        if state.number == number && !is_new {
             state.token = None;
         }
     }

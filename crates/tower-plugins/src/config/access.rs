@@ -32,6 +32,8 @@ pub(super) fn authorize(mut table: Table<'_>) -> AuthorizeSpec {
         api_key_header: header.unwrap_or_else(AuthorizeSpec::usual_header),
         bearer_tokens: callers(&mut table, "bearer_tokens"),
         jwt: table.table("jwt").and_then(jwt::read),
+        anonymous: table.bool("anonymous").unwrap_or(false),
+        forward_credentials: table.bool("forward_credentials").unwrap_or(false),
     };
     if table.is_sound() {
         let both = !spec.api_keys.is_empty() && spec.takes_bearers();
@@ -209,6 +211,8 @@ impl AuthorizeSpec {
             api_key_header: Self::usual_header(),
             bearer_tokens: Vec::new(),
             jwt: None,
+            anonymous: false,
+            forward_credentials: false,
         }
     }
 
@@ -219,8 +223,9 @@ impl AuthorizeSpec {
 
     /// Whether `header` is looked at for callers, and then taken off the request.
     pub(super) fn takes(&self, header: &HeaderName) -> bool {
-        !self.api_keys.is_empty() && *header == self.api_key_header
-            || self.takes_bearers() && *header == http::header::AUTHORIZATION
+        let looked_at = !self.api_keys.is_empty() && *header == self.api_key_header
+            || self.takes_bearers() && *header == http::header::AUTHORIZATION;
+        looked_at && !self.forward_credentials
     }
 
     const fn usual_header() -> HeaderName {

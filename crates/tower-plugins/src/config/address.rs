@@ -1,5 +1,6 @@
 //! Text to [`Address`].
 
+use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use http::Uri;
@@ -145,6 +146,18 @@ impl Address {
     }
 }
 
+/// Whether `host`, of a URL, is this machine: `localhost`, which no resolver may send elsewhere (RFC 6761,
+/// section 6.3), or a loopback address.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bare.unwrap_or(host).parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
 /// The authority of a URL; nothing of another text.
 fn after_scheme(text: &str) -> &str {
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
@@ -218,6 +231,23 @@ fn https(authority: Authority, prefix: String) -> Result<Address, Fault> {
         ));
     }
     Ok(Address::Https { authority, prefix })
+}
+
+/// Where a proxy is.
+pub(super) fn parse_proxy(url: &str) -> Result<Authority, Fault> {
+    if url.contains('@') {
+        return Err("credentials do not belong in a URL: write them as `proxy_auth`".into());
+    }
+    let (authority, path) = parse_url(url, "http").map_err(|fault| Fault {
+        message: "is neither `off`, `environment` nor a URL such as \"http://proxy:3128\"".into(),
+        ..fault
+    })?;
+    if !path.is_empty() {
+        return Err(Fault::of_value(
+            "has a path, and a proxy has none: remove it",
+        ));
+    }
+    Ok(authority)
 }
 
 fn parse_url(url: &str, scheme: &str) -> Result<(Authority, String), Fault> {

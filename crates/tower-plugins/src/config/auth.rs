@@ -5,10 +5,10 @@ use http::header::{self, HeaderName, HeaderValue};
 use super::fault::Fault;
 use super::keys::AUTH;
 use super::table::Table;
-use super::tls;
 use super::tree::{Node, Value};
 use super::values::read_secret;
 use super::{CredentialsSpec, Secret, TlsSpec};
+use super::{oauth2, tls};
 
 /// The largest value of a header: what most servers take as the size of a whole head.
 const MAX_VALUE: usize = 8 << 10;
@@ -33,28 +33,49 @@ enum Method {
     ApiKey,
     Bearer,
     Basic,
+    OAuth2,
     Mtls,
     Custom,
 }
 
 /// The method, with the keys that belong to it.
-const METHODS: [(&str, (Method, &[&str])); 7] = [
+const METHODS: [(&str, (Method, &[&str])); 8] = [
     ("none", (Method::None, &[])),
-    ("api-key", (Method::ApiKey, &["api_key", "header"])),
-    ("api_key", (Method::ApiKey, &["api_key", "header"])),
-    ("bearer", (Method::Bearer, &["token"])),
-    ("basic", (Method::Basic, &["username", "password"])),
+    ("api-key", (Method::ApiKey, API_KEY)),
+    ("api_key", (Method::ApiKey, API_KEY)),
+    ("bearer", (Method::Bearer, &["token", OPEN])),
+    ("basic", (Method::Basic, &["username", "password", OPEN])),
+    ("oauth2", (Method::OAuth2, OAUTH2)),
     (
         "mtls",
         (Method::Mtls, &["cert_file", "key_file", "ca_file"]),
     ),
-    ("custom", (Method::Custom, &["headers"])),
+    ("custom", (Method::Custom, &["headers", OPEN])),
+];
+
+/// Of each method that sends something.
+const OPEN: &str = "allow_plaintext";
+
+const API_KEY: &[&str] = &["api_key", "header", OPEN];
+
+const OAUTH2: &[&str] = &[
+    "token_url",
+    "client_id",
+    "client_secret",
+    "scopes",
+    "audience",
+    "auth_style",
+    "refresh_before",
+    "timeout",
+    "ca_file",
+    OPEN,
 ];
 
 /// What `auth` says: headers, or, for `mtls`, what TLS shows.
 pub(super) struct Auth {
     pub(super) credentials: CredentialsSpec,
     pub(super) tls: Option<TlsSpec>,
+    pub(super) allow_plaintext: bool,
 }
 
 /// `of_tls` is the plugin's own block `tls`, if it has one.
@@ -62,6 +83,7 @@ pub(super) fn read(mut table: Table<'_>, tls: &TlsSpec, of_tls: Option<&Node<'_>
     let mut auth = Auth {
         credentials: CredentialsSpec::None,
         tls: None,
+        allow_plaintext: false,
     };
     // What `type` is here is said of it.
     if !table.has("type") {
@@ -98,6 +120,7 @@ pub(super) fn read(mut table: Table<'_>, tls: &TlsSpec, of_tls: Option<&Node<'_>
                 .map(|token| CredentialsSpec::Bearer { token })
         }
         Method::Basic => basic(&mut table),
+        Method::OAuth2 => oauth2::read(&mut table).map(|spec| CredentialsSpec::OAuth2(spec.into())),
         Method::Mtls => {
             table.require("cert_file");
             table.require("key_file");
@@ -111,8 +134,12 @@ pub(super) fn read(mut table: Table<'_>, tls: &TlsSpec, of_tls: Option<&Node<'_>
         }
         Method::Custom => custom(&mut table),
     };
+    if mine.contains(&OPEN) {
+        auth.allow_plaintext = table.bool(OPEN).unwrap_or(false);
+    }
+    // Of what is wrong in itself nothing more is to be said.
+    auth.credentials = credentials.filter(|_| table.is_sound()).unwrap_or_default();
     table.finish();
-    auth.credentials = credentials.unwrap_or_default();
     auth
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::address;
 use super::attempts::{Hedge, Retry};
 use super::auth;
 use super::breaker::Breaker;
@@ -18,7 +19,9 @@ use super::limits::{Concurrency, RateLimit};
 use super::outlier::Outlier;
 use super::table::{Table, Written};
 use super::tls;
-use super::{BalanceSpec, ConnectionSpec, CredentialsSpec, GrpcSpec, Policy, Protocol, TlsSpec};
+use super::{
+    BalanceSpec, ConnectionSpec, CredentialsSpec, GrpcSpec, Policy, Protocol, ProxySpec, TlsSpec,
+};
 
 /// The blocks, as far as they are known.
 #[derive(Clone)]
@@ -158,6 +161,7 @@ impl Blocks {
             health: self.health.armed(is_grpc),
             balance: self.balance.armed(),
             credentials,
+            allow_plaintext: false,
             authorize: None,
             filter: None,
             fallback: None,
@@ -192,7 +196,17 @@ impl Blocks {
         let library = ConnectionSpec::default();
         self.connection_of(ConnectionSpec {
             protocol: library.protocol,
+            max_age: library.max_age,
+            proxy: library.proxy,
             max_response_head: library.max_response_head,
+            ..self.connection.spec.clone()
+        })
+    }
+
+    /// The same over a socket of this machine.
+    pub(super) fn connection_over_socket(&self) -> ConnectionSpec {
+        self.connection_of(ConnectionSpec {
+            proxy: ProxySpec::Off,
             ..self.connection.spec.clone()
         })
     }
@@ -200,11 +214,15 @@ impl Blocks {
     fn connection_of(&self, mut spec: ConnectionSpec) -> ConnectionSpec {
         let library = ConnectionSpec::default();
         let mut max_idle = self.connection.max_idle;
-        if spec.protocol == Protocol::Http2 {
-            spec.max_connections = library.max_connections;
+        if !matches!(spec.proxy, ProxySpec::At(_)) {
+            spec.proxy_auth = None;
         }
-        if spec.protocol == Protocol::Http2 || !spec.keep_alive {
+        if spec.protocol == Protocol::Http1 {
+            spec.max_streams = library.max_streams;
+        }
+        if !spec.keep_alive {
             max_idle = None;
+            spec.max_age = library.max_age;
         }
         // The default gives way to a lower `max_connections`; a value that was written does not.
         spec.max_idle_connections =
@@ -263,11 +281,19 @@ impl Overlay for Connection {
             max_connections: table
                 .integer("max_connections")
                 .unwrap_or(base.max_connections),
+            max_streams: table.integer("max_streams").unwrap_or(base.max_streams),
             max_idle_connections: base.max_idle_connections,
             idle_timeout: table.duration("idle_timeout").unwrap_or(base.idle_timeout),
+            max_age: table.timeout_or_off("max_age").unwrap_or(base.max_age),
             connection_timeout: table
                 .duration("connection_timeout")
                 .unwrap_or(base.connection_timeout),
+            proxy: table
+                .read("proxy", |given, _| proxy(given))
+                .unwrap_or_else(|| base.proxy.clone()),
+            proxy_auth: table
+                .secret("proxy_auth", check_proxy_auth)
+                .or_else(|| base.proxy_auth.clone()),
             keep_alive: table.bool("keep_alive").unwrap_or(base.keep_alive),
             max_response_head: table
                 .size("max_response_head")
@@ -319,6 +345,24 @@ fn timeout_header(given: &Given<'_>) -> Result<Option<HeaderName>, Fault> {
         return Err("is read and written for gRPC always, in a form of its own: remove it".into());
     }
     Ok(Some(name))
+}
+
+fn proxy(given: &Given<'_>) -> Result<ProxySpec, Fault> {
+    match given.text()? {
+        "off" => Ok(ProxySpec::Off),
+        "environment" => Ok(ProxySpec::Environment),
+        url => address::parse_proxy(url).map(ProxySpec::At),
+    }
+}
+
+fn check_proxy_auth(text: &str) -> Result<(), String> {
+    let (user, _) = text.split_once(':').unwrap_or_default();
+    if user.is_empty() || text.chars().any(char::is_control) || text.len() > 8 << 10 {
+        return Err(
+            "is not a user and a password with a colon between them, in at most 8 KiB".into(),
+        );
+    }
+    Ok(())
 }
 
 pub(super) const PROTOCOLS: [(&str, Protocol); 2] =

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{
     BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, Compression, ConcurrencySpec,
     ConnectionSpec, CredentialsSpec, GrpcSpec, HealthKind, HealthSpec, HedgeSpec, JitterKind,
-    Number, OutlierSpec, Policy, Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret,
-    SubsetFallback,
+    Number, OutlierSpec, Policy, Protocol, ProxySpec, RateLimitSpec, RedisSpec, RetryOn, RetrySpec,
+    Secret, SubsetFallback,
 };
 
 impl Default for Policy {
@@ -29,6 +29,7 @@ impl Default for Policy {
             health: None,
             balance: BalanceSpec::default(),
             credentials: CredentialsSpec::default(),
+            allow_plaintext: false,
             authorize: None,
             filter: None,
             fallback: None,
@@ -168,9 +169,13 @@ impl Default for ConnectionSpec {
         Self {
             protocol: Protocol::Http1,
             max_connections: 100,
+            max_streams: 100,
             max_idle_connections: 32,
             idle_timeout: Duration::from_secs(30),
+            max_age: None,
             connection_timeout: Duration::from_secs(10),
+            proxy: ProxySpec::Off,
+            proxy_auth: None,
             keep_alive: true,
             max_response_head: 64 << 10,
             max_response_body: None,

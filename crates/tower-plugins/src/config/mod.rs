@@ -38,12 +38,14 @@ mod limits;
 mod load;
 mod locate;
 mod nearest;
+mod oauth2;
 mod options;
 mod outlier;
 mod own_transport;
 mod page;
 #[cfg(feature = "tls")]
 pub(crate) mod pem;
+mod plaintext;
 mod read;
 mod report;
 #[cfg(feature = "schema")]
@@ -70,12 +72,13 @@ pub use options::Options;
 pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
-    AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
-    ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, DnsFamily,
-    DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind, HealthSpec,
-    HedgeSpec, Identity, JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OutlierSpec,
-    PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RedisSpec, RetrySpec, ShadowSpec,
-    SplitSpec, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    AdaptiveLimit, Address, AuthStyle, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec,
+    BudgetKind, ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec,
+    DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind,
+    HealthSpec, HedgeSpec, Identity, InvalidPin, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
+    KeySpec, OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec, Policy, Protocol, ProxySpec,
+    RateLimitSpec, RedisSpec, RetrySpec, ShadowSpec, SplitSpec, SubsetFallback, TlsSpec,
+    TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -11,10 +11,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use x509_cert::Certificate;
-use x509_cert::der::Decode;
+use x509_cert::der::{Decode, Encode};
 use x509_cert::time::{Time, Validity};
 
-use super::{FileContents, Identity};
+use super::{FileContents, Identity, Pin};
 
 /// The cryptography of all our TLS. What the program has made the process's default has no say in it.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
@@ -153,6 +153,13 @@ pub(super) fn check_identity(cert: &FileContents, key: &FileContents) -> Result<
 
 fn since_epoch(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The pin of the public key in `certificate`.
+pub(crate) fn pin(certificate: &[u8]) -> Option<Pin> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let key = certificate.tbs_certificate().subject_public_key_info();
+    Some(Pin::of(&key.to_der().ok()?))
 }
 
 fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {

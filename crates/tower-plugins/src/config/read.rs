@@ -16,7 +16,7 @@ use super::sense::{
 use super::table::{Table, join};
 use super::tree::{Span, Value};
 use super::{ConnectionSpec, PluginName, PluginSpec, Policy, TlsSpec, Upstream};
-use super::{access, auth, dns, elsewhere, layers, own_transport};
+use super::{access, auth, dns, elsewhere, layers, own_transport, plaintext};
 
 /// The plugins that the docs of `report` say together. There may be none only if docs are missing, or
 /// they say so.
@@ -192,6 +192,7 @@ impl Reader<'_> {
         let of_tls = table.get("tls");
         let auth = table.table("auth");
         let auth = auth.map(|auth| auth::read(auth, &blocks.tls, of_tls));
+        let allow_plaintext = auth.as_ref().is_some_and(|auth| auth.allow_plaintext);
         let (credentials, mtls) = auth
             .map(|auth| (auth.credentials, auth.tls))
             .unwrap_or_default();
@@ -202,6 +203,7 @@ impl Reader<'_> {
         let (options, origin) = own_transport::read(&mut table, transport);
         let is_grpc = transport.is_some_and(Transport::is_grpc);
         let mut policy = blocks.policy(credentials, is_grpc);
+        policy.allow_plaintext = allow_plaintext;
         policy.authorize = table.table("authorize").map(access::authorize);
         policy.filter = table.table("filter").and_then(access::filter);
         policy.fallback = table.table("fallback").map(access::fallback);
@@ -216,10 +218,12 @@ impl Reader<'_> {
         policy.ready_within = ready_within(&mut table);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
+            Some(Transport::Unix) => blocks.connection_over_socket(),
             Some(Transport::UnixJson) => blocks.connection_without_http(),
             _ => blocks.connection(is_grpc),
         };
         refuse_inert(&table, transport, &connection, &policy);
+        plaintext::refuse(&table, &endpoints, &policy);
         refuse_tls(&table, transport, mtls.is_some());
         refuse_grpc(&table, transport, blocks.protocol());
         refuse_shared_header(&table, &policy);

@@ -8,7 +8,9 @@ use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::{Table, is_unset, join};
 use super::units::write_duration;
-use super::{BudgetKind, ConnectionSpec, CredentialsSpec, KeySpec, Policy, Protocol, health};
+use super::{
+    BudgetKind, ConnectionSpec, CredentialsSpec, KeySpec, Policy, Protocol, ProxySpec, health,
+};
 
 /// Refuses keys of the plugin `table` that would do nothing. One that is inherited may: it is not
 /// about this plugin.
@@ -86,7 +88,13 @@ pub(super) fn refuse_inert(
         }
     } else {
         if transport == Some(&Transport::UnixJson) {
-            for key in ["protocol", "max_response_head"] {
+            for key in [
+                "protocol",
+                "max_streams",
+                "max_age",
+                "proxy",
+                "max_response_head",
+            ] {
                 refuse(
                     "connection",
                     key,
@@ -99,15 +107,23 @@ pub(super) fn refuse_inert(
                 refuse("connection", "max_response_body", why);
             }
         }
-        if connection.protocol == Protocol::Http2 {
-            for key in ["max_connections", "max_idle_connections"] {
-                let why =
-                    "does nothing with protocol: http2, which keeps one connection per endpoint";
-                refuse("connection", key, why);
+        if transport == Some(&Transport::Unix) {
+            let why = "does nothing over a Unix socket, which is on this machine";
+            refuse("connection", "proxy", why);
+        }
+        if !matches!(connection.proxy, ProxySpec::At(_)) {
+            let why = "does nothing without proxy: http://…: set that, or remove this";
+            refuse("connection", "proxy_auth", why);
+        }
+        if connection.protocol == Protocol::Http1 {
+            let why =
+                "does nothing with protocol: http1, where a connection has one call at a time";
+            refuse("connection", "max_streams", why);
+        }
+        if !connection.keep_alive {
+            for key in ["max_idle_connections", "max_age"] {
+                refuse("connection", key, "does nothing with keep_alive: false");
             }
-        } else if !connection.keep_alive {
-            let why = "does nothing with keep_alive: false";
-            refuse("connection", "max_idle_connections", why);
         }
         if !connection.keep_alive || connection.max_idle_connections == 0 {
             let why = "does nothing where no connection is kept without a call";
@@ -170,9 +186,9 @@ pub(super) fn refuse_shared_header(table: &Table<'_>, policy: &Policy) {
     let of_auth = match &policy.credentials {
         CredentialsSpec::None => false,
         CredentialsSpec::ApiKey { header, .. } => header == name,
-        CredentialsSpec::Bearer { .. } | CredentialsSpec::Basic { .. } => {
-            *name == http::header::AUTHORIZATION
-        }
+        CredentialsSpec::Bearer { .. }
+        | CredentialsSpec::Basic { .. }
+        | CredentialsSpec::OAuth2(_) => *name == http::header::AUTHORIZATION,
         CredentialsSpec::Custom { headers } => headers.iter().any(|(header, _)| header == name),
     };
     if of_auth {
@@ -233,11 +249,15 @@ pub(super) fn warn_of_vain(table: &Table<'_>, connection: &ConnectionSpec, polic
 }
 
 /// The keys of `connection` that are about a connection, rather than a call.
-const ON_THE_WIRE: [&str; 8] = [
+const ON_THE_WIRE: [&str; 12] = [
+    "proxy",
+    "proxy_auth",
     "protocol",
     "max_connections",
+    "max_streams",
     "max_idle_connections",
     "idle_timeout",
+    "max_age",
     "connection_timeout",
     "keep_alive",
     "max_response_head",

@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::pem;
 use super::table::Table;
 use super::tree::Value;
-use super::{FileContents, Identity, TlsSpec, TlsVersion};
+use super::{FileContents, Identity, Pin, TlsSpec, TlsVersion};
 
 pub(super) const VERSIONS: [(&str, TlsVersion); 2] =
     [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
@@ -20,6 +20,10 @@ pub(super) fn read(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
         Ok(name.to_owned())
     });
     let min_version = table.word("min_version", &VERSIONS);
+    let pins = table.texts("pins", |text| {
+        let pin = text.parse::<Pin>();
+        pin.map_err(|invalid| Fault::of_value(invalid.to_string()))
+    });
     for (one, other) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
         if table.has(one) && !table.has(other) && base.identity.is_none() {
             table.conflict(one, format!("takes {other} as well"));
@@ -28,16 +32,14 @@ pub(super) fn read(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
     TlsSpec {
         server_name: server_name.or_else(|| base.server_name.clone()),
         min_version: min_version.unwrap_or(base.min_version),
+        pins: pins.unwrap_or_else(|| base.pins.clone()),
         ..read_files(table, base)
     }
 }
 
 /// `ca_file`, `cert_file` and `key_file`.
 pub(super) fn read_files(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
-    let ca = table.file("ca_file", false);
-    if let Some(ca) = &ca {
-        check(table, "ca_file", pem::check_ca(ca), &[ca]);
-    }
+    let ca = read_ca(table);
     let written = table.has("cert_file") || table.has("key_file");
     let cert = table.file("cert_file", false);
     let key = table.file("key_file", true);
@@ -71,6 +73,15 @@ pub(super) fn read_files(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
         identity,
         ..base.clone()
     }
+}
+
+/// `ca_file`.
+pub(super) fn read_ca(table: &mut Table<'_>) -> Option<FileContents> {
+    let ca = table.file("ca_file", false);
+    if let Some(ca) = &ca {
+        check(table, "ca_file", pem::check_ca(ca), &[ca]);
+    }
+    ca
 }
 
 /// Reports what is wrong with the files, which are called what the config calls them.

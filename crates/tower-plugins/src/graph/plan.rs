@@ -146,7 +146,8 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         differ("outlier_detection", old.outlier == new.outlier);
         differ("health_check", old.health == new.health);
         differ("load_balancing", old.balance == new.balance);
-        differ("auth", old.credentials == new.credentials);
+        let auth = |policy: &Policy| (policy.credentials.clone(), policy.allow_plaintext);
+        differ("auth", auth(old) == auth(new));
         differ("authorize", old.authorize == new.authorize);
         differ("filter", old.filter == new.filter);
         differ("fallback", old.fallback == new.fallback);

@@ -21,7 +21,10 @@ pub(super) fn layer(policy: &Policy) -> Result<Option<AuthorizeLayer>, Error> {
         let refused = |why| Error::caused_by(Kind::Config, format!("authorize.jwt: {why}"));
         callers = with_jwt(callers, spec).map_err(refused)?;
     }
-    Ok(Some(AuthorizeLayer::new(callers)))
+    let layer = AuthorizeLayer::new(callers)
+        .anonymous(spec.anonymous)
+        .forward_credentials(spec.forward_credentials);
+    Ok(Some(layer))
 }
 
 #[cfg(feature = "jwt")]

@@ -10,6 +10,7 @@ use http::{Request, Response};
 use tokio::time::Instant;
 use tower_plugins_layers::balance::{Health, Load, SlowStart};
 use tower_plugins_layers::classify::ClassifyPolicy;
+use tower_plugins_layers::credentials::TokenCredentialsLayer;
 use tower_plugins_layers::retry::EndpointBudgetLayer;
 use tower_plugins_layers::trace::Attempt;
 use tower_plugins_layers::{
@@ -26,14 +27,12 @@ use crate::transport::{self, MessageLimits, Transport};
 /// The layer of an endpoint's breaker.
 pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
 
-/// The wire with what is shown to the endpoint.
-pub(super) type Shown = Credentials<Wire>;
-
 // An attempt goes through these from the top to the bottom, and its response back.
 stages! {
     Endpoint: OutlierLayer => Budgeted, of ReplayBody<Body>;
     Budgeted: EndpointBudgetLayer => Guarded, of ReplayBody<Body>;
     Guarded: Circuit => Load<TimeLeft<Shown>>, of ReplayBody<Body>;
+    Shown: TokenCredentialsLayer => Credentials<Wire>, of ReplayBody<Body>;
 }
 
 members!(Endpoint, Budgeted, Guarded);

@@ -3,10 +3,13 @@
 mod around;
 mod authorize;
 mod body;
+mod credentials;
 mod elsewhere;
 mod endpoint;
 mod health;
 mod live;
+#[cfg(feature = "oauth2")]
+mod oauth2;
 mod own;
 mod parts;
 mod rate_limit;
@@ -188,7 +191,7 @@ impl Node {
             // What there is after that time is judged as it is.
             let _ = timeout(limit, follower.known()).await;
         }
-        let ready = health::ready(self.parts.asks(&self.spec)?, limit).await;
+        let ready = health::ready(self.parts.asks(&self.spec), limit).await;
         ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
     }
 
@@ -283,12 +286,11 @@ fn balanced(
     parts: &Parts,
     services: &Arc<Services>,
 ) -> Result<(Balanced, Option<Follower>), Error> {
-    let credentials = stack::credentials(&spec.policy.credentials)?;
     let Some(entries) = parts.entries(spec, services)? else {
-        let fixed = stack::fixed(spec, parts, &credentials);
+        let fixed = stack::fixed(spec, parts);
         return Ok((Balanced::Fixed(fixed), None));
     };
-    let live = Arc::new(Live::new(spec, parts, credentials, services));
+    let live = Arc::new(Live::new(spec, parts, services));
     let follower = live.follow(entries);
     Ok((Balanced::Live(live), Some(follower)))
 }

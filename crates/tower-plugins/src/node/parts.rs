@@ -12,9 +12,8 @@ use tower_plugins_layers::hedge::Latencies;
 use tower_plugins_layers::retry::{Budget, BudgetLimits};
 use tower_plugins_layers::{Bulkhead, OutlierDetector, OutlierPolicy};
 
-use tower::Layer as _;
-
 use super::Services;
+use super::credentials::Credentials;
 use super::endpoint::{Shown, Wire};
 use super::health::{Ask, Checker, EndpointHealth, HealthHub, Key, PluginHealth};
 use super::live::Entries;
@@ -44,6 +43,8 @@ pub(crate) struct Parts {
     pub(super) filter: Option<Registered>,
     /// Whom `fallback` asks.
     pub(super) fallback: Option<Registered>,
+    /// What is shown to the endpoints, and the token that they share.
+    pub(super) credentials: Credentials,
     pub(super) endpoints: Endpoints,
     /// The names of endpoints that are looked up.
     #[cfg(feature = "dns")]
@@ -115,6 +116,7 @@ pub(super) struct EndpointParts {
     /// The same.
     options: Option<Options>,
     pub(super) transport: Arc<dyn Transport>,
+    pub(super) credentials: Credentials,
     /// What it may be asked again.
     pub(super) budget: Option<Budget>,
     pub(super) history: Arc<BreakerHistory>,
@@ -131,7 +133,8 @@ impl Parts {
         old: Option<&Self>,
         services: &Services,
     ) -> Result<Self, Error> {
-        let endpoints = endpoints(spec, old, services)?;
+        let credentials = Credentials::build(spec, old.map(|old| &old.credentials))?;
+        let endpoints = endpoints(spec, &credentials, old, services)?;
         #[cfg(feature = "dns")]
         let names = names(spec, old)?;
         let policy = &spec.policy;
@@ -160,6 +163,7 @@ impl Parts {
                 .outlier
                 .as_ref()
                 .map(|new| outliers(spec.name.as_str(), new, old)),
+            credentials,
             endpoints,
             #[cfg(feature = "dns")]
             names,
@@ -187,7 +191,7 @@ impl Parts {
     }
 
     /// What is asked of each endpoint that is to be ready: what its health check asks, or for a connection.
-    pub(super) fn asks(&self, spec: &PluginSpec) -> Result<Vec<(Address, Arc<Ask>)>, Error> {
+    pub(super) fn asks(&self, spec: &PluginSpec) -> Vec<(Address, Arc<Ask>)> {
         let endpoints = self.endpoints.now();
         let mut asks = Vec::with_capacity(endpoints.len());
         for parts in &*endpoints {
@@ -196,7 +200,7 @@ impl Parts {
                 // It is here.
                 None if matches!(parts.address, Address::InProcess { .. }) => continue,
                 None => {
-                    let endpoint = shown(&parts.address, spec, &parts.transport)?;
+                    let endpoint = parts.shown(spec);
                     let (kind, timeout) = (HealthKind::Tcp, HealthSpec::default().timeout);
                     Arc::new(Ask::new(
                         kind,
@@ -208,13 +212,14 @@ impl Parts {
             };
             asks.push((parts.address.clone(), ask));
         }
-        Ok(asks)
+        asks
     }
 }
 
 /// Those of `old` go on; of a node that finds its endpoints while it runs they are those that it begins with.
 fn endpoints(
     spec: &PluginSpec,
+    credentials: &Credentials,
     old: Option<&Parts>,
     services: &Services,
 ) -> Result<Endpoints, Error> {
@@ -225,9 +230,9 @@ fn endpoints(
     if endpoints.iter().any(|end| end.address.stands_for_many()) {
         new.set(old.to_vec());
     } else {
-        let parts = endpoints
-            .iter()
-            .map(|endpoint| EndpointParts::build(&endpoint.address, spec, old, services));
+        let parts = endpoints.iter().map(|endpoint| {
+            EndpointParts::build(&endpoint.address, spec, credentials, old, services)
+        });
         new.set(parts.collect::<Result<_, _>>()?);
     }
     Ok(new)
@@ -341,9 +346,11 @@ impl EndpointParts {
     pub(super) fn build(
         address: &Address,
         spec: &PluginSpec,
+        credentials: &Credentials,
         old: &[Self],
         services: &Services,
     ) -> Result<Self, Error> {
+        spec.check_plaintext(address)?;
         let old = old.iter().find(|parts| parts.address == *address);
         let upstream = &spec.upstream;
         let retry = spec.policy.retry.as_ref();
@@ -360,53 +367,42 @@ impl EndpointParts {
             Some(old) => Arc::clone(&old.transport),
             None => transport(address, spec, services)?,
         };
-        let checker = checker(address, spec, &transport, old)?;
-        Ok(Self {
-            checker,
+        let mut parts = Self {
+            checker: None,
             address: address.clone(),
             connection: connection.clone(),
             tls: tls.cloned(),
             options: options.cloned(),
             transport,
+            credentials: credentials.clone(),
             budget: own.map(|new| budget(new, old.and_then(|old| old.budget.as_ref()))),
             history: old.map_or_else(Arc::default, |old| Arc::clone(&old.history)),
             load: old.map_or_else(Arc::default, |old| Arc::clone(&old.load)),
             arrival: old.map_or_else(Arc::default, |old| Arc::clone(&old.arrival)),
-        })
+        };
+        parts.checker = parts.checker(spec, old);
+        Ok(parts)
     }
-}
 
-/// It asks over the connections of the calls, with their credentials.
-fn shown(
-    address: &Address,
-    spec: &PluginSpec,
-    transport: &Arc<dyn Transport>,
-) -> Result<Shown, Error> {
-    let credentials = super::stack::credentials(&spec.policy.credentials)?;
-    let name = address.shown();
-    let grpc = spec.upstream.grpc.as_ref();
-    let limits = grpc.map(|grpc| MessageLimits::new(grpc, &name));
-    Ok(credentials.layer(Wire::new(Arc::clone(transport), &name, limits)))
-}
+    /// The way to the endpoint, with what it is shown.
+    pub(super) fn shown(&self, spec: &PluginSpec) -> Shown {
+        let name = self.address.shown();
+        let grpc = spec.upstream.grpc.as_ref();
+        let limits = grpc.map(|grpc| MessageLimits::new(grpc, &name));
+        let wire = Wire::new(Arc::clone(&self.transport), &name, limits);
+        self.credentials.around(wire)
+    }
 
-fn checker(
-    address: &Address,
-    spec: &PluginSpec,
-    transport: &Arc<dyn Transport>,
-    old: Option<&EndpointParts>,
-) -> Result<Option<Arc<Checker>>, Error> {
-    let Some(health) = &spec.policy.health else {
-        return Ok(None);
-    };
-    let key = Key {
-        plugin: spec.name.clone(),
-        spec: health.clone(),
-        credentials: spec.policy.credentials.clone(),
-        transport: Arc::clone(transport),
-    };
-    let endpoint = shown(address, spec, transport)?;
-    let old = old.and_then(|old| old.checker.as_ref());
-    Ok(Some(Checker::build(key, address, endpoint, old)))
+    fn checker(&self, spec: &PluginSpec, old: Option<&Self>) -> Option<Arc<Checker>> {
+        let key = Key {
+            plugin: spec.name.clone(),
+            spec: spec.policy.health.clone()?,
+            credentials: spec.policy.credentials.clone(),
+            transport: Arc::clone(&self.transport),
+        };
+        let old = old.and_then(|old| old.checker.as_ref());
+        Some(Checker::build(key, &self.address, self.shown(spec), old))
+    }
 }
 
 fn transport(

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{Response, header};
 use tower::ServiceBuilder;
@@ -17,17 +15,17 @@ use tower_plugins_layers::fallback;
 use tower_plugins_layers::hedge::HedgePolicy;
 use tower_plugins_layers::retry::{Backoff, EndpointBudgetLayer, Jitter};
 use tower_plugins_layers::{
-    AttemptTimeout, AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, CredentialsLayer,
-    Deadline, DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy,
-    FilterLayer, FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer,
-    RetryPolicy, TimeLeftLayer, Trace, TraceLayer,
+    AttemptTimeout, AttemptTimeoutLayer, Balance, BreakerLayer, ConcurrencyLayer, Deadline,
+    DeadlineLayer, Drain, DrainHandle, DrainLayer, FallbackLayer, FallbackPolicy, FilterLayer,
+    FilterPolicy, OutlierDetector, RateLimitLayer, ReplayBody, Retry, RetryLayer, RetryPolicy,
+    TimeLeftLayer, Trace, TraceLayer,
 };
 
 use super::Services;
 use super::around::{Around, Few, insides};
 use super::authorize;
 use super::elsewhere::{ElsewhereLayer, Shadow, Split};
-use super::endpoint::{Budgeted, Circuit, Endpoint, EndpointStack, Guarded, Wire};
+use super::endpoint::{Budgeted, Circuit, Endpoint, EndpointStack, Guarded};
 use super::live::Balanced;
 use super::own::Own;
 use super::parts::{EndpointParts, Parts};
@@ -36,11 +34,10 @@ use super::registered::Registered;
 use super::stage::stages;
 use crate::Body;
 use crate::config::{
-    BalanceSpec, BalanceStrategy, CredentialsSpec, EndpointSpec, JitterKind, KeySpec, Number,
-    Place, PluginSpec, Policy, Secret, SubsetFallback,
+    BalanceSpec, BalanceStrategy, EndpointSpec, JitterKind, KeySpec, Number, Place, PluginSpec,
+    Policy, SubsetFallback,
 };
 use crate::error::{Error, Kind};
-use crate::transport::MessageLimits;
 
 /// A call goes through these from left to right, and its response back.
 pub(super) type Stack = Trace<Drain<Around<Deadline<Around<Limited>>>>>;
@@ -100,17 +97,13 @@ pub(super) fn build(
 }
 
 /// A balancer over endpoints that are always the same.
-pub(super) fn fixed(
-    spec: &PluginSpec,
-    parts: &Parts,
-    credentials: &CredentialsLayer,
-) -> Balance<EndpointStack> {
+pub(super) fn fixed(spec: &PluginSpec, parts: &Parts) -> Balance<EndpointStack> {
     let outliers = parts.outliers.as_ref();
     let all = parts.endpoints.now();
     let specs = spec.upstream.endpoints.iter();
     let endpoints = specs.zip(&*all).map(|(at, parts)| {
         let (key, meta) = placed(at);
-        (key, endpoint(spec, parts, outliers, credentials), meta)
+        (key, endpoint(spec, parts, outliers), meta)
     });
     Balance::with_endpoints(balance(&spec.policy.balance), endpoints)
 }
@@ -120,12 +113,9 @@ pub(super) fn endpoint(
     spec: &PluginSpec,
     parts: &EndpointParts,
     outliers: Option<&OutlierDetector>,
-    credentials: &CredentialsLayer,
 ) -> EndpointStack {
     let policy = &spec.policy;
     let shown = parts.address.shown();
-    let grpc = spec.upstream.grpc.as_ref();
-    let limits = grpc.map(|grpc| MessageLimits::new(grpc, &shown));
     let outlier = outliers.map(|all| all.endpoint(&shown));
     ServiceBuilder::new()
         .layer(slow_start(&policy.balance, parts))
@@ -137,8 +127,7 @@ pub(super) fn endpoint(
         .layer_fn(Guarded::of(breaker(spec, parts)))
         .layer(LoadLayer::with_load(Arc::clone(&parts.load)))
         .layer(time_left(policy))
-        .layer(credentials)
-        .service(Wire::new(Arc::clone(&parts.transport), &shown, limits))
+        .service(parts.shown(spec))
 }
 
 /// Two layers, of which one at most is there: a fixed answer asks nobody, and so keeps nothing of requests.
@@ -380,30 +369,4 @@ pub(super) fn breaker(plugin: &PluginSpec, parts: &EndpointParts) -> Option<Circ
         .name(plugin.name.as_str(), &parts.address.shown())
         .give_back();
     Some(layer.classify(failures))
-}
-
-pub(super) fn credentials(spec: &CredentialsSpec) -> Result<CredentialsLayer, Error> {
-    let layer = match spec {
-        CredentialsSpec::None => return Ok(CredentialsLayer::none()),
-        CredentialsSpec::ApiKey { header, key } => {
-            CredentialsLayer::api_key(header.clone(), key.expose())
-        }
-        CredentialsSpec::Bearer { token } => CredentialsLayer::bearer(token.expose()),
-        CredentialsSpec::Basic { username, password } => {
-            let pair = Secret::new(format!("{username}:{}", password.expose()));
-            CredentialsLayer::basic(&BASE64_STANDARD.encode(pair.expose()))
-        }
-        CredentialsSpec::Custom { headers } => CredentialsLayer::headers(
-            headers
-                .iter()
-                .map(|(name, value)| (name.clone(), value.expose())),
-        ),
-    };
-    // The error of a value that is no header does not repeat the value.
-    layer.map_err(|error| {
-        Error::caused_by(
-            Kind::Config,
-            format!("auth: {error}: a secret must be printable ASCII"),
-        )
-    })
 }

@@ -143,10 +143,10 @@ fn a_plugin_is_laid_over_the_defaults_field_by_field() {
 /// So that a change of it changes no plugin that it says nothing about.
 #[test]
 fn what_is_inherited_and_does_nothing_is_as_if_it_were_not_there() {
-    let root = "default_connection: { max_connections: 9, max_idle_connections: 0 },
+    let root = "default_connection: { protocol: http2, max_streams: 9 },
         default_circuit_breaker: { failure_rate: 0.5, window: 3s, min_request_threshold: 9 },";
     for extra in [
-        "connection: { protocol: http2, idle_timeout: 7s }, circuit_breaker: { failure_rate: 0 }",
+        "connection: { protocol: http1, idle_timeout: 7s }, circuit_breaker: { failure_rate: 0 }",
         "enabled: true }, { name: b, transport: in-process, endpoint: b,
             circuit_breaker: { failure_rate: 0 }",
     ] {
@@ -155,7 +155,7 @@ fn what_is_inherited_and_does_nothing_is_as_if_it_were_not_there() {
         let last = |config: &Config| config.plugins.values().last().cloned();
         assert_eq!(last(&over), last(&alone));
     }
-    let root = "default_connection: { max_idle_connections: 3, idle_timeout: 7s },";
+    let root = "default_connection: { max_idle_connections: 3, idle_timeout: 7s, max_age: 9s },";
     let extra = "connection: { keep_alive: false }";
     assert_eq!(plugin_over(root, extra).unwrap(), plugin(extra).unwrap());
 }

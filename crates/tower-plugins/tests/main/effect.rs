@@ -17,6 +17,7 @@ mod hedge;
 mod jwt;
 mod layer;
 mod load_balancing;
+mod oauth2;
 mod outlier_detection;
 mod plugin;
 mod rate_limit;
@@ -27,6 +28,8 @@ mod set;
 mod stage;
 mod start;
 mod tls;
+
+pub(crate) use self::oauth2::later;
 
 use std::collections::BTreeSet;
 
@@ -250,6 +253,14 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::authorize::jwt_is_one_of_three_ways_in",
     ),
     (
+        "authorize.anonymous",
+        "tower_plugins::tests::effect::authorize::anonymous_lets_in_who_shows_nothing",
+    ),
+    (
+        "authorize.forward_credentials",
+        "tower_plugins::tests::effect::authorize::forward_credentials_lets_what_was_shown_go_on",
+    ),
+    (
         "jwt.secret",
         "tower_plugins::tests::effect::jwt::secret_is_what_tokens_are_signed_with_and_they_go_no_further",
     ),
@@ -372,6 +383,42 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "auth.ca_file",
         "tower_plugins::tests::effect::tls::ca_file_of_auth_is_who_vouches_for_the_endpoint",
+    ),
+    (
+        "auth.token_url",
+        "tower_plugins::tests::effect::oauth2::token_url_is_where_tokens_are_asked_for",
+    ),
+    (
+        "auth.client_id",
+        "tower_plugins::tests::effect::oauth2::client_id_is_who_asks",
+    ),
+    (
+        "auth.client_secret",
+        "tower_plugins::tests::effect::oauth2::client_secret_is_what_the_client_shows",
+    ),
+    (
+        "auth.scopes",
+        "tower_plugins::tests::effect::oauth2::scopes_are_what_is_asked_for",
+    ),
+    (
+        "auth.audience",
+        "tower_plugins::tests::effect::oauth2::audience_is_whom_the_token_is_for",
+    ),
+    (
+        "auth.auth_style",
+        "tower_plugins::tests::effect::oauth2::auth_style_is_where_the_client_says_who_it_is",
+    ),
+    (
+        "auth.refresh_before",
+        "tower_plugins::tests::effect::oauth2::refresh_before_is_how_long_before_its_end_a_token_is_refreshed",
+    ),
+    (
+        "auth.timeout",
+        "tower_plugins::tests::effect::oauth2::timeout_is_how_long_a_token_is_waited_for",
+    ),
+    (
+        "auth.allow_plaintext",
+        "tower_plugins::tests::effect::auth::allow_plaintext_lets_a_secret_go_in_the_clear_to_another_machine",
     ),
     (
         "retry.enabled",
@@ -644,6 +691,26 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "connection.max_idle_connections",
         "tower_plugins::tests::effect::connection::max_idle_connections_is_the_number_kept_without_a_call",
+    ),
+    (
+        "connection.proxy",
+        "tower_plugins::tests::effect::connection::proxy_is_who_opens_the_way_to_the_endpoint",
+    ),
+    (
+        "connection.proxy_auth",
+        "tower_plugins::tests::effect::connection::proxy_auth_is_what_the_proxy_is_told",
+    ),
+    (
+        "tls.pins",
+        "tower_plugins::tests::effect::tls::pins_are_the_public_keys_of_which_the_endpoint_must_have_one",
+    ),
+    (
+        "connection.max_age",
+        "tower_plugins::tests::effect::connection::max_age_is_how_old_a_connection_may_be_when_it_is_given_a_call",
+    ),
+    (
+        "connection.max_streams",
+        "tower_plugins::tests::effect::connection::max_streams_is_the_number_of_calls_that_share_a_connection",
     ),
     (
         "connection.idle_timeout",

@@ -1,5 +1,6 @@
 //! Plugins that speak gRPC: by generated clients, and by typed calls.
 
+mod auth;
 mod info;
 mod limits;
 mod load;

@@ -17,6 +17,8 @@ mod endpoints;
 mod faults;
 mod grpc;
 mod health;
+mod issuer;
+mod oauth2;
 mod one_word;
 mod own_layers;
 mod own_transports;

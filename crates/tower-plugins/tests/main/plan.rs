@@ -66,8 +66,8 @@ fn plugin() -> impl Strategy<Value = Value> {
         block(
             "auth",
             vec![
-                json!({"method": "bearer", "token": "one"}),
-                json!({"method": "bearer", "token": "two"}),
+                json!({"method": "bearer", "token": "one", "allow_plaintext": true}),
+                json!({"method": "bearer", "token": "two", "allow_plaintext": true}),
             ],
         ),
     );

@@ -167,16 +167,12 @@ async fn a_source_that_fails_is_left_alone_for_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn a_401_gives_a_token_up_once_and_only_if_that_is_asked_for() {
-    let refusing = || {
-        service_fn(|_: Request<()>| async {
-            let answer = Response::builder().status(StatusCode::UNAUTHORIZED);
-            Ok::<_, BoxError>(answer.body(())?)
-        })
-    };
+    let refusing = || service_fn(|_: Request<()>| async { refusal(StatusCode::UNAUTHORIZED, "") });
     for (asked_for, tokens) in [(false, 1), (true, 2)] {
         let issuer = Issuer::default();
         let layer = issuer.layer().invalidate_on_401(asked_for);
         shown(&layer, millis(0)).await.unwrap();
+        tokio::time::sleep(secs(1)).await;
         // Two calls with the same token are told of it; the second one finds another already.
         let mut one = layer.layer(refusing());
         let mut other = layer.layer(refusing());
@@ -188,6 +184,42 @@ async fn a_401_gives_a_token_up_once_and_only_if_that_is_asked_for() {
         assert_eq!(shown(&layer, millis(0)).await.unwrap(), next);
         assert_eq!(issuer.asked(), tokens);
     }
+}
+
+fn refusal(status: StatusCode, code: &str) -> Result<Response<()>, BoxError> {
+    let answer = Response::builder().status(status);
+    Ok(answer.header("grpc-status", code).body(())?)
+}
+
+#[tokio::test(start_paused = true)]
+async fn grpc_turns_a_token_away_in_the_head() {
+    for (code, tokens) in [("0", 1), ("7", 1), ("16", 2)] {
+        let issuer = Issuer::default();
+        let layer = issuer.layer().invalidate_on_401(true);
+        shown(&layer, millis(0)).await.unwrap();
+        tokio::time::sleep(secs(1)).await;
+        let refusing =
+            service_fn(move |_: Request<()>| async move { refusal(StatusCode::OK, code) });
+        layer.layer(refusing).oneshot(request()).await.unwrap();
+        shown(&layer, millis(0)).await.unwrap();
+        assert_eq!(issuer.asked(), tokens, "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_has_just_come_is_not_given_up() {
+    let issuer = Issuer::default();
+    let layer = issuer.layer().invalidate_on_401(true);
+    let refusing = || service_fn(|_: Request<()>| async { refusal(StatusCode::UNAUTHORIZED, "") });
+    for _ in 0..9 {
+        layer.layer(refusing()).oneshot(request()).await.unwrap();
+        tokio::time::sleep(millis(100)).await;
+    }
+    assert_eq!(issuer.asked(), 1);
+    tokio::time::sleep(millis(100)).await;
+    layer.layer(refusing()).oneshot(request()).await.unwrap();
+    shown(&layer, millis(0)).await.unwrap();
+    assert_eq!(issuer.asked(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,8 +3,8 @@ use super::{Block, JWT, Kind, key};
 pub(in super::super) static AUTHORIZE: Block = Block {
     name: "authorize",
     about: "Who may call. A call that shows none of these is refused as `unauthenticated`; what was shown \
-            is taken off the request before it goes on, so that a caller's secret never reaches the plugin. \
-            A header that is there twice is refused.",
+            is taken off the request before it goes on, so that a caller's secret never reaches the plugin, \
+            unless `forward_credentials` says otherwise. A header that is there twice is refused.",
     keys: &[
         key(
             "api_keys",
@@ -33,6 +33,20 @@ pub(in super::super) static AUTHORIZE: Block = Block {
             "none",
             r#"{ "jwks_file": "/etc/plugins/issuer.json", "issuers": ["https://issuer.example"] }"#,
             "tokens that somebody else signed, shown as `authorization: Bearer`; needs the feature `jwt`",
+        ),
+        key(
+            "anonymous",
+            Kind::Bool,
+            "false",
+            "true",
+            "whether a call goes on that shows nothing at all; one that shows something must show something good. For plugins that tell the two apart: it sees who was known by nothing but what a layer of the program adds",
+        ),
+        key(
+            "forward_credentials",
+            Kind::Bool,
+            "false",
+            "true",
+            "whether what was shown goes on with the request, for a plugin that looks at it too. What `auth` sends takes its place in the same header",
         ),
     ],
     gone: &[],

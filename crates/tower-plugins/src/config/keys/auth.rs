@@ -3,16 +3,17 @@ use super::{Block, Kind, gone, key};
 pub(in super::super) static AUTH: Block = Block {
     name: "auth",
     about: "What is sent with each attempt. Keys of another method than the one given are refused. \
-            What is sent must fit a header: no line break, at most 8 KiB.",
+            What is sent must fit a header: no line break, at most 8 KiB. It is not sent over plaintext to another machine \
+            unless `allow_plaintext` says so.",
     keys: &[
         key(
             "method",
             Kind::Word(&[
-                "none", "api-key", "api_key", "bearer", "basic", "mtls", "custom",
+                "none", "api-key", "api_key", "bearer", "basic", "oauth2", "mtls", "custom",
             ]),
             "required",
             r#""bearer""#,
-            "`none`, `api-key` (or `api_key`), `bearer`, `basic`, `custom`, or `mtls`, which shows the endpoint a certificate and takes `transport: https` or `grpc-tls`",
+            "`none`, `api-key` (or `api_key`), `bearer`, `basic`, `custom`; `oauth2`, a bearer token that is asked for and refreshed, which needs the feature `oauth2` of `tower-plugins`; or `mtls`, which shows the endpoint a certificate and takes `transport: https` or `grpc-tls`",
         ),
         key(
             "api_key",
@@ -75,7 +76,70 @@ pub(in super::super) static AUTH: Block = Block {
             Kind::File,
             "the system's roots",
             r#""/etc/plugins/ca.pem""#,
-            "for `mtls`: as `tls.ca_file`",
+            "for `mtls`: as `tls.ca_file`; for `oauth2`: who vouches for `token_url`, which the block `tls` is not about",
+        ),
+        key(
+            "token_url",
+            Kind::Text,
+            "required for `oauth2`",
+            r#""https://issuer.example/token""#,
+            "where tokens are asked for (RFC 6749, section 4.4): an `https` URL, or an `http` one of this machine",
+        ),
+        key(
+            "client_id",
+            Kind::Text,
+            "required for `oauth2`",
+            r#""search-caller""#,
+            "who asks",
+        ),
+        key(
+            "client_secret",
+            Kind::Secret,
+            "required for `oauth2`",
+            r#""file:/run/secrets/client""#,
+            "what it shows for that",
+        ),
+        key(
+            "scopes",
+            Kind::Texts,
+            "[]",
+            r#"["search:read"]"#,
+            "for `oauth2`: what the token is to be good for; the server's choice if there is none",
+        ),
+        key(
+            "audience",
+            Kind::Text,
+            "none",
+            r#""https://search.example""#,
+            "for `oauth2`: whom the token is for, for servers that ask",
+        ),
+        key(
+            "auth_style",
+            Kind::Word(&["header", "body"]),
+            "header",
+            r#""body""#,
+            "for `oauth2`: where `client_id` and `client_secret` are shown: `header`, as `authorization: Basic`, which every server has to take (RFC 6749, section 2.3.1), or `body`, as fields of the form",
+        ),
+        key(
+            "refresh_before",
+            Kind::Duration,
+            "30s",
+            r#""2m""#,
+            "for `oauth2`: how long before its end a token is refreshed, beside the calls; after half its life, if that is later. If that fails the old one is used until it ends, and a new one asked for once a second at most",
+        ),
+        key(
+            "timeout",
+            Kind::Timeout,
+            "10s",
+            r#""2s""#,
+            "for `oauth2`: how long an answer of `token_url` is waited for, at most 30 s",
+        ),
+        key(
+            "allow_plaintext",
+            Kind::Bool,
+            "false",
+            "true",
+            "whether what is sent may go over plaintext, with `transport: http` or `grpc`, to another machine than this one: all between can read it. Without it such a config is refused",
         ),
     ],
     gone: gone::AUTH,

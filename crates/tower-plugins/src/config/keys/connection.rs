@@ -3,7 +3,7 @@ use super::{Block, Kind, gone, key};
 pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
     about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
-            mean something; the others are refused. With `unix-json`, `protocol` and `max_response_head` are.",
+            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy` and `max_response_head` are.",
     keys: &[
         key(
             "protocol",
@@ -17,14 +17,21 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::Integer(1, 100_000),
             "100",
             "10",
-            "open at once to an endpoint; refused with `protocol: http2`, which keeps one connection per endpoint",
+            "open at once to an endpoint, those not counted that take no further call; beyond, calls wait their turn",
+        ),
+        key(
+            "max_streams",
+            Kind::Integer(1, 1_000_000),
+            "100",
+            "32",
+            "calls at once on one connection over HTTP/2, or fewer if the peer says so; beyond, another is opened. 100 is what most servers take. Refused with `protocol: http1`, where it is 1",
         ),
         key(
             "max_idle_connections",
             Kind::Integer(0, 100_000),
             "32",
             "4",
-            "kept open without a call; no more than `max_connections`, to which the default gives way; refused with `protocol: http2`, and with `keep_alive: false`",
+            "kept open without a call; no more than `max_connections`, to which the default gives way; refused with `keep_alive: false`",
         ),
         key(
             "idle_timeout",
@@ -34,11 +41,32 @@ pub(in super::super) static CONNECTION: Block = Block {
             "how long they are kept; below the 60 s and more after which servers and firewalls drop them; refused where none is kept",
         ),
         key(
+            "max_age",
+            Kind::TimeoutOrOff,
+            "off",
+            r#""10m""#,
+            "how old a connection may be when it is given a call, or up to a tenth less, so that not all are replaced at once; calls on it go on. Set it where a name or a balancer stands for machines that change. Refused with `keep_alive: false`",
+        ),
+        key(
             "connection_timeout",
             Kind::Timeout,
             "10s",
             r#""1s""#,
             "how long connecting may take, with TLS its handshake; and how long a call may wait for one of `max_connections`",
+        ),
+        key(
+            "proxy",
+            Kind::Text,
+            "`off`",
+            r#""http://proxy:3128""#,
+            "a proxy on the way to the endpoints, which opens a tunnel (`CONNECT`) for `http` and `https` alike; `environment` is the one that `HTTPS_PROXY` or `HTTP_PROXY` names, but for what `NO_PROXY` does and the loopback interface. Off, because a variable that was set for other programs is not to redirect calls, nor their credentials. Refused with `transport: unix`",
+        ),
+        key(
+            "proxy_auth",
+            Kind::Secret,
+            "none",
+            r#""file:/run/secrets/proxy""#,
+            "the user and the password for the proxy, `user:password`; with `proxy: http://…` only, as variables hold their own",
         ),
         key(
             "request_timeout",
@@ -125,6 +153,13 @@ pub(in super::super) static TLS: Block = Block {
             "1.2",
             r#""1.3""#,
             "the oldest version of TLS that is spoken; earlier ones than 1.2 are broken",
+        ),
+        key(
+            "pins",
+            Kind::Texts,
+            "none",
+            r#"["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]"#,
+            "the public keys of which the endpoints' certificates must have one, beside all else that they must: each `sha256/` and the base64 of the SHA-256 of its SubjectPublicKeyInfo. Name the next key too before it is put to use",
         ),
     ],
     gone: &[],

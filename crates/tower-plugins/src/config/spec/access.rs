@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower_plugins_layers::Reason;
 
 use super::super::Secret;
-use super::JwtSpec;
+use super::{JwtSpec, OAuth2Spec};
 
 /// `auth`: what is sent with each attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum CredentialsSpec {
         /// The password.
         password: Secret,
     },
+    /// `oauth2`.
+    OAuth2(Box<OAuth2Spec>),
     /// `custom`: the headers of `auth.headers`.
     Custom {
         /// Name and value.
@@ -40,7 +42,7 @@ pub enum CredentialsSpec {
     },
 }
 
-/// `authorize`: who may call. What was shown is taken off a request before it goes on.
+/// `authorize`: who may call. What was shown is taken off a request before it goes on, unless it is to be forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuthorizeSpec {
@@ -52,6 +54,10 @@ pub struct AuthorizeSpec {
     pub bearer_tokens: Vec<(String, Secret)>,
     /// The callers that are known by a token which somebody else signed.
     pub jwt: Option<JwtSpec>,
+    /// Whether a call that shows nothing goes on as well. One that shows something must show something good.
+    pub anonymous: bool,
+    /// Whether what was shown goes on with the request.
+    pub forward_credentials: bool,
 }
 
 /// `filter`: a service of the program that is asked about each call.

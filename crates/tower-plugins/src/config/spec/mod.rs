@@ -14,6 +14,7 @@ mod grpc;
 mod health;
 mod jwt;
 mod limits;
+mod oauth2;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +27,9 @@ pub use self::access::{AuthorizeSpec, CredentialsSpec, FallbackSpec, FilterSpec}
 pub use self::attempts::{BudgetKind, HedgeSpec, JitterKind, RetrySpec};
 pub use self::balance::{BalanceSpec, BalanceStrategy, KeySpec, SubsetFallback};
 pub use self::breaker::{BreakerSpec, OutlierSpec};
-pub use self::connection::{ConnectionSpec, Identity, Protocol, TlsSpec, TlsVersion};
+pub use self::connection::{
+    ConnectionSpec, Identity, InvalidPin, Pin, Protocol, ProxySpec, TlsSpec, TlsVersion,
+};
 pub use self::dns::{DnsFamily, DnsName, DnsSpec};
 pub use self::elsewhere::{ShadowSpec, SplitSpec};
 pub use self::grpc::{Compression, GrpcSpec};
@@ -34,6 +37,7 @@ pub use self::health::{HealthKind, HealthSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{ClaimValue, JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};
+pub use self::oauth2::{AuthStyle, OAuth2Spec};
 use super::own_transport::OwnOrigin;
 use super::{LayerSpec, Options};
 
@@ -98,6 +102,8 @@ pub struct Policy {
     pub balance: BalanceSpec,
     /// `auth`.
     pub credentials: CredentialsSpec,
+    /// Whether they may go over plaintext to another machine (`auth.allow_plaintext`).
+    pub allow_plaintext: bool,
     /// `authorize`: `None` asks nothing of callers.
     pub authorize: Option<AuthorizeSpec>,
     /// `filter`.

@@ -1,14 +1,26 @@
 //! `auth`, `authorize`, `filter` and `fallback`.
 
+use super::super::oauth2::STYLES;
 use super::super::tree::{Entry, Node, Value};
 use super::super::{
-    AuthorizeSpec, ClaimValue, CredentialsSpec, FallbackSpec, FilterSpec, JwtKey, JwtSpec, Secret,
+    AuthorizeSpec, ClaimValue, CredentialsSpec, FallbackSpec, FilterSpec, JwtKey, JwtSpec,
+    OAuth2Spec, Policy, Secret,
 };
 use super::Writer;
-use super::values::{bool, duration, file, integer, list, named, number, table, text, texts};
+use super::values::{bool, duration, file, integer, list, named, number, table, text, texts, word};
 
 impl Writer {
-    pub(super) fn auth(&self, credentials: &CredentialsSpec) -> Node<'static> {
+    pub(super) fn auth(&self, policy: &Policy) -> Node<'static> {
+        let mut auth = self.credentials(&policy.credentials);
+        if policy.allow_plaintext
+            && let Value::Table(entries) = &mut auth.value
+        {
+            entries.extend(bool(true).map(|node| Entry::unplaced("allow_plaintext", node)));
+        }
+        auth
+    }
+
+    fn credentials(&self, credentials: &CredentialsSpec) -> Node<'static> {
         match credentials {
             CredentialsSpec::None => table([("method", text("none"))]),
             CredentialsSpec::ApiKey { header, key } => table([
@@ -25,6 +37,7 @@ impl Writer {
                 ("username", text(username)),
                 ("password", Some(self.secret(password))),
             ]),
+            CredentialsSpec::OAuth2(spec) => self.oauth2(spec),
             CredentialsSpec::Custom { headers } => {
                 let entry = |(name, value): &(http::HeaderName, Secret)| Entry {
                     key: name.as_str().to_owned().into(),
@@ -39,12 +52,40 @@ impl Writer {
         }
     }
 
+    fn oauth2(&self, spec: &OAuth2Spec) -> Node<'static> {
+        let OAuth2Spec {
+            token_url,
+            client_id,
+            client_secret,
+            scopes,
+            audience,
+            auth_style,
+            refresh_before,
+            timeout,
+            ca,
+        } = spec;
+        table([
+            ("method", text("oauth2")),
+            ("token_url", text(&token_url.to_string())),
+            ("client_id", text(client_id)),
+            ("client_secret", Some(self.secret(client_secret))),
+            ("scopes", texts(scopes)),
+            ("audience", audience.as_deref().and_then(text)),
+            ("auth_style", word(&STYLES, auth_style)),
+            ("refresh_before", duration(*refresh_before)),
+            ("timeout", duration(*timeout)),
+            ("ca_file", ca.as_ref().and_then(file)),
+        ])
+    }
+
     pub(super) fn authorize(&self, spec: &AuthorizeSpec) -> Node<'static> {
         let AuthorizeSpec {
             api_keys,
             api_key_header,
             bearer_tokens,
             jwt,
+            anonymous,
+            forward_credentials,
         } = spec;
         let callers = |callers: &[(String, Secret)]| {
             let entry = |(name, secret): &(String, Secret)| Entry {
@@ -64,6 +105,8 @@ impl Writer {
             ),
             ("bearer_tokens", callers(bearer_tokens)),
             ("jwt", jwt.as_ref().map(|spec| self.jwt(spec))),
+            ("anonymous", bool(*anonymous)),
+            ("forward_credentials", bool(*forward_credentials)),
         ])
     }
 

@@ -16,7 +16,7 @@ use self::access::{fallback, filter};
 use self::attempts::{hedge, retry};
 use self::balance::balance;
 use self::breaker::{breaker, outlier};
-use self::connection::{connection, dns, tls};
+use self::connection::{dns, tls};
 use self::grpc::grpc;
 use self::health::health;
 use self::limits::concurrency;
@@ -115,7 +115,7 @@ impl Writer {
             ("drain_timeout", duration(policy.drain_timeout)),
             ("start", policy.ready_within.and_then(|_| text("ready"))),
             ("start_timeout", policy.ready_within.and_then(duration)),
-            ("auth", Some(self.auth(&policy.credentials))),
+            ("auth", Some(self.auth(policy))),
             (
                 "authorize",
                 policy.authorize.as_ref().map(|spec| self.authorize(spec)),
@@ -139,7 +139,10 @@ impl Writer {
                 "health_check",
                 policy.health.as_ref().map_or_else(off, health),
             ),
-            ("connection", Some(connection(policy, upstream, transport))),
+            (
+                "connection",
+                Some(self.connection(policy, upstream, transport)),
+            ),
             (
                 "rate_limit",
                 policy

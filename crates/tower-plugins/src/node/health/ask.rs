@@ -217,7 +217,8 @@ impl From<Result<(), Failed>> for Verdict {
     }
 }
 
-fn with_causes(error: &(dyn StdError + 'static)) -> String {
+/// An error with all its causes, in one line.
+pub(in super::super) fn with_causes(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

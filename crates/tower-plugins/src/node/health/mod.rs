@@ -21,6 +21,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tower_plugins_layers::balance::HealthHandle;
 
 pub(super) use self::ask::Ask;
+#[cfg(feature = "oauth2")]
+pub(super) use self::ask::with_causes;
 pub(crate) use self::hub::HealthHub;
 pub(super) use self::hub::gauge;
 pub(super) use self::ready::ready;

@@ -26,7 +26,7 @@ use metrics::Gauge;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tower_plugins_layers::balance::{EndpointSet, LiveBalance};
-use tower_plugins_layers::{Balance, BoxError, CredentialsLayer, OutlierDetector, ReplayBody};
+use tower_plugins_layers::{Balance, BoxError, OutlierDetector, ReplayBody};
 use tower_service::Service;
 
 #[cfg(feature = "dns")]
@@ -34,6 +34,7 @@ pub(super) use self::dns::Name;
 pub(super) use self::entries::Entries;
 pub(crate) use self::source::Source;
 use super::Services;
+use super::credentials::Credentials;
 use super::endpoint::EndpointStack;
 use super::parts::{EndpointParts, Endpoints, Parts};
 use super::stack;
@@ -78,7 +79,7 @@ impl<'a> Service<Attempt> for &'a Balanced {
 pub(super) struct Live {
     spec: PluginSpec,
     services: Arc<Services>,
-    credentials: CredentialsLayer,
+    credentials: Credentials,
     outliers: Option<OutlierDetector>,
     parts: Endpoints,
     balance: LiveBalance<Shared>,
@@ -88,17 +89,12 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(
-        spec: &PluginSpec,
-        parts: &Parts,
-        credentials: CredentialsLayer,
-        services: &Arc<Services>,
-    ) -> Self {
+    pub(super) fn new(spec: &PluginSpec, parts: &Parts, services: &Arc<Services>) -> Self {
         let plugin = spec.name.as_str().to_owned();
         Self {
             spec: spec.clone(),
             services: Arc::clone(services),
-            credentials,
+            credentials: parts.credentials.clone(),
             outliers: parts.outliers.clone(),
             parts: parts.endpoints.clone(),
             balance: EndpointSet::new(stack::balance(&spec.policy.balance)).balance(),
@@ -145,7 +141,8 @@ impl Live {
                 continue;
             }
             let address = &endpoint.address;
-            match EndpointParts::build(address, &self.spec, &old, &self.services) {
+            match EndpointParts::build(address, &self.spec, &self.credentials, &old, &self.services)
+            {
                 Ok(part) => {
                     parts.push(part.clone());
                     new.insert(key.clone(), part);
@@ -158,7 +155,7 @@ impl Live {
         self.parts.set(parts);
         self.balance.set().replace(placed, |key, _| {
             let outliers = self.outliers.as_ref();
-            let stack = stack::endpoint(&self.spec, &new[key], outliers, &self.credentials);
+            let stack = stack::endpoint(&self.spec, &new[key], outliers);
             Shared(Arc::new(stack))
         });
         self.parts.check(&self.spec.name);

@@ -286,7 +286,7 @@ async fn a_call_that_is_dropped_loses_no_change() {
 #[tokio::test]
 async fn what_cannot_be_read_or_parsed_is_an_error_once() {
     let place = Place::new();
-    let good = "plugins: { a: { transport: http, endpoint: 'http://h', auth: { method: bearer, token: hunter2 } } }";
+    let good = "plugins: { a: { transport: http, endpoint: 'http://localhost', auth: { method: bearer, token: hunter2 } } }";
     let mut watch = place.watch(EVENTS, good).await;
     place.replace("plugins: [ { na");
     let snapshot = timeout(BOUND, watch.changed()).await.unwrap();
@@ -358,7 +358,7 @@ async fn a_file_that_becomes_private_and_a_directory_that_is_made_are_news() {
     let token = place.path("conf/token");
     fs::write(&token, "hunter2").unwrap();
     fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
-    place.replace("plugins: { a: { transport: http, endpoint: 'http://h', auth: { method: bearer, token: 'file:token' } } }");
+    place.replace("plugins: { a: { transport: http, endpoint: 'http://localhost', auth: { method: bearer, token: 'file:token' } } }");
     let mut watch = Watch::with_timing(place.config(), EVENTS).unwrap();
     let refused = timeout(BOUND, watch.changed()).await.unwrap().config();
     assert!(refused.unwrap_err().to_string().contains("chmod 0600"));

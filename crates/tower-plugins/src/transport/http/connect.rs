@@ -16,6 +16,9 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use super::dial::dial;
+use super::proxy::Proxy;
+
 /// A task that ends with its owner.
 #[derive(Debug)]
 pub(in crate::transport) struct Task(JoinHandle<()>);
@@ -42,6 +45,7 @@ pub(super) enum Target {
     Tcp {
         host: String,
         port: u16,
+        proxy: Option<Proxy>,
         #[cfg(feature = "tls")]
         tls: Option<super::tls::Tls>,
     },
@@ -50,8 +54,9 @@ pub(super) enum Target {
 }
 
 impl Target {
-    pub(super) fn tcp(authority: &Authority) -> Self {
+    pub(super) fn tcp(authority: &Authority, proxy: Option<Proxy>) -> Self {
         Self::Tcp {
+            proxy,
             // A zone is encoded in a URL (RFC 6874), and not for the system.
             host: bare_host(authority).replacen("%25", "%", 1),
             port: authority.port_u16().unwrap_or(80),
@@ -61,8 +66,9 @@ impl Target {
     }
 
     #[cfg(feature = "tls")]
-    pub(super) fn tls(authority: &Authority, tls: super::tls::Tls) -> Self {
+    pub(super) fn tls(authority: &Authority, proxy: Option<Proxy>, tls: super::tls::Tls) -> Self {
         Self::Tcp {
+            proxy,
             host: bare_host(authority).replacen("%25", "%", 1),
             port: authority.port_u16().unwrap_or(443),
             tls: Some(tls),
@@ -82,10 +88,7 @@ impl Target {
     pub(super) async fn connect(&self, limit: Duration) -> io::Result<Stream> {
         tokio::time::timeout(limit, self.open())
             .await
-            .unwrap_or_else(|_| {
-                let message = format!("no connection within the connection_timeout of {limit:?}");
-                Err(io::Error::new(io::ErrorKind::TimedOut, message))
-            })
+            .unwrap_or_else(|_| Err(too_late(limit)))
     }
 
     async fn open(&self) -> io::Result<Stream> {
@@ -93,11 +96,14 @@ impl Target {
             Self::Tcp {
                 host,
                 port,
+                proxy,
                 #[cfg(feature = "tls")]
                 tls,
             } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
+                let stream = match proxy {
+                    Some(proxy) => proxy.tunnel(host, *port).await?,
+                    None => dial(host, *port).await?,
+                };
                 #[cfg(feature = "tls")]
                 if let Some(tls) = tls {
                     let notes = Arc::<Notes>::default();
@@ -116,6 +122,12 @@ impl Target {
             }
         }
     }
+}
+
+/// The error of a connection that was not open in `limit`.
+pub(super) fn too_late(limit: Duration) -> io::Error {
+    let message = format!("no connection within the connection_timeout of {limit:?}");
+    io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
 /// The host in `authority`: an IPv6 address stands in brackets there, and nowhere else.

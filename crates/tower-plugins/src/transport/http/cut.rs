@@ -1,5 +1,6 @@
 //! Ending from outside what a task of hyper's is doing.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub(super) struct Cut {
     waker: AtomicWaker,
     /// How often the peer was heard.
     heard: AtomicUsize,
+    greeted: AtomicBool,
+    greeting: AtomicWaker,
 }
 
 impl Cut {
@@ -29,6 +32,26 @@ impl Cut {
     /// A number that changes whenever anything has come from the peer.
     pub(super) fn heard(&self) -> usize {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Returns when what the peer said first has been taken in.
+    pub(super) async fn greeted(&self) {
+        poll_fn(|cx| {
+            self.greeting.register(cx.waker());
+            if self.greeted.load(Ordering::Acquire) {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// There is to be more: what was heard before, if anything was, has been taken in.
+    fn wants_more(&self) {
+        if self.heard() > 0 && !self.greeted.load(Ordering::Relaxed) {
+            self.greeted.store(true, Ordering::Release);
+            self.greeting.wake();
+        }
     }
 
     /// Whether it was made; if not, `cx` is woken when it is.
@@ -59,6 +82,7 @@ impl Read for CutStream {
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        self.cut.wants_more();
         ready!(self.whole(cx)?.poll_read(cx, buf))?;
         self.cut.heard.fetch_add(1, Ordering::Relaxed);
         Poll::Ready(Ok(()))

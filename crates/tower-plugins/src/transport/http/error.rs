@@ -3,9 +3,7 @@
 use std::error::Error as StdError;
 use std::sync::Arc;
 
-use tower_plugins_layers::{BoxError, Reason, Refused, Unsent};
-
-use crate::Body;
+use tower_plugins_layers::{BoxError, Reason, Refused};
 
 /// What failed, and at which endpoint.
 #[derive(Debug, thiserror::Error)]
@@ -62,20 +60,30 @@ pub(in crate::transport) fn lost(endpoint: &Arc<str>, error: impl Into<BoxError>
     Refused::new(Reason::ConnectionLost).caused_by(at(endpoint, "calling", error))
 }
 
+/// How a peer turned a request away that it did not and will not process.
+pub(super) enum TurnedAway {
+    /// It is going away (GOAWAY), and the request came after the last one that it took.
+    Leaving,
+    /// It refused this one (REFUSED_STREAM).
+    Refused,
+}
+
+pub(super) fn turned_away(error: &hyper::Error) -> Option<TurnedAway> {
+    let h2 = error.source()?.downcast_ref::<h2::Error>()?;
+    if !h2.is_remote() {
+        return None;
+    }
+    // A GOAWAY ends only the streams that the peer did not and will not process.
+    if h2.is_go_away() {
+        return Some(TurnedAway::Leaving);
+    }
+    let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+    refused.then_some(TurnedAway::Refused)
+}
+
 /// The error of a request that went out, wholly or in part, and has no response.
 pub(super) fn unanswered(endpoint: &Arc<str>, error: hyper::Error) -> BoxError {
-    let h2 = error
-        .source()
-        .and_then(|source| source.downcast_ref::<h2::Error>())
-        .filter(|h2| h2.is_remote());
-    // A GOAWAY ends only the streams that the peer did not and will not process.
-    let turned_away = h2.is_some_and(|h2| {
-        h2.is_go_away() || (h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM))
-    });
-
-    if turned_away {
-        Unsent::<Body>::new(None, lost(endpoint, error)).into()
-    } else if error.is_parse_too_large() {
+    if error.is_parse_too_large() {
         too_large(endpoint, error)
     } else if error.is_body_write_aborted() {
         // The caller's body was shorter than its content-length.

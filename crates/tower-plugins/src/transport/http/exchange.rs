@@ -8,20 +8,33 @@ use hyper::client::conn::TrySendError;
 use tower_plugins_layers::{BoxError, Reason, Refused, Unsent};
 
 use super::body::{Hold, ResponseBody};
-use super::error::{at, connect_failed, lost, request_broken, unanswered};
+use super::error::{TurnedAway, at, connect_failed, lost, request_broken, turned_away, unanswered};
 use super::head::{strip_response, strip_upgrade};
 use super::pool::{Endpoint, Lease, Pool};
 use super::upload::Upload;
 use crate::Body;
+use crate::config::Protocol;
 use crate::transport::ResponseFuture;
 use crate::upgrade::OnUpgrade;
 
 /// How often a request may come back unsent from a used connection before it gets a new one.
 const USED_TRIES: u32 = 3;
 
+/// How often a request may meet a peer that goes away without taking it.
+const LEFT_TRIES: u32 = 8;
+
 enum Failed {
     Unsent(Box<Request<Body>>, Refused),
+    /// It came too late for a peer that goes away.
+    Left(Box<Request<Body>>, Refused),
     Other(BoxError),
+}
+
+/// How often a request went nowhere.
+#[derive(Default)]
+struct Tries {
+    unsent: u32,
+    left: u32,
 }
 
 /// Sends at once if a connection is ready, which makes hyper's future all there is to box.
@@ -34,17 +47,36 @@ pub(super) fn call<P: Pool>(pool: &Arc<P>, mut request: Request<Body>) -> Respon
             return Box::pin(std::future::ready(Err(error)));
         }
     };
-    let mut upload = Upload::of(&mut request);
+    // Only an HTTP/2 peer turns a request away after it was sent.
+    let kept = endpoint.origin.protocol == Protocol::Http2;
+    let mut upload = Upload::of(&mut request, kept);
     let Some(mut lease) = pool.checkout() else {
-        return Box::pin(wherever_possible(pool, request, upload, upgrades, 0));
+        return Box::pin(wherever_possible(
+            pool,
+            request,
+            upload,
+            upgrades,
+            Tries::default(),
+        ));
     };
-    let sent = lease.send(request);
+    let sent = match lease.send(request) {
+        Ok(sent) => sent,
+        Err(request) => {
+            let tries = Tries { unsent: 1, left: 0 };
+            return Box::pin(wherever_possible(pool, *request, upload, upgrades, tries));
+        }
+    };
     Box::pin(async move {
         match conclude(pool.endpoint(), lease, &mut upload, upgrades, sent.await) {
             Ok(response) => Ok(response),
             // Out of line: its state is larger than this one's, and seldom needed.
             Err(Failed::Unsent(request, _)) => {
-                Box::pin(wherever_possible(pool, *request, upload, upgrades, 1)).await
+                let tries = Tries { unsent: 1, left: 0 };
+                Box::pin(wherever_possible(pool, *request, upload, upgrades, tries)).await
+            }
+            Err(Failed::Left(request, _)) => {
+                let tries = Tries { unsent: 0, left: 1 };
+                Box::pin(wherever_possible(pool, *request, upload, upgrades, tries)).await
             }
             Err(Failed::Other(error)) => Err(error),
         }
@@ -56,24 +88,39 @@ async fn wherever_possible<P: Pool>(
     mut request: Request<Body>,
     mut upload: Upload,
     upgrades: bool,
-    mut tries: u32,
+    mut tries: Tries,
 ) -> Result<Response<Body>, BoxError> {
     loop {
-        let fresh = tries >= USED_TRIES;
+        let fresh = tries.unsent >= USED_TRIES;
         let mut lease = match pool.acquire(fresh).await {
             Ok(lease) => lease,
             Err(refused) => return Err(unsent(pool.endpoint(), Some(request), upload, refused)),
         };
-        let outcome = lease.send(request).await;
-        match conclude(pool.endpoint(), lease, &mut upload, upgrades, outcome) {
-            Ok(response) => return Ok(response),
-            Err(Failed::Unsent(back, lost)) if fresh => {
-                return Err(unsent(pool.endpoint(), Some(*back), upload, lost));
+        let concluded = match lease.send(request) {
+            Ok(sent) => conclude(pool.endpoint(), lease, &mut upload, upgrades, sent.await),
+            Err(back) => {
+                let lost = lost(&pool.endpoint().name, "the connection closed");
+                Err(Failed::Unsent(back, lost))
             }
-            Err(Failed::Unsent(back, _)) => request = *back,
+        };
+        match concluded {
+            Ok(response) => return Ok(response),
+            Err(Failed::Unsent(back, lost)) => {
+                if fresh {
+                    return Err(unsent(pool.endpoint(), Some(*back), upload, lost));
+                }
+                tries.unsent += 1;
+                request = *back;
+            }
+            Err(Failed::Left(back, lost)) => {
+                tries.left += 1;
+                if tries.left >= LEFT_TRIES {
+                    return Err(unsent(pool.endpoint(), Some(*back), upload, lost));
+                }
+                request = *back;
+            }
             Err(Failed::Other(error)) => return Err(error),
         }
-        tries += 1;
     }
 }
 
@@ -84,7 +131,7 @@ fn unsent(
     cause: Refused,
 ) -> BoxError {
     if let Some(request) = &mut request {
-        upload.release();
+        upload.release(request);
         endpoint.origin.release(request);
     }
     Unsent::new(request, cause).into()
@@ -102,7 +149,8 @@ fn conclude<L: Lease>(
             return upgrade(endpoint, lease.into(), upgrades, response).map_err(Failed::Other);
         }
         Ok(response) => {
-            let upload = std::mem::take(upload);
+            let mut upload = std::mem::take(upload);
+            upload.forget();
             return respond(endpoint, lease.into(), upload, response).map_err(Failed::Other);
         }
         Err(error) => error,
@@ -118,10 +166,23 @@ fn conclude<L: Lease>(
         let lost = lost(&endpoint.name, error.into_error());
         return Err(Failed::Unsent(Box::new(request), lost));
     }
-    Err(Failed::Other(match upload.failure() {
-        Some(failure) => request_broken(&endpoint.name, failure),
-        None => unanswered(&endpoint.name, error.into_error()),
-    }))
+    if let Some(failure) = upload.failure() {
+        return Err(Failed::Other(request_broken(&endpoint.name, failure)));
+    }
+    let error = error.into_error();
+    let Some(turned_away) = turned_away(&error) else {
+        return Err(Failed::Other(unanswered(&endpoint.name, error)));
+    };
+    let again = upload.again();
+    let lost = lost(&endpoint.name, error);
+    Err(match (again, turned_away) {
+        (Some(mut request), TurnedAway::Leaving) => {
+            *upload = Upload::of(&mut request, true);
+            Failed::Left(Box::new(request), lost)
+        }
+        // One that refuses may have too much to do: whether to ask it again is for retries to say.
+        (request, _) => Failed::Other(unsent(endpoint, request, std::mem::take(upload), lost)),
+    })
 }
 
 /// A call that is over, and its connection is not: that holds its place from now on.

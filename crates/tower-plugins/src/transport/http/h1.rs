@@ -3,9 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
+use ::http::Request;
+use hyper::client::conn::http1;
 use tokio::sync::{Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout};
 use tower_plugins_layers::{Reason, Refused};
@@ -13,7 +12,7 @@ use tower_plugins_layers::{Reason, Refused};
 use super::body::Hold;
 use super::connect::{Notes, Task};
 use super::error::{at, connect_failed};
-use super::pool::{self, Endpoint, Pool};
+use super::pool::{self, Endpoint, Pool, Sent};
 use crate::Body;
 
 /// How long a connection may take to be ready for the next request once a response is complete.
@@ -43,6 +42,8 @@ type Idle = Vec<Box<Conn>>;
 struct Conn {
     sender: http1::SendRequest<Body>,
     idle_since: Instant,
+    /// When it is too old for further calls.
+    expires: Option<Instant>,
     notes: Arc<Notes>,
     used: bool,
     _driver: Task,
@@ -75,9 +76,13 @@ impl Lease {
         let Self { slot, mut conn } = self;
         let pool = &slot.0;
         if pool.endpoint.keeps_idle() && !conn.sender.is_closed() {
+            let now = Instant::now();
+            if conn.is_aged(now) {
+                return;
+            }
             let mut idle = pool.idle();
             if idle.len() < pool.endpoint.spec.max_idle_connections as usize {
-                conn.idle_since = Instant::now();
+                conn.idle_since = now;
                 conn.used = true;
                 idle.push(conn);
             }
@@ -95,13 +100,12 @@ impl pool::Lease for Lease {
     fn send(
         &mut self,
         request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<>
-    {
+    ) -> Result<impl Future<Output = Sent> + Send + use<>, Box<Request<Body>>> {
         // A used one may have been closed by the peer meanwhile.
         if self.conn.used {
             self.conn.notes.ask();
         }
-        self.conn.sender.try_send_request(request)
+        Ok(self.conn.sender.try_send_request(request))
     }
 
     fn refusal(&self) -> Option<&str> {
@@ -184,9 +188,11 @@ impl Connections {
             }
         });
         self.watch_idle();
+        let now = Instant::now();
         Ok(Box::new(Conn {
             sender,
-            idle_since: Instant::now(),
+            idle_since: now,
+            expires: endpoint.expires(now),
             notes,
             used: false,
             _driver: driver,
@@ -206,7 +212,13 @@ impl Connections {
 
 impl Conn {
     fn is_usable(&self, now: Instant, idle_timeout: Duration) -> bool {
-        !self.sender.is_closed() && now.duration_since(self.idle_since) < idle_timeout
+        !self.sender.is_closed()
+            && now.duration_since(self.idle_since) < idle_timeout
+            && !self.is_aged(now)
+    }
+
+    fn is_aged(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
     }
 }
 

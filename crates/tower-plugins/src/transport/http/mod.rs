@@ -3,12 +3,15 @@
 mod body;
 mod connect;
 mod cut;
+mod dial;
 pub(super) mod error;
 mod exchange;
 mod h1;
 mod h2;
+mod h2_connect;
 mod head;
 mod pool;
+mod proxy;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "tls")]
@@ -31,6 +34,7 @@ pub(super) use self::connect::Task;
 use self::connect::{Target, bare_host};
 use self::head::Origin;
 use self::pool::Endpoint;
+use self::proxy::Proxy;
 use super::{ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{Address, ConnectionSpec, Protocol, TlsSpec};
@@ -48,13 +52,17 @@ use crate::config::{Address, ConnectionSpec, Protocol, TlsSpec};
 /// [`connection_timeout`](ConnectionSpec::connection_timeout). A connection comes back when the
 /// response's body has been read to its end. Dropping the call or the body before closes it.
 ///
-/// Over HTTP/2 all calls share one connection, opened once however many calls wait for it, and
-/// replaced when it closes or the peer says that it is going away; `max_connections` has no say. Dropping the call or the
-/// response's body resets the stream, and ends a request body that is still being sent.
+/// Over HTTP/2 calls share connections: each takes as many at a time as the peer says, and at most
+/// [`max_streams`](ConnectionSpec::max_streams). The first with room gets the next call. When all are full
+/// another is opened, one at a time, until there are `max_connections`; calls beyond wait as above. One that
+/// closes, or whose peer says that it is going away, gets no further call and counts no more. Dropping the
+/// call or the response's body resets the stream, and ends a request body that is still being sent.
 ///
 /// A connection without a call is closed after [`idle_timeout`](ConnectionSpec::idle_timeout), or
 /// at once without [`keep_alive`](ConnectionSpec::keep_alive) and beyond
-/// [`max_idle_connections`](ConnectionSpec::max_idle_connections).
+/// [`max_idle_connections`](ConnectionSpec::max_idle_connections). One that is older than
+/// [`max_age`](ConnectionSpec::max_age), or up to a tenth less, gets no further call and closes when those on
+/// it are over.
 ///
 /// # TLS
 ///
@@ -78,15 +86,17 @@ use crate::config::{Address, ConnectionSpec, Protocol, TlsSpec};
 /// - [`Unsent`](tower_plugins_layers::Unsent) with [`Reason::ConnectFailed`] if no connection
 ///   could be opened, TLS included, with [`Reason::PoolExhausted`] if none was free in time, and with
 ///   [`Reason::ConnectionLost`] if every connection closed before the request was sent. The
-///   request is in it. It is not in it if an HTTP/2 peer had it and turned it away, or if a peer
-///   refused this side's certificate, or its absence, when the request was on its way.
+///   request is in it, but not if a peer refused this side's certificate, or its absence, when the request
+///   was on its way. Also if an HTTP/2 peer had it and turned it away: it is in it if no more than 64 KiB
+///   of its body had been read.
 /// - [`Reason::ConnectionLost`] if the connection or stream broke later, in the body too.
 /// - [`Reason::ResponseTooLarge`] if the head or body is larger than allowed, in the body too. A
 ///   head that is too large over HTTP/2 is told as a broken stream, however.
 /// - [`Reason::RequestBroken`] if the request's own body failed, in the response's body too.
 ///
 /// A request that could not be sent because an idle connection had just been closed is sent again
-/// on another, and in the end on a new one.
+/// on another, and in the end on a new one. So is one that an HTTP/2 peer did not take because it is going
+/// away.
 ///
 /// [`Reason::ConnectFailed`]: tower_plugins_layers::Reason::ConnectFailed
 /// [`Reason::PoolExhausted`]: tower_plugins_layers::Reason::PoolExhausted
@@ -110,7 +120,7 @@ pub struct Http(Connections);
 
 enum Connections {
     H1(Arc<h1::Connections>),
-    H2(Arc<h2::Connection>),
+    H2(Arc<h2::Connections>),
 }
 
 /// An address that HTTP cannot reach.
@@ -170,7 +180,7 @@ impl Http {
         };
         Ok(Self(match connection.protocol {
             Protocol::Http1 => Connections::H1(Arc::new(h1::Connections::new(endpoint))),
-            Protocol::Http2 => Connections::H2(Arc::new(h2::Connection::new(endpoint))),
+            Protocol::Http2 => Connections::H2(Arc::new(h2::Connections::new(endpoint))),
         }))
     }
 
@@ -188,16 +198,21 @@ fn find(
     connection: &ConnectionSpec,
     tls: &TlsSpec,
 ) -> Result<(Target, Origin), Cow<'static, str>> {
+    let proxy = |scheme: &Scheme, authority: &Authority| {
+        let variable = |name: &str| std::env::var(name).ok();
+        Proxy::on_the_way(connection, scheme, authority, variable)
+    };
     let (target, scheme, authority, prefix) = match address {
         Address::Http { authority, prefix } => {
-            let target = Target::tcp(authority);
+            let target = Target::tcp(authority, proxy(&Scheme::HTTP, authority)?);
             (target, Scheme::HTTP, without_zone(authority)?, prefix)
         }
         #[cfg(feature = "tls")]
         Address::Https { authority, prefix } => {
             let plain = without_zone(authority)?;
             let tls = tls::Tls::new(tls, connection.protocol, bare_host(&plain))?;
-            (Target::tls(authority, tls), Scheme::HTTPS, plain, prefix)
+            let target = Target::tls(authority, proxy(&Scheme::HTTPS, authority)?, tls);
+            (target, Scheme::HTTPS, plain, prefix)
         }
         #[cfg(not(feature = "tls"))]
         Address::Https { .. } => {

@@ -33,6 +33,15 @@ impl Endpoint {
         self.spec.idle_timeout.min(FOREVER)
     }
 
+    /// When a connection that was opened `now` is too old for further calls.
+    ///
+    /// Up to a tenth sooner than `max_age`, so that those that were opened together are not replaced
+    /// together.
+    pub(super) fn expires(&self, now: Instant) -> Option<Instant> {
+        let age = self.spec.max_age?.min(FOREVER);
+        Some(now + age.mul_f64(1.0 - fastrand::f64() / 10.0))
+    }
+
     /// Whether a connection may be kept without a call.
     pub(super) fn keeps_idle(&self) -> bool {
         self.spec.keep_alive
@@ -60,12 +69,16 @@ pub(super) trait Pool: Send + Sync + 'static {
     fn reap(&self, now: Instant) -> Instant;
 }
 
+/// A response, or why there is none, with the request if it was not sent.
+pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<Body>>>;
+
 /// The right of one call to use a connection.
 pub(super) trait Lease: Into<Hold> + Send {
+    /// Sends `request`, or gives it back if the connection has just closed.
     fn send(
         &mut self,
         request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<Self>;
+    ) -> Result<impl Future<Output = Sent> + Send + use<Self>, Box<Request<Body>>>;
 
     /// Why the peer has refused this side, if it has: it has read nothing of what was sent.
     fn refusal(&self) -> Option<&str>;

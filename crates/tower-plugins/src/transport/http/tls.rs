@@ -62,7 +62,11 @@ impl Tls {
         let connector = TlsConnector::from(Arc::clone(&self.config));
         let stream = connector.connect(self.name.clone(), stream).await;
         let stream = stream.map_err(|error| self.told.handshake(error))?;
-        self.told.negotiated(stream.get_ref().1.alpn_protocol())?;
+        let session = stream.get_ref().1;
+        let certificate = session.peer_certificates().and_then(<[_]>::first);
+        self.told
+            .pinned(certificate.map(|certificate| &**certificate))?;
+        self.told.negotiated(session.alpn_protocol())?;
         Ok(Secured {
             io: TokioIo::new(stream),
             told: Arc::clone(&self.told),

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use rustls::{AlertDescription as Alert, CertificateError, Error};
 
 use super::tls::alpn;
-use crate::config::{Protocol, TlsSpec, TlsVersion};
+use crate::config::pem::pin;
+use crate::config::{Pin, Protocol, TlsSpec, TlsVersion};
 
 /// What the spec told this side, as far as a message has to know it.
 pub(super) struct Told {
@@ -15,6 +16,7 @@ pub(super) struct Told {
     cert: Option<PathBuf>,
     min_version: TlsVersion,
     protocol: Protocol,
+    pins: Vec<Pin>,
 }
 
 /// An error with its explanation. hyper keeps of some errors only what they display: it is all there.
@@ -56,6 +58,7 @@ impl Told {
                 .map(|identity| identity.cert.path().to_owned()),
             min_version: spec.min_version,
             protocol,
+            pins: spec.pins.clone(),
         }
     }
 
@@ -91,6 +94,23 @@ impl Told {
             (protocol, Some(name)) if name == alpn(protocol) => Ok(()),
             _ => Err(explained(self.other_protocol(), None)),
         }
+    }
+
+    /// An error unless `certificate`, the peer's own, has a public key that was pinned, or none was.
+    pub(super) fn pinned(&self, certificate: Option<&[u8]>) -> io::Result<()> {
+        if self.pins.is_empty() {
+            return Ok(());
+        }
+        let pin = certificate.and_then(pin);
+        if pin.is_some_and(|pin| self.pins.contains(&pin)) {
+            return Ok(());
+        }
+        let found = pin.map_or_else(|| "which cannot be read".to_owned(), |pin| pin.to_string());
+        let what = format!(
+            "its certificate has a public key, {found}, that is none of tls.pins: add it if it is the \
+             endpoint's own, and not that of somebody on the way"
+        );
+        Err(explained(what, None))
     }
 
     fn other_protocol(&self) -> &'static str {

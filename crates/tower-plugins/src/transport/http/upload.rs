@@ -1,11 +1,11 @@
-//! A request's body on its way.
+//! A request on its way.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use ::http::Request;
+use ::http::{Extensions, HeaderMap, Method, Request, Uri};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use tower_plugins_layers::BoxError;
@@ -13,83 +13,197 @@ use tower_plugins_layers::BoxError;
 use super::cut::Cut;
 use crate::Body;
 
+/// How much of a body is kept until the response's head is there, to be sent again.
+const KEPT: usize = 64 * 1024;
+
 /// Ends a request's body when it is dropped: hyper would go on sending it when the response is
 /// over. A body that is all here needs no end.
+///
+/// It may keep what the request is made of, for a peer that turns it away.
 #[derive(Default)]
-pub(super) struct Upload(Option<Arc<State>>);
+pub(super) struct Upload {
+    state: Option<Arc<State>>,
+    spare: Option<Box<Spare>>,
+}
 
-#[derive(Default)]
+/// A request but for a body that is not all here.
+struct Spare {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    /// Not a copy: no peer gets to see them.
+    extensions: Extensions,
+    whole: Bytes,
+}
+
 struct State {
     over: Cut,
     failure: Mutex<Option<BoxError>>,
+    sending: Mutex<Sending>,
+}
+
+/// Within a lock, so that the body can be taken back while hyper holds on to it.
+struct Sending {
+    body: Body,
+    /// What was read of it, if that is kept.
+    read: Option<Vec<Bytes>>,
+    kept: usize,
 }
 
 impl Upload {
-    pub(super) fn of(request: &mut Request<Body>) -> Self {
-        let body = request.body_mut();
-        if body.is_full() || body.is_end_stream() {
-            return Self(None);
-        }
-        let state = Arc::<State>::default();
-        *body = Body::new(Uploading {
-            body: std::mem::take(body),
-            state: Arc::clone(&state),
+    /// The way of `request`; one that is `kept` can be had [`again`](Self::again).
+    pub(super) fn of(request: &mut Request<Body>, kept: bool) -> Self {
+        let mut spare = kept.then(|| {
+            Box::new(Spare {
+                method: request.method().clone(),
+                uri: request.uri().clone(),
+                headers: request.headers().clone(),
+                extensions: std::mem::take(request.extensions_mut()),
+                whole: Bytes::new(),
+            })
         });
-        Self(Some(state))
+        let body = request.body_mut();
+        if body.is_end_stream() {
+            return Self { state: None, spare };
+        }
+        if let Some(bytes) = body.full() {
+            if let Some(spare) = &mut spare {
+                spare.whole = bytes.clone();
+            }
+            return Self { state: None, spare };
+        }
+        let state = Arc::new(State {
+            over: Cut::default(),
+            failure: Mutex::default(),
+            sending: Mutex::new(Sending {
+                body: std::mem::take(body),
+                read: kept.then(Vec::new),
+                kept: 0,
+            }),
+        });
+        *body = Body::new(Uploading(Arc::clone(&state)));
+        let state = Some(state);
+        Self { state, spare }
     }
 
     /// The error of the body itself, if it was that which ended the exchange.
     pub(super) fn failure(&self) -> Option<BoxError> {
-        let failure = &self.0.as_ref()?.failure;
+        let failure = &self.state.as_ref()?.failure;
         failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
     }
 
-    /// Leaves the body as it is, for another attempt.
-    pub(super) fn release(&mut self) {
-        self.0 = None;
+    /// The request once more, if all that was read of it is here still.
+    pub(super) fn again(&mut self) -> Option<Request<Body>> {
+        let spare = *self.spare.take()?;
+        let body = match self.state.take() {
+            None => Body::from(spare.whole),
+            Some(state) => {
+                let body = state.take_back();
+                state.over.make();
+                body?
+            }
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = spare.method;
+        *request.uri_mut() = spare.uri;
+        *request.headers_mut() = spare.headers;
+        *request.extensions_mut() = spare.extensions;
+        Some(request)
+    }
+
+    /// Keeps nothing any more: the peer has taken the request.
+    pub(super) fn forget(&mut self) {
+        if self.spare.take().is_some()
+            && let Some(state) = &self.state
+        {
+            state.sending().read = None;
+        }
+    }
+
+    /// Leaves `request`, which came back, as it was for another attempt.
+    pub(super) fn release(&mut self, request: &mut Request<Body>) {
+        if let Some(spare) = self.spare.take() {
+            *request.extensions_mut() = spare.extensions;
+        }
+        self.state = None;
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if let Some(state) = &self.0 {
+        if let Some(state) = &self.state {
             state.over.make();
         }
     }
 }
 
-struct Uploading {
-    body: Body,
-    state: Arc<State>,
+impl State {
+    fn sending(&self) -> MutexGuard<'_, Sending> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The whole body, if what was read of it is here still.
+    fn take_back(&self) -> Option<Body> {
+        let mut sending = self.sending();
+        let read = sending.read.take()?;
+        let rest = std::mem::take(&mut sending.body);
+        if read.is_empty() {
+            return Some(rest);
+        }
+        let read = read.into_iter();
+        Some(Body::new(Again { read, rest }))
+    }
 }
+
+impl Sending {
+    /// Takes note of a frame that was read.
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let Some(read) = &mut self.read else { return };
+        match frame.data_ref() {
+            Some(bytes) if self.kept + bytes.len() <= KEPT => {
+                self.kept += bytes.len();
+                read.push(bytes.clone());
+            }
+            // Trailers, too: they are rare in requests.
+            _ => self.read = None,
+        }
+    }
+}
+
+struct Uploading(Arc<State>);
 
 impl http_body::Body for Uploading {
     type Data = Bytes;
     type Error = BoxError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if !self.state.over.is_made(cx) {
+        let state = &self.0;
+        if !state.over.is_made(cx) {
+            let mut sending = state.sending();
             // hyper polls this in a task of the connection, which other calls share: a panic is not to
             // end it. Unwind safe: the body is not polled again.
-            let body = Pin::new(&mut self.body);
+            let body = Pin::new(&mut sending.body);
             let polled = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx)));
             let panicked = |_| Poll::Ready(Some(Err("the body panicked".into())));
             match ready!(polled.unwrap_or_else(panicked)) {
                 Some(Err(error)) => {
-                    let mut failure = self
-                        .state
-                        .failure
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner);
+                    let mut failure = state.failure.lock().unwrap_or_else(PoisonError::into_inner);
                     *failure = Some(error);
                 }
-                frame => return Poll::Ready(frame),
+                frame => {
+                    match &frame {
+                        Some(Ok(frame)) => sending.keep(frame),
+                        // It has ended, and is not to be asked again.
+                        _ => sending.body = Body::empty(),
+                    }
+                    return Poll::Ready(frame);
+                }
             }
         }
         // The code that hyper resets an HTTP/2 stream with.
@@ -97,10 +211,46 @@ impl http_body::Body for Uploading {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.0.sending().body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.0.sending().body.size_hint()
+    }
+}
+
+/// A body of which some was read before.
+struct Again {
+    read: std::vec::IntoIter<Bytes>,
+    rest: Body,
+}
+
+impl http_body::Body for Again {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.read.next() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.as_slice().is_empty() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read: usize = self.read.as_slice().iter().map(Bytes::len).sum();
+        let rest = self.rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + read as u64);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + read as u64);
+        }
+        hint
     }
 }

@@ -237,10 +237,18 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                 "failure_rate" => "",
                 _ => "failure_rate: 0.5, ",
             },
+            "connection" if key == "max_streams" => "protocol: http2, ",
+            "connection" if key == "proxy_auth" => "proxy: 'http://h', ",
             "filter" => "service: s, ",
             "split" => "to: b, percent: 5, ",
             "shadow" => "to: b, ",
-            "auth" => "method: api-key, api_key: k, ",
+            "auth" => match key {
+                "scopes" | "auth_style" | "refresh_before" | "timeout" => {
+                    "method: oauth2, token_url: 'https://i', client_id: c, client_secret: s, "
+                }
+                _ => "method: api-key, api_key: k, ",
+            },
+            "authorize" => "api_keys: { a: k }, ",
             "load_balancing" => match key {
                 "load_factor" => "strategy: maglev, hash_on: 'header:x', ",
                 "least_request_bias" => "strategy: least-request, ",
@@ -268,7 +276,7 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             ),
             // Without any key it says nothing.
             "load_balancing" if needed.is_empty() && keys.is_empty() => {
-                "plugins: { a: { transport: http, endpoint: 'http://h' } }".to_owned()
+                "plugins: { a: { transport: http, endpoint: 'http://localhost' } }".to_owned()
             }
             "jwt" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: 'http://h', authorize: {{ jwt: {{
@@ -288,7 +296,7 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                 "plugins: {{ a: {{ transport: http, endpoint: {{ url: 'http://h', {keys} }} }} }}"
             ),
             _ => format!(
-                "plugins: {{ a: {{ transport: http, endpoint: 'http://h', {block}: {{ {needed} {keys} }} }} }}"
+                "plugins: {{ a: {{ transport: http, endpoint: 'http://localhost', {block}: {{ {needed} {keys} }} }} }}"
             ),
         };
         Config::parse(&text, Format::Yaml).unwrap_or_else(|error| panic!("{text}: {error}"))

@@ -21,7 +21,8 @@ fn plugin<const N: usize>(
     extra: &str,
     variables: [(&str, &str); N],
 ) -> Result<Config, ConfigError> {
-    let text = format!("plugins: [{{ name: a, transport: http, endpoint: 'http://h', {extra} }}]");
+    let text =
+        format!("plugins: [{{ name: a, transport: http, endpoint: 'http://localhost', {extra} }}]");
     load(&text, Format::Yaml, variables)
 }
 
@@ -162,14 +163,14 @@ fn a_variable_lies_over_the_file_in_every_format() {
             endpoint: http://h
           - name: search-eu
             transport: http
-            endpoint: http://h
+            endpoint: http://localhost
             enabled: false
             auth: { method: custom, headers: { X-Tenant: green } }
             retry: { max_retries: 1 }
     ";
     let json = r#"{ "plugins": {
         "other": { "transport": "http", "endpoint": "http://h" },
-        "search-eu": { "transport": "http", "endpoint": "http://h", "enabled": false,
+        "search-eu": { "transport": "http", "endpoint": "http://localhost", "enabled": false,
             "auth": { "method": "custom", "headers": { "X-Tenant": "green" } },
             "retry": { "max_retries": 1 } } } }"#;
     let toml = "
@@ -180,7 +181,7 @@ fn a_variable_lies_over_the_file_in_every_format() {
         [[plugins]]
         name = 'search-eu'
         transport = 'http'
-        endpoint = 'http://h'
+        endpoint = 'http://localhost'
         enabled = false
         auth = { method = 'custom', headers = { X-Tenant = 'green' } }
         retry = { max_retries = 1 }

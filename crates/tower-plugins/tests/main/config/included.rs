@@ -200,7 +200,7 @@ fn a_secret_is_what_its_file_holds_less_the_last_line_break() {
     let place = Place::new();
     let with = |token: &str| {
         format!(
-            "plugins: {{ a: {{ transport: http, endpoint: 'http://h', auth: {{ method: bearer, token: '{token}' }} }} }}"
+            "plugins: {{ a: {{ transport: http, endpoint: 'http://localhost', auth: {{ method: bearer, token: '{token}' }} }} }}"
         )
     };
     place.write("plugins.yaml", &with("file:secrets/token"));
@@ -250,7 +250,7 @@ fn a_secret_is_what_its_file_holds_less_the_last_line_break() {
 fn a_secret_that_others_can_read_or_change_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
-    place.write("plugins.yaml", "plugins: { a: { transport: http, endpoint: 'http://h', auth: { method: bearer, token: file:token } } }");
+    place.write("plugins.yaml", "plugins: { a: { transport: http, endpoint: 'http://localhost', auth: { method: bearer, token: file:token } } }");
     let token = place.write("token", "hunter2");
     for (mode, part) in [
         (0o400, None),
@@ -273,7 +273,7 @@ fn a_secret_that_others_can_read_or_change_is_refused() {
 fn the_digest_is_of_every_file_that_the_config_names() {
     let place = Place::new();
     place.write("plugins.yaml", "include: [conf.d]");
-    place.write("conf.d/a.yaml", "plugins: { a: { transport: http, endpoint: 'http://h', auth: { method: bearer, token: file:token } } }");
+    place.write("conf.d/a.yaml", "plugins: { a: { transport: http, endpoint: 'http://localhost', auth: { method: bearer, token: file:token } } }");
     place.write("conf.d/token", "hunter2");
     let digest = || {
         Loader::file(place.path("plugins.yaml"))

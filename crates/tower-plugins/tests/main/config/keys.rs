@@ -37,14 +37,30 @@ fn a_duration_is_text_and_an_integer_is_told_what_to_write() {
 }
 
 #[test]
-fn a_pool_of_one_http2_connection_takes_no_sizes() {
-    for key in ["max_connections", "max_idle_connections"] {
+fn streams_are_counted_over_http2_alone_and_only_what_is_kept_has_an_age() {
+    for (block, key, why) in [
+        (
+            "max_streams: 5",
+            "max_streams",
+            "does nothing with protocol: http1",
+        ),
+        (
+            "keep_alive: false, max_age: 5m",
+            "max_age",
+            "does nothing with keep_alive: false",
+        ),
+    ] {
         assert_problem(
-            &format!("connection: {{ protocol: http2, {key}: 5 }}"),
+            &format!("connection: {{ {block} }}"),
             &format!("connection.{key}"),
-            "does nothing with protocol: http2",
+            why,
         );
     }
+    let both =
+        spec("connection: { protocol: http2, max_streams: 5, max_connections: 2, max_age: 5m }");
+    let connection = both.upstream.connection;
+    assert_eq!((connection.max_streams, connection.max_connections), (5, 2));
+    assert_eq!(connection.max_age, Some(Duration::from_secs(300)));
 }
 
 #[test]

@@ -6,12 +6,12 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tower_plugins::Place;
 use tower_plugins::config::{
-    AdaptiveLimit, Address, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind,
-    ClaimValue, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec,
+    AdaptiveLimit, Address, AuthStyle, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec,
+    BudgetKind, ClaimValue, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec,
     Environment, FallbackSpec, FilterSpec, Format, HealthKind, HealthSpec, HedgeSpec, JitterKind,
-    JwtAlgorithm, JwtKey, JwtSpec, KeySpec, LayerSpec, Loader, Number, Options, OutlierSpec,
-    PluginName, PluginSpec, Policy, Protocol, RateLimitSpec, RedisSpec, RetryOn, RetrySpec, Secret,
-    Secrets, ShadowSpec, SplitSpec, SubsetFallback,
+    JwtAlgorithm, JwtKey, JwtSpec, KeySpec, LayerSpec, Loader, Number, OAuth2Spec, Options,
+    OutlierSpec, PluginName, PluginSpec, Policy, Protocol, ProxySpec, RateLimitSpec, RedisSpec,
+    RetryOn, RetrySpec, Secret, Secrets, ShadowSpec, SplitSpec, SubsetFallback,
 };
 use tower_plugins_layers::RateLimiter;
 
@@ -81,7 +81,37 @@ fn credentials() -> impl Strategy<Value = CredentialsSpec> {
         ("[ -9;-~\u{e9}]{1,10}", secret())
             .prop_map(|(username, password)| CredentialsSpec::Basic { username, password }),
         headers.prop_map(|headers| CredentialsSpec::Custom { headers }),
+        oauth2().prop_map(|spec| CredentialsSpec::OAuth2(spec.into())),
     ]
+}
+
+fn oauth2() -> impl Strategy<Value = OAuth2Spec> {
+    let url = "https://[a-z]{1,8}(/[a-z]{0,4}){0,2}|http://localhost:1/";
+    let scopes = prop::collection::vec("[!#-Z^-~]{1,8}", 0..3);
+    let audience = prop::option::of("[!-~]{1,10}");
+    let times = (duration(), 1_u64..=30_000_000_000);
+    (
+        url,
+        "[!-~]{1,10}",
+        secret(),
+        scopes,
+        audience,
+        times,
+        any::<bool>(),
+    )
+        .prop_map(
+            |(url, id, secret, scopes, audience, (before, timeout), in_body)| {
+                let mut spec = OAuth2Spec::new(&url, id, secret).unwrap();
+                spec.scopes = scopes;
+                spec.audience = audience;
+                spec.refresh_before = before;
+                spec.timeout = Duration::from_nanos(timeout);
+                if in_body {
+                    spec.auth_style = AuthStyle::Body;
+                }
+                spec
+            },
+        )
 }
 
 fn authorize() -> impl Strategy<Value = AuthorizeSpec> {
@@ -100,6 +130,7 @@ fn authorize() -> impl Strategy<Value = AuthorizeSpec> {
             let is_nobody =
                 spec.api_keys.is_empty() && spec.bearer_tokens.is_empty() && jwt.is_none();
             spec.jwt = jwt;
+            (spec.anonymous, spec.forward_credentials) = (other, spec.bearer_tokens.len() == 1);
             (!is_nobody && !twice(&spec.api_keys) && !twice(&spec.bearer_tokens)).then_some(spec)
         },
     )
@@ -532,19 +563,30 @@ fn connection() -> impl Strategy<Value = ConnectionSpec> {
         any::<bool>(),
         8_u32 << 10..=16 << 20,
         prop::option::of(0_u64..1 << 60),
+        prop::option::of(1_u32..=1_000_000),
+        prop::option::of(duration()),
+        prop::option::of(any::<bool>()),
     )
         .prop_map(
-            |(http2, open, idle, idle_timeout, timeout, keep, head, body)| {
+            |(http2, open, idle, idle_timeout, timeout, keep, head, body, streams, age, proxy)| {
                 let mut connection = ConnectionSpec::default();
                 if http2 {
                     connection.protocol = Protocol::Http2;
-                } else {
-                    connection.max_connections = open;
-                    connection.max_idle_connections =
-                        if keep { idle.min(open) } else { 32.min(open) };
+                    connection.max_streams = streams.unwrap_or(connection.max_streams);
+                }
+                connection.max_connections = open;
+                connection.max_idle_connections = if keep { idle.min(open) } else { 32.min(open) };
+                connection.max_age = age.filter(|_| keep);
+                connection.proxy = match proxy {
+                    None => ProxySpec::Off,
+                    Some(false) => ProxySpec::Environment,
+                    Some(true) => ProxySpec::At("proxy:3128".parse().unwrap()),
+                };
+                if proxy == Some(true) {
+                    connection.proxy_auth = Some(Secret::new("user:${A}".to_owned()));
                 }
                 connection.keep_alive = keep;
-                if keep && (http2 || connection.max_idle_connections > 0) {
+                if keep && connection.max_idle_connections > 0 {
                     connection.idle_timeout = idle_timeout;
                 }
                 connection.connection_timeout = timeout;
@@ -751,7 +793,15 @@ fn plugin() -> impl Strategy<Value = PluginSpec> {
                     if connection.protocol == usual.protocol {
                         plugin.upstream.connection = connection;
                         plugin.upstream.connection.max_response_head = usual.max_response_head;
+                        plugin.upstream.connection.max_age = usual.max_age;
+                        plugin.upstream.connection.proxy = ProxySpec::Off;
+                        plugin.upstream.connection.proxy_auth = None;
                     }
+                }
+                Address::Unix { .. } => {
+                    plugin.upstream.connection = connection;
+                    plugin.upstream.connection.proxy = ProxySpec::Off;
+                    plugin.upstream.connection.proxy_auth = None;
                 }
                 Address::Custom { .. } => {
                     plugin.upstream.connection = connection;
@@ -761,6 +811,13 @@ fn plugin() -> impl Strategy<Value = PluginSpec> {
             }
             plugin.upstream.endpoints = endpoints;
             plugin.policy = policy;
+            let mut endpoints = plugin.upstream.endpoints.iter();
+            plugin.policy.allow_plaintext = plugin.policy.credentials != CredentialsSpec::None
+                && endpoints.any(|end| match &end.address {
+                    Address::Http { .. } => true,
+                    Address::Dns(name) => !name.https,
+                    _ => false,
+                });
             plugin
         },
     )
@@ -875,7 +932,8 @@ fn files_are_written_as_the_files_they_are() {
     transport: https
     endpoint: https://a
     auth: {{ method: bearer, token: 'file:{}' }}
-    tls: {{ ca_file: {}, cert_file: {}, key_file: {}, server_name: b, min_version: '1.3' }}
+    tls: {{ ca_file: {}, cert_file: {}, key_file: {}, server_name: b, min_version: '1.3',
+           pins: [sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=] }}
   - name: b
     transport: https
     endpoint: https://b

@@ -120,8 +120,8 @@ fn grpc_is_http2_and_its_keys_are_its_own() {
             "gRPC goes over HTTP/2 only",
         ),
         (
-            format!("{grpc}, connection: {{ max_connections: 3 }}"),
-            "connection.max_connections",
+            format!("{grpc}, connection: {{ proxy_auth: 'u:p' }}"),
+            "connection.proxy_auth",
             "does nothing",
         ),
         (

@@ -1,4 +1,6 @@
 use http::HeaderMap;
+use tower_plugins::config::{Address, Config, CredentialsSpec, Format, PluginSpec, Secret};
+use tower_plugins::{Error, Plugins};
 
 use super::stage::Stage;
 
@@ -89,4 +91,107 @@ async fn headers_are_all_sent_in_place_of_the_callers() {
     for (name, value) in [("x-one", "a"), ("x-two", "b"), ("x-three", "c")] {
         assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [value]);
     }
+}
+
+fn at(transport: &str, endpoints: &str, more: &str) -> Result<Config, String> {
+    let auth = format!("auth: {{ method: bearer, token: hunter2 {more} }}");
+    let yaml =
+        format!("plugins: {{ p: {{ transport: {transport}, endpoints: [{endpoints}], {auth} }} }}");
+    Config::parse(&yaml, Format::Yaml).map_err(|error| error.to_string())
+}
+
+#[test]
+fn allow_plaintext_lets_a_secret_go_in_the_clear_to_another_machine() {
+    for here in [
+        "'http://127.0.0.1'",
+        "'http://127.9.9.9:80/v1'",
+        "'http://localhost'",
+        "'http://LOCALHOST:8080'",
+        "'http://[::1]:80'",
+        "'http://[::ffff:127.0.0.1]'",
+    ] {
+        at("http", here, "").unwrap();
+    }
+    for there in [
+        "'http://10.0.0.1'",
+        "'http://search:80'",
+        "'http://localhost.example'",
+        "'http://127.0.0.1.example'",
+        "'http://[fe80::1]'",
+        "'http://0.0.0.0'",
+        "{ url: 'http://10.0.0.1', path: /v1 }",
+    ] {
+        let refused = at("http", there, "").unwrap_err();
+        assert!(refused.contains("plugins.p.auth"), "{refused}");
+        assert!(refused.contains("would go over plaintext to endpoints[0]"));
+        at("http", there, ", allow_plaintext: true").unwrap();
+    }
+    // One is enough, wherever it stands.
+    let refused = at("http", "'http://127.0.0.1', 'http://10.0.0.1'", "").unwrap_err();
+    assert!(refused.contains("endpoints[1]"), "{refused}");
+
+    // So for gRPC without TLS.
+    for here in [
+        "'127.0.0.1:50051'",
+        "'localhost:50051'",
+        "'unix:/run/p.sock'",
+    ] {
+        at("grpc", here, "").unwrap();
+    }
+    let refused = at("grpc", "'search:50051'", "").unwrap_err();
+    assert!(
+        refused.contains("over plaintext to endpoints[0]"),
+        "{refused}"
+    );
+    at("grpc", "'search:50051'", ", allow_plaintext: true").unwrap();
+    at("grpc-tls", "'search:50051'", "").unwrap();
+
+    // What a name stands for may be anywhere.
+    for name in ["'dns:///search.internal:80'", "'dns:///localhost:80'"] {
+        let refused = at("http", name, "").unwrap_err();
+        assert!(
+            refused.contains("over plaintext to endpoints[0]"),
+            "{refused}"
+        );
+        at("http", name, ", allow_plaintext: true").unwrap();
+        at("https", name, "").unwrap();
+    }
+
+    at("https", "'https://10.0.0.1'", "").unwrap();
+    for (transport, endpoint) in [("unix", "/run/p.sock"), ("unix-json", "/run/p.sock")] {
+        at(transport, endpoint, "").unwrap();
+        let refused = at(transport, endpoint, ", allow_plaintext: true").unwrap_err();
+        assert!(refused.contains("does nothing"), "{refused}");
+    }
+}
+
+/// The error of a start with what `change` makes of a plugin that shows a token.
+async fn start(address: Address, change: impl FnOnce(&mut PluginSpec)) -> Result<Plugins, Error> {
+    let mut plugin = PluginSpec::http("p", "http://127.0.0.1").unwrap();
+    plugin.upstream.endpoints[0] = address.into();
+    plugin.policy.credentials = CredentialsSpec::Bearer {
+        token: Secret::new("hunter2".to_owned()),
+    };
+    change(&mut plugin);
+    Plugins::builder().start(Config::new().with(plugin)).await
+}
+
+#[tokio::test]
+async fn a_plugin_made_in_code_sends_no_secret_in_the_clear_either() {
+    let there = || Address::http("http://10.0.0.1").unwrap();
+    let refused = start(there(), |_| {}).await.unwrap_err();
+    let shown = crate::support::causes(&refused);
+    assert!(
+        shown.contains("over plaintext to http://10.0.0.1"),
+        "{shown}"
+    );
+    assert!(!shown.contains("hunter2"), "{shown}");
+    start(there(), |plugin| plugin.policy.allow_plaintext = true)
+        .await
+        .unwrap();
+    start(there(), |plugin| {
+        plugin.policy.credentials = CredentialsSpec::None;
+    })
+    .await
+    .unwrap();
 }

@@ -76,3 +76,29 @@ async fn jwt_is_one_of_three_ways_in() {
     let refused = sent(&stage, "authorization", &format!("{token}x")).await;
     assert_eq!(refused, Err(Reason::Unauthenticated));
 }
+
+#[tokio::test]
+async fn anonymous_lets_in_who_shows_nothing() {
+    let stage = Stage::of("authorize: { api_keys: { a: one }, anonymous: true }").await;
+    assert_eq!(stage.asked(2).await, 2);
+    assert_eq!(sent(&stage, "x-api-key", "one").await, Ok(HeaderMap::new()));
+    // A key that is wrong is not as good as none.
+    let refused = sent(&stage, "x-api-key", "two").await;
+    assert_eq!(refused, Err(Reason::Unauthenticated));
+}
+
+#[tokio::test]
+async fn forward_credentials_lets_what_was_shown_go_on() {
+    let callers = "api_keys: { a: one }, bearer_tokens: { b: two }, forward_credentials: true";
+    let stage = Stage::of(&format!("authorize: {{ {callers} }}")).await;
+    let headers = sent(&stage, "x-api-key", "one").await.unwrap();
+    assert_eq!(headers["x-api-key"], "one");
+    let refused = sent(&stage, "x-api-key", "three").await;
+    assert_eq!(refused, Err(Reason::Unauthenticated));
+
+    // What the program shows takes the place of what its caller did.
+    let keys = format!("authorize: {{ {callers} }}, auth: {{ method: bearer, token: ours }}");
+    let stage = Stage::of(&keys).await;
+    let headers = sent(&stage, "authorization", "Bearer two").await.unwrap();
+    assert_eq!(headers["authorization"], "Bearer ours");
+}

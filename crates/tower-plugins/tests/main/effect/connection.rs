@@ -14,6 +14,7 @@ use super::stage::{SECOND, Stage};
 use crate::support::{
     Server, Socket, call, channel, config, data, echo, get, ours, post, read, text, within,
 };
+use crate::transport::proxy::Proxy;
 
 /// The plugin at `url` with this `connection`, and no retries.
 async fn at(url: impl std::fmt::Display, connection: &str) -> Plugin {
@@ -27,6 +28,9 @@ async fn at(url: impl std::fmt::Display, connection: &str) -> Plugin {
 async fn echoing() -> Server {
     Server::start(Socket::Tcp, Protocol::Http1, echo).await
 }
+
+/// HTTP/2 with as many connections as calls.
+const ONE_STREAM: &str = "protocol: http2, max_streams: 1,";
 
 /// A call under way, until its sender is dropped.
 type Held = (UnboundedSender<Frame<Bytes>>, Response<Body>);
@@ -88,32 +92,120 @@ async fn protocol_is_what_is_spoken() {
 #[tokio::test]
 async fn max_connections_is_the_number_of_calls_that_have_one() {
     for most in [1, 4] {
-        let server = echoing().await;
-        let plugin = at(&server.address, &format!("max_connections: {most}")).await;
-        let held = hold_many(&plugin, most).await;
-        assert_eq!(
-            fails_in_time(&plugin).await,
-            (Some(Reason::PoolExhausted), 10)
-        );
-        assert_eq!(server.accepted(), most);
-        release(held).await;
-        assert_eq!(text(&plugin, post("/", "free")).await.unwrap(), "free");
+        for (protocol, keys) in [(Protocol::Http1, ""), (Protocol::Http2, ONE_STREAM)] {
+            let server = Server::start(Socket::Tcp, protocol, echo).await;
+            let plugin = at(&server.address, &format!("{keys} max_connections: {most}")).await;
+            let held = hold_many(&plugin, most).await;
+            assert_eq!(
+                fails_in_time(&plugin).await,
+                (Some(Reason::PoolExhausted), 10)
+            );
+            assert_eq!(server.accepted(), most);
+            release(held).await;
+            assert_eq!(text(&plugin, post("/", "free")).await.unwrap(), "free");
+        }
     }
+}
+
+#[tokio::test]
+async fn max_streams_is_the_number_of_calls_that_share_a_connection() {
+    for (calls, connections) in [(1, 6), (2, 3), (6, 1)] {
+        let server = Server::start(Socket::Tcp, Protocol::Http2, echo).await;
+        let keys = format!("protocol: http2, max_streams: {calls}");
+        let plugin = at(&server.address, &keys).await;
+        let held = hold_many(&plugin, 6).await;
+        assert_eq!(server.accepted(), connections);
+        release(held).await;
+    }
+}
+
+#[tokio::test]
+async fn max_age_is_how_old_a_connection_may_be_when_it_is_given_a_call() {
+    for (protocol, keys) in [(Protocol::Http1, ""), (Protocol::Http2, "protocol: http2,")] {
+        let server = Server::start(Socket::Tcp, protocol, echo).await;
+        let plugin = at(
+            &server.address,
+            &format!("{keys} max_age: 1h, idle_timeout: 23h, request_timeout: off"),
+        )
+        .await;
+        let under_way = hold(&plugin).await;
+        let again = async || text(&plugin, post("/", "again")).await.unwrap();
+        let first = again().await;
+        let opened = server.accepted();
+        rest(53).await;
+        assert_eq!(again().await, first);
+        assert_eq!(server.accepted(), opened, "{protocol:?}");
+        // A tenth sooner at most, and no later.
+        rest(8).await;
+        assert_eq!(again().await, first);
+        assert_eq!(server.accepted(), opened + 1, "{protocol:?}");
+        // What was under way ends by itself, and its connection with it.
+        under_way.0.send(data(" as ever")).unwrap();
+        drop(under_way.0);
+        assert_eq!(read(under_way.1).await, "busy as ever");
+        server.until_open(1).await;
+    }
+}
+
+/// A proxy to `server`.
+async fn proxy_to(server: &Server, credentials: Option<&'static str>) -> Proxy {
+    let address = server.address.to_string();
+    let port = address.rsplit(':').next().unwrap();
+    Proxy::to(port.parse().unwrap(), credentials).await
+}
+
+#[tokio::test]
+async fn proxy_is_who_opens_the_way_to_the_endpoint() {
+    let server = echoing().await;
+    let proxy = proxy_to(&server, None).await;
+    let keys = format!("proxy: 'http://127.0.0.1:{}'", proxy.port);
+    let plugin = at("http://search.internal:8080", &keys).await;
+    assert_eq!(text(&plugin, post("/", "there")).await.unwrap(), "there");
+    assert!(proxy.heads()[0].starts_with("CONNECT search.internal:8080 "));
+    // What is on the loopback interface needs none.
+    for none in ["off", "environment"] {
+        let plugin = at(&server.address, &format!("proxy: {none}")).await;
+        assert_eq!(text(&plugin, post("/", "there")).await.unwrap(), "there");
+    }
+    assert_eq!(proxy.heads().len(), 1);
+}
+
+#[tokio::test]
+async fn proxy_auth_is_what_the_proxy_is_told() {
+    let server = echoing().await;
+    let proxy = proxy_to(
+        &server,
+        Some("proxy-authorization: Basic dXNlcjpodW50ZXIy\r\n"),
+    )
+    .await;
+    let keys = format!("proxy: 'http://127.0.0.1:{}'", proxy.port);
+    let plugin = at("http://search.internal", &keys).await;
+    let error = call(&plugin, get("/")).await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::ConnectFailed));
+    let plugin = at(
+        "http://search.internal",
+        &format!("{keys}, proxy_auth: 'user:hunter2'"),
+    )
+    .await;
+    assert_eq!(text(&plugin, post("/", "there")).await.unwrap(), "there");
 }
 
 #[tokio::test]
 async fn max_idle_connections_is_the_number_kept_without_a_call() {
     for kept in [0, 2] {
-        let server = echoing().await;
-        let plugin = at(&server.address, &format!("max_idle_connections: {kept}")).await;
-        let held = hold_many(&plugin, 5).await;
-        server.until_open(5).await;
-        release(held).await;
-        server.until_open(kept).await;
-        let _held = hold_many(&plugin, kept).await;
-        assert_eq!(server.accepted(), 5);
-        let _one_more = hold(&plugin).await;
-        assert_eq!(server.accepted(), 6);
+        for (protocol, keys) in [(Protocol::Http1, ""), (Protocol::Http2, ONE_STREAM)] {
+            let server = Server::start(Socket::Tcp, protocol, echo).await;
+            let keys = format!("{keys} max_idle_connections: {kept}");
+            let plugin = at(&server.address, &keys).await;
+            let held = hold_many(&plugin, 5).await;
+            server.until_open(5).await;
+            release(held).await;
+            server.until_open(kept).await;
+            let _held = hold_many(&plugin, kept).await;
+            assert_eq!(server.accepted(), 5);
+            let _one_more = hold(&plugin).await;
+            assert_eq!(server.accepted(), 6);
+        }
     }
 }
 

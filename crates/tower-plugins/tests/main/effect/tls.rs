@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use tower_plugins::config::{Config, ConfigError, FileContents, Format};
 use tower_plugins::{Error, Plugins, Reason};
 
-use crate::support::{call, get};
+use crate::support::{call, causes, get};
 use crate::transport::tls::server::{Ca, Certified, Setup, TlsServer};
 
 /// The files that a config names, in a directory of their own.
@@ -81,6 +81,33 @@ async fn ca_file_is_who_vouches_for_the_endpoint() {
     assert!(is_refused(
         client(&server, "", "localhost", &with(&other)).await
     ));
+}
+
+#[tokio::test]
+async fn pins_are_the_public_keys_of_which_the_endpoint_must_have_one() {
+    let (files, ca) = (Files::new(), Ca::new());
+    let (shows, next) = (ca.certify(&["localhost"]), ca.certify(&["localhost"]));
+    let server = Setup::new(&shows).start().await;
+    let file = files.write("ca.pem", &ca.file());
+    let with = |pins: &str| format!("tls: {{ ca_file: {file}, pins: [{pins}] }}");
+    for pins in [
+        String::new(),
+        shows.pin(),
+        format!("{}, {}", next.pin(), shows.pin()),
+    ] {
+        let answered = client(&server, "", "localhost", &with(&pins)).await;
+        assert!(answered.is_ok(), "{pins}: {answered:?}");
+    }
+    let error = client(&server, "", "localhost", &with(&next.pin())).await;
+    let text = causes(error.as_ref().unwrap_err());
+    assert!(
+        text.contains(&shows.pin()) && text.contains("tls.pins"),
+        "{text}"
+    );
+    assert!(is_refused(error));
+    // A pin vouches for nobody.
+    let alone = format!("tls: {{ pins: ['{}'] }}", shows.pin());
+    assert!(is_refused(client(&server, "", "localhost", &alone).await));
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ async fn fault_11_no_endpoint_is_refused_at_load_and_an_error_of_the_call_at_run
 fn fault_12_a_variable_or_secret_file_that_is_missing_or_empty_is_refused_by_its_name() {
     let load = |token: &str| {
         let text = format!(
-            "plugins: {{ a: {{ transport: http, endpoint: 'http://h', auth: {{ method: bearer, token: '{token}' }} }} }}"
+            "plugins: {{ a: {{ transport: http, endpoint: 'http://localhost', auth: {{ method: bearer, token: '{token}' }} }} }}"
         );
         let environment = Environment::from_iter([("OTHER", "hunter2"), ("EMPTY", "")]);
         Loader::text(text, Format::Yaml)

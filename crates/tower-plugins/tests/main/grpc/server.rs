@@ -1,6 +1,7 @@
 //! A gRPC server in all ways that a plugin can be reached.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -52,6 +53,8 @@ pub(crate) enum Way {
     Tcp,
     Unix,
     Tls,
+    /// With clients that its own authority vouches for.
+    MutualTls,
 }
 
 pub(crate) const WAYS: [Way; 3] = [Way::Tcp, Way::Unix, Way::Tls];
@@ -59,7 +62,8 @@ pub(crate) const WAYS: [Way; 3] = [Way::Tcp, Way::Unix, Way::Tls];
 pub(crate) struct Server {
     transport: &'static str,
     target: String,
-    ca: Ca,
+    pub(crate) ca: Ca,
+    accepted: Arc<AtomicUsize>,
     /// A message for each stream of the server's that has ended.
     pub(crate) ended: mpsc::UnboundedReceiver<()>,
     pub(crate) desk: Desk,
@@ -116,23 +120,27 @@ impl Server {
         let routes = Routes::new(plugin).add_service(CalculatorServer::new(service));
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::new();
+        let accepted = Arc::<AtomicUsize>::default();
+        let counter = Arc::clone(&accepted);
         let (transport, target, task) = match way {
             Way::Unix => {
                 let path = dir.path().join("grpc.sock");
                 let listener = UnixListener::bind(&path).unwrap();
                 let accept = async move || listener.accept().await.unwrap().0;
                 let target = format!("unix:{}", path.display());
-                ("grpc", target, tokio::spawn(serve(accept, routes)))
+                ("grpc", target, tokio::spawn(serve(accept, counter, routes)))
             }
             Way::Tcp => {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let target = listener.local_addr().unwrap().to_string();
                 let accept = async move || listener.accept().await.unwrap().0;
-                ("grpc", target, tokio::spawn(serve(accept, routes)))
+                ("grpc", target, tokio::spawn(serve(accept, counter, routes)))
             }
-            Way::Tls => {
+            Way::Tls | Way::MutualTls => {
                 let certified = ca.certify(&["localhost"]);
-                let acceptor = TlsAcceptor::from(Arc::new(Setup::new(&certified).config()));
+                let mut setup = Setup::new(&certified);
+                setup.clients = (way == Way::MutualTls).then_some(&ca);
+                let acceptor = TlsAcceptor::from(Arc::new(setup.config()));
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let port = listener.local_addr().unwrap().port();
                 let accept = async move || loop {
@@ -142,13 +150,18 @@ impl Server {
                     }
                 };
                 let target = format!("localhost:{port}");
-                ("grpc-tls", target, tokio::spawn(serve(accept, routes)))
+                (
+                    "grpc-tls",
+                    target,
+                    tokio::spawn(serve(accept, counter, routes)),
+                )
             }
         };
         Self {
             transport,
             target,
             ca,
+            accepted,
             ended,
             desk,
             task,
@@ -166,7 +179,7 @@ impl Server {
         ));
         if *transport == "grpc-tls" {
             let plugin = config.plugins.get_mut("p").unwrap();
-            plugin.upstream.tls = self.ca.trusted();
+            plugin.upstream.tls.ca = self.ca.trusted().ca;
         }
         config
     }
@@ -184,6 +197,11 @@ impl Server {
         self.plugins(keys).await.plugin("p")
     }
 
+    /// The connections that it has taken.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
     /// A stream of the server's has ended.
     pub(crate) async fn ended(&mut self) {
         within(self.ended.recv()).await.unwrap();
@@ -195,7 +213,7 @@ pub(crate) fn client(plugin: Plugin) -> CalculatorClient<Plugin> {
     CalculatorClient::with_origin(plugin, "http://plugin".parse().unwrap())
 }
 
-async fn serve<S>(accept: impl AsyncFn() -> S, routes: Routes)
+async fn serve<S>(accept: impl AsyncFn() -> S, accepted: Arc<AtomicUsize>, routes: Routes)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -203,6 +221,7 @@ where
     let mut connections = JoinSet::new();
     loop {
         let stream = TokioIo::new(accept().await);
+        accepted.fetch_add(1, Ordering::SeqCst);
         let service = TowerToHyperService::new(routes.clone());
         connections.spawn(async move {
             let builder = auto::Builder::new(TokioExecutor::new()).http2_only();

@@ -2,8 +2,11 @@
 
 mod connections;
 mod exchange;
+mod h2_peer;
+mod http2;
 mod in_process;
 mod lifetime;
+pub(crate) mod proxy;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod unix_json;

@@ -695,12 +695,48 @@ retry = { multiplier = 1e400 }
 "#,
     ),
     case(
-        "http2_with_a_pool",
+        "proxy_with_credentials_in_its_url",
         r#"plugins:
   - name: search
     transport: http
     endpoint: http://10.0.0.1:8080
-    connection: { protocol: http2, max_connections: 5 }
+    connection: { proxy: "http://user:hunter2@proxy:3128" }
+"#,
+    ),
+    case(
+        "proxy_of_another_kind",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    connection: { proxy: "socks5://proxy:1080" }
+"#,
+    ),
+    case(
+        "proxy_auth_without_proxy",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    connection: { proxy_auth: "user:hunter2" }
+"#,
+    ),
+    case(
+        "pin_of_another_form",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://10.0.0.1:8443
+    tls: { pins: ["sha256/47DEQpj8HBSa"] }
+"#,
+    ),
+    case(
+        "streams_over_http1",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    connection: { max_streams: 5 }
 "#,
     ),
     case(
@@ -1063,6 +1099,69 @@ plugins:
     transport: http
     endpoint: http://10.0.0.1:8080
     auth: { method: bearer, token: 'file:token' }
+"#,
+    ),
+    case(
+        "auth_over_plaintext",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    auth: { method: bearer, token: hunter2 }
+"#,
+    ),
+    case(
+        "auth_over_plaintext_to_one_of_many",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoints:
+      - http://127.0.0.1:8080
+      - { url: "http://10.0.0.1:8080" }
+    auth: { method: api-key, api_key: hunter2 }
+"#,
+    ),
+    case(
+        "auth_plaintext_over_tls",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://10.0.0.1:8080
+    auth: { method: bearer, token: hunter2, allow_plaintext: true }
+"#,
+    ),
+    case(
+        "oauth2_without_a_client",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://10.0.0.1:8080
+    auth: { method: oauth2, token_url: "https://issuer.example/token" }
+"#,
+    ),
+    case(
+        "oauth2_in_the_clear",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://10.0.0.1:8080
+    auth: { method: oauth2, token_url: "http://issuer.example/token", client_id: me, client_secret: hunter2 }
+"#,
+    ),
+    case(
+        "oauth2_that_waits_too_long",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://10.0.0.1:8080
+    auth:
+      method: oauth2
+      token_url: https://issuer.example/token
+      client_id: me
+      client_secret: hunter2
+      scopes: ["one two"]
+      auth_style: query
+      timeout: 1m
 "#,
     ),
     case(

@@ -4,13 +4,16 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData,
+    date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -81,6 +84,12 @@ impl Certified {
             cert: FileContents::new("the-client.pem", self.certificate.pem().into_bytes()),
             key: FileContents::new("the-client.key", self.key.serialize_pem().into_bytes()),
         }
+    }
+
+    /// The pin of its public key.
+    pub(crate) fn pin(&self) -> String {
+        let digest = *FileContents::new("", self.key.subject_public_key_info()).digest();
+        format!("sha256/{}", BASE64_STANDARD.encode(digest))
     }
 
     /// What the server calls it.
