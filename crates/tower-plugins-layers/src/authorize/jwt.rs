@@ -391,7 +391,8 @@ impl JwtPolicy {
         self
     }
 
-    /// How far the clocks may be apart, rounded up to whole seconds.
+    /// How far the clocks may be apart, rounded up to whole seconds; more than the time since 1970 is as
+    /// much as that.
     #[must_use]
     pub const fn leeway(mut self, leeway: Duration) -> Self {
         self.leeway = leeway;
@@ -467,7 +468,9 @@ impl JwtPolicy {
         }
         let mut validation = jwt::Validation::new(algorithm);
         let parts = u64::from(self.leeway.subsec_nanos() > 0);
-        validation.leeway = self.leeway.as_secs().saturating_add(parts);
+        let leeway = self.leeway.as_secs().saturating_add(parts);
+        // The library takes it off the present time.
+        validation.leeway = leeway.min(jwt::get_current_timestamp());
         validation.validate_nbf = true;
         let mut required = vec!["exp"];
         if !self.issuers.is_empty() {
@@ -503,13 +506,23 @@ impl JwtPolicy {
             return Err(Denied::forbidden().because("the token lacks a scope"));
         }
         let has = |(name, value): &(Box<str>, Value)| match claims.get(&**name) {
-            Some(Value::Array(all)) => all.contains(value),
-            claim => claim == Some(value),
+            Some(Value::Array(all)) => all.iter().any(|claim| equal(claim, value)),
+            claim => claim.is_some_and(|claim| equal(claim, value)),
         };
         if !self.claims.iter().all(has) {
             return Err(Denied::forbidden().because("the token lacks a claim"));
         }
         Ok(principal.claims_of(claims))
+    }
+}
+
+/// Of numbers, how they are written is no difference.
+fn equal(claim: &Value, value: &Value) -> bool {
+    match (claim, value) {
+        (Value::Number(one), Value::Number(other)) if one.is_f64() || other.is_f64() => {
+            one.as_f64() == other.as_f64()
+        }
+        _ => claim == value,
     }
 }
 

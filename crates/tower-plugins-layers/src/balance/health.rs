@@ -1,12 +1,26 @@
 //! An endpoint that something beside the calls holds to be unfit is left out.
 //!
-//! [`HealthLayer`] stands among an endpoint's own layers, inside of [`SlowStart`](super::SlowStart). Whoever finds out how
-//! the endpoint is, such as a checker or an operator, says so to the layer's [`HealthHandle`]: one that is unhealthy counts
-//! as ejected. [`Balance`](crate::Balance) passes it over, unless too few are left
+//! [`HealthLayer`] stands among an endpoint's own layers. Whoever finds out how the endpoint is, such as a checker or an
+//! operator, says so to the layer's [`HealthHandle`]: one that is unhealthy counts as ejected. [`Balance`](crate::Balance) passes it over, unless too few are left
 //! ([`panic_threshold`](super::BalancePolicy::panic_threshold)), and asks the only one of its set whatever is said of it.
 //!
+//! ```text
+//!              Balance           who is out?          HealthHandle::set_healthy
+//!   call ──▶ picks one of ──▶ Health ▸ outlier ▸ …  ◀── a checker, an operator
+//!                         ──▶ Health ▸ outlier ▸ …  ◀──
+//! ```
+//!
+//! | option | default | |
+//! | --- | --- | --- |
+//! | [`with_handle`](HealthLayer::with_handle) | a handle of its own | what says how the endpoint is |
+//!
+//! # Errors and cancellation
 //! It hands calls on as they are: it adds nothing to them, refuses none and has no errors. A call that is under way when
-//! the endpoint becomes unhealthy goes on.
+//! the endpoint becomes unhealthy goes on. A call that is dropped is no matter to it.
+//!
+//! # Order
+//! Inside of [`SlowStart`](super::SlowStart), which has to see the endpoint get well, and outside of
+//! [`Outlier`](crate::Outlier) or anywhere else among the endpoint's layers: who is out for one of them is out.
 //!
 //! ```
 //! use http::{Request, Response};

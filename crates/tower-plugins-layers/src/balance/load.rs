@@ -25,6 +25,10 @@ const PENALTY: Duration = Duration::from_secs(5);
 
 /// Makes [`Load`] services, which share one [`EndpointLoad`].
 ///
+/// | option | default | |
+/// | --- | --- | --- |
+/// | [`classify`](Self::classify) | [`HttpGrpc`] | what a failure is |
+///
 /// ```
 /// use http::{Request, Response};
 /// use tower::{Layer, Service, service_fn};
@@ -111,6 +115,14 @@ impl<S, C: Clone> Layer<S> for LoadLayer<C> {
 /// A call is under way from when it is made until its response's body ends or it is dropped. Its time
 /// ends there too, but for streams (`text/event-stream`, gRPC, an upgrade), where it ends at the head:
 /// how long they go on is not the endpoint's doing. A call that was dropped counts for the time it had.
+///
+/// # Errors
+/// Its errors are those of the service inside. What [`LoadLayer::classify`] calls a failure counts as five seconds at the
+/// least, and as longer where the endpoint asks for that: one that fails fast draws no calls.
+///
+/// # Order
+/// Inside of [`Balance`](super::Balance), one for each endpoint, and of its breaker: it measures the endpoint, and not what
+/// is refused on the way there. Layers of the endpoint outside of it hand on what it knows ([`Member`]).
 #[derive(Clone, Debug)]
 pub struct Load<S, C = HttpGrpc> {
     inner: S,

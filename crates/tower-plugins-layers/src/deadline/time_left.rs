@@ -20,9 +20,23 @@ use crate::header::{GRPC_TIMEOUT, content_type};
 /// earliest of the call's deadlines and the attempt's. Both replace what the caller wrote, and are never
 /// more than that: the caller's own deadline is among those that count.
 ///
-/// The deadlines are those of the [`CallContext`], as [`Deadline`](super::Deadline) and
-/// [`AttemptTimeout`](crate::AttemptTimeout) leave them there: this layer stands further in than both, one for
-/// each endpoint. Without a context it does nothing.
+/// ```text
+///   deadline 10 s      ├──────────────────────────────────────────────────┤
+///   a token, a place   ├── 2 s ──┤
+///   attempt                      ├─ x-request-timeout: 8 ─▶ the endpoint
+/// ```
+///
+/// | option | default | |
+/// | --- | --- | --- |
+/// | [`header`](Self::header) | none | the header of calls that are not gRPC, in the form of a [`TimeoutHeader`] |
+///
+/// # Errors and cancellation
+/// Its errors are those of the service inside. Dropping the future drops the call inside.
+///
+/// # Order
+/// Innermost but for credentials, one for each endpoint: inside of [`Deadline`](super::Deadline) and
+/// [`AttemptTimeout`](crate::AttemptTimeout), whose times it reads in the [`CallContext`], and of whatever waits, since
+/// what is left is what is left after that. Without a context it does nothing.
 ///
 /// ```
 /// use std::time::Duration;

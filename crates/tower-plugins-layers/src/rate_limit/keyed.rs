@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::RateLimiter;
+use super::bucket::Settings;
 use super::limiter::{Standing, Terms};
 use crate::gate::Admission;
 use crate::{Reason, Refused};
@@ -38,7 +39,7 @@ pub enum WhenFull {
 /// [`WhenFull`] says what happens.
 ///
 /// A key is kept as a hash of 128 bits, made with two secrets of this limiter, so that a long key takes no
-/// more room than a short one, and nobody can choose keys that meet. A bucket takes some 200 bytes.
+/// more room than a short one, and nobody can choose keys that meet. A bucket takes some 250 bytes.
 ///
 /// Keys are spread over up to 64 locks, each held while a token is taken and never while anybody waits;
 /// each has its share of `max_keys`.
@@ -68,9 +69,10 @@ impl KeyedRateLimiter {
     pub fn new(per_second: f64, burst: u32, max_keys: usize) -> Self {
         let max_keys = max_keys.max(1);
         let shards = (max_keys / KEYS_A_SHARD).clamp(1, MAX_SHARDS);
+        let settings = Settings::new(per_second, burst);
         let shard = |n| {
             let most = max_keys / shards + usize::from(n < max_keys % shards);
-            CachePadded::new(Mutex::new(Shard::new(per_second, burst, most)))
+            CachePadded::new(Mutex::new(Shard::new(settings, most)))
         };
         Self {
             origin: Instant::now(),
@@ -125,7 +127,7 @@ impl KeyedRateLimiter {
         let shard = self.shard(digest);
         match shard.index.get(&digest) {
             Some(slot) => shard.slots[*slot].limiter.available(now),
-            None => RateLimiter::since(self.origin, shard.per_second, shard.burst).available(now),
+            None => RateLimiter::since(self.origin, shard.settings).available(now),
         }
     }
 
@@ -148,39 +150,20 @@ impl KeyedRateLimiter {
         }
     }
 
-    /// Gives all buckets new settings, each of which stays filled in proportion, one after the other.
+    /// Gives all buckets new settings, each of which stays filled in proportion, one after the other. Who waits
+    /// goes on waiting at the new rate, as with [`RateLimiter::set_rate`].
     pub fn set_rate(&self, per_second: f64, burst: u32) {
+        let settings = Settings::new(per_second, burst);
         for shard in &self.shards {
             let mut shard = lock(shard);
-            (shard.per_second, shard.burst) = (per_second, burst);
+            if shard.settings == settings {
+                continue;
+            }
+            shard.settings = settings;
             for slot in &shard.slots {
-                slot.limiter.set_rate(per_second, burst);
+                slot.limiter.set(settings);
             }
             shard.sort_anew();
-        }
-    }
-
-    /// Limiters with new settings for as many keys, each filled to the same proportion as in `self` now.
-    #[must_use]
-    pub fn resized(&self, per_second: f64, burst: u32) -> Self {
-        let shards = self.shards.iter().map(|shard| {
-            let old = lock(shard);
-            let mut new = Shard::new(per_second, burst, old.most);
-            let slots = old.slots.iter().map(|slot| Slot {
-                digest: slot.digest,
-                limiter: Arc::new(slot.limiter.resized(per_second, burst)),
-            });
-            new.slots = slots.collect();
-            new.index.clone_from(&old.index);
-            new.sort_anew();
-            CachePadded::new(Mutex::new(new))
-        });
-        Self {
-            origin: self.origin,
-            max_keys: self.max_keys,
-            when_full: self.when_full,
-            secrets: self.secrets.clone(),
-            shards: shards.collect(),
         }
     }
 
@@ -237,8 +220,7 @@ struct Slot {
 }
 
 struct Shard {
-    per_second: f64,
-    burst: u32,
+    settings: Settings,
     most: usize,
     slots: Vec<Slot>,
     index: HashMap<u128, usize, BuildHasherDefault<Digested>>,
@@ -248,10 +230,9 @@ struct Shard {
 }
 
 impl Shard {
-    fn new(per_second: f64, burst: u32, most: usize) -> Self {
+    fn new(settings: Settings, most: usize) -> Self {
         Self {
-            per_second,
-            burst,
+            settings,
             most,
             slots: Vec::new(),
             index: HashMap::default(),
@@ -281,14 +262,12 @@ impl Shard {
         now: Instant,
         when_full: WhenFull,
     ) -> Result<usize, Duration> {
-        let limiter = || Arc::new(RateLimiter::since(origin, self.per_second, self.burst));
+        let limiter = Arc::new(RateLimiter::since(origin, self.settings));
         let slot = if self.slots.len() < self.most {
-            let limiter = limiter();
             self.slots.push(Slot { digest, limiter });
             self.slots.len() - 1
         } else {
             let slot = self.vacate(now, when_full)?;
-            let limiter = Arc::new(RateLimiter::since(origin, self.per_second, self.burst));
             let old = std::mem::replace(&mut self.slots[slot], Slot { digest, limiter });
             self.index.remove(&old.digest);
             slot

@@ -1,23 +1,15 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Quota;
+use super::bucket::{self, Bucket, Interval, Settings, duration, ticks};
 use crate::gate::Admission;
 use crate::{OnEnd, Reason, Refused};
-
-/// Parts of a nanosecond in a tick: fine enough that 10^6 calls at 10^5 a second are counted to
-/// within a token, coarse enough that a u64 lasts for nine years.
-const TICKS_PER_NANO: f64 = 64.0;
-
-/// Tokens a second: one in three years.
-const SLOWEST: f64 = 1e-8;
-
-/// Half of what a u64 holds, so that a bucket that is empty still has years of clock ahead.
-const MAX_CAPACITY: u64 = u64::MAX / 2;
 
 /// A token bucket, shared by all who draw from it.
 ///
@@ -51,118 +43,168 @@ pub struct RateLimiter {
     origin: Instant,
     /// When the bucket is full again, in ticks since `origin`.
     full_at: AtomicU64,
-    /// Ticks that one token takes to come back.
-    interval: AtomicU64,
-    burst: AtomicU32,
+    settings: SharedSettings,
     /// Tokens that those who wait want.
     waiting: AtomicU64,
     /// Whose turn it is: one permit, which goes round first come, first served.
     turn: Semaphore,
+    /// Wakes whose turn it is when there are other settings, or more tokens.
+    changed: Notify,
 }
 
-/// Ticks a token and tokens of a bucket, both within what can be counted.
-fn settings(per_second: f64, burst: u32) -> (u64, u32) {
-    // What is no number is no rate: `clamp` would let a NaN through.
-    let per_second = if per_second.is_nan() {
-        SLOWEST
-    } else {
-        per_second
-    };
-    let interval = (1e9 * TICKS_PER_NANO / per_second.clamp(SLOWEST, 1e9)).round() as u64;
-    let most = u32::try_from(MAX_CAPACITY / interval).unwrap_or(u32::MAX);
-    (interval, burst.clamp(1, most))
+/// Settings that change as a whole, and with them what the bucket holds.
+#[derive(Debug)]
+struct SharedSettings {
+    /// Odd while they change.
+    version: AtomicU32,
+    burst: AtomicU32,
+    whole: AtomicU64,
+    part: AtomicU32,
+    changing: Mutex<()>,
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "64")]
-/// Rounded up: a nanosecond early is a token too many.
-const fn duration(ticks: u64) -> Duration {
-    Duration::from_nanos(ticks.div_ceil(TICKS_PER_NANO as u64))
-}
+impl SharedSettings {
+    fn new(settings: Settings) -> Self {
+        Self {
+            version: AtomicU32::new(0),
+            burst: AtomicU32::new(settings.burst),
+            whole: AtomicU64::new(settings.interval.whole),
+            part: AtomicU32::new(settings.interval.part),
+            changing: Mutex::new(()),
+        }
+    }
 
-fn ticks(time: Duration) -> u64 {
-    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    nanos.saturating_mul(TICKS_PER_NANO as u64)
-}
+    fn get(&self) -> Settings {
+        Settings {
+            interval: Interval {
+                whole: self.whole.load(Relaxed),
+                part: self.part.load(Relaxed),
+            },
+            burst: self.burst.load(Relaxed),
+        }
+    }
 
-/// The time in which a whole bucket comes back.
-#[cfg(feature = "redis")]
-pub(super) fn window(per_second: f64, burst: u32) -> Duration {
-    let (interval, burst) = settings(per_second, burst);
-    duration(interval.saturating_mul(burst.into()))
+    /// The settings and what `also` reads, as they were together at one moment.
+    fn with<T>(&self, also: impl Fn() -> T) -> (Settings, T) {
+        loop {
+            let before = self.version.load(Acquire);
+            if before.is_multiple_of(2) {
+                let read = (self.get(), also());
+                fence(Acquire);
+                if self.version.load(Relaxed) == before {
+                    return read;
+                }
+            } else {
+                drop(self.changing.lock());
+            }
+        }
+    }
+
+    /// Sets `new` where it is something else, and with it what `also` changes by the old settings.
+    fn set(&self, new: Settings, also: impl FnOnce(Settings)) -> bool {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.get();
+        if new == old {
+            return false;
+        }
+        let version = self.version.load(Relaxed);
+        self.version.store(version.wrapping_add(1), Relaxed);
+        fence(Release);
+        self.burst.store(new.burst, Relaxed);
+        self.whole.store(new.interval.whole, Relaxed);
+        self.part.store(new.interval.part, Relaxed);
+        also(old);
+        self.version.store(version.wrapping_add(2), Release);
+        true
+    }
 }
 
 impl RateLimiter {
     /// A full bucket of `burst` tokens that gains `per_second` of them.
     ///
     /// `per_second` is taken to lie between one token in three years, which anything that is no
-    /// positive number counts as, and 10^9. `burst` is at least 1, and at most what comes back in
-    /// four years.
+    /// positive number counts as, and 10^9. `burst` is at least 1, and at most
+    /// [`max_burst`](Self::max_burst).
     #[must_use]
     pub fn new(per_second: f64, burst: u32) -> Self {
-        Self::since(Instant::now(), per_second, burst)
+        Self::since(Instant::now(), Settings::new(per_second, burst))
+    }
+
+    /// The most tokens that a bucket holds which gains `per_second`: what comes back in four and a half years.
+    ///
+    /// ```
+    /// use tower_plugins_layers::RateLimiter;
+    ///
+    /// assert_eq!(RateLimiter::max_burst(1000.0), u32::MAX);
+    /// assert_eq!(RateLimiter::new(0.000_001, 1000).burst(), RateLimiter::max_burst(0.000_001));
+    /// ```
+    #[must_use]
+    pub fn max_burst(per_second: f64) -> u32 {
+        bucket::max_burst(per_second)
     }
 
     /// A full bucket whose clock began at `origin`.
-    pub(super) fn since(origin: Instant, per_second: f64, burst: u32) -> Self {
-        let (interval, burst) = settings(per_second, burst);
+    pub(super) fn since(origin: Instant, settings: Settings) -> Self {
         Self {
             origin,
             full_at: AtomicU64::new(0),
-            interval: AtomicU64::new(interval),
-            burst: AtomicU32::new(burst),
+            settings: SharedSettings::new(settings),
             waiting: AtomicU64::new(0),
             turn: Semaphore::new(1),
+            changed: Notify::new(),
         }
-    }
-
-    /// A bucket with new settings, filled to the same proportion as `self` is now.
-    #[must_use]
-    pub fn resized(&self, per_second: f64, burst: u32) -> Self {
-        let new = Self::since(self.origin, per_second, burst);
-        let now = self.ticks(Instant::now());
-        let full_at = self.full_at.load(Relaxed);
-        let full_at = scaled(full_at, now, self.capacity(), new.capacity());
-        new.full_at.store(full_at, Relaxed);
-        new
     }
 
     /// Gives this bucket new settings; it stays filled in proportion. The bounds are those of
     /// [`new`](Self::new).
     ///
-    /// A call on another thread at the same moment may be counted at either rate. Who waits goes on
-    /// waiting at the new one, from when its present wait ends.
+    /// Who waits goes on waiting at the new rate: it is let through, or refused, when it would be had it come
+    /// at the new rate.
     pub fn set_rate(&self, per_second: f64, burst: u32) {
-        let old = self.capacity();
-        let (interval, burst) = settings(per_second, burst);
-        self.interval.store(interval, Relaxed);
-        self.burst.store(burst, Relaxed);
-        let (now, new) = (self.ticks(Instant::now()), self.capacity());
-        let _ = self.full_at.fetch_update(Relaxed, Relaxed, |full_at| {
-            Some(scaled(full_at, now, old, new))
+        self.set(Settings::new(per_second, burst));
+    }
+
+    pub(super) fn set(&self, new: Settings) {
+        let now = self.ticks(Instant::now());
+        let changed = self.settings.set(new, |old| {
+            // Who has read the old settings takes by them before this, or reads anew after it.
+            let _ = self.full_at.fetch_update(Relaxed, Relaxed, |full_at| {
+                let settings = old;
+                Some(Bucket { settings, full_at }.full_at_with(new, now))
+            });
         });
+        if changed {
+            self.changed.notify_waiters();
+        }
     }
 
     /// Fills the bucket.
     pub fn reset(&self) {
         self.full_at.store(0, Relaxed);
+        self.changed.notify_waiters();
+    }
+
+    fn bucket(&self) -> Bucket {
+        let (settings, full_at) = self.settings.with(|| self.full_at.load(Relaxed));
+        Bucket { settings, full_at }
     }
 
     /// The tokens in the bucket at `now`; nobody has promised them to who reads this.
     #[must_use]
     pub fn available(&self, now: Instant) -> f64 {
-        self.free(self.ticks(now)) as f64 / self.interval.load(Relaxed) as f64
+        self.bucket().tokens(self.ticks(now))
     }
 
     /// Tokens that the bucket gains in a second.
     #[must_use]
     pub fn per_second(&self) -> f64 {
-        1e9 * TICKS_PER_NANO / self.interval.load(Relaxed) as f64
+        self.bucket().settings.per_second()
     }
 
     /// Tokens that the bucket holds when it is full.
     #[must_use]
     pub fn burst(&self) -> u32 {
-        self.burst.load(Relaxed)
+        self.bucket().settings.burst
     }
 
     /// How a caller stands at `now`.
@@ -172,15 +214,9 @@ impl RateLimiter {
     }
 
     fn quota_at(&self, now: u64) -> Quota {
-        let remaining = self.free(now) / self.interval.load(Relaxed);
-        let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
-        Quota::new(self.burst(), remaining, duration(self.capacity()))
-    }
-
-    /// What of the capacity is there at `now`.
-    fn free(&self, now: u64) -> u64 {
-        let empty = self.full_at().saturating_sub(now);
-        self.capacity().saturating_sub(empty)
+        let bucket = self.bucket();
+        let remaining = bucket.whole_tokens(now);
+        Quota::new(bucket.settings.burst, remaining, bucket.settings.window())
     }
 
     pub(super) fn full_at(&self) -> u64 {
@@ -190,11 +226,6 @@ impl RateLimiter {
     /// How long after `now` it is `at`.
     pub(super) fn time_to(&self, at: u64, now: Instant) -> Duration {
         duration(at.saturating_sub(self.ticks(now)))
-    }
-
-    fn capacity(&self) -> u64 {
-        let burst = u64::from(self.burst.load(Relaxed));
-        self.interval.load(Relaxed).saturating_mul(burst)
     }
 
     pub(super) fn ticks(&self, at: Instant) -> u64 {
@@ -224,28 +255,20 @@ impl RateLimiter {
         if n == 0 {
             return Ok(());
         }
-        if n > self.burst() {
-            return Err(Duration::MAX);
-        }
-        let interval = self.interval.load(Relaxed);
-        let (cost, ahead) = (
-            interval.saturating_mul(n.into()),
-            interval.saturating_mul(ahead),
-        );
-        let mut full_at = self.full_at.load(Relaxed);
         loop {
-            let next = full_at.max(since).saturating_add(cost);
-            let wait = next.saturating_add(ahead).saturating_sub(since);
-            let wait = wait.saturating_sub(self.capacity());
+            let bucket = self.bucket();
+            if n > bucket.settings.burst {
+                return Err(Duration::MAX);
+            }
+            let (next, wait) = bucket.taking(since, n, ahead);
             if wait > elapsed {
                 return Err(duration(wait));
             }
             let taken = self
                 .full_at
-                .compare_exchange_weak(full_at, next, Relaxed, Relaxed);
-            match taken {
-                Ok(_) => return Ok(()),
-                Err(current) => full_at = current,
+                .compare_exchange_weak(bucket.full_at, next, Relaxed, Relaxed);
+            if taken.is_ok() {
+                return Ok(());
             }
         }
     }
@@ -292,17 +315,6 @@ impl RateLimiter {
     }
 }
 
-/// When a bucket of capacity `old` that is full at `full_at` would be, were it one of capacity `new`.
-fn scaled(full_at: u64, now: u64, old: u64, new: u64) -> u64 {
-    let empty = full_at.saturating_sub(now);
-    if empty == 0 {
-        // A call may come by a clock that was read before.
-        return full_at;
-    }
-    let share = u128::from(new) * u128::from(empty) / u128::from(old.max(1));
-    u64::try_from(share).unwrap_or(u64::MAX).saturating_add(now)
-}
-
 /// What a layer asks of a limiter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
@@ -328,12 +340,17 @@ impl Place {
         let _turn = timeout(max_wait, limiter.turn.acquire()).await;
         // As of when this call came: a timer that fires late costs those behind no token.
         let began = limiter.ticks(since);
-        while let Err(wait) = limiter.take_by(began, ticks(since.elapsed()), self.1, 0) {
+        loop {
+            let changed = limiter.changed.notified();
+            let elapsed = ticks(since.elapsed());
+            let Err(wait) = limiter.take_by(began, elapsed, self.1, 0) else {
+                break;
+            };
             if wait > max_wait || wait == Duration::MAX {
                 let left = wait.saturating_sub(since.elapsed());
                 return Err(limiter.refused(limiter.ticks(Instant::now()), left));
             }
-            sleep_until(since + wait).await;
+            let _ = timeout_at(since + wait, changed).await;
         }
         Ok(limiter.standing(limiter.ticks(Instant::now()), terms))
     }

@@ -44,7 +44,8 @@
 //! [`Refused::quota`](crate::Refused::quota); [`Refused::write_to`](crate::Refused::write_to) makes the headers
 //! `Retry-After`, `RateLimit-Policy` and `RateLimit` of them for a server's answer.
 //! [`Reason::FilterFailed`](crate::Reason::FilterFailed) if a shared limiter cannot be asked and
-//! [`OnError::Refuse`] is set. With the features `metrics` and `tracing` each failure to ask is counted in
+//! [`OnError::Refuse`] is set. One that failed three times in a row is not asked for a second ([`SharedLimiter`]). With
+//! the features `metrics` and `tracing` each call that has no answer is counted in
 //! `rate_limit_errors_total`, by `on_error`, and there is an event once in ten seconds at the most.
 //!
 //! # Cancellation
@@ -80,6 +81,7 @@
 //! # });
 //! ```
 
+mod bucket;
 mod key;
 mod keyed;
 mod limiter;

@@ -19,8 +19,10 @@ use super::{Cost, KeyBy, KeyedRateLimiter, RateLimitLayer, RateLimiter, WhenFull
 /// | [`cost_header`](Self::cost_header) | none | has the tokens that a call takes; else 1 |
 /// | [`headers`](Self::headers) | off | whether responses have the headers of [`Quota`](super::Quota) |
 ///
+/// A bucket holds no more than [`RateLimiter::max_burst`], whatever its policy says.
+///
 /// As text, `per_second` is required, all else may be absent, and times are such as `250ms`. Refused are a rate
-/// or a number that is zero, and `max_keys` or `when_full` without `key_header`.
+/// or a number that is zero, a `burst` that no bucket holds, and `max_keys` or `when_full` without `key_header`.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,12 +1,13 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, ErrorKind, Script};
 
+use super::Quota;
+use super::bucket::Settings;
 use super::shared::{Decision, SharedLimiter, Taking};
-use super::{Quota, limiter};
 use crate::BoxError;
 
 /// Takes from the bucket in one step, by the server's own clock.
@@ -41,6 +42,27 @@ return {wait, math.floor(tokens)}
 /// The longest that a key is kept, whatever its rate: what the server's numbers hold.
 const SLOWEST: f64 = 1e-8;
 
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    per_second: f64,
+    burst: u32,
+}
+
+impl Terms {
+    fn new(per_second: f64, burst: u32) -> Self {
+        // What is no number is no rate: `clamp` would let a NaN through.
+        let per_second = if per_second.is_nan() {
+            SLOWEST
+        } else {
+            per_second.clamp(SLOWEST, 1e9)
+        };
+        Self {
+            per_second,
+            burst: burst.max(1),
+        }
+    }
+}
+
 /// Token buckets on a Redis server, for all processes that use the same prefix and the same settings.
 ///
 /// A script on the server takes the tokens in one step, by the server's clock, so that the fleet together gets
@@ -61,8 +83,8 @@ const SLOWEST: f64 = 1e-8;
 pub struct RedisLimiter {
     manager: ConnectionManager,
     script: Arc<Script>,
-    per_second: f64,
-    burst: u32,
+    /// Clones have the same.
+    terms: Arc<Mutex<Terms>>,
     prefix: Arc<str>,
     timeout: Duration,
 }
@@ -84,15 +106,13 @@ impl RedisLimiter {
             .set_response_timeout(None)
             .set_max_delay(Duration::from_secs(2));
         let manager = ConnectionManager::new_lazy_with_config(client, config)?;
-        let limiter = Self {
+        Ok(Self {
             manager,
             script: Arc::new(Script::new(TAKE)),
-            per_second: SLOWEST,
-            burst: 1,
+            terms: Arc::new(Mutex::new(Terms::new(per_second, burst))),
             prefix: "rate_limit:".into(),
             timeout: Duration::from_millis(100),
-        };
-        Ok(limiter.resized(per_second, burst))
+        })
     }
 
     /// Whether `url` is one for [`new`](Self::new). Nobody is connected to.
@@ -104,18 +124,17 @@ impl RedisLimiter {
         Ok(())
     }
 
-    /// A limiter with new settings over the same connection. A bucket keeps what it holds, up to the new
-    /// burst; until every process of the fleet has the new settings, each takes by its own.
-    #[must_use]
-    pub fn resized(&self, per_second: f64, burst: u32) -> Self {
-        let mut new = self.clone();
-        new.per_second = if per_second.is_nan() {
-            SLOWEST
-        } else {
-            per_second.clamp(SLOWEST, 1e9)
-        };
-        new.burst = burst.max(1);
-        new
+    /// Gives this limiter and its clones new settings. A bucket keeps what it holds, up to the new burst; until
+    /// every process of the fleet has the new settings, each takes by its own.
+    ///
+    /// Who waits asks by the new settings when its present wait ends.
+    pub fn set_rate(&self, per_second: f64, burst: u32) {
+        let mut terms = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        *terms = Terms::new(per_second, burst);
+    }
+
+    fn terms(&self) -> Terms {
+        *self.terms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets what the keys on the server begin with.
@@ -133,9 +152,10 @@ impl RedisLimiter {
     }
 
     async fn ask(self, key: Vec<u8>, n: u32) -> Result<Decision, BoxError> {
+        let Terms { per_second, burst } = self.terms();
         let mut manager = self.manager;
         let mut call = self.script.key(key);
-        call.arg(self.per_second).arg(self.burst).arg(n);
+        call.arg(per_second).arg(burst).arg(n);
         let answer = call.invoke_async(&mut manager);
         let (wait, remaining): (i64, u32) = tokio::time::timeout(self.timeout, answer)
             .await
@@ -149,10 +169,10 @@ impl RedisLimiter {
                 Err(Duration::from_micros(micros))
             }
         };
-        let window = limiter::window(self.per_second, self.burst);
+        let window = Settings::new(per_second, burst).window();
         Ok(Decision {
             taken,
-            quota: Quota::new(self.burst, remaining, window),
+            quota: Quota::new(burst, remaining, window),
         })
     }
 }
@@ -167,9 +187,10 @@ impl SharedLimiter for RedisLimiter {
 impl fmt::Debug for RedisLimiter {
     /// Without the address, which may have a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Terms { per_second, burst } = self.terms();
         f.debug_struct("RedisLimiter")
-            .field("per_second", &self.per_second)
-            .field("burst", &self.burst)
+            .field("per_second", &per_second)
+            .field("burst", &burst)
             .field("prefix", &self.prefix)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -25,6 +25,10 @@ pub struct Decision {
 pub type Taking = Pin<Box<dyn Future<Output = Result<Decision, BoxError>> + Send>>;
 
 /// A limiter that is somewhere else, so that many processes may draw from it.
+///
+/// After three errors in a row it is not asked for a second, so that an outage is not each call's delay: calls are
+/// treated as [`OnError`] has it, at once. Then one call asks again, and the others go on without until it has an
+/// answer.
 ///
 /// The future is dropped when the call is: what was asked by then may be taken or not.
 pub trait SharedLimiter: fmt::Debug + Send + Sync + 'static {
@@ -54,10 +58,9 @@ impl OnError {
         }
     }
 
-    fn of(self, error: BoxError, outage: &Outage) -> Result<Standing, Refused> {
+    fn of(self, error: BoxError) -> Result<Standing, Refused> {
         #[cfg(feature = "metrics")]
         metrics::counter!("rate_limit_errors_total", "on_error" => self.as_str()).increment(1);
-        outage.tell(&error, self);
         match self {
             Self::Allow => Ok(Standing(None)),
             Self::Refuse => Err(Refused::new(Reason::FilterFailed).caused_by(error)),
@@ -79,48 +82,92 @@ impl Shared {
             outage: Outage::default(),
         }
     }
-}
 
-/// Tells of failures, and not of each: while the limiter is down, every call meets one.
-#[derive(Debug, Default)]
-struct Outage {
-    #[cfg(feature = "tracing")]
-    told: std::sync::Mutex<Option<Instant>>,
-    #[cfg(feature = "tracing")]
-    untold: std::sync::atomic::AtomicU64,
-}
-
-#[cfg(feature = "tracing")]
-impl Outage {
-    const INTERVAL: Duration = Duration::from_secs(10);
-
-    fn tell(&self, error: &BoxError, on_error: OnError) {
-        use std::sync::atomic::Ordering::Relaxed;
-        let now = Instant::now();
-        {
-            let mut told = self
-                .told
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            if told.is_some_and(|at| now.saturating_duration_since(at) < Self::INTERVAL) {
-                self.untold.fetch_add(1, Relaxed);
-                return;
-            }
-            *told = Some(now);
-        }
-        tracing::warn!(
-            error = %error,
-            on_error = on_error.as_str(),
-            untold = self.untold.swap(0, Relaxed),
-            "rate limiter failed"
-        );
+    /// Asks, unless the limiter failed a moment ago.
+    fn take(&self, key: &[u8], n: u32) -> Option<Taking> {
+        let asks = self.outage.asks();
+        asks.then(|| self.limiter.take(key, n))
     }
 }
 
-#[cfg(not(feature = "tracing"))]
+/// What is known of a limiter that cannot be asked. It is told of, and not of each failure: while the limiter is
+/// down, every call meets one.
+#[derive(Debug, Default)]
+struct Outage(Mutex<Failures>);
+
+#[derive(Debug, Default)]
+struct Failures {
+    in_a_row: u32,
+    /// While there were too many: when one call asks again.
+    ask_at: Option<Instant>,
+    #[cfg(feature = "tracing")]
+    told: Option<Instant>,
+    #[cfg(feature = "tracing")]
+    untold: u64,
+}
+
 impl Outage {
-    #[expect(clippy::unused_self, reason = "there is nobody to tell")]
-    const fn tell(&self, _: &BoxError, _: OnError) {}
+    /// Failures in a row after which the limiter is not asked for a while. One alone may be a slow answer.
+    const TOO_MANY: u32 = 3;
+    const PAUSE: Duration = Duration::from_secs(1);
+    #[cfg(feature = "tracing")]
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a call is to ask.
+    fn asks(&self) -> bool {
+        let mut failures = self.failures();
+        let Some(at) = failures.ask_at else {
+            return true;
+        };
+        let now = Instant::now();
+        let asks = now >= at;
+        if asks {
+            // The others go on without, until this one has an answer.
+            failures.ask_at = Some(now + Self::PAUSE);
+        } else {
+            #[cfg(feature = "tracing")]
+            {
+                failures.untold += 1;
+            }
+        }
+        asks
+    }
+
+    fn answered(&self) {
+        let mut failures = self.failures();
+        (failures.in_a_row, failures.ask_at) = (0, None);
+    }
+
+    #[cfg_attr(not(feature = "tracing"), expect(unused_variables))]
+    fn failed(&self, error: &BoxError, on_error: OnError) {
+        let now = Instant::now();
+        let mut failures = self.failures();
+        failures.in_a_row = failures.in_a_row.saturating_add(1);
+        if failures.in_a_row >= Self::TOO_MANY {
+            failures.ask_at = Some(now + Self::PAUSE);
+        }
+        #[cfg(feature = "tracing")]
+        {
+            let told = failures.told;
+            if told.is_some_and(|at| now.saturating_duration_since(at) < Self::INTERVAL) {
+                failures.untold += 1;
+                return;
+            }
+            failures.told = Some(now);
+            let untold = std::mem::take(&mut failures.untold);
+            drop(failures);
+            tracing::warn!(
+                error = %error,
+                on_error = on_error.as_str(),
+                untold,
+                "rate limiter failed"
+            );
+        }
+    }
 }
 
 /// Asks until a token is there, or until none can come within the time that may be waited.
@@ -131,17 +178,25 @@ pub(super) fn ask(
     n: u32,
     terms: Terms,
 ) -> Wait<Standing> {
-    let first = shared.limiter.take(key, n);
+    let first = shared.take(key, n);
     let shared = Arc::clone(shared);
     let again = (!terms.max_wait.is_zero()).then(|| Box::<[u8]>::from(key));
     Box::pin(async move {
         let since = Instant::now();
         let mut taking = first;
         loop {
-            let decision = match taking.await {
-                Ok(decision) => decision,
-                Err(error) => return on_error.of(error, &shared.outage),
+            let Some(taken) = taking else {
+                return on_error
+                    .of("the limiter has just failed, and is not asked for a second".into());
             };
+            let decision = match taken.await {
+                Ok(decision) => decision,
+                Err(error) => {
+                    shared.outage.failed(&error, on_error);
+                    return on_error.of(error);
+                }
+            };
+            shared.outage.answered();
             let Err(wait) = decision.taken else {
                 return Ok(Standing(terms.headers.then_some(decision.quota)));
             };
@@ -149,7 +204,7 @@ pub(super) fn ask(
                 Some(key) if since.elapsed().saturating_add(wait) <= terms.max_wait => {
                     // At the least a moment, should the limiter say that it is none.
                     sleep(wait.max(Duration::from_millis(1))).await;
-                    taking = shared.limiter.take(key, n);
+                    taking = shared.take(key, n);
                 }
                 _ => return Err(refused(decision.quota, wait)),
             }

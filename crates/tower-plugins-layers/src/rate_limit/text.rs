@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RateLimitPolicy, WhenFull};
+use super::{RateLimitPolicy, RateLimiter, WhenFull};
 use crate::header;
 
 #[derive(Serialize, Deserialize)]
@@ -57,6 +57,12 @@ impl TryFrom<Raw> for RateLimitPolicy {
         }
         if raw.burst == Some(0) {
             return Err("`burst` must be at least 1: a bucket of none lets no call through".into());
+        }
+        let most = RateLimiter::max_burst(raw.per_second);
+        if raw.burst.is_some_and(|burst| burst > most) {
+            return Err(format!(
+                "`burst` is more than comes back in four and a half years at this rate: at most {most}"
+            ));
         }
         if raw.max_keys == Some(0) {
             return Err("`max_keys` must be at least 1".into());

@@ -9,6 +9,11 @@
 //! rounded up; the state of a rate limit into `RateLimit-Policy` and `RateLimit`; and on a 401 the challenge of an
 //! [`AuthorizeLayer`](crate::AuthorizeLayer) into `WWW-Authenticate`.
 //!
+//! ```text
+//!   request ──▶ RespondLayer ──▶ rate limit ──▶ … ──▶ the service
+//!   429     ◀── answers      ◀── Err(rate_limited)
+//! ```
+//!
 //! | reason | HTTP | gRPC |
 //! | --- | --- | --- |
 //! | `rate_limited` | 429 | 8 |

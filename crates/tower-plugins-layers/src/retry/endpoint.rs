@@ -27,6 +27,16 @@ use crate::{
 /// [`CallContext::attempt`], hedges too) are taken out of it. The balancer sends those to endpoints that have something
 /// left; one that comes all the same is given back, and goes to another.
 ///
+/// ```text
+///   attempt 0 ──▶ Balance ──▶ budget of one: counts it ──▶ one      503
+///   attempt 1 ──▶ Balance ──▶ budget of two: has none  ──▶ back to Balance
+///                         ──▶ budget of three: pays    ──▶ three    200
+/// ```
+///
+/// | option | default | |
+/// | --- | --- | --- |
+/// | `budget` | | the [`Budget`]; its kinds and their defaults are those of [`BudgetLimits`](super::BudgetLimits) |
+///
 /// | | |
 /// | --- | --- |
 /// | errors | [`Unsent`] with [`Reason::RetryBudget`], which nothing repeats: an attempt through a balancer ends so when no endpoint has any left, and a call through [`Retry`](crate::Retry) with what it has |

@@ -18,6 +18,11 @@
 //!
 //! Handles are made when the layer is made, so install the recorder before.
 //!
+//! ```text
+//!   call ──▶ ├── layers inside ── head ── body ──┤ trailers, end, error or drop
+//!            total, active +1                    success or failure, its time, active -1
+//! ```
+//!
 //! With the feature `tracing` each call has a span `plugin.call` at level info with the fields
 //! `plugin.name`, `http.request.method`, `url.path`, `http.response.status_code`, `error.type` and `fallback.reason`;
 //! when nobody listens it costs a check. [`AttemptTraceLayer`] has one for each attempt.

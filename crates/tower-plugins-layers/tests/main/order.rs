@@ -1,5 +1,7 @@
 //! Layers whose order matters, each with what goes wrong the other way round.
 
+mod attempt;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
-use tower_layer::Stack;
+use tower_layer::{Layer, Stack};
+use tower_plugins_layers::balance::{
+    HealthLayer, Load, LoadLayer, SlowStart, SlowStartLayer, SlowStartPolicy,
+};
 use tower_plugins_layers::breaker::BreakerPolicy;
 use tower_plugins_layers::contract;
+use tower_plugins_layers::test_util::Probe;
 use tower_plugins_layers::*;
 
 use crate::contract::{Allowing, allowing, balanced};
@@ -56,6 +60,18 @@ fn retry() -> RetryLayer {
     RetryLayer::new(RetryPolicy::new())
 }
 
+fn slow_start() -> SlowStartLayer {
+    SlowStartLayer::new(SlowStartPolicy::new())
+}
+
+/// Three endpoints, all of them the same service.
+fn of_slow_starters() -> impl Layer<Probe, Service = Balance<SlowStart<Load<Probe>>>> {
+    tower_layer::layer_fn(|probe: Probe| {
+        let endpoint = || slow_start().layer(LoadLayer::new().layer(probe.clone()));
+        Balance::new(balance::Strategy::PeakEwma, (0..3).map(|_| endpoint()))
+    })
+}
+
 fn endpoint_budget() -> retry::EndpointBudgetLayer {
     retry::EndpointBudgetLayer::new(retry::Budget::tokens(10, 0.1))
 }
@@ -80,6 +96,10 @@ pair!(concurrency_hedge: ConcurrencyLayer::new(2), hedge());
 pair!(retry_attempt_timeout: retry(), AttemptTimeoutLayer::new(TIME));
 pair!(hedge_attempt_timeout: hedge(), AttemptTimeoutLayer::new(TIME));
 pair!(attempt_timeout_balance: AttemptTimeoutLayer::new(TIME), balanced(balance::Strategy::PeakEwma));
+// A balancer's endpoints are members, and `load` is what makes a service one.
+contract!(balance_slow_start, of_slow_starters());
+pair!(slow_start_health: slow_start(), Stack::new(LoadLayer::new(), HealthLayer::new()));
+pair!(health_outlier: HealthLayer::new(), Stack::new(LoadLayer::new(), outlier()));
 pair!(outlier_endpoint_budget: outlier(), endpoint_budget());
 pair!(endpoint_budget_breaker: endpoint_budget(), breaker());
 pair!(outlier_breaker: outlier(), breaker());

@@ -299,29 +299,3 @@ async fn a_stale_time_in_the_context_gains_nothing() {
         assert_eq!(result.is_ok(), allowed);
     }
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_changed_rate_keeps_the_fill_in_proportion() {
-    let tokens = |limiter: &RateLimiter| {
-        let now = Instant::now();
-        (0..1000)
-            .take_while(|_| limiter.try_take(now).is_ok())
-            .count()
-    };
-    let old = RateLimiter::new(10.0, 100);
-    assert_eq!(tokens(&old.resized(1.0, 10)), 10);
-    for _ in 0..50 {
-        old.try_take(Instant::now()).unwrap();
-    }
-    assert_eq!(tokens(&old.resized(1.0, 10)), 5);
-    assert_eq!(tokens(&old.resized(10.0, 200)), 100);
-    assert_eq!(tokens(&old.resized(1000.0, 100)), 50);
-    tokio::time::advance(secs(2)).await;
-    let resized = old.resized(5.0, 50);
-    assert_eq!(tokens(&resized), 35);
-    assert_eq!(tokens(&old), 70);
-    assert_eq!(tokens(&old.resized(1.0, 10)), 0);
-    assert_eq!(old.resized(1.0, 10).try_take(Instant::now()), Err(secs(1)));
-    tokio::time::advance(secs(2)).await;
-    assert_eq!(tokens(&resized), 10);
-}

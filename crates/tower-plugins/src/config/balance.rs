@@ -230,7 +230,7 @@ pub(super) fn named<T>(
 ) -> Option<BTreeMap<String, T>> {
     let (report, doc, path) = (table.report(), table.doc(), table.path_of(key));
     let entries = table.read(key, |given, kind| match (&given.node.value, kind) {
-        (Value::Table(entries), Kind::Named) => Ok(entries),
+        (Value::Table(entries), Kind::Named | Kind::NamedScalars) => Ok(entries),
         _ => Err(given.expected("a table")),
     })?;
     let mut named = BTreeMap::new();

@@ -3,9 +3,11 @@
 use super::balance::named;
 use super::error::ProblemKind;
 use super::fault::Fault;
+use super::given::Given;
 use super::spec::JWT_ALGORITHMS;
 use super::table::Table;
-use super::{JwtAlgorithm, JwtKey, JwtSpec};
+use super::tree::Value;
+use super::{ClaimValue, JwtAlgorithm, JwtKey, JwtSpec, Number};
 
 const KEYS: [&str; 3] = ["secret", "key_file", "jwks_file"];
 
@@ -23,7 +25,7 @@ pub(super) fn read(mut table: Table<'_>) -> Option<JwtSpec> {
     let name_claim = table.read("name_claim", |given, _| filled(given.text()?));
     let scope_claim = table.read("scope_claim", |given, _| filled(given.text()?));
     let required_scopes = table.texts("required_scopes", scope);
-    let required_claims = named(&mut table, "required_claims", |given| filled(given.text()?));
+    let required_claims = named(&mut table, "required_claims", claim);
     let spec = key.map(|(written, key)| {
         let usual = JwtSpec::new(key);
         let spec = JwtSpec {
@@ -93,6 +95,20 @@ fn filled(text: &str) -> Result<String, Fault> {
         return Err(Fault::of_secret("is empty"));
     }
     Ok(text.to_owned())
+}
+
+/// What a variable says is text.
+fn claim(given: &Given<'_>) -> Result<ClaimValue, Fault> {
+    match given.node.value {
+        Value::Bool(bool) => Ok(ClaimValue::Bool(bool)),
+        Value::Integer(whole) => Ok(ClaimValue::Integer(whole)),
+        Value::Float(number) => match Number::new(number) {
+            Some(number) => Ok(ClaimValue::Number(number)),
+            None => Err(Fault::of_value("is not a finite number")),
+        },
+        Value::Table(_) | Value::List(_) => Err(given.expected("text, a number, true or false")),
+        _ => filled(given.text()?).map(ClaimValue::Text),
+    }
 }
 
 fn scope(scope: &str) -> Result<String, Fault> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderName;
+use tower_plugins_layers::RateLimiter;
 
 use super::blocks::Overlay;
 use super::fault::Fault;
@@ -62,8 +63,25 @@ impl Overlay for RateLimit {
             headers: table.bool("headers").unwrap_or(self.headers),
             redis: self.redis.overlaid(table, "redis", &Redis::default()),
         };
-        if block.enabled && block.requests_per_second.is_none() {
-            table.require("requests_per_second");
+        if !block.enabled {
+            return block;
+        }
+        match (block.requests_per_second, block.burst_size) {
+            (None, _) => table.require("requests_per_second"),
+            (Some(rate), Some(burst)) if table.is_sound() => {
+                let most = RateLimiter::max_burst(rate.get());
+                if burst > most {
+                    table.conflict(
+                        "burst_size",
+                        format!(
+                            "is more than comes back in four and a half years at {} a second: write at most {most}, or \
+                             a higher requests_per_second",
+                            rate.get()
+                        ),
+                    );
+                }
+            }
+            _ => {}
         }
         block
     }

@@ -73,10 +73,10 @@ pub use secret::Secret;
 pub use source::Source;
 pub use spec::{
     AdaptiveLimit, Address, AuthStyle, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec,
-    BudgetKind, Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, DnsFamily,
-    DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind, HealthSpec,
-    HedgeSpec, Identity, InvalidPin, JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec,
-    OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec, Policy, Protocol, ProxySpec,
+    BudgetKind, ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec,
+    DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind,
+    HealthSpec, HedgeSpec, Identity, InvalidPin, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
+    KeySpec, OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec, Policy, Protocol, ProxySpec,
     RateLimitSpec, RedisSpec, RetrySpec, ShadowSpec, SplitSpec, SubsetFallback, TlsSpec,
     TlsVersion, Upstream,
 };

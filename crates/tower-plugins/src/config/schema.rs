@@ -127,6 +127,10 @@ impl Definitions<'_> {
             Kind::Headers | Kind::Named => {
                 json!({ "type": "object", "additionalProperties": { "type": "string" } })
             }
+            Kind::NamedScalars => json!({
+                "type": "object",
+                "additionalProperties": { "type": ["string", "number", "boolean"] }
+            }),
             Kind::Block(block) => {
                 let words = match block.name {
                     "auth" | "authorize" | "jwt" | "filter" | "fallback" => {
@@ -234,6 +238,7 @@ fn takes(kind: Kind) -> String {
         Kind::Statuses(..) => "a list of statuses".to_owned(),
         Kind::Headers => "a table of secrets".to_owned(),
         Kind::Named => "a table of texts".to_owned(),
+        Kind::NamedScalars => "a table of texts, numbers and booleans".to_owned(),
         Kind::Block(_) => "a block".to_owned(),
         Kind::Endpoint => "an endpoint".to_owned(),
         Kind::Endpoints => "a list of endpoints".to_owned(),

@@ -31,6 +31,8 @@ pub(super) fn layer(policy: &Policy) -> Result<Option<AuthorizeLayer>, Error> {
 fn with_jwt(callers: Callers, spec: &JwtSpec) -> Result<Callers, String> {
     use tower_plugins_layers::authorize::JwtPolicy;
 
+    use crate::config::ClaimValue;
+
     let keys = spec.keys().map_err(|error| format!("its key {error}"))?;
     let mut policy = JwtPolicy::new(keys)
         .leeway(spec.leeway)
@@ -49,7 +51,12 @@ fn with_jwt(callers: Callers, spec: &JwtSpec) -> Result<Callers, String> {
         policy = policy.require_scope(scope);
     }
     for (claim, value) in &spec.required_claims {
-        policy = policy.require_claim(claim, value.as_str());
+        policy = match value {
+            ClaimValue::Text(text) => policy.require_claim(claim, text.as_str()),
+            ClaimValue::Bool(bool) => policy.require_claim(claim, *bool),
+            ClaimValue::Integer(whole) => policy.require_claim(claim, *whole),
+            ClaimValue::Number(number) => policy.require_claim(claim, number.get()),
+        };
     }
     Ok(callers.jwt(policy))
 }

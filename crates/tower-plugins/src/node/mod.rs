@@ -195,6 +195,12 @@ impl Node {
         ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
     }
 
+    /// Has the parts that it shares with the node before it do as its spec says: for when it is published. One that is
+    /// never published changes nothing.
+    pub(crate) fn take_effect(&self) {
+        self.parts.take_effect();
+    }
+
     /// Has its endpoints asked how they are, from now on.
     pub(crate) fn begin_checks(&self, hub: &Arc<HealthHub>) {
         self.parts.endpoints.tell(Some(hub));

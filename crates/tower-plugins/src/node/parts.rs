@@ -171,6 +171,13 @@ impl Parts {
         })
     }
 
+    /// Has what goes on from the node before do as this one's spec says. Until then that is the other's.
+    pub(super) fn take_effect(&self) {
+        if let Some(limiter) = &self.limiter {
+            limiter.take_effect();
+        }
+    }
+
     /// What the config says of endpoints, if some of them are found while the node runs.
     pub(super) fn entries(
         &self,

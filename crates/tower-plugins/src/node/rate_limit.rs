@@ -27,8 +27,8 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    /// A changed rate keeps the buckets' fill in proportion: a reload is no free burst. Those of a fleet are not
-    /// this process's to fill: it keeps its connection to them.
+    /// The buckets of `old` where each call finds its own there, whatever their rate: those who wait go on waiting, and
+    /// a reload is no second set of buckets. They have the new rate from [`take_effect`](Self::take_effect) on.
     pub(super) fn build(
         name: &str,
         spec: &RateLimitSpec,
@@ -42,6 +42,18 @@ impl Limiter {
             spec: spec.clone(),
             buckets,
         })
+    }
+
+    /// Gives the buckets this spec's rate, each as full in proportion as it is: a changed rate is no free burst. Those of
+    /// a fleet are not this process's to fill.
+    pub(super) fn take_effect(&self) {
+        let (rate, burst) = (self.spec.requests_per_second.get(), self.spec.burst_size);
+        match &self.buckets {
+            Buckets::One(limiter) => limiter.set_rate(rate, burst),
+            Buckets::Keyed(limiter, _) => limiter.set_rate(rate, burst),
+            #[cfg(feature = "redis")]
+            Buckets::Shared(limiter) => limiter.set_rate(rate, burst),
+        }
     }
 
     pub(super) fn layer(&self) -> RateLimitLayer {
@@ -73,17 +85,8 @@ fn local(spec: &RateLimitSpec, old: Option<&Limiter>) -> Buckets {
     let (rate, burst) = (spec.requests_per_second.get(), spec.burst_size);
     let of_keys = |spec: &RateLimitSpec| (spec.key_header.clone(), spec.max_keys);
     let old = old.filter(|old| of_keys(&old.spec) == of_keys(spec));
-    let is_equal = |old: &RateLimitSpec| {
-        old.requests_per_second == spec.requests_per_second && old.burst_size == burst
-    };
-    match (old.map(|old| (&old.spec, &old.buckets)), &spec.key_header) {
-        (Some((old, buckets @ (Buckets::One(_) | Buckets::Keyed(..)))), _) if is_equal(old) => {
-            buckets.clone()
-        }
-        (Some((_, Buckets::One(limiter))), _) => Buckets::One(limiter.resized(rate, burst).into()),
-        (Some((_, Buckets::Keyed(limiter, header))), _) => {
-            Buckets::Keyed(limiter.resized(rate, burst).into(), header.clone())
-        }
+    match (old.map(|old| &old.buckets), &spec.key_header) {
+        (Some(buckets @ (Buckets::One(_) | Buckets::Keyed(..))), _) => buckets.clone(),
         (_, Some(header)) => {
             let limiter = KeyedRateLimiter::new(rate, burst, spec.max_keys as usize);
             Buckets::Keyed(limiter.into(), header.clone())
@@ -105,7 +108,7 @@ fn shared(
         Some(Limiter {
             spec: before,
             buckets: Buckets::Shared(limiter),
-        }) if before.redis.as_ref() == Some(redis) => limiter.resized(rate, burst),
+        }) if before.redis.as_ref() == Some(redis) => Arc::clone(limiter),
         _ => {
             // The library's error does not repeat the address, which may have a password, and says less
             // than this.
@@ -114,12 +117,11 @@ fn shared(
                 Error::caused_by(Kind::Config, message)
             })?;
             let usual = || format!("rate_limit:{name}:");
-            limiter
-                .prefix(&redis.prefix.clone().unwrap_or_else(usual))
-                .timeout(redis.timeout)
+            let prefix = redis.prefix.clone().unwrap_or_else(usual);
+            limiter.prefix(&prefix).timeout(redis.timeout).into()
         }
     };
-    Ok(Buckets::Shared(limiter.into()))
+    Ok(Buckets::Shared(limiter))
 }
 
 #[cfg(not(feature = "redis"))]

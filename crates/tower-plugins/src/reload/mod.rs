@@ -183,6 +183,9 @@ impl Task {
         let built = Instant::now();
         let generation = graph.generation();
         drop(old);
+        for (_, node) in graph.nodes() {
+            node.take_effect();
+        }
         let old = self.cell.publish(graph);
         let published = Instant::now();
         self.config = config;

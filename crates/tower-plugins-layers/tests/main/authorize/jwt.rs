@@ -327,6 +327,14 @@ fn a_key_that_cannot_be_used_is_refused_when_it_is_made() {
 }
 
 #[tokio::test]
+async fn a_leeway_of_all_time_takes_a_good_token_and_one_that_expired() {
+    let layer = takes(secret().leeway(std::time::Duration::MAX));
+    for changes in [json!({}), json!({ "exp": 1 })] {
+        assert!(inside(&layer, hs256(changes)).await.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn no_token_and_no_key_is_printed() {
     let printed = format!("{:?} {:?}", secret(), takes(secret()));
     assert!(!printed.contains("secret of more"), "{printed}");

@@ -7,4 +7,5 @@ mod keyed;
 mod outage;
 mod policy;
 mod priority;
+mod rates;
 mod redis;

@@ -1,18 +1,18 @@
 //! A limiter of many processes that cannot be asked.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::time::advance;
 use tower::{Layer, ServiceExt};
-use tower_plugins_layers::RateLimitLayer;
-use tower_plugins_layers::rate_limit::{SharedLimiter, Taking};
+use tower_plugins_layers::rate_limit::{Decision, OnError, Quota, SharedLimiter, Taking};
 use tower_plugins_layers::test_util::{Answer, Probe};
+use tower_plugins_layers::{RateLimitLayer, Reason};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::with_default;
 use tracing::{Dispatch, Event, Metadata, Subscriber};
 
-use crate::support::{request, secs};
+use crate::support::{millis, request, secs, timed};
 
 #[derive(Debug)]
 struct Down;
@@ -21,6 +21,75 @@ impl SharedLimiter for Down {
     fn take(&self, _: &[u8], _: u32) -> Taking {
         Box::pin(async { Err("it is down".into()) })
     }
+}
+
+/// Does not answer, or says yes, and counts how often it is asked.
+#[derive(Debug, Default)]
+struct Silent {
+    asked: AtomicUsize,
+    answers: AtomicBool,
+}
+
+impl SharedLimiter for Silent {
+    fn take(&self, _: &[u8], _: u32) -> Taking {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let answers = self.answers.load(Ordering::SeqCst);
+        Box::pin(async move {
+            tokio::time::sleep(millis(100)).await;
+            if !answers {
+                return Err("it did not answer within 100 ms".into());
+            }
+            let quota = Quota::new(10, 9, secs(1));
+            let taken = Ok(());
+            Ok(Decision { taken, quota })
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limiter_that_does_not_answer_is_not_each_calls_delay() {
+    let limiter = Arc::new(Silent::default());
+    let layer = RateLimitLayer::shared(limiter.clone(), None);
+    let closed = layer.clone().on_error(OnError::Refuse);
+    let call = async |layer: &RateLimitLayer| {
+        let service = layer.layer(Probe::new(Answer::Empty));
+        let (result, took) = timed(service.oneshot(request())).await;
+        (result.err().and_then(|error| Reason::of(&*error)), took)
+    };
+    let asked = || limiter.asked.load(Ordering::SeqCst);
+    // One slow answer, or two, are not an outage.
+    for _ in 0..3 {
+        assert_eq!(call(&layer).await, (None, millis(100)));
+    }
+    for _ in 0..10 {
+        assert_eq!(call(&layer).await, (None, millis(0)));
+        assert_eq!(call(&closed).await, (Some(Reason::FilterFailed), millis(0)));
+    }
+    assert_eq!(asked(), 3);
+
+    // A second later one call asks, and others do without meanwhile.
+    advance(secs(1)).await;
+    let asks = call(&layer);
+    let others = async {
+        tokio::task::yield_now().await;
+        call(&layer).await
+    };
+    let (asks, others) = tokio::join!(asks, others);
+    assert_eq!((asks, others), ((None, millis(100)), (None, millis(0))));
+    assert_eq!(asked(), 4);
+
+    // One that leaves while it asks takes nobody's turn for long.
+    advance(secs(1)).await;
+    let left = tokio::time::timeout(millis(10), call(&layer)).await;
+    assert!(left.is_err());
+    limiter.answers.store(true, Ordering::SeqCst);
+    advance(secs(1)).await;
+    assert_eq!(call(&layer).await, (None, millis(100)));
+    // It answers, and every call asks.
+    for _ in 0..3 {
+        assert_eq!(call(&closed).await, (None, millis(100)));
+    }
+    assert_eq!(asked(), 9);
 }
 
 /// Counts events.

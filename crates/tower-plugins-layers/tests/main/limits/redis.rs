@@ -164,6 +164,29 @@ async fn a_call_waits_for_a_token_of_the_fleet() {
 }
 
 #[tokio::test]
+async fn a_changed_rate_is_that_of_those_who_wait_too() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let limiter = Arc::new(server.limiter(20.0, 1));
+    let layer = RateLimitLayer::shared(limiter.clone(), None).max_wait(secs(10));
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        calls.spawn(layer.layer(Probe::new(Answer::Frames)).oneshot(request()));
+    }
+    calls.join_next().await.unwrap().unwrap().unwrap();
+    limiter.set_rate(0.01, 1);
+    let begun = Instant::now();
+    let mut went = 0;
+    while let Some(call) = calls.join_next().await {
+        went += usize::from(call.unwrap().is_ok());
+    }
+    // None of them waits for minutes, and what was under way may have gone.
+    assert!(begun.elapsed() < secs(9), "{:?}", begun.elapsed());
+    assert!(went <= 1, "{went}");
+}
+
+#[tokio::test]
 async fn without_its_server_a_call_goes_on_or_is_refused_and_comes_back_with_it() {
     let Some(mut server) = Server::start().await else {
         return;

@@ -78,10 +78,10 @@ pub(in super::super) static JWT: Block = Block {
         ),
         key(
             "required_claims",
-            Kind::Named,
+            Kind::NamedScalars,
             "none",
-            r#"{ "team": "search" }"#,
-            "claims that a token must have with these texts, or with lists that have them",
+            r#"{ "team": "search", "email_verified": true }"#,
+            "claims that a token must have with these values, or with lists that have them: texts, numbers, `true` and `false`; what a variable says is text",
         ),
     ],
     gone: &[],

@@ -18,7 +18,7 @@ pub(in super::super) static RATE_LIMIT: Block = Block {
             Kind::Integer(1, u32::MAX),
             "one second's tokens",
             "20",
-            "the most tokens the bucket holds",
+            "the most tokens the bucket holds; at most what comes back in four and a half years",
         ),
         key(
             "max_wait",
@@ -39,7 +39,7 @@ pub(in super::super) static RATE_LIMIT: Block = Block {
             Kind::Integer(1, 10_000_000),
             "10000",
             "1000",
-            "the most buckets, some 200 bytes each; for one more a bucket is dropped that is full again, or nearest to it. Refused without `key_header`, and with `redis`, where a full bucket expires",
+            "the most buckets, some 250 bytes each; for one more a bucket is dropped that is full again, or nearest to it. Refused without `key_header`, and with `redis`, where a full bucket expires",
         ),
         key(
             "cost_header",
@@ -98,7 +98,7 @@ pub(in super::super) static REDIS: Block = Block {
             Kind::Bool,
             "true",
             "false",
-            "whether a call goes on, unlimited, when the server fails or is too slow; without it the call is refused as `filter_failed`",
+            "whether a call goes on, unlimited, when the server fails or is too slow; without it the call is refused as `filter_failed`. After three failures in a row the server is not asked for a second, and calls go on, or are refused, at once; then one call asks",
         ),
     ],
     gone: &[],

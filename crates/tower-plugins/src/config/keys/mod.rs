@@ -95,6 +95,8 @@ pub(super) enum Kind {
     Headers,
     /// A table from names to texts.
     Named,
+    /// A table from names to texts, numbers and booleans.
+    NamedScalars,
     Block(&'static Block),
     /// A text, or a table.
     Endpoint,

@@ -6,7 +6,7 @@ use std::time::Duration;
 #[cfg(feature = "jwt")]
 use tower_plugins_layers::authorize::{Algorithm, BadKey, JwtKeys};
 
-use super::super::{FileContents, Secret};
+use super::super::{FileContents, Number, Secret};
 
 /// `authorize.jwt`: which tokens are taken, as `authorization: Bearer`, and what they must say.
 ///
@@ -30,8 +30,19 @@ pub struct JwtSpec {
     pub scope_claim: String,
     /// Scopes that a token must grant, all of them.
     pub required_scopes: Vec<String>,
-    /// Claims that a token must have, with these values.
-    pub required_claims: BTreeMap<String, String>,
+    /// Claims that a token must have, with these values or with lists that have them.
+    pub required_claims: BTreeMap<String, ClaimValue>,
+}
+
+/// What a claim must be. A whole number and a fraction are equal where their values are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ClaimValue {
+    Text(String),
+    Bool(bool),
+    Integer(i64),
+    Number(Number),
 }
 
 /// What tokens are checked with.

@@ -10,7 +10,8 @@ use super::super::{Number, Secret};
 pub struct RateLimitSpec {
     /// Tokens gained in a second.
     pub requests_per_second: Number,
-    /// The most tokens the bucket holds.
+    /// The most tokens the bucket holds; at most
+    /// [`RateLimiter::max_burst`](tower_plugins_layers::RateLimiter::max_burst).
     pub burst_size: u32,
     /// How long a call may wait for a token; zero refuses at once.
     pub max_wait: Duration,

@@ -35,7 +35,7 @@ pub use self::elsewhere::{ShadowSpec, SplitSpec};
 pub use self::grpc::{Compression, GrpcSpec};
 pub use self::health::{HealthKind, HealthSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
-pub use self::jwt::{JwtAlgorithm, JwtKey, JwtSpec};
+pub use self::jwt::{ClaimValue, JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};
 pub use self::oauth2::{AuthStyle, OAuth2Spec};
 use super::own_transport::OwnOrigin;

@@ -3,11 +3,11 @@
 use super::super::oauth2::STYLES;
 use super::super::tree::{Entry, Node, Value};
 use super::super::{
-    AuthorizeSpec, CredentialsSpec, FallbackSpec, FilterSpec, JwtKey, JwtSpec, OAuth2Spec, Policy,
-    Secret,
+    AuthorizeSpec, ClaimValue, CredentialsSpec, FallbackSpec, FilterSpec, JwtKey, JwtSpec,
+    OAuth2Spec, Policy, Secret,
 };
 use super::Writer;
-use super::values::{bool, duration, file, integer, list, named, table, text, texts, word};
+use super::values::{bool, duration, file, integer, list, named, number, table, text, texts, word};
 
 impl Writer {
     pub(super) fn auth(&self, policy: &Policy) -> Node<'static> {
@@ -149,7 +149,12 @@ impl Writer {
             ("required_scopes", texts(required_scopes)),
             (
                 "required_claims",
-                named(required_claims, |value| text(value)),
+                named(required_claims, |value| match value {
+                    ClaimValue::Text(claim) => text(claim),
+                    ClaimValue::Bool(claim) => bool(*claim),
+                    ClaimValue::Integer(claim) => Some(Node::unplaced(Value::Integer(*claim))),
+                    ClaimValue::Number(claim) => number(*claim),
+                }),
             ),
         ])
     }

@@ -311,6 +311,11 @@ fn numbers_are_held_to_their_range() {
             "out of range",
         ),
         (
+            "rate_limit: { requests_per_second: 0.000001, burst_size: 1000 }",
+            "rate_limit.burst_size",
+            "at most 144",
+        ),
+        (
             "rate_limit: { requests_per_second: 1, key_header: a b }",
             "rate_limit.key_header",
             "is not the name of a header, nor `off`",

@@ -7,12 +7,13 @@ use serde_json::Value;
 use tower_plugins::Place;
 use tower_plugins::config::{
     AdaptiveLimit, Address, AuthStyle, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec,
-    BudgetKind, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec,
+    BudgetKind, ClaimValue, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec, EndpointSpec,
     Environment, FallbackSpec, FilterSpec, Format, HealthKind, HealthSpec, HedgeSpec, JitterKind,
     JwtAlgorithm, JwtKey, JwtSpec, KeySpec, LayerSpec, Loader, Number, OAuth2Spec, Options,
     OutlierSpec, PluginName, PluginSpec, Policy, Protocol, ProxySpec, RateLimitSpec, RedisSpec,
     RetryOn, RetrySpec, Secret, Secrets, ShadowSpec, SplitSpec, SubsetFallback,
 };
+use tower_plugins_layers::RateLimiter;
 
 use crate::transport::tls::server::Ca;
 
@@ -137,7 +138,13 @@ fn authorize() -> impl Strategy<Value = AuthorizeSpec> {
 
 fn jwt() -> impl Strategy<Value = JwtSpec> {
     let texts = || prop::collection::vec("[!-~\u{e9}]{1,10}", 0..3);
-    let claims = prop::collection::btree_map("[a-z]{1,5}", "[ -~]{1,10}", 0..3);
+    let claim = prop_oneof![
+        "[ -~]{1,10}".prop_map(ClaimValue::Text),
+        any::<bool>().prop_map(ClaimValue::Bool),
+        any::<i64>().prop_map(ClaimValue::Integer),
+        number(-1e9, 1e9).prop_map(ClaimValue::Number),
+    ];
+    let claims = prop::collection::btree_map("[a-z]{1,5}", claim, 0..3);
     (texts(), texts(), duration(), "[!-~]{1,8}", texts(), claims).prop_map(
         |(issuers, audiences, leeway, claim, scopes, claims)| {
             let secret = "a secret of more than thirty-two bytes".to_owned();
@@ -625,7 +632,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     )
         .prop_map(|(rate, burst, wait, keys, headers, redis)| {
             let mut limit = RateLimitSpec::new(rate);
-            limit.burst_size = burst;
+            limit.burst_size = burst.min(RateLimiter::max_burst(rate.get()));
             limit.max_wait = wait;
             if let Some(keys) = keys {
                 limit.key_header = Some(http::HeaderName::from_static("x-tenant"));

@@ -262,3 +262,27 @@ async fn required_claims_are_what_a_token_must_say() {
         [None, None, FORBIDDEN, FORBIDDEN]
     );
 }
+
+#[tokio::test]
+async fn a_required_claim_is_a_text_a_number_or_a_boolean() {
+    for (wanted, good, bad) in [
+        (
+            "true",
+            [json!(true), json!([false, true])],
+            [json!("true"), json!(false)],
+        ),
+        ("2", [json!(2), json!(2.0)], [json!("2"), json!(3)]),
+        (
+            "2.5",
+            [json!(2.5), json!([1, 2.5])],
+            [json!("2.5"), json!(2)],
+        ),
+        ("-7", [json!(-7), json!(-7.0)], [json!(7), json!("-7")]),
+        ("'2'", [json!("2"), json!(["2"])], [json!(2), json!([2])]),
+    ] {
+        let stage = by_secret(&format!("required_claims: {{ level: {wanted} }}")).await;
+        let tokens = |claims: [Value; 2]| claims.map(|claim| hs256(&json!({ "level": claim })));
+        assert_eq!(ends(&stage, tokens(good)).await, [None, None], "{wanted}");
+        assert_eq!(ends(&stage, tokens(bad)).await, [FORBIDDEN; 2], "{wanted}");
+    }
+}

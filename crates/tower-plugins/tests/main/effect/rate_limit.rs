@@ -178,3 +178,74 @@ async fn headers_of_the_defaults_are_switched_off_alone() {
         assert_eq!(went, tenant != "max", "{tenant}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn reloads_of_a_rate_let_through_no_more_than_the_rate() {
+    for key in ["", ", key_header: x-tenant"] {
+        let keys = |rate: f64| {
+            format!(
+                "rate_limit: {{ requests_per_second: {rate}, burst_size: 1, max_wait: 2s{key} }}"
+            )
+        };
+        let stage = Stage::of(&keys(10.0)).await;
+        let mut calls = Vec::new();
+        for n in 1..=10 {
+            calls.push(stage.at_once("p", 20));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let yaml = format!(
+                "plugins: {{ p: {{ transport: in-process, endpoint: one, {} }} }}",
+                keys(10.0 + f64::from(n) / 100.0)
+            );
+            stage.plugins.reload(config(&yaml)).await.unwrap();
+        }
+        tokio::time::sleep(SECOND).await;
+        let seen = stage.seen().len();
+        assert!(
+            (10..=12).contains(&seen),
+            "{seen} in a second at ten a second{key}"
+        );
+    }
+}
+
+/// Of so many calls of `p`, how many went through.
+async fn went(stage: &Stage, calls: usize) -> usize {
+    let mut went = 0;
+    for _ in 0..calls {
+        went += usize::from(stage.call().await.is_ok());
+    }
+    went
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_rate_holds_from_when_its_reload_is_published_and_not_before() {
+    let p = |limit: &str| {
+        format!("p: {{ transport: in-process, endpoint: one, rate_limit: {{ {limit} }} }}")
+    };
+    let q = |endpoint: &str| {
+        format!(
+            "q: {{ transport: in-process, endpoint: {endpoint}, start: ready, health_check: {{ timeout: 5s }} }}"
+        )
+    };
+    // Full in a day.
+    let before = p("requests_per_second: 0.001, burst_size: 100");
+    let stage = Stage::start(&format!("plugins: {{ {before} }}")).await;
+    assert_eq!(went(&stage, 50).await, 50);
+
+    // It waits a second for a plugin to be ready. What is taken meanwhile is gone afterwards.
+    let after = p("requests_per_second: 0.002, burst_size: 200");
+    let new = config(&format!("plugins: {{ {after}, {} }}", q("slow")));
+    let plugins = stage.plugins.clone();
+    let reload = tokio::spawn(async move { plugins.reload(new).await.map(drop) });
+    tokio::time::sleep(SECOND / 2).await;
+    assert!(!reload.is_finished());
+    assert_eq!(went(&stage, 100).await, 50);
+    reload.await.unwrap().unwrap();
+    assert_eq!(went(&stage, 100).await, 0);
+
+    // One that is refused gives nobody another rate.
+    let faster = p("requests_per_second: 1000, burst_size: 1000");
+    let new = config(&format!("plugins: {{ {faster}, {} }}", q("never")));
+    stage.plugins.reload(new).await.unwrap_err();
+    advance(SECOND).await;
+    assert_eq!(went(&stage, 1).await, 0);
+}

@@ -925,6 +925,28 @@ plugins:
 "#,
     ),
     case(
+        "rate_limit_burst_of_ages",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    rate_limit: { requests_per_second: 0.000001, burst_size: 1000 }
+"#,
+    ),
+    case(
+        "jwt_claim_of_a_list",
+        r#"plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    authorize:
+      jwt:
+        secret: a secret of more than thirty-two bytes
+        algorithms: [HS256]
+        required_claims: { groups: [admins], email_verified: true }
+"#,
+    ),
+    case(
         "redis_url_of_another_kind",
         r#"plugins:
   - name: search
