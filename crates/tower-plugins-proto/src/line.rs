@@ -14,7 +14,8 @@
 //!
 //! let answer = r#"{"type":"execute","request_id":"r-1","success":true,"data":14}"#;
 //! let answer: Response<u32> = serde_json::from_str(answer)?;
-//! assert_eq!((answer.request_id.as_str(), answer.into_result()), ("r-1", Ok(Some(14))));
+//! assert_eq!(answer.request_id, "r-1");
+//! assert_eq!(answer.into_result(), Ok(Some(14)));
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 

@@ -70,7 +70,7 @@ plugins:
                 "  - name: search-{i}
     transport: http
     endpoints: [http://10.0.{a}.{b}:8080, http://10.1.{a}.{b}:8080]
-    auth: {{ method: bearer, token: token-{i} }}
+    auth: {{ method: bearer, token: token-{i}, allow_plaintext: true }}
     retry: {{ max_retries: 2, idempotent: [/check] }}"
             )?,
             1 => writeln!(
