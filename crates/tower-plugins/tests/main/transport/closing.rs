@@ -1,14 +1,18 @@
 //! Servers that close connections without a word, under load: after some requests, or after a short time without one.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
+use http_body::Frame;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 use tower_plugins::config::{Address, Protocol};
@@ -18,7 +22,7 @@ use tower_plugins_layers::{BoxError, Reason, Unsent};
 
 use crate::support::config;
 
-use super::server::{chain, read, spec, tcp, unix, within};
+use super::server::{chain, post, read, spec, tcp, unix, within};
 
 const CALLERS: usize = 8;
 const CALLS: usize = 250;
@@ -258,5 +262,95 @@ async fn a_call_that_may_be_repeated_does_not_see_that_a_server_closes() {
         let call = move |request| plugin.clone().oneshot(request);
         let failed = load(call, Method::GET, closes).await;
         assert!(failed.is_empty(), "{closes:?}: {failed:?}");
+    }
+}
+
+/// A body during whose reading the peer closes: hyper has asked the socket by then, and has written nothing.
+struct Fatal {
+    peer: Arc<Mutex<Option<Box<dyn Socket>>>>,
+    data: Option<Bytes>,
+}
+
+impl http_body::Body for Fatal {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        drop(self.peer.lock().unwrap().take());
+        Poll::Ready(self.data.take().map(|data| Ok(Frame::data(data))))
+    }
+}
+
+/// Answers one request of each connection, and leaves it open, and a byte of it unread: TCP closes it by a reset then.
+fn answer_one(mut socket: Box<dyn Socket>, open: &Mutex<Option<Box<dyn Socket>>>) {
+    let mut request = Vec::new();
+    while length(&request).is_none_or(|length| request.len() + 1 < length) {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).unwrap();
+        request.push(byte[0]);
+    }
+    let length = request.len();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+    socket.write_all(head.as_bytes()).unwrap();
+    socket.write_all(&request).unwrap();
+    *open.lock().unwrap() = Some(socket);
+}
+
+#[tokio::test]
+async fn a_peer_that_closes_when_a_request_is_about_to_be_written_costs_no_call() {
+    for over_unix in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let open = Arc::<Mutex<Option<Box<dyn Socket>>>>::default();
+        let peer = Arc::clone(&open);
+        let address = if over_unix {
+            let path = directory.path().join("socket");
+            let listener = UnixListener::bind(&path).unwrap();
+            std::thread::spawn(move || {
+                while let Ok((socket, _)) = listener.accept() {
+                    answer_one(Box::new(socket), &peer);
+                }
+            });
+            unix(path)
+        } else {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = tcp(listener.local_addr().unwrap());
+            std::thread::spawn(move || {
+                while let Ok((socket, _)) = listener.accept() {
+                    answer_one(Box::new(socket), &peer);
+                }
+            });
+            address
+        };
+        let http = Http::new(&address, &spec(Protocol::Http1)).unwrap();
+        let fatal = |length: usize| {
+            let data = Some(Bytes::from(vec![b'x'; length]));
+            let peer = Arc::clone(&open);
+            let request = Request::post("/").header("content-length", length);
+            request.body(Body::new(Fatal { peer, data })).unwrap()
+        };
+        let until_open = async || {
+            while open.lock().unwrap().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let response = within(http.call(post("/", "first"))).await.unwrap();
+        read(response).await;
+        for length in [5, 64 << 10] {
+            within(until_open()).await;
+            let response = within(http.call(fatal(length))).await;
+            let response = response.unwrap_or_else(|error| panic!("{address}: {}", chain(&error)));
+            let request = read(response).await;
+            assert!(request.starts_with(b"POST / HTTP/1.1\r\n"));
+            assert!(request.ends_with(&vec![b'x'; length - 1]));
+        }
+        // So much is not kept: who has it still may send it again.
+        within(until_open()).await;
+        let error = within(http.call(fatal((64 << 10) + 1))).await.unwrap_err();
+        assert_eq!(Reason::of(&*error), Some(Reason::ConnectionLost));
+        let (request, _) = Unsent::<Body>::recover(error).unwrap();
+        assert!(request.is_none(), "{address}");
     }
 }
