@@ -161,7 +161,8 @@ impl Notes {
 
     /// Whether the peer can have read something of the request.
     ///
-    /// It may close between that question and the write, which then fails: hyper does not give the request back.
+    /// A peer may close after the socket was asked and before the write, which then fails: hyper does not give the
+    /// request back.
     pub(super) fn wrote(&self) -> bool {
         self.wrote.load(Ordering::Relaxed)
     }

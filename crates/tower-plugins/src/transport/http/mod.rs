@@ -86,8 +86,8 @@ use crate::config::{Address, ConnectionSpec, Protocol, TlsSpec};
 /// - [`Unsent`](tower_plugins_layers::Unsent) with [`Reason::ConnectFailed`] if no connection
 ///   could be opened, TLS included, with [`Reason::PoolExhausted`] if none was free in time, and with
 ///   [`Reason::ConnectionLost`] if every connection closed before anything of the request was sent. The
-///   request is in it, but not if more than 64 KiB of its body had been read, or if a peer refused this side's certificate, or its absence, when the request
-///   was on its way. Also if an HTTP/2 peer had it and turned it away: it is in it if no more than 64 KiB
+///   request is in it, but not if more than 64 KiB of its body had been read, or if a peer refused this side's
+///   certificate, or its absence, when the request was on its way. Also if an HTTP/2 peer had it and turned it away: it is in it if no more than 64 KiB
 ///   of its body had been read.
 /// - [`Reason::ConnectionLost`] if the connection or stream broke later, in the body too.
 /// - [`Reason::ResponseTooLarge`] if the head or body is larger than allowed, in the body too. A
