@@ -901,6 +901,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::tls::key_file_must_be_the_key_of_the_certificate",
     ),
     (
+        "tls.expiry_warning",
+        "tower_plugins::tests::effect::tls::expiry_warning_is_how_long_before_a_certificate_expires_that_is_said",
+    ),
+    (
         "tls.min_version",
         "tower_plugins::tests::effect::tls::min_version_is_the_oldest_that_is_spoken",
     ),

@@ -161,6 +161,13 @@ pub(in super::super) static TLS: Block = Block {
             r#"["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]"#,
             "the public keys of which the endpoints' certificates must have one, beside all else that they must: each `sha256/` and the base64 of the SHA-256 of its SubjectPublicKeyInfo. Name the next key too before it is put to use",
         ),
+        key(
+            "expiry_warning",
+            Kind::TimeoutOrOff,
+            "14d",
+            r#""30d""#,
+            "how long before a certificate expires, the endpoint's or the one it is shown, a warning is logged, once for each certificate, and again when it has expired. It is looked at whenever a connection is opened; `off` or `0s` is never",
+        ),
     ],
     gone: &[],
 };

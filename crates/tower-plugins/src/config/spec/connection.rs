@@ -70,7 +70,7 @@ pub enum Protocol {
 ///
 /// What the files hold is part of it: two that are equal make the same connections, and a certificate
 /// that was rotated is a difference.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct TlsSpec {
     /// The certificates that vouch for the endpoints (`ca_file`); `None` is the system's.
@@ -84,6 +84,9 @@ pub struct TlsSpec {
     pub min_version: TlsVersion,
     /// The public keys of which the endpoints' certificates must have one (`pins`); none is any.
     pub pins: Vec<Pin>,
+    /// How long before a certificate expires, the endpoints' or this side's, a warning is logged
+    /// (`expiry_warning`); `None` is never.
+    pub expiry_warning: Option<Duration>,
 }
 
 /// The SHA-256 of a public key: of its SubjectPublicKeyInfo in DER (RFC 7469, section 2.4).

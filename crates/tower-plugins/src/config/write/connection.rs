@@ -112,6 +112,7 @@ pub(super) fn tls(tls: &TlsSpec) -> Node<'static> {
             "pins",
             Some(list(pins.collect())).filter(|_| !tls.pins.is_empty()),
         ),
+        ("expiry_warning", duration_or_off(tls.expiry_warning)),
     ])
 }
 

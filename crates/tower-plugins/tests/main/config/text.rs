@@ -932,7 +932,7 @@ fn files_are_written_as_the_files_they_are() {
     transport: https
     endpoint: https://a
     auth: {{ method: bearer, token: 'file:{}' }}
-    tls: {{ ca_file: {}, cert_file: {}, key_file: {}, server_name: b, min_version: '1.3',
+    tls: {{ ca_file: {}, cert_file: {}, key_file: {}, server_name: b, min_version: '1.3', expiry_warning: 30d,
            pins: [sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=] }}
   - name: b
     transport: https

@@ -1236,6 +1236,15 @@ plugins:
 "#,
     ),
     case(
+        "tls_expiry_warning_without_a_unit",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://h
+    tls: { expiry_warning: 14 }
+"#,
+    ),
+    case(
         "tls_version_is_a_number",
         r#"plugins:
   - name: search
