@@ -187,6 +187,7 @@ impl Blocks {
         let mut spec = self.connection.spec.clone();
         if is_grpc {
             spec.protocol = Protocol::Http2;
+            spec.disable_compression = ConnectionSpec::default().disable_compression;
         }
         self.connection_of(spec)
     }
@@ -198,6 +199,7 @@ impl Blocks {
             protocol: library.protocol,
             max_age: library.max_age,
             proxy: library.proxy,
+            disable_compression: library.disable_compression,
             max_response_head: library.max_response_head,
             ..self.connection.spec.clone()
         })
@@ -207,6 +209,7 @@ impl Blocks {
     pub(super) fn connection_over_socket(&self) -> ConnectionSpec {
         self.connection_of(ConnectionSpec {
             proxy: ProxySpec::Off,
+            disable_compression: ConnectionSpec::default().disable_compression,
             ..self.connection.spec.clone()
         })
     }
@@ -295,6 +298,9 @@ impl Overlay for Connection {
                 .secret("proxy_auth", check_proxy_auth)
                 .or_else(|| base.proxy_auth.clone()),
             keep_alive: table.bool("keep_alive").unwrap_or(base.keep_alive),
+            disable_compression: table
+                .bool("disable_compression")
+                .unwrap_or(base.disable_compression),
             max_response_head: table
                 .size("max_response_head")
                 .and_then(|bytes| u32::try_from(bytes).ok())

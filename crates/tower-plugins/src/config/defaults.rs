@@ -177,6 +177,7 @@ impl Default for ConnectionSpec {
             proxy: ProxySpec::Off,
             proxy_auth: None,
             keep_alive: true,
+            disable_compression: false,
             max_response_head: 64 << 10,
             max_response_body: None,
         }

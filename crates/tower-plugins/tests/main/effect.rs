@@ -733,6 +733,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::connection::stream_idle_timeout_is_how_long_a_stream_may_be_silent",
     ),
     (
+        "connection.disable_compression",
+        "tower_plugins::tests::effect::connection::disable_compression_is_whether_responses_are_not_asked_for_compressed",
+    ),
+    (
         "connection.keep_alive",
         "tower_plugins::tests::effect::connection::keep_alive_is_whether_a_connection_serves_more_than_one_call",
     ),

@@ -3,7 +3,7 @@ use super::{Block, Kind, gone, key};
 pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
     about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
-            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy` and `max_response_head` are.",
+            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy`, `disable_compression` and `max_response_head` are.",
     keys: &[
         key(
             "protocol",
@@ -97,6 +97,13 @@ pub(in super::super) static CONNECTION: Block = Block {
             "whether a connection serves more than one call",
         ),
         key(
+            "disable_compression",
+            Kind::Bool,
+            "false",
+            "true",
+            "unless it is set, a call that says nothing of an `accept-encoding` asks for gzip, and gets the response decompressed: fewer bytes on the way, from endpoints that compress. Set it where the time of both sides is dearer than the bytes. Refused with gRPC, which has `grpc.compression`, and with `transport: unix`, where nobody asks",
+        ),
+        key(
             "max_response_head",
             Kind::Size(8 << 10, 16 << 20),
             "64KiB",
@@ -108,7 +115,7 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::SizeOrOff(0, u64::MAX >> 1),
             "off",
             r#""10MiB""#,
-            "the largest response body; with `unix-json` an answer's line, 16MiB unless it is said, and never off",
+            "the largest response body, decompressed; with `unix-json` an answer's line, 16MiB unless it is said, and never off",
         ),
     ],
     gone: gone::CONNECTION,

@@ -334,10 +334,6 @@ pub(super) const CONNECTION: Gone = &[
         "tls_enabled",
         "is said by the transport: write `transport: https`, and remove it",
     ),
-    (
-        "disable_compression",
-        "is not read: nothing is compressed; remove it",
-    ),
 ];
 
 pub(super) const RATE_LIMIT: Gone = &[

@@ -36,9 +36,12 @@ pub struct ConnectionSpec {
     pub proxy_auth: Option<Secret>,
     /// Whether a connection serves more than one call.
     pub keep_alive: bool,
+    /// Whether no compressed responses are asked for on behalf of callers that say nothing of that. Over a Unix
+    /// socket none ever are.
+    pub disable_compression: bool,
     /// The largest response head, in bytes.
     pub max_response_head: u32,
-    /// The largest response body, in bytes; `None` is no limit, and 16 MiB with `unix-json`.
+    /// The largest response body, in bytes, decompressed; `None` is no limit, and 16 MiB with `unix-json`.
     pub max_response_body: Option<u64>,
 }
 

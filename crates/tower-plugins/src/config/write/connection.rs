@@ -71,6 +71,11 @@ impl Writer {
             idle,
             ("keep_alive", bool(spec.keep_alive)),
             (
+                "disable_compression",
+                bool(spec.disable_compression)
+                    .filter(|_| is_http && transport != "unix" && upstream.grpc.is_none()),
+            ),
+            (
                 "max_response_head",
                 size(spec.max_response_head.into()).filter(|_| is_http),
             ),

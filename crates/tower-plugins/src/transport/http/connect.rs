@@ -75,6 +75,15 @@ impl Target {
         }
     }
 
+    /// Whether it is on this machine, whatever its address.
+    pub(super) const fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp { .. } => false,
+            #[cfg(unix)]
+            Self::Unix(_) => true,
+        }
+    }
+
     /// The same, at one of its addresses: no name is looked up.
     pub(super) fn at(mut self, at: SocketAddr) -> Self {
         if let Self::Tcp { host, port, .. } = &mut self {

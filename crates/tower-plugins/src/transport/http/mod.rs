@@ -8,6 +8,7 @@ pub(super) mod error;
 mod exchange;
 #[cfg(feature = "tls")]
 mod expiry;
+mod gunzip;
 mod h1;
 mod h2;
 mod h2_connect;
@@ -82,6 +83,10 @@ use crate::config::{Address, ConnectionSpec, Protocol, TlsSpec};
 /// The endpoint's authority, `localhost` for a Unix socket, takes the place of the request's, in
 /// the URI and in `host`; its prefix is put before the request's path. Headers that are about one connection are removed, from
 /// requests and from responses. No redirect is followed.
+///
+/// A request over TCP that says nothing of an `accept-encoding`, a `range` or gRPC asks for gzip, unless
+/// [`disable_compression`](ConnectionSpec::disable_compression); what comes of that is decompressed as it is
+/// read, without `content-encoding` and `content-length`.
 ///
 /// # Errors
 ///
@@ -278,6 +283,7 @@ fn find(
         prefix: prefix.to_owned(),
         protocol: connection.protocol,
         keep_alive: connection.keep_alive,
+        gzip: !(connection.disable_compression || target.is_local()),
     };
     Ok((target, origin))
 }

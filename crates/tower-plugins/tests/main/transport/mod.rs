@@ -1,5 +1,6 @@
 //! The transports, against real servers on real sockets.
 
+pub(crate) mod compression;
 mod connections;
 mod exchange;
 mod h2_peer;

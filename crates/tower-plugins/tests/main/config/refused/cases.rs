@@ -713,6 +713,19 @@ retry = { multiplier = 1e400 }
 "#,
     ),
     case(
+        "compression_that_is_not_of_http",
+        r#"plugins:
+  - name: search
+    transport: grpc
+    endpoint: 10.0.0.1:50051
+    connection: { disable_compression: true }
+  - name: audit
+    transport: unix
+    endpoint: /run/audit.sock
+    connection: { disable_compression: false }
+"#,
+    ),
+    case(
         "proxy_auth_without_proxy",
         r#"plugins:
   - name: search
