@@ -20,7 +20,8 @@ use super::outlier::Outlier;
 use super::table::{Table, Written};
 use super::tls;
 use super::{
-    BalanceSpec, ConnectionSpec, CredentialsSpec, GrpcSpec, Policy, Protocol, ProxySpec, TlsSpec,
+    BalanceSpec, ConnectionSpec, CredentialsSpec, DnsSpec, GrpcSpec, Policy, Protocol, ProxySpec,
+    TlsSpec,
 };
 
 /// The blocks, as far as they are known.
@@ -38,6 +39,7 @@ pub(super) struct Blocks {
     balance: BalanceSpec,
     pub(super) tls: TlsSpec,
     pub(super) grpc: GrpcSpec,
+    pub(super) dns: DnsSpec,
 }
 
 /// What the blocks are called where they are read.
@@ -53,6 +55,7 @@ pub(super) struct Names {
     balance: &'static str,
     tls: &'static str,
     grpc: &'static str,
+    dns: &'static str,
 }
 
 /// In a plugin.
@@ -68,6 +71,7 @@ pub(super) const IN_PLUGIN: Names = Names {
     balance: "load_balancing",
     tls: "tls",
     grpc: "grpc",
+    dns: "dns",
 };
 
 /// At the root.
@@ -83,6 +87,7 @@ pub(super) const AT_ROOT: Names = Names {
     balance: "default_load_balancing",
     tls: "default_tls",
     grpc: "default_grpc",
+    dns: "default_dns",
 };
 
 impl Blocks {
@@ -108,6 +113,7 @@ impl Blocks {
             balance: policy.balance,
             tls: TlsSpec::default(),
             grpc: GrpcSpec::default(),
+            dns: DnsSpec::default(),
         }
     }
 
@@ -140,6 +146,7 @@ impl Blocks {
                 .overlaid(table, names.balance, &library.balance),
             tls: self.tls.overlaid(table, names.tls, &library.tls),
             grpc: self.grpc.overlaid(table, names.grpc, &library.grpc),
+            dns: self.dns.overlaid(table, names.dns, &library.dns),
         }
     }
 
@@ -206,12 +213,14 @@ impl Blocks {
     }
 
     /// The same over a socket of this machine.
-    pub(super) fn connection_over_socket(&self) -> ConnectionSpec {
-        self.connection_of(ConnectionSpec {
+    pub(super) fn connection_over_socket(&self, is_grpc: bool) -> ConnectionSpec {
+        let spec = self.connection(is_grpc);
+        ConnectionSpec {
             proxy: ProxySpec::Off,
+            proxy_auth: None,
             disable_compression: ConnectionSpec::default().disable_compression,
-            ..self.connection.spec.clone()
-        })
+            ..spec
+        }
     }
 
     fn connection_of(&self, mut spec: ConnectionSpec) -> ConnectionSpec {

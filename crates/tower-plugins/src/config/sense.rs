@@ -109,8 +109,6 @@ pub(super) fn refuse_inert(
             }
         }
         if transport == Some(&Transport::Unix) {
-            let why = "does nothing over a Unix socket, which is on this machine";
-            refuse("connection", "proxy", why);
             let why = "does nothing over a Unix socket, where nothing is compressed: remove it";
             refuse("connection", "disable_compression", why);
         }
@@ -136,6 +134,15 @@ pub(super) fn refuse_inert(
             let why = "does nothing where no connection is kept without a call";
             refuse("connection", "idle_timeout", why);
         }
+    }
+}
+
+/// Refuses a proxy on the way to sockets of this machine.
+pub(super) fn refuse_proxy(table: &Table<'_>, over_socket: bool) {
+    if over_socket {
+        let why = "does nothing over a Unix socket, which is on this machine: remove it";
+        let fault = Fault::new(ProblemKind::Ineffective, why);
+        refuse_key(table, "connection", "proxy", fault);
     }
 }
 

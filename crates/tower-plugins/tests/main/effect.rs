@@ -97,6 +97,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::tls::default_tls_holds_for_plugins_that_do_not_say_otherwise",
     ),
     (
+        "default_dns",
+        "tower_plugins::tests::effect::dns::default_dns_holds_for_plugins_that_do_not_say_otherwise",
+    ),
+    (
         "plugins[].name",
         "tower_plugins::tests::effect::plugin::name_is_what_calls_ask_for",
     ),

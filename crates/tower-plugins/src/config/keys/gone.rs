@@ -118,6 +118,10 @@ pub(super) const ROOT: Gone = &[
         "is a plugin's: write it in an entry under `plugins`, or for all of them as `default_tls`",
     ),
     (
+        "dns",
+        "is a plugin's: write it in an entry under `plugins`, or for all of them as `default_dns`",
+    ),
+    (
         "enabled",
         "is a plugin's or a block's: write it there, or remove it",
     ),

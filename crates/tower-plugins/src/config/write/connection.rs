@@ -2,6 +2,7 @@
 
 use super::super::blocks::PROTOCOLS;
 use super::super::dns::FAMILIES;
+use super::super::endpoints::are_sockets;
 use super::super::tls::VERSIONS;
 use super::super::tree::Node;
 use super::super::{Address, Identity, Policy, Protocol, ProxySpec, TlsSpec, Upstream};
@@ -60,7 +61,7 @@ impl Writer {
             ("connection_timeout", duration(spec.connection_timeout)),
             (
                 "proxy",
-                proxy(&spec.proxy).filter(|_| is_http && transport != "unix"),
+                proxy(&spec.proxy).filter(|_| is_http && !are_sockets(&upstream.endpoints)),
             ),
             (
                 "proxy_auth",
