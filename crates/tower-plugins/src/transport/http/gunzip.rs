@@ -101,7 +101,7 @@ impl<B> Gunzip<B> {
     }
 
     /// Ends the exchange, and gives its error.
-    fn broken(&mut self, error: io::Error) -> BoxError {
+    fn broken(&mut self, error: &io::Error) -> BoxError {
         self.inner = None;
         self.left.clear();
         let what = format!("its body, in gzip, is damaged or cut off: {error}");
@@ -137,7 +137,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for Gunzip<B> {
                 match this.decode() {
                     Ok(data) if data.is_empty() => {}
                     Ok(data) => return Poll::Ready(Some(this.frame(data))),
-                    Err(error) => return Poll::Ready(Some(Err(this.broken(error)))),
+                    Err(error) => return Poll::Ready(Some(Err(this.broken(&error)))),
                 }
             }
             let Some(inner) = &mut this.inner else {
@@ -154,7 +154,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for Gunzip<B> {
                     return Poll::Ready(match this.finish() {
                         Ok(data) if data.is_empty() => None,
                         Ok(data) => Some(this.frame(data)),
-                        Err(error) => Some(Err(this.broken(error))),
+                        Err(error) => Some(Err(this.broken(&error))),
                     });
                 }
             };
@@ -166,7 +166,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for Gunzip<B> {
                 // Trailers: what is compressed is over.
                 Err(frame) => {
                     if let Err(error) = this.finish() {
-                        return Poll::Ready(Some(Err(this.broken(error))));
+                        return Poll::Ready(Some(Err(this.broken(&error))));
                     }
                     this.has_begun = false;
                     return Poll::Ready(Some(Ok(frame)));
