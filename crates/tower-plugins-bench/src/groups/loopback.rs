@@ -185,13 +185,19 @@ fn config(server: &Server, wire: Wire) -> Result<Config> {
     let transport = if wire == Wire::Unix { "unix" } else { "http" };
     let protocol = if wire == Wire::H2 { "http2" } else { "http1" };
     let scheme = if wire == Wire::Unix { "" } else { "http://" };
+    // So that the bytes on the wire are equal.
+    let plain = if wire == Wire::Unix {
+        ""
+    } else {
+        ", disable_compression: true"
+    };
     let text = format!(
         "
 plugins:
   - name: full
     transport: {transport}
     endpoint: {scheme}{}
-    connection: {{ request_timeout: 10s, protocol: {protocol} }}
+    connection: {{ request_timeout: 10s, protocol: {protocol}{plain} }}
 {}",
         server.address,
         full::ARMED

@@ -443,7 +443,8 @@ fn transport(
         | Address::Resolved { .. } => {
             let upstream = &spec.upstream;
             let (connection, tls) = (&upstream.connection, &upstream.tls);
-            let http = crate::transport::Http::with_tls(address, connection, tls)
+            let plugin = Some(spec.name.as_str());
+            let http = crate::transport::Http::of(plugin, address, connection, tls)
                 .map_err(|error| Error::caused_by(Kind::Config, error))?;
             Ok(Arc::new(http))
         }

@@ -97,6 +97,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::tls::default_tls_holds_for_plugins_that_do_not_say_otherwise",
     ),
     (
+        "default_dns",
+        "tower_plugins::tests::effect::dns::default_dns_holds_for_plugins_that_do_not_say_otherwise",
+    ),
+    (
         "plugins[].name",
         "tower_plugins::tests::effect::plugin::name_is_what_calls_ask_for",
     ),
@@ -733,6 +737,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::connection::stream_idle_timeout_is_how_long_a_stream_may_be_silent",
     ),
     (
+        "connection.disable_compression",
+        "tower_plugins::tests::effect::connection::disable_compression_is_whether_responses_are_not_asked_for_compressed",
+    ),
+    (
         "connection.keep_alive",
         "tower_plugins::tests::effect::connection::keep_alive_is_whether_a_connection_serves_more_than_one_call",
     ),
@@ -899,6 +907,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "tls.key_file",
         "tower_plugins::tests::effect::tls::key_file_must_be_the_key_of_the_certificate",
+    ),
+    (
+        "tls.expiry_warning",
+        "tower_plugins::tests::effect::tls::expiry_warning_is_how_long_before_a_certificate_expires_that_is_said",
     ),
     (
         "tls.min_version",

@@ -47,7 +47,7 @@ pub(super) enum Target {
         port: u16,
         proxy: Option<Proxy>,
         #[cfg(feature = "tls")]
-        tls: Option<super::tls::Tls>,
+        tls: Option<Box<super::tls::Tls>>,
     },
     #[cfg(unix)]
     Unix(std::path::PathBuf),
@@ -71,7 +71,16 @@ impl Target {
             proxy,
             host: bare_host(authority).replacen("%25", "%", 1),
             port: authority.port_u16().unwrap_or(443),
-            tls: Some(tls),
+            tls: Some(Box::new(tls)),
+        }
+    }
+
+    /// Whether it is on this machine, whatever its address.
+    pub(super) const fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp { .. } => false,
+            #[cfg(unix)]
+            Self::Unix(_) => true,
         }
     }
 

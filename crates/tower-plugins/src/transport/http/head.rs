@@ -1,11 +1,14 @@
 //! What a hop changes in the heads of requests and responses.
 
-use ::http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
+use ::http::header::{
+    ACCEPT_ENCODING, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE,
+};
 use ::http::uri::{Authority, PathAndQuery, Scheme};
 use ::http::{Method, Request, Uri, Version};
 use bytes::Bytes;
 use tower_plugins_layers::{BoxError, Reason, Refused};
 
+use super::gunzip;
 use crate::Body;
 use crate::config::Protocol;
 
@@ -20,11 +23,21 @@ pub(super) struct Origin {
     pub(super) prefix: String,
     pub(super) protocol: Protocol,
     pub(super) keep_alive: bool,
+    /// Whether to ask for compressed responses.
+    pub(super) gzip: bool,
+}
+
+/// What a request asks for that its response may be.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) upgrade: bool,
+    /// By this side, not by the caller.
+    pub(super) gzip: bool,
 }
 
 impl Origin {
-    /// Makes `request` one to this endpoint, and says whether it asks for an upgrade.
-    pub(super) fn address(&self, request: &mut Request<Body>) -> Result<bool, BoxError> {
+    /// Makes `request` one to this endpoint, and says what it asks for.
+    pub(super) fn address(&self, request: &mut Request<Body>) -> Result<Asked, BoxError> {
         if *request.method() == Method::CONNECT {
             return Err(unsupported(if is_extended_connect(request) {
                 "of CONNECT with a protocol (RFC 8441) only WebSockets are passed on, and by a route: ask for an upgrade over HTTP/1.1"
@@ -66,11 +79,17 @@ impl Origin {
                 *request.uri_mut() = Uri::from_parts(parts)?;
             }
         }
-        Ok(upgrades)
+        Ok(Asked {
+            upgrade: upgrades,
+            gzip: self.gzip && !upgrades && gunzip::ask(request),
+        })
     }
 
-    /// Takes the prefix off a request that was not sent, so that it can be addressed again.
-    pub(super) fn release(&self, request: &mut Request<Body>) {
+    /// Undoes that for a request that was not sent, so that it can be addressed again.
+    pub(super) fn release(&self, request: &mut Request<Body>, asked: Asked) {
+        if asked.gzip {
+            request.headers_mut().remove(ACCEPT_ENCODING);
+        }
         if self.prefix.is_empty() {
             return;
         }

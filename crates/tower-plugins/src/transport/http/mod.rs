@@ -6,6 +6,9 @@ mod cut;
 mod dial;
 pub(super) mod error;
 mod exchange;
+#[cfg(feature = "tls")]
+mod expiry;
+mod gunzip;
 mod h1;
 mod h2;
 mod h2_connect;
@@ -80,6 +83,10 @@ use crate::config::{Address, ConnectionSpec, Protocol, TlsSpec};
 /// The endpoint's authority, `localhost` for a Unix socket, takes the place of the request's, in
 /// the URI and in `host`; its prefix is put before the request's path. Headers that are about one connection are removed, from
 /// requests and from responses. No redirect is followed.
+///
+/// A request over TCP that says nothing of an `accept-encoding`, a `range` or gRPC asks for gzip, unless
+/// [`disable_compression`](ConnectionSpec::disable_compression); what comes of that is decompressed as it is
+/// read, without `content-encoding` and `content-length`.
 ///
 /// # Errors
 ///
@@ -167,11 +174,25 @@ impl Http {
         connection: &ConnectionSpec,
         tls: &TlsSpec,
     ) -> Result<Self, InvalidAddress> {
+        Self::of(None, address, connection, tls)
+    }
+
+    /// The same, of the plugin of this name, which stands in what is measured.
+    pub(crate) fn of(
+        plugin: Option<&str>,
+        address: &Address,
+        connection: &ConnectionSpec,
+        tls: &TlsSpec,
+    ) -> Result<Self, InvalidAddress> {
         let invalid = |problem: Cow<'static, str>| InvalidAddress {
             address: address.to_string(),
             problem,
         };
-        let (target, origin) = find(address, connection, tls).map_err(invalid)?;
+        let names = Names {
+            plugin,
+            endpoint: &address.shown(),
+        };
+        let (target, origin) = find(address, connection, tls, names).map_err(invalid)?;
         let endpoint = Endpoint {
             name: address.to_string().into(),
             target,
@@ -192,11 +213,20 @@ impl Http {
     }
 }
 
+/// Whose connections they are, for what is told of them.
+#[cfg_attr(not(feature = "tls"), expect(dead_code))]
+#[derive(Clone, Copy)]
+struct Names<'a> {
+    plugin: Option<&'a str>,
+    endpoint: &'a str,
+}
+
 /// Where `address` is, and how requests to it are addressed.
 fn find(
     address: &Address,
     connection: &ConnectionSpec,
     tls: &TlsSpec,
+    names: Names<'_>,
 ) -> Result<(Target, Origin), Cow<'static, str>> {
     let proxy = |scheme: &Scheme, authority: &Authority| {
         let variable = |name: &str| std::env::var(name).ok();
@@ -210,7 +240,7 @@ fn find(
         #[cfg(feature = "tls")]
         Address::Https { authority, prefix } => {
             let plain = without_zone(authority)?;
-            let tls = tls::Tls::new(tls, connection.protocol, bare_host(&plain))?;
+            let tls = tls::Tls::new(tls, connection.protocol, bare_host(&plain), names)?;
             let target = Target::tls(authority, proxy(&Scheme::HTTPS, authority)?, tls);
             (target, Scheme::HTTPS, plain, prefix)
         }
@@ -228,7 +258,7 @@ fn find(
         #[cfg(not(unix))]
         Address::Unix { .. } => return Err("this system has no Unix sockets".into()),
         Address::Resolved { origin, at } => {
-            let (target, origin) = find(origin, connection, tls)?;
+            let (target, origin) = find(origin, connection, tls, names)?;
             return Ok((target.at(*at), origin));
         }
         Address::UnixJson { .. } => return Err("it takes lines of JSON".into()),
@@ -253,6 +283,7 @@ fn find(
         prefix: prefix.to_owned(),
         protocol: connection.protocol,
         keep_alive: connection.keep_alive,
+        gzip: !(connection.disable_compression || target.is_local()),
     };
     Ok((target, origin))
 }

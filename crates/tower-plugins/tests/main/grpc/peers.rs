@@ -2,6 +2,8 @@
 //!
 //! A test whose peer is not installed says so and passes, unless `TOWER_PLUGINS_REQUIRE_PEERS` is set.
 
+mod tls;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::LazyLock;
@@ -78,9 +80,11 @@ impl Peer {
         command
     }
 
-    /// A server at `address`, and the port that it listens on.
-    async fn serve(&self, address: &str) -> (Child, String) {
+    /// A server at `address`, and the port that it listens on; over TLS with the files of a certificate and its key,
+    /// and of who certifies clients if they need a certificate.
+    async fn serve(&self, address: &str, tls: &[&Path]) -> (Child, String) {
         let mut command = self.command("serve", address);
+        command.args(tls);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut server = command.spawn().unwrap();
         let output = server.stdout.take().unwrap();
@@ -142,7 +146,7 @@ async fn a_server_is_reached(peer: Option<Peer>) {
     let directory = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}", directory.path().join("peer.sock").display());
     for address in ["127.0.0.1:0", &socket] {
-        let (_server, port) = peer.serve(address).await;
+        let (_server, port) = peer.serve(address, &[]).await;
         let target = address.replace(":0", &format!(":{port}"));
         // A stream that nobody reads may cost its connection, by h2's bound on small frames, and the division after it then
         // goes again.

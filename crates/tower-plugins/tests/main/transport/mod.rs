@@ -2,6 +2,7 @@
 
 #[cfg(unix)]
 mod closing;
+pub(crate) mod compression;
 mod connections;
 mod exchange;
 mod h2_peer;

@@ -713,6 +713,36 @@ retry = { multiplier = 1e400 }
 "#,
     ),
     case(
+        "compression_that_is_not_of_http",
+        r#"plugins:
+  - name: search
+    transport: grpc
+    endpoint: 10.0.0.1:50051
+    connection: { disable_compression: true }
+  - name: audit
+    transport: unix
+    endpoint: /run/audit.sock
+    connection: { disable_compression: false }
+"#,
+    ),
+    case(
+        "proxy_to_a_socket",
+        r#"plugins:
+  - name: search
+    transport: grpc
+    endpoint: unix:/run/search.sock
+    connection: { proxy: "http://proxy:3128" }
+  - name: audit
+    transport: unix
+    endpoint: /run/audit.sock
+    connection: { proxy: environment }
+  - name: either
+    transport: grpc
+    endpoints: ["unix:/run/search.sock", "10.0.0.1:50051"]
+    connection: { proxy: "http://proxy:3128" }
+"#,
+    ),
+    case(
         "proxy_auth_without_proxy",
         r#"plugins:
   - name: search
@@ -1236,6 +1266,15 @@ plugins:
 "#,
     ),
     case(
+        "tls_expiry_warning_without_a_unit",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://h
+    tls: { expiry_warning: 14 }
+"#,
+    ),
+    case(
         "tls_version_is_a_number",
         r#"plugins:
   - name: search
@@ -1361,6 +1400,20 @@ plugins:
   - name: b
     transport: unix
     endpoint: dns:///a:80
+"#,
+    ),
+    case(
+        "default_dns_that_cannot_be",
+        r#"default_dns: { min_ttl: 1m, max_endpoints: 0 }
+plugins:
+  - name: search
+    transport: http
+    endpoint: dns:///search.internal:8080
+    dns: { max_ttl: 30s }
+  - name: audit
+    transport: http
+    endpoint: dns:///audit.internal:8080
+    dns: off
 "#,
     ),
     case(
