@@ -1,9 +1,13 @@
 //! What a hop changes in the heads of requests and responses.
 
-use ::http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
+use ::http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
 use ::http::uri::{Authority, PathAndQuery, Scheme};
 use ::http::{Method, Request, Uri, Version};
 use bytes::Bytes;
+use http_body::Body as _;
 use tower_plugins_layers::{BoxError, Reason, Refused};
 
 use crate::Body;
@@ -37,8 +41,12 @@ impl Origin {
         match self.protocol {
             Protocol::Http1 => {
                 *request.version_mut() = Version::HTTP_11;
+                let is_unframed = is_unframed(request);
                 let headers = request.headers_mut();
                 headers.insert(HOST, self.host.clone());
+                if is_unframed {
+                    headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+                }
                 if let Some(upgrade) = upgrade {
                     headers.insert(UPGRADE, upgrade);
                     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -142,6 +150,16 @@ fn strip_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     upgrade
+}
+
+/// Whether hyper would leave the body out: that of a `GET` or a `HEAD`, which seldom have one, needs a header that says
+/// so, and its length is not known.
+fn is_unframed(request: &Request<Body>) -> bool {
+    let body = request.body();
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && !body.is_end_stream()
+        && body.size_hint().exact().is_none()
+        && !request.headers().contains_key(CONTENT_LENGTH)
 }
 
 /// The upgrade that a request asks for.

@@ -148,6 +148,24 @@ async fn bodies_stream_both_ways_at_once() {
 }
 
 #[tokio::test]
+async fn a_get_keeps_a_body_of_which_nobody_knows_the_length() {
+    for (socket, protocol) in EVERY {
+        let server = Server::start(socket, protocol, echo).await;
+        let http = server.http();
+        for _ in 0..2 {
+            let (frames, body) = channel();
+            frames.send(data("search for this")).unwrap();
+            drop(frames);
+            let request = Request::get("/search").body(body).unwrap();
+            let response = within(http.call(request)).await.unwrap();
+            let answer = read(response).await;
+            assert_eq!(answer, "search for this", "{socket:?} {protocol:?}");
+        }
+        assert_eq!(server.accepted(), 1, "{socket:?} {protocol:?}");
+    }
+}
+
+#[tokio::test]
 async fn trailers_arrive() {
     for (socket, protocol) in EVERY {
         let server = Server::start(socket, protocol, |_| async {
