@@ -223,7 +223,7 @@ impl Reader<'_> {
             _ => blocks.connection(is_grpc),
         };
         refuse_inert(&table, transport, &connection, &policy);
-        plaintext::refuse(&table, &endpoints, &policy);
+        plaintext::refuse(&table, &endpoints, &connection, &policy);
         refuse_tls(&table, transport, mtls.is_some());
         refuse_grpc(&table, transport, blocks.protocol());
         refuse_shared_header(&table, &policy);
