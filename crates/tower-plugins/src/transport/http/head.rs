@@ -1,8 +1,8 @@
 //! What a hop changes in the heads of requests and responses.
 
 use ::http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use ::http::uri::{Authority, PathAndQuery, Scheme};
 use ::http::{Method, Request, Uri, Version};
@@ -43,6 +43,7 @@ impl Origin {
                 *request.version_mut() = Version::HTTP_11;
                 let is_unframed = is_unframed(request);
                 let headers = request.headers_mut();
+                join_cookies(headers);
                 headers.insert(HOST, self.host.clone());
                 if is_unframed {
                     headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -150,6 +151,21 @@ fn strip_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     upgrade
+}
+
+/// Makes one header of several cookies, as HTTP/2 may have them (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies = headers.get_all(COOKIE);
+    if cookies.iter().nth(1).is_none() {
+        return;
+    }
+    let is_sensitive = cookies.iter().any(HeaderValue::is_sensitive);
+    let all: Vec<_> = cookies.iter().map(HeaderValue::as_bytes).collect();
+    // What is made of values of headers is one.
+    if let Ok(mut all) = HeaderValue::try_from(all.join(&b"; "[..])) {
+        all.set_sensitive(is_sensitive);
+        headers.insert(COOKIE, all);
+    }
 }
 
 /// Whether hyper would leave the body out: that of a `GET` or a `HEAD`, which seldom have one, needs a header that says

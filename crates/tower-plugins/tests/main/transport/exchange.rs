@@ -1,6 +1,8 @@
 //! Requests and responses: what is sent, what comes back, what goes wrong.
 
-use http::header::{CONNECTION, HOST, LOCATION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, COOKIE, HOST, LOCATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
@@ -91,6 +93,30 @@ async fn a_request_is_addressed_to_the_endpoint_and_loses_what_is_about_one_hop(
         assert_eq!(names, kept, "{socket:?} {protocol:?}");
         // No redirect is followed.
         assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
+    }
+}
+
+/// HTTP/2 has them in several (RFC 9113, section 8.2.3), and servers of HTTP/1.1 read one.
+#[tokio::test]
+async fn cookies_are_one_header_over_http1() {
+    for (socket, protocol) in EVERY {
+        let server = Server::start(socket, protocol, |request: Request<Body>| async move {
+            let cookies = request.headers().get_all(COOKIE).iter();
+            let cookies: Vec<_> = cookies.map(|value| value.to_str().unwrap()).collect();
+            Response::new(Body::from(cookies.join(" | ")))
+        })
+        .await;
+        let mut request = get("/");
+        for cookie in ["a=1", "b=2; c=3", "d=4"] {
+            let cookie = HeaderValue::from_static(cookie);
+            request.headers_mut().append(COOKIE, cookie);
+        }
+        let response = within(server.http().call(request)).await.unwrap();
+        let seen = read(response).await;
+        match protocol {
+            Protocol::Http1 => assert_eq!(seen, "a=1; b=2; c=3; d=4", "{socket:?}"),
+            _ => assert_eq!(seen, "a=1 | b=2; c=3 | d=4", "{socket:?}"),
+        }
     }
 }
 
