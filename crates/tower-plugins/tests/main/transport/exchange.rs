@@ -1,7 +1,7 @@
 //! Requests and responses: what is sent, what comes back, what goes wrong.
 
 use http::header::{
-    CONNECTION, COOKIE, HOST, LOCATION, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, LOCATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, Frame};
@@ -151,6 +151,36 @@ async fn a_response_loses_what_is_about_one_hop() {
     for gone in ["connection", "keep-alive", "x-hop", "transfer-encoding"] {
         assert!(!response.headers().contains_key(gone), "{gone}");
     }
+}
+
+/// It says nothing beside `transfer-encoding` (RFC 9112, section 6.3), which is taken off: the next hop would believe it.
+#[tokio::test]
+async fn a_length_beside_chunks_is_not_passed_on() {
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n\
+        5\r\nhello\r\n0\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp(listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1024];
+        let length = stream.read(&mut request).await.unwrap();
+        stream.write_all(ANSWER).await.unwrap();
+        String::from_utf8_lossy(&request[..length]).to_lowercase()
+    });
+    let http = Http::new(&address, &spec(Protocol::Http1)).unwrap();
+    let (frames, body) = channel();
+    drop(frames);
+    let request = Request::post("/")
+        .header(CONTENT_LENGTH, "3")
+        .header(TRANSFER_ENCODING, "chunked")
+        .body(body)
+        .unwrap();
+    let response = within(http.call(request)).await.unwrap();
+    assert!(!response.headers().contains_key(CONTENT_LENGTH));
+    assert_eq!(read(response).await, "hello");
+    let asked = within(server).await.unwrap();
+    assert!(!asked.contains("content-length"), "{asked}");
 }
 
 #[tokio::test]
