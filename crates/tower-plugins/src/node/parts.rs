@@ -201,13 +201,12 @@ impl Parts {
                 None if matches!(parts.address, Address::InProcess { .. }) => continue,
                 None => {
                     let endpoint = parts.shown(spec);
-                    let (kind, timeout) = (HealthKind::Tcp, HealthSpec::default().timeout);
-                    Arc::new(Ask::new(
-                        kind,
-                        timeout,
-                        endpoint,
-                        Arc::clone(&parts.transport),
-                    ))
+                    let spec = HealthSpec {
+                        kind: HealthKind::Tcp,
+                        ..HealthSpec::default()
+                    };
+                    let transport = Arc::clone(&parts.transport);
+                    Arc::new(Ask::new(&spec, endpoint, transport))
                 }
             };
             asks.push((parts.address.clone(), ask));
