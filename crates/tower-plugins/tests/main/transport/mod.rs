@@ -5,6 +5,7 @@ mod closing;
 mod connections;
 mod exchange;
 mod h2_peer;
+mod head;
 mod http2;
 mod in_process;
 mod lifetime;
