@@ -226,7 +226,7 @@ impl Reader<'_> {
         };
         refuse_inert(&table, transport, &connection, &policy);
         refuse_proxy(&table, over_socket);
-        plaintext::refuse(&table, &endpoints, &policy);
+        plaintext::refuse(&table, &endpoints, &connection, &policy);
         refuse_tls(&table, transport, mtls.is_some());
         refuse_grpc(&table, transport, blocks.protocol());
         refuse_shared_header(&table, &policy);

@@ -12,6 +12,8 @@ use tokio::io::copy_bidirectional;
 use tower_plugins_layers::BoxError;
 use tower_plugins_layers::drain::DrainHold;
 
+use super::respond::Dialect;
+use crate::Body;
 use crate::upgrade::{OnUpgrade, on};
 
 /// The caller's side of a request that asks for an upgrade.
@@ -42,8 +44,13 @@ impl Caller {
     /// If `response` grants the upgrade with a connection: joins the two, in a task that is counted with the plugin's
     /// calls, and with those of a [`Drain`](tower_plugins_layers::Drain) around the route, and ends when one of them is
     /// cancelled.
-    pub(super) fn join<B>(self, response: &mut Response<B>) {
+    pub(super) fn join(self, response: &mut Response<Body>) {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if self.is_http2 && response.status().is_success() {
+                // To a `CONNECT` it would say that there is a tunnel.
+                let message = "the plugin answered, and opened no WebSocket";
+                *response = Dialect::http().say(StatusCode::BAD_GATEWAY, 0, message);
+            }
             return;
         }
         if self.is_http2 {

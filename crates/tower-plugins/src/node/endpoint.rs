@@ -22,7 +22,7 @@ use tower_service::Service;
 use super::around::Plain;
 use super::stage::{members, stages};
 use crate::Body;
-use crate::transport::{self, MessageLimits, Transport};
+use crate::transport::{self, MessageLimits, Transport, is_grpc};
 
 /// The layer of an endpoint's breaker.
 pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
@@ -98,6 +98,7 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
             both.into_iter().flatten().min()
         });
         CallContext::detach(&mut request);
+        let is_grpc = self.limits.is_some() && is_grpc(request.headers());
         let call = {
             let _entered = attempt.as_ref().map(Attempt::enter);
             self.send(request.map(Plain::plain), deadline)
@@ -106,6 +107,7 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
             call,
             attempt,
             limits: self.limits.as_ref(),
+            is_grpc,
         }
     }
 }
@@ -121,6 +123,7 @@ pub(super) struct WireFuture<'a> {
     call: transport::ResponseFuture<'a>,
     attempt: Option<Attempt>,
     limits: Option<&'a MessageLimits>,
+    is_grpc: bool,
 }
 
 impl Future for WireFuture<'_> {
@@ -137,9 +140,8 @@ impl Future for WireFuture<'_> {
         }
         let polled = match this.limits {
             None => polled,
-            Some(limits) => {
-                polled.map(|result| result.map(|response| limits.of_response(response)))
-            }
+            Some(limits) => polled
+                .map(|result| result.map(|response| limits.of_response(response, this.is_grpc))),
         };
         let polled = match this.attempt.take() {
             None => polled,

@@ -201,13 +201,12 @@ impl Parts {
                 None if matches!(parts.address, Address::InProcess { .. }) => continue,
                 None => {
                     let endpoint = parts.shown(spec);
-                    let (kind, timeout) = (HealthKind::Tcp, HealthSpec::default().timeout);
-                    Arc::new(Ask::new(
-                        kind,
-                        timeout,
-                        endpoint,
-                        Arc::clone(&parts.transport),
-                    ))
+                    let spec = HealthSpec {
+                        kind: HealthKind::Tcp,
+                        ..HealthSpec::default()
+                    };
+                    let transport = Arc::clone(&parts.transport);
+                    Arc::new(Ask::new(&spec, endpoint, transport))
                 }
             };
             asks.push((parts.address.clone(), ask));
@@ -414,7 +413,7 @@ fn transport(
     match address {
         Address::Dns(_) | Address::Source { .. } => Err(Error::caused_by(
             Kind::Config,
-            format!("`{address}` is not the address of one endpoint"),
+            format!("`{}` is not the address of one endpoint", address.shown()),
         )),
         Address::InProcess { service } => {
             let service = Registered::find(service, services)?;
@@ -456,7 +455,10 @@ fn transport(
             let feature = if address.is_https() { "tls" } else { "http" };
             Err(Error::caused_by(
                 Kind::Config,
-                format!("`{address}` needs the feature `{feature}` of tower-plugins, which is off"),
+                format!(
+                    "`{}` needs the feature `{feature}` of tower-plugins, which is off",
+                    address.shown()
+                ),
             ))
         }
     }
@@ -464,6 +466,7 @@ fn transport(
 
 /// What speaks gRPC has to be built with it, and is reached over HTTP/2.
 fn refuse_grpc(address: &Address, upstream: &Upstream) -> Result<(), Error> {
+    let address = address.shown();
     let message = match (&upstream.grpc, upstream.connection.protocol) {
         (None, _) => return Ok(()),
         _ if !cfg!(feature = "grpc") => {

@@ -79,8 +79,7 @@ impl Checker {
             Some(old) => Arc::clone(&old.state),
             None => Arc::new(State::new(address.clone())),
         };
-        let (kind, transport) = (key.spec.kind.clone(), Arc::clone(&key.transport));
-        let ask = Ask::new(kind, key.spec.timeout, endpoint, transport);
+        let ask = Ask::new(&key.spec, endpoint, Arc::clone(&key.transport));
         Arc::new(Self {
             key,
             ask: Arc::new(ask),

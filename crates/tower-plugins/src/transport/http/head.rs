@@ -1,11 +1,13 @@
 //! What a hop changes in the heads of requests and responses.
 
 use ::http::header::{
-    ACCEPT_ENCODING, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue,
+    TE, TRANSFER_ENCODING, UPGRADE,
 };
 use ::http::uri::{Authority, PathAndQuery, Scheme};
 use ::http::{Method, Request, Uri, Version};
 use bytes::Bytes;
+use http_body::Body as _;
 use tower_plugins_layers::{BoxError, Reason, Refused};
 
 use super::gunzip;
@@ -50,8 +52,13 @@ impl Origin {
         match self.protocol {
             Protocol::Http1 => {
                 *request.version_mut() = Version::HTTP_11;
+                let is_unframed = is_unframed(request);
                 let headers = request.headers_mut();
+                join_cookies(headers);
                 headers.insert(HOST, self.host.clone());
+                if is_unframed {
+                    headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+                }
                 if let Some(upgrade) = upgrade {
                     headers.insert(UPGRADE, upgrade);
                     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -163,6 +170,31 @@ fn strip_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
     upgrade
 }
 
+/// Makes one header of several cookies, as HTTP/2 may have them (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies = headers.get_all(COOKIE);
+    if cookies.iter().nth(1).is_none() {
+        return;
+    }
+    let is_sensitive = cookies.iter().any(HeaderValue::is_sensitive);
+    let all: Vec<_> = cookies.iter().map(HeaderValue::as_bytes).collect();
+    // What is made of values of headers is one.
+    if let Ok(mut all) = HeaderValue::try_from(all.join(&b"; "[..])) {
+        all.set_sensitive(is_sensitive);
+        headers.insert(COOKIE, all);
+    }
+}
+
+/// Whether hyper would leave the body out: that of a `GET` or a `HEAD`, which seldom have one, needs a header that says
+/// so, and its length is not known.
+fn is_unframed(request: &Request<Body>) -> bool {
+    let body = request.body();
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && !body.is_end_stream()
+        && body.size_hint().exact().is_none()
+        && !request.headers().contains_key(CONTENT_LENGTH)
+}
+
 /// The upgrade that a request asks for.
 ///
 /// Not one to another version of HTTP, or to TLS: that is about one hop, and passed on it would carry requests past all
@@ -211,6 +243,10 @@ pub(super) fn strip_upgrade(headers: &mut HeaderMap) {
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // A length beside it says nothing, and the next hop would believe it (RFC 9112, section 6.3).
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
         headers.remove(name);
     }

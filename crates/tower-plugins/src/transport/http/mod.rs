@@ -185,7 +185,7 @@ impl Http {
         tls: &TlsSpec,
     ) -> Result<Self, InvalidAddress> {
         let invalid = |problem: Cow<'static, str>| InvalidAddress {
-            address: address.to_string(),
+            address: address.shown(),
             problem,
         };
         let names = Names {
@@ -194,7 +194,7 @@ impl Http {
         };
         let (target, origin) = find(address, connection, tls, names).map_err(invalid)?;
         let endpoint = Endpoint {
-            name: address.to_string().into(),
+            name: address.shown().into(),
             target,
             origin,
             spec: connection.clone(),
@@ -273,9 +273,8 @@ fn find(
     if !(prefix.is_empty() || is_path) || prefix.contains(['?', '#']) {
         return Err("its prefix is not a path, such as /v1".into());
     }
-    // Credentials in an authority are not part of `host` (RFC 9110, section 7.2).
-    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-    let host = HeaderValue::try_from(host).map_err(|_| "its host is not a header")?;
+    let authority = without_credentials(authority)?;
+    let host = HeaderValue::try_from(authority.as_str()).map_err(|_| "its host is not a header")?;
     let origin = Origin {
         scheme,
         authority,
@@ -286,6 +285,15 @@ fn find(
         gzip: !(connection.disable_compression || target.is_local()),
     };
     Ok((target, origin))
+}
+
+/// `authority` without credentials, which are no part of `host` (RFC 9110, section 7.2), nor of `:authority`
+/// (RFC 9113, section 8.3.1).
+fn without_credentials(authority: Authority) -> Result<Authority, Cow<'static, str>> {
+    match authority.as_str().rsplit_once('@') {
+        Some((_, plain)) => plain.parse().map_err(|_| "its host is not a host".into()),
+        None => Ok(authority),
+    }
 }
 
 /// `authority` without the zone of its IPv6 address, which means something on this machine only

@@ -204,6 +204,14 @@ async fn idempotent_only_spares_calls_that_may_not_be_repeated() {
         stage.send("p", named).await.unwrap();
         settle().await;
         assert_eq!(stage.seen().len(), 2 + copied, "{keys}");
+        // An upgrade is a connection that somebody talks on, and no retry repeats it either.
+        let mut upgrade = get("/");
+        let headers = upgrade.headers_mut();
+        headers.insert("connection", "upgrade".parse().unwrap());
+        headers.insert("upgrade", "websocket".parse().unwrap());
+        stage.send("p", upgrade).await.unwrap();
+        settle().await;
+        assert_eq!(stage.seen().len(), copied, "{keys}");
     }
 }
 

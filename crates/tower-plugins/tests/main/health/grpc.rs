@@ -106,6 +106,50 @@ async fn a_watch_tells_at_once_and_is_opened_again_when_it_breaks() {
     until(&plugins, Healthy).await;
 }
 
+/// As a network does that is cut, or a machine that has lost its power: no connection ends.
+#[tokio::test]
+async fn an_endpoint_that_is_gone_without_a_word_is_noticed_while_it_is_watched() {
+    let (frozen, watched) = tokio::sync::watch::channel(false);
+    let server = Server::start(Socket::Tcp, Protocol::Http2, move |request| {
+        let is_frozen = *watched.borrow();
+        async move {
+            let (frames, body) = channel();
+            if is_frozen {
+                std::future::pending::<()>().await;
+            }
+            if request.uri().path().ends_with("/Check") {
+                return grpc(serving(1));
+            }
+            frames.send(message(1)).unwrap();
+            // It stays open, and says nothing more.
+            tokio::spawn(async move { frames.closed().await });
+            let response = Response::builder().header("content-type", "application/grpc");
+            response.body(body).unwrap()
+        }
+    });
+    let server = server.await;
+    let check = "kind: grpc-watch, interval: 50ms, timeout: 50ms";
+    let plugins = start(&server, check, "").await;
+    until(&plugins, Healthy).await;
+    frozen.send(true).unwrap();
+    until(&plugins, Unhealthy).await;
+}
+
+/// As a proxy may leave it that was cut off from its server.
+#[tokio::test]
+async fn an_answer_that_ends_without_a_status_is_a_check_that_failed() {
+    let server = Server::start(Socket::Tcp, Protocol::Http2, |_| async {
+        let response = Response::builder().header("content-type", "application/grpc");
+        response.body(Body::from(serving(1))).unwrap()
+    });
+    let server = server.await;
+    let check = "kind: grpc, interval: 1s, unhealthy_interval: 10ms";
+    let plugins = start(&server, check, "").await;
+    until(&plugins, Unhealthy).await;
+    let message = endpoint(&plugins).message;
+    assert_eq!(message.as_deref(), Some("an answer without a grpc-status"));
+}
+
 /// tonic's own server, behind hyper's.
 #[tokio::test]
 async fn tonics_health_service_is_asked_and_watched() {

@@ -220,6 +220,32 @@ async fn a_refused_connection_gives_the_request_back() {
     }
 }
 
+/// The config refuses them in a URL.
+#[tokio::test]
+async fn credentials_in_an_address_that_is_made_in_code_go_nowhere() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let server = Server::start(Socket::Tcp, protocol, describe).await;
+        let Address::Http { authority, prefix } = server.address.clone() else {
+            unreachable!()
+        };
+        let address = Address::Http {
+            authority: format!("user:hunter2@{authority}").parse().unwrap(),
+            prefix,
+        };
+        let http = Http::new(&address, &spec(protocol)).unwrap();
+        assert!(!format!("{http:?}").contains("hunter2"), "{http:?}");
+        let response = within(http.call(get("/"))).await.unwrap();
+        assert_eq!(response.headers()["authority"], authority.as_str());
+        drop((server, response, http));
+
+        let http = Http::new(&address, &spec(protocol)).unwrap();
+        let error = within(http.call(get("/"))).await.unwrap_err();
+        let said = chain(&error);
+        assert!(!said.contains("hunter2"), "{said}");
+        assert!(said.contains(authority.as_str()), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn a_connection_that_breaks_after_the_request_is_lost_and_not_unsent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

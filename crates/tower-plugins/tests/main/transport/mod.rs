@@ -6,6 +6,7 @@ pub(crate) mod compression;
 mod connections;
 mod exchange;
 mod h2_peer;
+mod head;
 mod http2;
 mod in_process;
 mod lifetime;
