@@ -14,7 +14,8 @@ use tokio::time::Instant;
 ///
 /// After a failure a call is thought to wait for 5 seconds from then, or for as long as the endpoint asks to be left
 /// alone, up to 300 seconds: an endpoint that fails fast would attract calls otherwise. It is over with that time, or
-/// with the success of a call that began after the failure, and the estimate is what it was before.
+/// with the success of a call that began after the failure, and the estimate is what it was before: it does not decay
+/// meanwhile.
 #[derive(Debug)]
 pub struct EndpointLoad {
     /// Each call under way has a clone, and nobody else: the count of these is that of the calls.
@@ -93,7 +94,7 @@ impl Default for EndpointLoad {
 pub(super) struct Estimate {
     /// An `f64`.
     seconds: AtomicU64,
-    /// When that was known, in nanoseconds since the epoch; 0 of what is a guess.
+    /// From when on that decays, in nanoseconds since the epoch; 0 of what is a guess.
     at: AtomicU64,
     /// When it failed last, and until when it is left alone for it: in nanoseconds since the epoch.
     failed: AtomicU64,
@@ -157,11 +158,20 @@ impl Estimate {
     }
 
     /// A call that ended `now` failed: a call would wait for `time`.
+    ///
+    /// What was known is kept for that time as it is: that nobody calls makes an endpoint no faster, and one that came
+    /// back with less than the others' peaks would draw most of the calls.
     pub(super) fn failed(&self, time: Duration, now: Instant) {
         let now = self.nanos(now);
         let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let until = now.saturating_add(time);
         self.failed.store(now, Relaxed);
-        self.shunned.fetch_max(now.saturating_add(time), Relaxed);
+        self.shunned.fetch_max(until, Relaxed);
+        if self.at.load(Relaxed) > 0 {
+            let left = self.seconds() * self.weight(now);
+            self.seconds.store(left.to_bits(), Relaxed);
+            self.at.fetch_max(until, Relaxed);
+        }
     }
 
     /// A call that was given up `now` would have taken more than `time`. That is no news if it was
@@ -175,7 +185,8 @@ impl Estimate {
 
     fn set(&self, seconds: f64, now: Instant) {
         self.seconds.store(seconds.to_bits(), Relaxed);
-        self.at.store(self.nanos(now).max(1), Relaxed);
+        let from = self.nanos(now).max(self.shunned.load(Relaxed));
+        self.at.store(from.max(1), Relaxed);
     }
 
     fn nanos(&self, at: Instant) -> u64 {
