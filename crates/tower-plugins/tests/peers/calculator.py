@@ -1,6 +1,6 @@
 """The service of examples/proto/calculator.proto, and a client of it, by grpcio.
 
-    calculator.py serve DESCRIPTION ADDRESS     prints the port that it listens on
+    calculator.py serve DESCRIPTION ADDRESS     prints the port that it listens on, and is as well as lines of its input say
     calculator.py call DESCRIPTION TARGET       calls it in each shape; the exit code is 0 if all is right
 
 DESCRIPTION is examples/generated/calculator.binpb, which takes the place of generated code.
@@ -11,6 +11,7 @@ from concurrent import futures
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 SERVICE = "calculator.v1.Calculator"
 
@@ -71,11 +72,14 @@ def serve(schema, address):
     }
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, methods)])
+    how = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(how, server)
     port = server.add_insecure_port(address)
     server.start()
     print(port, flush=True)
     # It ends with the program that started it.
-    sys.stdin.read()
+    for line in sys.stdin:
+        how.set(SERVICE, health_pb2.HealthCheckResponse.ServingStatus.Value(line.strip()))
     server.stop(None)
 
 

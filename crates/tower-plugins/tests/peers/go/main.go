@@ -1,6 +1,6 @@
 // The service of examples/proto/calculator.proto, and a client of it, by google.golang.org/grpc.
 //
-//	calculator serve DESCRIPTION ADDRESS     prints the port that it listens on
+//	calculator serve DESCRIPTION ADDRESS     prints the port that it listens on, and is as well as lines of its input say
 //	calculator call DESCRIPTION TARGET       calls it in each shape; the exit code is 0 if all is right
 //
 // DESCRIPTION is examples/generated/calculator.binpb, which takes the place of generated code.
