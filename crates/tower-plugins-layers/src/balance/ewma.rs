@@ -32,6 +32,7 @@ impl EndpointLoad {
             at: 0.into(),
             failed: 0.into(),
             shunned: 0.into(),
+            back: 0.into(),
             epoch: Instant::now(),
             decay: decay.as_secs_f64().max(1e-9),
         })
@@ -77,6 +78,12 @@ impl EndpointLoad {
         self.estimate.at(now).max(1e-9) * (in_flight as f64 / weight + 1.0)
     }
 
+    /// Whether it was left alone for a failure, and has been back for less time than it takes to forget what was
+    /// measured meanwhile of others.
+    pub(super) fn is_back(&self, now: Instant) -> bool {
+        self.estimate.is_back(now)
+    }
+
     /// A call is under way as long as what this returns is kept.
     pub(super) fn begin(&self) -> Arc<CachePadded<Estimate>> {
         Arc::clone(&self.estimate)
@@ -99,6 +106,8 @@ pub(super) struct Estimate {
     /// When it failed last, and until when it is left alone for it: in nanoseconds since the epoch.
     failed: AtomicU64,
     shunned: AtomicU64,
+    /// When a success ended that; 0 if none has.
+    back: AtomicU64,
     epoch: Instant,
     decay: f64,
 }
@@ -110,6 +119,7 @@ impl Estimate {
             at: self.at.load(Relaxed).into(),
             failed: self.failed.load(Relaxed).into(),
             shunned: self.shunned.load(Relaxed).into(),
+            back: self.back.load(Relaxed).into(),
             ..*self
         }
     }
@@ -122,6 +132,12 @@ impl Estimate {
             Some(left) if left > 0 => took.max(Duration::from_nanos(left).as_secs_f64()),
             _ => took,
         }
+    }
+
+    fn is_back(&self, now: Instant) -> bool {
+        let back = self.back.load(Relaxed);
+        let since = Duration::from_nanos(self.nanos(now).saturating_sub(back));
+        back > 0 && since.as_secs_f64() < self.decay
     }
 
     /// Whether no call has told yet.
@@ -146,6 +162,7 @@ impl Estimate {
             .saturating_sub(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         if self.shunned.load(Relaxed) > 0 && begun >= self.failed.load(Relaxed) {
             self.shunned.store(0, Relaxed);
+            self.back.store(self.nanos(now), Relaxed);
         }
         let (time, old) = (time.as_secs_f64(), self.seconds());
         let next = if time > old || self.is_guess() {

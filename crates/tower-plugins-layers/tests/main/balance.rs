@@ -594,9 +594,12 @@ async fn the_time_for_which_an_endpoint_is_left_alone_makes_it_no_faster() {
     advance(SECOND * 4).await;
     read(layer.layer(Server::new(MS)).call(Request::new(())).await).await;
     close(1.0);
-    // From then on it is forgotten with time.
+    // From then on it is forgotten with time, and so is that it was away.
+    let is_back = || layer.layer(Server::new(MS)).is_back(Instant::now());
+    assert!(is_back());
     advance(SECOND * 10).await;
     close(1.0 / std::f64::consts::E);
+    assert!(!is_back());
 }
 
 #[tokio::test(start_paused = true)]
