@@ -942,7 +942,7 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     ),
     (
         "target.percent",
-        "tower_plugins::tests::effect::elsewhere::targets_of_split_are_several_plugins_with_a_part_each",
+        "tower_plugins::tests::effect::elsewhere::percent_of_a_target_is_how_large_its_part_is",
     ),
     (
         "shadow.to",

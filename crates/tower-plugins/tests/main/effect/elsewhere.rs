@@ -129,6 +129,14 @@ fn is_part(found: usize, calls: usize, percent: f64) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn targets_of_split_are_several_plugins_with_a_part_each() {
+    let targets = ["other", "third"].map(|plugin| format!("{{ plugin: {plugin}, percent: 50 }}"));
+    let stage = stage(&format!("split: {{ targets: [{}] }}", targets.join(", "))).await;
+    let spread = spread(&stage, 100).await;
+    assert_eq!(spread.keys().collect::<Vec<_>>(), [&"slow", &"two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn percent_of_a_target_is_how_large_its_part_is() {
     fastrand::seed(7);
     for (other, third) in [(30.0, 20.0), (0.5, 99.5), (0.0, 10.0), (100.0, 0.0)] {
         let stage = stage(&format!(
