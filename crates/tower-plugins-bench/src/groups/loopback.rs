@@ -53,7 +53,7 @@ fn variants() -> Vec<Variant> {
         for (name, client) in clients {
             let name = format!("{name}-{}", wire.as_str());
             variants.push(Variant::new(name, floor, CALLS, move || {
-                client(runtime()?, Server::start(wire)?, wire)
+                client(runtime()?, Server::start(wire.as_str())?, wire)
             }));
         }
     }

@@ -62,6 +62,8 @@ mod value;
 mod values;
 mod write;
 
+#[cfg(feature = "http")]
+pub(crate) use address::is_loopback;
 pub use env::Environment;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use file::Dependencies;

@@ -59,7 +59,7 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::Text,
             "`off`",
             r#""http://proxy:3128""#,
-            "a proxy on the way to the endpoints, which opens a tunnel (`CONNECT`) for `http` and `https` alike; `environment` is the one that `HTTPS_PROXY` or `HTTP_PROXY` names, but for what `NO_PROXY` does and the loopback interface. Off, because a variable that was set for other programs is not to redirect calls, nor their credentials. Refused with `transport: unix`",
+            "a proxy on the way to the endpoints, which opens a tunnel (`CONNECT`) for `http` and `https` alike; `environment` is the one that `HTTPS_PROXY` or `HTTP_PROXY` names, but for what `NO_PROXY` does and the loopback interface. Off, because a variable that was set for other programs is not to redirect calls, nor their credentials. It is on the way to `auth.token_url` too. Refused with `transport: unix`",
         ),
         key(
             "proxy_auth",

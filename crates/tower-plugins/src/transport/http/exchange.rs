@@ -13,7 +13,6 @@ use super::head::{strip_response, strip_upgrade};
 use super::pool::{Endpoint, Lease, Pool};
 use super::upload::Upload;
 use crate::Body;
-use crate::config::Protocol;
 use crate::transport::ResponseFuture;
 use crate::upgrade::OnUpgrade;
 
@@ -47,9 +46,7 @@ pub(super) fn call<P: Pool>(pool: &Arc<P>, mut request: Request<Body>) -> Respon
             return Box::pin(std::future::ready(Err(error)));
         }
     };
-    // Only an HTTP/2 peer turns a request away after it was sent.
-    let kept = endpoint.origin.protocol == Protocol::Http2;
-    let mut upload = Upload::of(&mut request, kept);
+    let mut upload = Upload::of(&mut request);
     let Some(mut lease) = pool.checkout() else {
         return Box::pin(wherever_possible(
             pool,
@@ -170,6 +167,16 @@ fn conclude<L: Lease>(
         return Err(Failed::Other(request_broken(&endpoint.name, failure)));
     }
     let error = error.into_error();
+    if !lease.wrote() && !error.is_user() && !error.is_parse() {
+        let lost = lost(&endpoint.name, error);
+        return Err(match upload.again() {
+            Some(mut request) => {
+                *upload = Upload::of(&mut request);
+                Failed::Unsent(Box::new(request), lost)
+            }
+            None => Failed::Other(unsent(endpoint, None, std::mem::take(upload), lost)),
+        });
+    }
     let Some(turned_away) = turned_away(&error) else {
         return Err(Failed::Other(unanswered(&endpoint.name, error)));
     };
@@ -177,7 +184,7 @@ fn conclude<L: Lease>(
     let lost = lost(&endpoint.name, error);
     Err(match (again, turned_away) {
         (Some(mut request), TurnedAway::Leaving) => {
-            *upload = Upload::of(&mut request, true);
+            *upload = Upload::of(&mut request);
             Failed::Left(Box::new(request), lost)
         }
         // One that refuses may have too much to do: whether to ask it again is for retries to say.

@@ -85,9 +85,9 @@ use crate::config::{Address, ConnectionSpec, Protocol, TlsSpec};
 ///
 /// - [`Unsent`](tower_plugins_layers::Unsent) with [`Reason::ConnectFailed`] if no connection
 ///   could be opened, TLS included, with [`Reason::PoolExhausted`] if none was free in time, and with
-///   [`Reason::ConnectionLost`] if every connection closed before the request was sent. The
-///   request is in it, but not if a peer refused this side's certificate, or its absence, when the request
-///   was on its way. Also if an HTTP/2 peer had it and turned it away: it is in it if no more than 64 KiB
+///   [`Reason::ConnectionLost`] if every connection closed before anything of the request was sent. The
+///   request is in it, but not if more than 64 KiB of its body had been read, or if a peer refused this side's
+///   certificate, or its absence, when the request was on its way. Also if an HTTP/2 peer had it and turned it away: it is in it if no more than 64 KiB
 ///   of its body had been read.
 /// - [`Reason::ConnectionLost`] if the connection or stream broke later, in the body too.
 /// - [`Reason::ResponseTooLarge`] if the head or body is larger than allowed, in the body too. A
@@ -96,7 +96,7 @@ use crate::config::{Address, ConnectionSpec, Protocol, TlsSpec};
 ///
 /// A request that could not be sent because an idle connection had just been closed is sent again
 /// on another, and in the end on a new one. So is one that an HTTP/2 peer did not take because it is going
-/// away.
+/// away. For that its extensions stay here: hyper does not see them.
 ///
 /// [`Reason::ConnectFailed`]: tower_plugins_layers::Reason::ConnectFailed
 /// [`Reason::PoolExhausted`]: tower_plugins_layers::Reason::PoolExhausted

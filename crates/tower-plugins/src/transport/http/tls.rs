@@ -23,6 +23,9 @@ use super::tls_error::Told;
 use crate::config::pem::{certificates, certified_key, provider};
 use crate::config::{FileContents, Protocol, TlsSpec, TlsVersion};
 
+/// What is encrypted as one, of which a part is of no use to a peer (RFC 8446, section 5.1).
+pub(super) const RECORD: usize = 16 << 10;
+
 /// How TLS is begun with one endpoint.
 ///
 /// Sessions are resumed within one of these, and so never under another spec or with another endpoint.

@@ -1,5 +1,7 @@
 //! The transports, against real servers on real sockets.
 
+#[cfg(unix)]
+mod closing;
 mod connections;
 mod exchange;
 mod h2_peer;
