@@ -11,12 +11,12 @@ use super::{KeySpec, PluginName, Policy};
 /// ```
 /// use tower_plugins::config::{Number, PluginName, SplitSpec};
 ///
-/// # fn main() -> Option<()> {
+/// # fn split() -> Option<SplitSpec> {
 /// let (a, b) = (PluginName::new("search-a")?, PluginName::new("search-b")?);
 /// let split = SplitSpec::new(a, Number::new(10.0)?).and(b, Number::new(5.0)?);
 /// assert_eq!(split.targets.len(), 2);
-/// # Some(())
-/// # }
+/// # Some(split) }
+/// # split().unwrap();
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
