@@ -79,8 +79,8 @@ pub use spec::{
     DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind,
     HealthSpec, HedgeSpec, Identity, InvalidPin, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
     KeySpec, OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec, Policy, Protocol, ProxySpec,
-    RateLimitSpec, RedisSpec, RetrySpec, ShadowSpec, SplitSpec, SubsetFallback, TlsSpec,
-    TlsVersion, Upstream,
+    RateLimitSpec, RedisSpec, RetrySpec, ShadowSpec, SplitSpec, SplitTarget, SubsetFallback,
+    TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -1,10 +1,12 @@
 //! A plan made real: only what is new is built.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{Change, Graph, Plan};
+use super::{Change, Graph, Nodes, Plan};
+use crate::config::PluginName;
 use crate::error::{Error, Kind};
 use crate::node::{Node, Services};
 
@@ -39,6 +41,15 @@ impl Graph {
                 return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
             }
         }
+        if let Some(way) = split_loop(&nodes) {
+            let name = way[0].as_str().into();
+            let way: Vec<_> = way.iter().map(|name| name.as_str()).collect();
+            let why = format!(
+                "split: {} leads back to where it began: remove one of these splits",
+                way.join(" -> ")
+            );
+            return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
+        }
         Ok(Self {
             generation: self.generation.next(),
             nodes,
@@ -65,6 +76,37 @@ impl Graph {
         }
         Ok(())
     }
+}
+
+/// The way from a plugin by splits back to itself, if there is one.
+fn split_loop(nodes: &Nodes) -> Option<Vec<&PluginName>> {
+    let targets = |name: &PluginName| {
+        let node = nodes.get(name);
+        let targets = node.map(|node| node.spec().policy.split_to().collect::<Vec<_>>());
+        targets.unwrap_or_default().into_iter()
+    };
+    let mut names: Vec<_> = nodes.keys().collect();
+    names.sort_unstable();
+    let mut leads_out = HashSet::new();
+    for name in names {
+        let mut way = vec![(name, targets(name))];
+        while let Some((last, rest)) = way.last_mut() {
+            let Some(next) = rest.next() else {
+                leads_out.insert(*last);
+                way.pop();
+                continue;
+            };
+            if leads_out.contains(next) {
+                continue;
+            }
+            if let Some(begin) = way.iter().position(|(name, _)| *name == next) {
+                let way = way[begin..].iter().map(|(name, _)| *name);
+                return Some(way.chain([next]).collect());
+            }
+            way.push((next, targets(next)));
+        }
+    }
+    None
 }
 
 #[cfg(test)]

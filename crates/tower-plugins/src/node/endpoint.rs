@@ -20,6 +20,7 @@ use tower_plugins_layers::{
 use tower_service::Service;
 
 use super::around::Plain;
+use super::label::Label;
 use super::stage::{members, stages};
 use crate::Body;
 use crate::transport::{self, MessageLimits, Transport, is_grpc};
@@ -47,6 +48,8 @@ pub(super) type EndpointStack = SlowStart<Health<Endpoint>>;
 pub(super) struct Wire {
     transport: Arc<dyn Transport>,
     endpoint: Arc<str>,
+    /// Nobody else has it as long as there are calls.
+    _label: Arc<Label>,
     /// Of an endpoint that speaks gRPC.
     limits: Option<MessageLimits>,
 }
@@ -56,11 +59,13 @@ impl Wire {
     pub(super) fn new(
         transport: Arc<dyn Transport>,
         endpoint: &str,
+        label: Arc<Label>,
         limits: Option<MessageLimits>,
     ) -> Self {
         Self {
             transport,
             endpoint: endpoint.into(),
+            _label: label,
             limits,
         }
     }

@@ -366,7 +366,11 @@ pub(super) fn breaker(plugin: &PluginSpec, parts: &EndpointParts) -> Option<Circ
         failures = failures.failure_grpc_codes(codes.iter().copied());
     }
     let layer = layer
-        .name(plugin.name.as_str(), &parts.address.shown())
+        .labelled(
+            plugin.name.as_str(),
+            &parts.address.shown(),
+            parts.label.as_str(),
+        )
         .give_back();
     Some(layer.classify(failures))
 }

@@ -945,6 +945,18 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::elsewhere::hash_on_of_split_keeps_a_key_on_its_way",
     ),
     (
+        "split.targets",
+        "tower_plugins::tests::effect::elsewhere::targets_of_split_are_several_plugins_with_a_part_each",
+    ),
+    (
+        "target.plugin",
+        "tower_plugins::tests::effect::elsewhere::plugin_of_a_target_is_who_gets_its_part",
+    ),
+    (
+        "target.percent",
+        "tower_plugins::tests::effect::elsewhere::percent_of_a_target_is_how_large_its_part_is",
+    ),
+    (
         "shadow.to",
         "tower_plugins::tests::effect::elsewhere::to_of_shadow_is_who_gets_the_copies",
     ),

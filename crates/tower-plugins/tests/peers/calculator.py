@@ -2,7 +2,8 @@
 
     calculator.py serve DESCRIPTION ADDRESS [CERT KEY [CA]]
                                                 prints the port that it listens on; over TLS with a certificate and its
-                                                key, for clients that CA has certified if there is one
+                                                key, for clients that CA has certified if there is one; it is as well as lines of
+                                                its input say
     calculator.py call DESCRIPTION TARGET       calls it in each shape; the exit code is 0 if all is right
 
 DESCRIPTION is examples/generated/calculator.binpb, which takes the place of generated code.
@@ -13,6 +14,7 @@ from concurrent import futures
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 SERVICE = "calculator.v1.Calculator"
 
@@ -78,6 +80,8 @@ def serve(schema, address, cert=None, key=None, clients=None):
     }
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, methods)])
+    how = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(how, server)
     if cert is None:
         port = server.add_insecure_port(address)
     else:
@@ -90,7 +94,8 @@ def serve(schema, address, cert=None, key=None, clients=None):
     server.start()
     print(port, flush=True)
     # It ends with the program that started it.
-    sys.stdin.read()
+    for line in sys.stdin:
+        how.set(SERVICE, health_pb2.HealthCheckResponse.ServingStatus.Value(line.strip()))
     server.stop(None)
 
 

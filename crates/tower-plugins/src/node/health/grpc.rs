@@ -33,7 +33,12 @@ pub(super) async fn check(ask: &Ask, service: &str) -> Result<(), Failed> {
         Some(said) => {
             said?;
             // The trailers have the last word, and their end frees the stream.
-            answer.end().await
+            match answer.next().await? {
+                None => Ok(()),
+                Some(_) => {
+                    Err(Failure::new(Reason::Status, "an answer of several messages").into())
+                }
+            }
         }
         None => Err(Failure::new(Reason::Status, "an answer without a message").into()),
     }
@@ -108,11 +113,6 @@ impl Answer {
                 }
             }
         }
-    }
-
-    async fn end(&mut self) -> Result<(), Failed> {
-        while self.next().await?.is_some() {}
-        Ok(())
     }
 
     fn message(&mut self) -> Result<Option<Bytes>, Failure> {

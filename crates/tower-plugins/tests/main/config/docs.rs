@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 24] = [
+const BLOCKS: [&str; 25] = [
     "root",
     "plugin",
     "endpoint",
@@ -22,6 +22,7 @@ const BLOCKS: [&str; 24] = [
     "filter",
     "fallback",
     "split",
+    "target",
     "shadow",
     "layer",
     "retry",

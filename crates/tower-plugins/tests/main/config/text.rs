@@ -752,8 +752,13 @@ fn elsewhere() -> PluginName {
 }
 
 fn split() -> impl Strategy<Value = SplitSpec> {
-    (number(0.0, 100.0), prop::option::of(key())).prop_map(|(percent, key)| {
+    let percents = prop::collection::vec(number(0.0, 30.0), 0..3);
+    (number(0.0, 40.0), percents, prop::option::of(key())).prop_map(|(percent, others, key)| {
         let mut split = SplitSpec::new(elsewhere(), percent);
+        for (index, percent) in others.into_iter().enumerate() {
+            let name = PluginName::new(&format!("0elsewhere{index}")).unwrap();
+            split = split.and(name, percent);
+        }
         split.hash_on = key;
         split
     })

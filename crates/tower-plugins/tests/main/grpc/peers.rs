@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use axum::Router;
 use futures_util::stream::{self, StreamExt};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request};
-use tower_plugins::{Plugin, Plugins};
+use tower_plugins::{HealthReport, HealthStatus, Plugin, Plugins};
 
 use super::server::calculator::DivideRequest;
 use super::server::{Server, Way, client, number};
@@ -41,7 +41,7 @@ fn succeeds(command: &Path, arguments: &[&str], directory: &Path) -> bool {
 static PYTHON: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../peers/python/bin/python");
     let has_grpc = |python: &PathBuf| {
-        let arguments = ["-c", "import grpc, google.protobuf"];
+        let arguments = ["-c", "import grpc, google.protobuf, grpc_health"];
         succeeds(python, &arguments, &tests())
     };
     [made, "python3".into()].into_iter().find(has_grpc)
@@ -57,7 +57,7 @@ static GO: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
 impl Peer {
     fn python() -> Option<Self> {
         let Some(python) = PYTHON.clone() else {
-            skipped("Python with grpcio");
+            skipped("Python with grpcio and its health checking");
             return None;
         };
         Some(Self("python", vec![python, tests().join("calculator.py")]))
@@ -159,6 +159,44 @@ async fn a_server_is_reached(peer: Option<Peer>) {
     }
 }
 
+/// A server's own service of health is asked, and watched.
+async fn health_is_known(peer: Option<Peer>) {
+    let Some(peer) = peer else { return };
+    for kind in ["grpc", "grpc-watch"] {
+        let (mut server, port) = peer.serve("127.0.0.1:0", &[]).await;
+        let mut says = server.stdin.take().unwrap();
+        // What is watched is told at once: another check comes after an hour.
+        let (interval, timeout) = match kind {
+            "grpc" => ("2s", "2s"),
+            _ => ("1h", "1h"),
+        };
+        let config = config(&format!(
+            "plugins: {{ p: {{ transport: grpc, endpoint: '127.0.0.1:{port}', health_check: {{ kind: {kind},
+                service: calculator.v1.Calculator, interval: {interval}, unhealthy_interval: 20ms, timeout: {timeout}, jitter: 0,
+                failure_limit: 1, healthy_threshold: 1 }} }} }}"
+        ));
+        let plugins = Plugins::builder().start(config).await.unwrap();
+        let mut health = plugins.subscribe_health();
+        // The server does not know the service yet.
+        let states = [
+            (None, HealthStatus::Unhealthy),
+            (Some("SERVING"), HealthStatus::Healthy),
+            (Some("NOT_SERVING"), HealthStatus::Unhealthy),
+            (Some("SERVING"), HealthStatus::Healthy),
+        ];
+        for (said, status) in states {
+            if let Some(said) = said {
+                says.write_all(format!("{said}\n").as_bytes())
+                    .await
+                    .unwrap();
+                says.flush().await.unwrap();
+            }
+            let is_so = |report: &HealthReport| report.plugin("p").unwrap().status == status;
+            within(health.wait_for(is_so)).await.unwrap();
+        }
+    }
+}
+
 /// An axum program that passes all on to a plugin.
 fn axum_front(plugin: Plugin, listener: TcpListener) -> JoinHandle<()> {
     let app = Router::new().fallback_service(plugin.into_route());
@@ -197,6 +235,16 @@ async fn a_server_in_python_is_reached_in_every_shape() {
 #[tokio::test]
 async fn a_server_in_go_is_reached_in_every_shape() {
     a_server_is_reached(Peer::go()).await;
+}
+
+#[tokio::test]
+async fn the_health_of_a_server_in_python_is_asked_and_watched() {
+    health_is_known(Peer::python()).await;
+}
+
+#[tokio::test]
+async fn the_health_of_a_server_in_go_is_asked_and_watched() {
+    health_is_known(Peer::go()).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 //
 //	calculator serve DESCRIPTION ADDRESS [CERT KEY [CA]]
 //	                                         prints the port that it listens on; over TLS with a certificate and its
-//	                                         key, for clients that CA has certified if there is one
+//	                                         key, for clients that CA has certified if there is one; it is as well as
+//	                                         lines of its input say
 //	calculator call DESCRIPTION TARGET       calls it in each shape; the exit code is 0 if all is right
 //
 // DESCRIPTION is examples/generated/calculator.binpb, which takes the place of generated code.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -15,6 +16,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/dynamicpb"
@@ -62,10 +65,15 @@ func (s schema) serve(address string, files []string) {
 			{StreamName: "RunningSum", Handler: s.runningSum, ClientStreams: true, ServerStreams: true},
 		},
 	}, s)
+	how := health.NewServer()
+	healthgrpc.RegisterHealthServer(server, how)
 	fmt.Println(port)
 	go func() {
 		// It ends with the program that started it.
-		io.Copy(io.Discard, os.Stdin)
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			status := healthgrpc.HealthCheckResponse_ServingStatus_value[lines.Text()]
+			how.SetServingStatus(service, healthgrpc.HealthCheckResponse_ServingStatus(status))
+		}
 		server.Stop()
 	}()
 	check(server.Serve(listener))

@@ -1450,6 +1450,25 @@ plugins:
     shadow: { percent: 101, max_concurrent: 0, hash_on: "header:x" }
 "#,
     ),
+    case(
+        "split_of_several",
+        r#"plugins:
+  - name: a
+    transport: http
+    endpoint: http://a
+    split:
+      to: b
+      targets: [{ plugin: b, percent: 60 }, { plugin: c, percent: 40.5 }]
+  - name: b
+    transport: http
+    endpoint: http://a
+    split: { targets: [{ plugin: b, percent: 1 }, { plugin: c, weight: 2 }, { plugin: d, percent: 1 }, { plugin: d, percent: 1 }] }
+  - name: c
+    transport: http
+    endpoint: http://a
+    split: { targets: [] }
+"#,
+    ),
 ];
 
 /// Its name, and how it is made.
