@@ -81,6 +81,56 @@ impl Certificate {
         BASE64.encode(&self.0)
     }
 
+    /// Reads a certificate in PEM, as a host hands over its own in [`env::CLIENT_CERT`](super::env::CLIENT_CERT).
+    ///
+    /// ```
+    /// use tower_plugins_proto::go_plugin::{Certificate, tls::Identity};
+    ///
+    /// let certificate = Identity::generate()?.certificate().clone();
+    /// assert_eq!(Certificate::from_pem(&certificate.to_pem())?, certificate);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateError::Pem`] if there is none, or more than one, and [`CertificateError::Der`].
+    #[cfg(feature = "tls")]
+    pub fn from_pem(text: &str) -> Result<Self, CertificateError> {
+        use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+        let mut found = CertificateDer::pem_slice_iter(text.as_bytes());
+        let wrong = |what: &str| CertificateError::Pem(what.to_owned());
+        let first = found
+            .next()
+            .ok_or_else(|| wrong("there is none"))?
+            .map_err(|error| CertificateError::Pem(error.to_string()))?;
+        if found.next().is_some() {
+            return Err(wrong("there is more than one"));
+        }
+        Self::from_der(first.as_ref())
+    }
+
+    /// As PEM, with a newline at its end: what a host puts into [`env::CLIENT_CERT`](super::env::CLIENT_CERT).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        use base64::engine::general_purpose::STANDARD;
+
+        /// The characters of a line, by RFC 7468.
+        const WIDTH: usize = 64;
+
+        let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+        let text = STANDARD.encode(&self.0);
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let (line, after) = rest.split_at(WIDTH.min(rest.len()));
+            pem.push_str(line);
+            pem.push('\n');
+            rest = after;
+        }
+        pem + "-----END CERTIFICATE-----\n"
+    }
+
     /// The bytes.
     #[must_use]
     pub fn der(&self) -> &[u8] {
@@ -157,7 +207,14 @@ mod tests {
 
     #[test]
     fn base64_of_another_alphabet_is_refused() {
-        for text in ["MAIFAA===", "MAIF-A", "MAIF_A", "MAIFA", "MA IFAA", "MAIFAB"] {
+        for text in [
+            "MAIFAA===",
+            "MAIF-A",
+            "MAIF_A",
+            "MAIFA",
+            "MA IFAA",
+            "MAIFAB",
+        ] {
             let read = Certificate::from_base64(text);
             assert!(
                 matches!(read, Err(CertificateError::Base64(_))),

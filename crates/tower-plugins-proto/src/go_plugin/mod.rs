@@ -31,6 +31,8 @@ pub mod env;
 mod handshake;
 mod line;
 mod shown;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod versions;
 
 pub use address::{Address, AddressError};
