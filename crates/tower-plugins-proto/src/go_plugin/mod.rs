@@ -26,6 +26,8 @@
 //! ```
 
 mod address;
+#[cfg(feature = "broker")]
+pub mod broker;
 mod certificate;
 pub mod env;
 mod handshake;
