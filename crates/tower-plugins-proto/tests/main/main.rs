@@ -1,7 +1,7 @@
 //! The generated code: that it is current, and that its two ends understand each other.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-#[cfg(feature = "broker")]
 mod broker;
 mod generated;
 mod service;
+mod tls;

@@ -14,7 +14,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 
 use super::super::{Certificate, CertificateError};
 use super::verify::Exactly;
@@ -29,7 +29,7 @@ const BEFORE: Duration = Duration::from_secs(30);
 const AFTER: Duration = Duration::from_secs(262_980 * 60 * 60);
 
 /// The TLS versions that Go's side speaks.
-const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 
 /// A self-signed certificate and its key, made for one run of a process. It is cheap to clone; the key is never shown.
 ///
@@ -97,10 +97,18 @@ impl Identity {
     ///
     /// [`TlsError::Peer`] if `server` is no certificate that TLS can use.
     pub fn client_config(&self, server: &Certificate) -> Result<Arc<ClientConfig>, TlsError> {
+        self.client_config_of(&VERSIONS, server)
+    }
+
+    fn client_config_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        server: &Certificate,
+    ) -> Result<Arc<ClientConfig>, TlsError> {
         let provider = provider();
         let verifier = exactly(server, &provider)?;
         let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&VERSIONS)
+            .with_protocol_versions(versions)
             .map_err(TlsError::Config)?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
@@ -195,4 +203,69 @@ fn params(now: SystemTime) -> Result<CertificateParams, rcgen::Error> {
         ExtendedKeyUsagePurpose::ServerAuth,
     ];
     Ok(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{ClientConnection, Error, ProtocolVersion, ServerConnection};
+
+    use super::*;
+
+    /// The handshake of two sides that speak the TLS of `version`: what both agreed to.
+    fn shaken(
+        version: &'static SupportedProtocolVersion,
+        client: &Identity,
+        server: &Identity,
+    ) -> Result<ProtocolVersion, Error> {
+        let config = client
+            .client_config_of(&[version], server.certificate())
+            .unwrap();
+        let mut client_end = ClientConnection::new(config, server_name()).unwrap();
+        let config = server.server_config(client.certificate()).unwrap();
+        let mut server_end = ServerConnection::new(config).unwrap();
+        for _ in 0..8 {
+            let mut bytes = Vec::new();
+            client_end.write_tls(&mut bytes).unwrap();
+            server_end.read_tls(&mut bytes.as_slice()).unwrap();
+            server_end.process_new_packets()?;
+            let mut bytes = Vec::new();
+            server_end.write_tls(&mut bytes).unwrap();
+            client_end.read_tls(&mut bytes.as_slice()).unwrap();
+            client_end.process_new_packets()?;
+        }
+        assert!(!client_end.is_handshaking() && !server_end.is_handshaking());
+        assert_eq!(client_end.alpn_protocol(), Some(&b"h2"[..]));
+        assert_eq!(
+            server_end.peer_certificates().unwrap(),
+            client.chain().as_slice()
+        );
+        Ok(server_end.protocol_version().unwrap())
+    }
+
+    #[test]
+    fn both_versions_of_tls_are_spoken() {
+        let (client, server) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+        for version in VERSIONS {
+            assert_eq!(shaken(version, &client, &server), Ok(version.version));
+        }
+    }
+
+    #[test]
+    fn what_another_makes_of_a_certificate_is_an_error_at_once() {
+        let identity = Identity::generate().unwrap();
+        let none = Certificate::from_der([0x30, 2, 5, 0]).unwrap();
+        let error = identity.client_config(&none).unwrap_err();
+        assert!(matches!(error, TlsError::Peer(_)), "{error}");
+        let error = identity.server_config(&none).unwrap_err();
+        assert!(matches!(error, TlsError::Peer(_)), "{error}");
+    }
+
+    #[test]
+    fn the_key_is_not_shown() {
+        let identity = Identity::generate().unwrap();
+        let shown = format!("{identity:?} {identity:#?}");
+        assert!(shown.starts_with("Identity { certificate: Certificate("));
+        let key = format!("{:?}", &identity.key.secret_der()[..8]);
+        assert!(!shown.contains("key") && !shown.contains(key.trim_matches(['[', ']'])));
+    }
 }
