@@ -3,5 +3,6 @@
 
 mod broker;
 mod generated;
+mod handshake;
 mod service;
 mod tls;
