@@ -29,7 +29,7 @@ fn refused(line: &str) -> HandshakeError {
 fn a_line_of_five_six_or_seven_fields_is_read() {
     let certified = || unix().with_certificate(certificate());
     let base64 = certificate().to_base64();
-    assert!(base64.len() % 4 != 0);
+    assert!(!base64.len().is_multiple_of(4));
     for (line, expected) in [
         ("1|5|unix|/tmp/plugin42|grpc", unix()),
         ("1|5|unix|/tmp/plugin42|grpc|", unix()),

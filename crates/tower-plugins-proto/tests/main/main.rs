@@ -3,6 +3,7 @@
 
 mod broker;
 mod generated;
+mod go_plugin;
 mod handshake;
 mod service;
 mod tls;
