@@ -5,5 +5,6 @@ mod broker;
 mod generated;
 mod go_plugin;
 mod handshake;
+mod multiplexed;
 mod service;
 mod tls;

@@ -39,15 +39,22 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
+mod connection;
+mod knocks;
 mod message;
+mod multiplexed;
 mod pending;
+mod session;
 mod stream;
 
+use self::knocks::{Knocks, NotAccepted};
 use self::pending::{Offered, Pending, Ticket, Wanted};
 use super::grpc::ConnInfo;
 use super::{Address, AddressError};
 
+pub use connection::Connection;
 pub use message::Message;
+pub use multiplexed::{Driver, Incoming, Multiplexed};
 pub use stream::{Exchange, Outgoing};
 
 /// How long an offer is waited for, and how long one is kept that nobody takes.
@@ -70,6 +77,7 @@ pub struct Broker {
 struct Shared {
     last_id: AtomicU32,
     pending: Mutex<Pending<Address, oneshot::Sender<Address>>>,
+    knocks: Mutex<Knocks<mpsc::Sender<Connection>, oneshot::Sender<Option<String>>>>,
     /// There until it is closed.
     outgoing: Mutex<Option<mpsc::Sender<ConnInfo>>>,
     /// There while there is no stream.
@@ -83,14 +91,30 @@ struct Shared {
 pub enum BrokerError {
     /// Nobody offered it in time.
     #[error(
-        "the other side did not offer the connection {0} within {TIMEOUT:?}; it must accept it before, or right after, it tells its id"
+        "the other side did not offer the connection {0} within {TIMEOUT:?}; it must accept it before, or right after, it tells \
+         its id"
     )]
     TimedOut(u32),
-    /// Somebody here waits for it already.
-    #[error("the connection {0} is waited for already; each is for one taker")]
+    /// Somebody here waits for it, or accepts it, already.
+    #[error("the connection {0} is waited for, or accepted, here already; each is for one")]
     Twice(u32),
+    /// The other side answered the knock so.
+    #[error("the other side refuses the connection {id}: {why}")]
+    Refused {
+        /// Names the connection.
+        id: u32,
+        /// What it said.
+        why: String,
+    },
+    /// The other side did not take a stream on the one socket.
+    #[error(
+        "the other side did not take a new stream on the one socket within {TIMEOUT:?}; does it still run?"
+    )]
+    Opens,
     /// Too many are waited for.
-    #[error("{MAX_PENDING} connections are offered or waited for already, which is the most")]
+    #[error(
+        "{MAX_PENDING} connections are offered, waited for or accepted already, which is the most"
+    )]
     Full,
     /// The other side could not be told where it is.
     #[error("the connection cannot be offered: {0}")]
@@ -112,6 +136,7 @@ impl Broker {
             shared: Arc::new(Shared {
                 last_id: AtomicU32::new(0),
                 pending: Mutex::new(Pending::new(MAX_PENDING, TIMEOUT)),
+                knocks: Mutex::new(Knocks::new(MAX_PENDING, TIMEOUT)),
                 outgoing: Mutex::new(Some(outgoing)),
                 idle: Mutex::new(Some(idle)),
                 closed: watch::Sender::new(false),
@@ -145,13 +170,16 @@ impl Broker {
     /// [`BrokerError::Address`] if the other side could not read it; [`BrokerError::Closed`].
     pub async fn offer(&self, id: u32, address: Address) -> Result<(), BrokerError> {
         address.check()?;
-        let info = Message::Offer { id, address }.into();
+        self.say(Message::Offer { id, address }).await
+    }
+
+    async fn say(&self, message: Message) -> Result<(), BrokerError> {
         let outgoing = lock(&self.shared.outgoing).clone();
         let outgoing = outgoing.ok_or(BrokerError::Closed)?;
         tokio::select! {
             biased;
             () = self.closed() => Err(BrokerError::Closed),
-            sent = outgoing.send(info) => sent.map_err(|_| BrokerError::Closed),
+            sent = outgoing.send(message.into()) => sent.map_err(|_| BrokerError::Closed),
         }
     }
 
@@ -190,19 +218,30 @@ impl Broker {
 
     /// The other side said `info`: [`run`](Self::run) and the service call this.
     ///
-    /// What makes no sense is skipped, as in Go: an offer without an address, or of an id that is offered, and knocks, of which there are
-    /// none where each connection has a socket of its own.
+    /// What makes no sense is skipped, as in Go: an offer without an address, or of an id that is offered.
     pub fn received(&self, info: ConnInfo) {
         if self.is_closed() {
             return;
         }
-        let Ok(Message::Offer { id, address }) = Message::try_from(info) else {
-            return;
-        };
-        let offered = self.pending().offer(id, address, Instant::now());
-        if let Offered::Taken(address, taker) = offered {
-            // Who went away meanwhile needs no address.
-            drop(taker.send(address));
+        match Message::try_from(info) {
+            Ok(Message::Offer { id, address }) => {
+                let offered = self.pending().offer(id, address, Instant::now());
+                if let Offered::Taken(address, taker) = offered {
+                    // Who went away meanwhile needs no address.
+                    drop(taker.send(address));
+                }
+            }
+            Ok(Message::Knock { id }) => {
+                if lock(&self.shared.knocks).knock(id, Instant::now()) {
+                    self.answer(id);
+                }
+            }
+            Ok(Message::Answer { id, refused }) => {
+                if let Some(asker) = lock(&self.shared.knocks).answer(id) {
+                    drop(asker.send(refused));
+                }
+            }
+            Err(_) => {}
         }
     }
 
@@ -225,6 +264,7 @@ impl Broker {
         self.shared.closed.send_replace(true);
         lock(&self.shared.outgoing).take();
         self.pending().clear();
+        self.stop_all();
     }
 
     /// Whether it is closed.
@@ -238,6 +278,66 @@ impl Broker {
         let mut closed = self.shared.closed.subscribe();
         // There is a sender for as long as there is `self`.
         drop(closed.wait_for(|closed| *closed).await);
+    }
+
+    /// Knocks for `id`: the stream that is opened next is its.
+    async fn knock(&self, id: u32) -> Result<(), BrokerError> {
+        let (asker, answer) = oneshot::channel();
+        lock(&self.shared.knocks).ask(id, asker);
+        let asked = async {
+            self.say(Message::Knock { id }).await?;
+            // Whoever closes the broker drops the asker.
+            answer.await.map_err(|_| BrokerError::Closed)
+        };
+        match timeout(TIMEOUT, asked).await {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(why))) => Err(BrokerError::Refused { id, why }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(BrokerError::TimedOut(id)),
+        }
+    }
+
+    fn accept(&self, id: u32, acceptor: mpsc::Sender<Connection>) -> Result<(), BrokerError> {
+        if self.is_closed() {
+            return Err(BrokerError::Closed);
+        }
+        let accepted = lock(&self.shared.knocks).accept(id, acceptor, Instant::now());
+        let knocked = accepted.map_err(|error| match error {
+            NotAccepted::Twice => BrokerError::Twice(id),
+            NotAccepted::Full => BrokerError::Full,
+        })?;
+        if knocked {
+            self.answer(id);
+        }
+        Ok(())
+    }
+
+    fn stop(&self, id: u32) {
+        lock(&self.shared.knocks).stop(id);
+    }
+
+    fn stop_all(&self) {
+        lock(&self.shared.knocks).clear();
+    }
+
+    /// A stream came: it is of who was knocked for, or else goes to `main`. Where nobody takes it, it is dropped, which resets it.
+    fn route(&self, stream: Connection, main: Option<&mpsc::Sender<Connection>>) {
+        let mut knocks = lock(&self.shared.knocks);
+        let acceptor = match knocks.stream() {
+            Some(knocked_for) => knocked_for,
+            None => main,
+        };
+        if let Some(acceptor) = acceptor {
+            drop(acceptor.try_send(stream));
+        }
+    }
+
+    /// Who knocks waits for this, and no longer than [`TIMEOUT`]: where so much waits to be said, it is too late.
+    fn answer(&self, id: u32) {
+        let refused = None;
+        if let Some(outgoing) = &*lock(&self.shared.outgoing) {
+            drop(outgoing.try_send(Message::Answer { id, refused }.into()));
+        }
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending<Address, oneshot::Sender<Address>>> {
