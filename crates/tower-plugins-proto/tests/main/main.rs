@@ -5,6 +5,8 @@ mod broker;
 mod generated;
 mod go_plugin;
 mod handshake;
+#[cfg(unix)]
+mod interop;
 mod multiplexed;
 mod service;
 mod tls;
