@@ -1,4 +1,4 @@
-// A plugin of HashiCorp's go-plugin, which does with its broker what it is asked to.
+// A plugin of HashiCorp's go-plugin, which does with its broker what it is asked to; and, if called with arguments, a host (host.go).
 //
 // Its service is peer.Peer. Accept takes an id, as which the plugin then accepts connections, and serves health on them. Dial takes
 // an id, calls the health of what the host accepts as that, and returns what it heard.
@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
@@ -27,29 +28,37 @@ type (
 
 func (p *peer) accept(_ context.Context, id *id) (*heard, error) {
 	go p.broker.AcceptAndServe(id.Value, func(options []grpc.ServerOption) *grpc.Server {
-		server := grpc.NewServer(options...)
-		checks := health.NewServer()
-		checks.SetServingStatus("of the plugin", grpc_health_v1.HealthCheckResponse_SERVING)
-		grpc_health_v1.RegisterHealthServer(server, checks)
-		return server
+		return healthy("of the plugin", options)
 	})
 	return wrapperspb.String("accepts"), nil
 }
 
+// A server that says that service serves.
+func healthy(service string, options []grpc.ServerOption) *grpc.Server {
+	server := grpc.NewServer(options...)
+	checks := health.NewServer()
+	checks.SetServingStatus(service, grpc_health_v1.HealthCheckResponse_SERVING)
+	grpc_health_v1.RegisterHealthServer(server, checks)
+	return server
+}
+
 func (p *peer) dial(ctx context.Context, id *id) (*heard, error) {
-	connection, err := p.broker.Dial(id.Value)
+	status, err := check(ctx, p.broker, id.Value, "of the host")
+	return wrapperspb.String(status), err
+}
+
+// What is accepted as id says of service.
+func check(ctx context.Context, broker *plugin.GRPCBroker, id uint32, service string) (string, error) {
+	connection, err := broker.Dial(id)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer connection.Close()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	request := &grpc_health_v1.HealthCheckRequest{Service: "of the host"}
+	request := &grpc_health_v1.HealthCheckRequest{Service: service}
 	response, err := grpc_health_v1.NewHealthClient(connection).Check(ctx, request)
-	if err != nil {
-		return nil, err
-	}
-	return wrapperspb.String(response.Status.String()), nil
+	return response.GetStatus().String(), err
 }
 
 // Registers what protoc would have generated code for.
@@ -75,18 +84,24 @@ func (p *peer) GRPCServer(broker *plugin.GRPCBroker, server *grpc.Server) error 
 	return nil
 }
 
-func (p *peer) GRPCClient(context.Context, *plugin.GRPCBroker, *grpc.ClientConn) (any, error) {
-	return nil, nil
+func (p *peer) GRPCClient(_ context.Context, broker *plugin.GRPCBroker, connection *grpc.ClientConn) (any, error) {
+	return &plugged{broker, connection}, nil
+}
+
+var handshake = plugin.HandshakeConfig{
+	ProtocolVersion:  5,
+	MagicCookieKey:   "PEER_PLUGIN",
+	MagicCookieValue: "of the tests",
 }
 
 func main() {
+	if len(os.Args) > 1 {
+		host(os.Args[1], os.Args[2:])
+		return
+	}
 	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig: plugin.HandshakeConfig{
-			ProtocolVersion:  5,
-			MagicCookieKey:   "PEER_PLUGIN",
-			MagicCookieValue: "of the tests",
-		},
-		Plugins:    map[string]plugin.Plugin{"peer": &peer{}},
-		GRPCServer: plugin.DefaultGRPCServer,
+		HandshakeConfig: handshake,
+		Plugins:         map[string]plugin.Plugin{"peer": &peer{}},
+		GRPCServer:      plugin.DefaultGRPCServer,
 	})
 }
