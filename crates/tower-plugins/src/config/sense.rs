@@ -10,6 +10,7 @@ use super::table::{Table, is_unset, join};
 use super::units::write_duration;
 use super::{
     BudgetKind, ConnectionSpec, CredentialsSpec, KeySpec, Policy, Protocol, ProxySpec, health,
+    unix_json,
 };
 
 /// Refuses keys of the plugin `table` that would do nothing. One that is inherited may: it is not
@@ -88,25 +89,7 @@ pub(super) fn refuse_inert(
         }
     } else {
         if transport == Some(&Transport::UnixJson) {
-            for key in [
-                "protocol",
-                "max_streams",
-                "max_age",
-                "proxy",
-                "disable_compression",
-                "max_response_head",
-            ] {
-                refuse(
-                    "connection",
-                    key,
-                    "does nothing with unix-json, which is not HTTP",
-                );
-            }
-            if connection.max_response_body.is_none() {
-                let why = "cannot be off with unix-json, which holds an answer in memory: give a size, or \
-                           remove it, which is 16MiB";
-                refuse("connection", "max_response_body", why);
-            }
+            unix_json::refuse_inert(connection, refuse);
         }
         if transport == Some(&Transport::Unix) {
             let why = "does nothing over a Unix socket, where nothing is compressed: remove it";

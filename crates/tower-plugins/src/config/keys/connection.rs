@@ -3,7 +3,7 @@ use super::{Block, Kind, gone, key};
 pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
     about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
-            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy`, `disable_compression` and `max_response_head` are.",
+            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy`, `disable_compression`, `max_response_head` and `stream_idle_timeout` are.",
     keys: &[
         key(
             "protocol",

@@ -212,7 +212,7 @@ allow_empty: true
   - name: files
     transport: unix-json
     endpoints: [{ url: /run/files.sock, path: /v1 }]
-    connection: { protocol: http2, max_response_head: 64KiB, max_response_body: off }
+    connection: { protocol: http2, max_response_head: 64KiB, max_response_body: off, stream_idle_timeout: 5s }
     tls: { ca_file: /etc/ca.pem }
 "#,
     ),
