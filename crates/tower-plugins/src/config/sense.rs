@@ -8,10 +8,7 @@ use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::{Table, is_unset, join};
 use super::units::write_duration;
-use super::{
-    BudgetKind, ConnectionSpec, CredentialsSpec, KeySpec, Policy, Protocol, ProxySpec, health,
-    unix_json,
-};
+use super::{BudgetKind, ConnectionSpec, KeySpec, Policy, Protocol, ProxySpec, health, unix_json};
 
 /// Refuses keys of the plugin `table` that would do nothing. One that is inherited may: it is not
 /// about this plugin.
@@ -89,7 +86,7 @@ pub(super) fn refuse_inert(
         }
     } else {
         if transport == Some(&Transport::UnixJson) {
-            unix_json::refuse_inert(connection, refuse);
+            unix_json::refuse_inert(connection, policy, refuse);
         }
         if transport == Some(&Transport::Unix) {
             let why = "does nothing over a Unix socket, where nothing is compressed: remove it";
@@ -180,15 +177,7 @@ pub(super) fn refuse_shared_header(table: &Table<'_>, policy: &Policy) {
     let Some(name) = &policy.timeout_header else {
         return;
     };
-    let of_auth = match &policy.credentials {
-        CredentialsSpec::None => false,
-        CredentialsSpec::ApiKey { header, .. } => header == name,
-        CredentialsSpec::Bearer { .. }
-        | CredentialsSpec::Basic { .. }
-        | CredentialsSpec::OAuth2(_) => *name == http::header::AUTHORIZATION,
-        CredentialsSpec::Custom { headers } => headers.iter().any(|(header, _)| header == name),
-    };
-    if of_auth {
+    if policy.credentials.sets(name) {
         let message = format!("timeout_header, {name}, is where auth puts a secret: name another");
         table.conflict("connection", message);
     }

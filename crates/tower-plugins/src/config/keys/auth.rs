@@ -27,7 +27,7 @@ pub(in super::super) static AUTH: Block = Block {
             Kind::Text,
             "x-api-key",
             r#""x-search-key""#,
-            "for `api-key`: the header that carries it",
+            "for `api-key`: the header that carries it; with `unix-json` none that is about HTTP",
         ),
         key(
             "token",
@@ -55,7 +55,7 @@ pub(in super::super) static AUTH: Block = Block {
             Kind::Headers,
             "required for `custom`",
             r#"{ "x-tenant": "blue" }"#,
-            "a table from header to value. Headers that frame a message (`content-length`, `transfer-encoding`, `host`, …) are refused",
+            "a table from header to value. Headers that frame a message (`content-length`, `transfer-encoding`, `host`, …) are refused, and with `unix-json` all that are about HTTP",
         ),
         key(
             "cert_file",

@@ -214,3 +214,29 @@ async fn a_plugin_made_in_code_sends_no_secret_in_the_clear_either() {
     .await
     .unwrap();
 }
+
+/// They are about HTTP, and its lines are not.
+#[test]
+fn a_header_that_no_line_carries_is_refused_with_unix_json() {
+    let with = |transport: &str, header: &str| {
+        let yaml = format!(
+            "plugins: {{ p: {{ transport: {transport}, endpoint: /run/p.sock,
+                auth: {{ method: api-key, api_key: hunter2, header: {header} }} }} }}"
+        );
+        Config::parse(&yaml, Format::Yaml).map_err(|error| error.to_string())
+    };
+    for header in [
+        "accept-encoding",
+        "content-encoding",
+        "Content-Type",
+        "proxy-authorization",
+        "via",
+        "x-request-id",
+    ] {
+        let refused = with("unix-json", header).unwrap_err();
+        assert!(refused.contains("plugins.p.auth.header"), "{refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
+        with("unix", header).unwrap();
+    }
+    with("unix-json", "authorization").unwrap();
+}

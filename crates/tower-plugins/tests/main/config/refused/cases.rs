@@ -217,6 +217,19 @@ allow_empty: true
 "#,
     ),
     case(
+        "unix_json_sends_no_header_about_http",
+        r#"plugins:
+  - name: files
+    transport: unix-json
+    endpoint: /run/files.sock
+    auth: { method: custom, headers: { proxy-authorization: hunter2, x-key: hunter2 } }
+  - name: mail
+    transport: unix-json
+    endpoint: /run/mail.sock
+    auth: { method: api-key, api_key: hunter2, header: X-Request-Id }
+"#,
+    ),
+    case(
         "transport_of_a_later_version",
         r#"plugins:
   - name: search
