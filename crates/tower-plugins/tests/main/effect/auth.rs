@@ -111,6 +111,8 @@ fn allow_plaintext_lets_a_secret_go_in_the_clear_to_another_machine() {
         "'http://[::ffff:127.0.0.1]'",
     ] {
         at("http", here, "").unwrap();
+        // It is a permission: an address may be a variable's, and is this machine's only here.
+        at("http", here, ", allow_plaintext: true").unwrap();
     }
     for there in [
         "'http://10.0.0.1'",
