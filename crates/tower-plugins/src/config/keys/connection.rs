@@ -108,7 +108,7 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::Size(8 << 10, 16 << 20),
             "64KiB",
             r#""128KiB""#,
-            "the largest response head",
+            "the largest response head; over HTTP/1.1 it has at most 100 headers as well, whatever their size",
         ),
         key(
             "max_response_body",
