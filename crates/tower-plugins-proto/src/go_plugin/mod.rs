@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `go-plugin` | `grpc`: the messages, clients and servers of the plugin's own services |
 //! | `tls` | `tls`: certificates that are made for one run, and TLS that trusts exactly one |
-//! | `broker` | `broker`: connections beside the first, offered by either side |
+//! | `broker` | `broker`: connections beside the first, offered by either side, on sockets of their own or all on one |
 //!
 //! ```
 //! use tower_plugins_proto::go_plugin::{self, Address, HandshakeLine, env};

@@ -5,6 +5,9 @@
 //! `Broker`s, each is one end of one stream: [`Broker::run`] is the host's end, and the plugin serves its own in a
 //! [`GrpcBrokerServer`](super::grpc::grpc_broker_server::GrpcBrokerServer).
 //!
+//! That is the normal mode. Where the host asked for it, and the plugin agreed, all connections go over the one socket that there is:
+//! [`Multiplexed`].
+//!
 //! ```
 //! use tower_plugins_proto::go_plugin::broker::Broker;
 //! use tower_plugins_proto::go_plugin::grpc::grpc_broker_client::GrpcBrokerClient;
@@ -68,7 +71,7 @@ const OUTGOING: usize = 16;
 
 /// One side's end of the stream on which connections are offered. It is cheap to clone, and all clones are the same.
 ///
-/// It carries no connection itself: see the [module](self).
+/// It carries no connection itself: see the [module](self). It is not closed by being dropped.
 #[derive(Clone)]
 pub struct Broker {
     shared: Arc<Shared>,
