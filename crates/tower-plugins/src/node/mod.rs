@@ -22,10 +22,11 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 #[cfg(feature = "http")]
 use http::{Extensions, StatusCode};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::DrainHandle;
@@ -37,12 +38,14 @@ use tower_service::Service;
 pub use self::around::Next;
 use self::body::CallBody;
 use self::elsewhere::Find;
+pub(crate) use self::elsewhere::spread;
 pub(crate) use self::health::HealthHub;
 pub use self::health::{EndpointHealth, HealthReport, HealthStatus, PluginHealth};
 pub(crate) use self::live::Source;
 use self::live::{Balanced, Follower, Live};
 use self::own::Own;
 pub(crate) use self::own::{OwnLayer, Recipe};
+pub(crate) use self::parts::Inherit;
 use self::parts::Parts;
 use self::stack::Stack;
 use crate::Body;
@@ -94,16 +97,20 @@ impl Services {
     }
 
     /// Begins what runs beside the plugins, which `find` finds by name. Within a runtime.
-    pub(crate) fn begin(&self, find: impl Fn(&str) -> Option<Arc<Node>> + Send + Sync + 'static) {
+    pub(crate) fn begin(
+        &self,
+        find: impl Fn(&str, &HeaderMap) -> Option<Arc<Node>> + Send + Sync + 'static,
+    ) {
         let _ = self.plugins.set(Plugins(Box::new(find)));
         for source in self.sources.values() {
             source.begin();
         }
     }
 
-    /// The plugin `name`, in the graph that serves.
-    fn find(&self, name: &str) -> Option<Arc<Node>> {
-        self.plugins.get().and_then(|plugins| plugins.0(name))
+    /// The plugin `name`, in the graph that serves, for a call with these headers.
+    fn find(&self, name: &str, headers: &HeaderMap) -> Option<Arc<Node>> {
+        let plugins = self.plugins.get();
+        plugins.and_then(|plugins| plugins.0(name, headers))
     }
 
     fn source(&self, name: &str) -> Option<&Source> {
@@ -136,11 +143,14 @@ impl Node {
     /// The node of `spec`. Parts of `old` whose slice of the spec is equal go on in it.
     pub(crate) fn build(
         spec: PluginSpec,
-        old: Option<&Parts>,
+        old: Option<&Self>,
+        inherit: Inherit,
         services: &Arc<Services>,
     ) -> Result<Self, Error> {
         let name: Arc<str> = spec.name.as_str().into();
-        let parts = Parts::build(&spec, old, services).map_err(|error| error.of_plugin(&name))?;
+        let old = old.map(|old| &old.parts);
+        let parts =
+            Parts::build(&spec, old, inherit, services).map_err(|error| error.of_plugin(&name))?;
         let (balanced, follower) =
             balanced(&spec, &parts, services).map_err(|error| error.of_plugin(&name))?;
         let drain = DrainHandle::new();
@@ -168,10 +178,6 @@ impl Node {
         &self.spec
     }
 
-    pub(crate) const fn parts(&self) -> &Parts {
-        &self.parts
-    }
-
     /// Of those endpoints that have one, in their order.
     pub(crate) fn breakers(&self) -> Vec<(Address, BreakerHandle)> {
         let endpoints = self.parts.endpoints.now();
@@ -182,16 +188,13 @@ impl Node {
         breakers.collect()
     }
 
-    /// Waits until it is ready, if its spec has it wait.
-    pub(crate) async fn ready(&self) -> Result<(), Error> {
-        let Some(limit) = self.spec.policy.ready_within else {
-            return Ok(());
-        };
+    /// Waits until it is ready, for `limit` at the most; `key` is where that stands.
+    pub(crate) async fn ready(&self, limit: Duration, key: &str) -> Result<(), Error> {
         if let Some(follower) = &self.follower {
             // What there is after that time is judged as it is.
             let _ = timeout(limit, follower.known()).await;
         }
-        let ready = health::ready(self.parts.asks(&self.spec), limit).await;
+        let ready = health::ready(self.parts.asks(&self.spec), limit, key).await;
         ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
     }
 

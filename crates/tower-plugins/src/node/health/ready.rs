@@ -22,6 +22,7 @@ const AT_LAST: Duration = Duration::from_secs(1);
 pub(in super::super) async fn ready(
     asks: Vec<(Address, Arc<Ask>)>,
     limit: Duration,
+    key: &str,
 ) -> Result<(), String> {
     let mut asking = JoinSet::new();
     let mut said = Vec::with_capacity(asks.len());
@@ -46,7 +47,7 @@ pub(in super::super) async fn ready(
         return Ok(());
     }
     let mut message = format!(
-        "it is not ready after its start_timeout of {}: start it, or write start: lazy",
+        "it is not ready after {key} of {}",
         write_duration(limit)
     );
     for (address, last) in said {
