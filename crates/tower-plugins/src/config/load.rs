@@ -292,8 +292,10 @@ fn load_texts<'t>(
         !plugin.policy.layers.is_empty()
             || endpoints.any(|endpoint| matches!(endpoint.address, Address::Custom { .. }))
     };
-    let reports = !(outcome.problems.is_empty() && outcome.warnings.is_empty())
-        || outcome.config.plugins.values().any(has_own);
+    let plugins = &outcome.config;
+    let mut plugins = plugins.plugins.values().chain(plugins.disabled.values());
+    let reports =
+        !(outcome.problems.is_empty() && outcome.warnings.is_empty()) || plugins.any(has_own);
     outcome.misses_places = has_no_places && reports;
     outcome
 }
@@ -341,10 +343,10 @@ fn read_docs<'t>(
     is_whole: bool,
 ) -> Outcome {
     let report = Report::new(docs, environment, files, variables);
-    let plugins = read::plugins(&report, is_whole);
+    let config = read::config(&report, is_whole);
     let (problems, warnings) = report.finish();
     Outcome {
-        config: Config { plugins },
+        config,
         problems,
         warnings,
         ..Outcome::default()

@@ -47,6 +47,7 @@ mod page;
 pub(crate) mod pem;
 mod plaintext;
 mod read;
+mod reload;
 mod report;
 #[cfg(feature = "schema")]
 mod schema;
@@ -77,8 +78,8 @@ pub use spec::{
     DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind,
     HealthSpec, HedgeSpec, Identity, InvalidPin, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
     KeySpec, OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec, Policy, Protocol, ProxySpec,
-    RateLimitSpec, RedisSpec, RetrySpec, ShadowSpec, SplitSpec, SubsetFallback, TlsSpec,
-    TlsVersion, Upstream,
+    RateLimitSpec, RedisSpec, ReloadSpec, RetrySpec, ShadowSpec, SplitSpec, Strategy,
+    SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -135,6 +135,7 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         };
         differ("drain_timeout", old.drain_timeout == new.drain_timeout);
         differ("start", old.ready_within == new.ready_within);
+        differ("exclusive", old.exclusive == new.exclusive);
         differ("connection.request_timeout", old.deadline == new.deadline);
         differ(
             "connection.timeout_header",
