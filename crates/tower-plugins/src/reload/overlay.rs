@@ -9,7 +9,7 @@ use crate::error::{Error, Kind};
 
 /// What is wanted: the config as it was given whole, and what was changed of it since then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     base: Config,
     overlay: BTreeMap<PluginName, Overlay>,
 }
@@ -49,7 +49,7 @@ impl fmt::Display for OverlayKind {
 
 /// One change of what is wanted.
 #[derive(Clone, Debug)]
-pub(super) enum Edit {
+pub(crate) enum Edit {
     /// The whole config.
     Base(Box<Config>),
     Update(Box<PluginSpec>),
