@@ -39,6 +39,12 @@ impl Entry {
         };
         self.node().into_iter().chain(new)
     }
+
+    /// The same.
+    pub(crate) fn into_nodes(self) -> impl Iterator<Item = Arc<Node>> {
+        let nodes: Vec<_> = self.nodes().map(Arc::clone).collect();
+        nodes.into_iter()
+    }
 }
 
 /// Sends a share of the calls to a new node, and the others to the old one.

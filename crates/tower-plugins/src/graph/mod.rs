@@ -14,7 +14,7 @@ pub(crate) use self::cell::{Found, GraphCell};
 pub(crate) use self::entry::{Entry, Gate, Split};
 pub use self::plan::{Change, Plan};
 pub use self::retire::Retired;
-pub(crate) use self::retire::retire;
+pub(crate) use self::retire::{Patience, retire};
 use crate::config::PluginName;
 use crate::node::{HealthReport, Node};
 

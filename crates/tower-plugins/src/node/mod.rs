@@ -14,6 +14,7 @@ mod own;
 mod parts;
 mod rate_limit;
 mod registered;
+mod score;
 mod stack;
 mod stage;
 
@@ -47,6 +48,8 @@ use self::own::Own;
 pub(crate) use self::own::{OwnLayer, Recipe};
 pub(crate) use self::parts::Inherit;
 use self::parts::Parts;
+pub(crate) use self::score::Tally;
+use self::score::{Begun, Score};
 use self::stack::Stack;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
@@ -132,6 +135,8 @@ pub(crate) struct Node {
     drain: DrainHandle,
     /// Follows what endpoints there are, where that changes.
     follower: Option<Follower>,
+    /// What becomes of its calls, once somebody wants to know.
+    score: OnceLock<Box<Score>>,
     gone: CancellationToken,
     _gone: DropGuard,
 }
@@ -169,6 +174,7 @@ impl Node {
             parts,
             drain,
             follower,
+            score: OnceLock::new(),
             _gone: gone.clone().drop_guard(),
             gone,
         })
@@ -244,6 +250,7 @@ impl Node {
     /// One boxed future, which owns the node and borrows the stack.
     pub(crate) fn call(self: Arc<Self>, request: Request<Body>) -> CallFuture {
         let call = async move {
+            let begun = self.score.get().map(|_| Begun::of(&request));
             let result = {
                 // Pinned where it is made: `await` would move it once more. What it ends in is large until it is boxed.
                 let mut call = std::pin::pin!((&self.stack).call(request));
@@ -256,9 +263,15 @@ impl Node {
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                         self.keep_upgraded(response.extensions_mut());
                     }
-                    Ok(response.map(|body| CallBody::hold(body, self)))
+                    let begun = begun.and_then(|call| self.score.get()?.head(call, &response));
+                    Ok(response.map(|body| CallBody::hold(body, self, begun)))
                 }
-                Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
+                Err(error) => {
+                    if let (Some(score), Some(call)) = (self.score.get(), begun) {
+                        score.failed(call, &*error);
+                    }
+                    Err(Error::from_stack(error).of_plugin(&self.name))
+                }
             }
         };
         // Made in its place: `Box::pin` would move it there.

@@ -3,11 +3,14 @@
 //! [`Task`](task::Task) owns what runs. A change of it is a [`Rollout`](rollout::Rollout): nodes that are built, and the
 //! steps in which they are published.
 
+mod advance;
+mod drain;
 mod event;
 mod history;
 mod judge;
 mod options;
 mod overlay;
+mod phase;
 mod report;
 mod rollout;
 mod task;
@@ -21,6 +24,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch as status_channel};
 use tokio::task::AbortHandle;
 
+pub use self::drain::{DrainProgress, DrainTimeout, Drained, PluginDrain, Remaining};
 pub use self::event::ReloadEvent;
 pub use self::history::HistoryEntry;
 use self::history::History;

@@ -62,6 +62,13 @@ pub(crate) enum Edit {
     Restore(Box<Wanted>),
 }
 
+impl Edit {
+    /// Whether it takes the place of whatever was wanted before.
+    pub(super) const fn is_whole(&self) -> bool {
+        matches!(self, Self::Base(_) | Self::Restore(_))
+    }
+}
+
 impl Wanted {
     /// The config that is to run.
     pub(super) fn config(&self) -> Config {

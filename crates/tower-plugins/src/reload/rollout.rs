@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::options::Settings;
 use super::overlay::Wanted;
 use super::watching::Watched;
-use super::{ReloadTimes, Reply};
+use super::{ReloadTimes, Reply, Verdict};
 use crate::config::{Config, PluginName, PluginSpec, Strategy};
 use crate::graph::{Built, Change, Entries, Entry, Gate, Graph, Plan, Split};
 use crate::node::Node;
@@ -33,6 +33,10 @@ pub(super) struct Rollout {
     /// The old and the new of what is judged.
     pub(super) watched: Vec<Watched>,
     pub(super) unjudged: bool,
+    /// It was found worse on the way, and goes on.
+    pub(super) worse: Option<Verdict>,
+    /// How long the whole is watched.
+    pub(super) last_watch: Option<Watch>,
     pub(super) ended: Vec<PluginName>,
     pub(super) times: ReloadTimes,
     pub(super) reply: Reply,
@@ -119,6 +123,16 @@ impl Rollout {
             entries.insert(spec.name.clone(), Entry::Held(Arc::clone(gate)));
         }
         entries
+    }
+
+    /// What is known of it at its end.
+    pub(super) fn verdict(&mut self) -> Verdict {
+        match self.worse.take() {
+            Some(worse) => worse,
+            None if self.watched.is_empty() => Verdict::Unwatched,
+            None if self.unjudged => Verdict::Unjudged,
+            None => Verdict::Fine,
+        }
     }
 
     /// Begins to watch each node that takes the place of another.
