@@ -560,7 +560,9 @@ impl Builder {
     /// Outside a tokio runtime.
     pub async fn start(self, config: Config) -> Result<Plugins, Error> {
         let (cell, health, reloader) = self.reloader();
-        reloader.edit(Edit::Base(Box::new(config)), ReloadOptions::new()).await?;
+        reloader
+            .edit(Edit::Base(Box::new(config)), ReloadOptions::new())
+            .await?;
         let owner = Owner {
             reloader,
             #[cfg(feature = "watch")]
@@ -589,7 +591,9 @@ impl Builder {
         }
         let config = taken(watch.changed().await)?;
         let (cell, health, reloader) = self.reloader();
-        reloader.edit(Edit::Base(Box::new(config)), ReloadOptions::new()).await?;
+        reloader
+            .edit(Edit::Base(Box::new(config)), ReloadOptions::new())
+            .await?;
         let for_watch = Arc::downgrade(&reloader);
         let watcher = tokio::spawn(async move {
             loop {

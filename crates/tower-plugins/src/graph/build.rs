@@ -34,21 +34,16 @@ impl Graph {
             })
             .collect()
     }
+}
 
-    /// What `plan` makes of this graph with the nodes that were built for it.
-    pub(crate) fn with(&self, plan: &Plan, built: &Built) -> Entries {
-        let mut entries = self.entries().clone();
-        for (name, change) in plan.changes() {
-            match change {
-                Change::Remove => drop(entries.remove(name)),
-                _ => {
-                    if let Some(node) = built.get(name) {
-                        entries.insert(name.clone(), Entry::Node(Arc::clone(node)));
-                    }
-                }
-            }
+/// Makes `entries` what `plan` makes of them with the nodes that were built for it.
+pub(crate) fn exchange(entries: &mut Entries, plan: &Plan, built: &Built) {
+    for (name, change) in plan.changes() {
+        if *change == Change::Remove {
+            entries.remove(name);
+        } else if let Some(node) = built.get(name) {
+            entries.insert(name.clone(), Entry::Node(Arc::clone(node)));
         }
-        entries
     }
 }
 
@@ -112,7 +107,9 @@ mod tests {
 
     fn rebuilt(graph: &Graph, plan: &Plan, services: &Arc<Services>) -> Result<Graph, Error> {
         let built = graph.build(plan, |_| true, Inherit::Shared, services)?;
-        Ok(graph.next(graph.with(plan, &built)))
+        let mut entries = graph.entries().clone();
+        exchange(&mut entries, plan, &built);
+        Ok(graph.next(entries))
     }
 
     proptest! {

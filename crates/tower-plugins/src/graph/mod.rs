@@ -9,7 +9,7 @@ mod retire;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(crate) use self::build::{Built, check_names};
+pub(crate) use self::build::{Built, check_names, exchange};
 pub(crate) use self::cell::{Found, GraphCell};
 pub(crate) use self::entry::{Entry, Gate, Split};
 pub use self::plan::{Change, Plan};

@@ -104,12 +104,7 @@ impl Task {
         self.under_way = Some((rollout, phase));
     }
 
-    fn publish_step(
-        &mut self,
-        mut rollout: Box<Rollout>,
-        publish: Publish,
-        watch: Option<Watch>,
-    ) {
+    fn publish_step(&mut self, mut rollout: Box<Rollout>, publish: Publish, watch: Option<Watch>) {
         let is_last = matches!(publish, Publish::All);
         if is_last && !rollout.exclusive.is_empty() && rollout.gate.is_none() {
             return self.exchange(rollout);
@@ -303,7 +298,10 @@ impl Task {
     /// Holds the calls of those that cannot run twice, and lets what runs of them come to its end.
     fn exchange(&mut self, mut rollout: Box<Rollout>) {
         let spec = &rollout.settings.spec;
-        let patience = rollout.exclusive.iter().filter_map(|spec| spec.policy.deadline);
+        let patience = rollout
+            .exclusive
+            .iter()
+            .filter_map(|spec| spec.policy.deadline);
         let gate = Gate::new(spec.max_held as usize, patience.min());
         let gate = Arc::new(gate);
         let graph = self.cell.load();
@@ -386,7 +384,9 @@ impl Task {
                     rollout.old.insert(spec.name.clone(), entry);
                     notes = format!("{notes}; {} was started again as it was", spec.name);
                 }
-                Err(again) => notes = format!("{notes}; {} did not start again: {again}", spec.name),
+                Err(again) => {
+                    notes = format!("{notes}; {} did not start again: {again}", spec.name)
+                }
             }
         }
         let gate = rollout.gate.take();
@@ -398,4 +398,3 @@ impl Task {
         self.rejected(error);
     }
 }
-

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
-pub use tower_plugins_layers::drain::{DrainProgress, Remaining};
 use tower_plugins_layers::DrainHandle;
+pub use tower_plugins_layers::drain::{DrainProgress, Remaining};
 
 use crate::error::{Error, Kind};
 use crate::graph::Entry;

@@ -26,11 +26,11 @@ use tokio::task::AbortHandle;
 
 pub use self::drain::{DrainProgress, DrainTimeout, Drained, PluginDrain, Remaining};
 pub use self::event::ReloadEvent;
-pub use self::history::HistoryEntry;
 use self::history::History;
+pub use self::history::HistoryEntry;
 pub use self::options::{Reload, ReloadOptions};
-pub use self::overlay::OverlayKind;
 pub(crate) use self::overlay::Edit;
+pub use self::overlay::OverlayKind;
 pub use self::report::{
     ReloadPhase, ReloadReport, ReloadStatus, ReloadTimes, Retirement, ShutdownReport, Verdict,
 };
@@ -85,11 +85,20 @@ impl Reloader {
         let (events, _) = broadcast::channel(EVENTS);
         let history = Arc::<History>::default();
         let graph = Arc::downgrade(&cell);
-        services.begin(move |name, headers| match graph.upgrade()?.find(name, headers) {
-            Found::Node(node) => Some(node),
-            Found::Held(_) | Found::Nothing | Found::Shutdown => None,
-        });
-        let task = Task::new(cell, services, health, status, events.clone(), Arc::clone(&history));
+        services.begin(
+            move |name, headers| match graph.upgrade()?.find(name, headers) {
+                Found::Node(node) => Some(node),
+                Found::Held(_) | Found::Nothing | Found::Shutdown => None,
+            },
+        );
+        let task = Task::new(
+            cell,
+            services,
+            health,
+            status,
+            events.clone(),
+            Arc::clone(&history),
+        );
         let task = tokio::spawn(task.run(inbox)).abort_handle();
         Self {
             commands,

@@ -190,7 +190,7 @@ impl Wanted {
 
     /// Plugins that the program changed, and of which `base` says something else than before.
     fn ended_by(&self, base: &Config) -> Vec<PluginName> {
-        let of = |config: &Config, name| {
+        let of = |config: &Config, name: &PluginName| {
             let (on, off) = (config.plugins.get(name), config.disabled.get(name));
             (on.cloned(), off.cloned())
         };

@@ -21,7 +21,10 @@ pub(super) enum Phase {
         begun: Instant,
     },
     /// For plugins that cannot run twice to be gone.
-    Exchanging { leaving: JoinSet<()>, begun: Instant },
+    Exchanging {
+        leaving: JoinSet<()>,
+        begun: Instant,
+    },
     /// For what is known of the nodes that were published.
     Watching {
         ticks: Interval,

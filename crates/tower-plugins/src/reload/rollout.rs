@@ -11,7 +11,7 @@ use super::overlay::Wanted;
 use super::watching::Watched;
 use super::{ReloadTimes, Reply, Verdict};
 use crate::config::{Config, PluginName, PluginSpec, Strategy};
-use crate::graph::{Built, Change, Entries, Entry, Gate, Graph, Plan, Split};
+use crate::graph::{Built, Change, Entries, Entry, Gate, Graph, Plan, Split, exchange};
 use crate::node::Node;
 
 /// A change on its way.
@@ -84,15 +84,7 @@ impl Rollout {
         let mut entries = self.old.clone();
         let built = |name: &PluginName| Some(Entry::Node(Arc::clone(self.built.get(name)?)));
         match publish {
-            Publish::All => {
-                for (name, change) in self.plan.changes() {
-                    match (change, built(name)) {
-                        (Change::Remove, _) => drop(entries.remove(name)),
-                        (_, Some(entry)) => drop(entries.insert(name.clone(), entry)),
-                        (_, None) => {}
-                    }
-                }
-            }
+            Publish::All => exchange(&mut entries, &self.plan, &self.built),
             Publish::Plugins(names) => {
                 let names = names.iter();
                 entries.extend(names.filter_map(|name| Some((name.clone(), built(name)?))));

@@ -10,9 +10,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::history::{History, HistoryEntry};
-use super::options::Settings;
 use super::overlay::{Edit, Wanted};
-use super::phase::{Phase, Progress};
+use super::phase::Phase;
 use super::report::{self, Verdict};
 use super::rollout::Rollout;
 use super::{
@@ -213,7 +212,10 @@ impl Task {
     /// Lets a plugin that was drained take calls again; says which needs a new node for that.
     fn reopen(&self, name: &PluginName) -> Option<PluginName> {
         let graph = self.cell.load();
-        let mut nodes = graph.entry(name.as_str()).into_iter().flat_map(Entry::nodes);
+        let mut nodes = graph
+            .entry(name.as_str())
+            .into_iter()
+            .flat_map(Entry::nodes);
         let is_over = nodes.any(|node| node.drain().is_closed() && !node.drain().reopen());
         is_over.then(|| name.clone())
     }
@@ -225,7 +227,7 @@ impl Task {
         let _ = rollout.reply.send(Err(Error::shared(&error)));
     }
 
-    fn rejected(&self, error: Arc<Error>) {
+    pub(super) fn rejected(&self, error: Arc<Error>) {
         metrics::counter!(REJECTED, "reason" => report::why_rejected(&error)).increment(1);
         tracing::warn!(
             error = %report::with_causes(&error),
@@ -399,7 +401,10 @@ impl Task {
             }
             retirement.add(self.retire_one(node, &graph, &drain));
         }
-        let over = self.retiring.len().saturating_sub(self.config.reload.max_retiring as usize);
+        let over = self
+            .retiring
+            .len()
+            .saturating_sub(self.config.reload.max_retiring as usize);
         for hurry in self.hurry.values().take(over) {
             hurry.cancel();
         }
