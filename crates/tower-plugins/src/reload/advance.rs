@@ -53,7 +53,7 @@ impl Task {
                 }
             }
         }
-        rollout.steps = steps(settings, &rollout.plan, &rollout.built);
+        rollout.steps = steps(settings, &rollout.plan, &rollout.old, &rollout.built);
         rollout.last_watch = rollout.steps.back().and_then(|step| step.watch);
         rollout.times.building = lap(&mut begun);
         self.step(rollout);

@@ -141,7 +141,12 @@ impl Rollout {
 }
 
 /// In which steps `built` is published.
-pub(super) fn steps(settings: &Settings, plan: &Plan, built: &Built) -> VecDeque<Step> {
+pub(super) fn steps(
+    settings: &Settings,
+    plan: &Plan,
+    old: &Entries,
+    built: &Built,
+) -> VecDeque<Step> {
     let spec = &settings.spec;
     let within = |node: &Arc<Node>| Wait {
         node: Arc::clone(node),
@@ -161,6 +166,10 @@ pub(super) fn steps(settings: &Settings, plan: &Plan, built: &Built) -> VecDeque
     };
     match spec.strategy {
         Strategy::BlueGreen => [all(ready(), observe)].into(),
+        // There is nothing to share with.
+        Strategy::Canary if !built.keys().any(|name| old.contains_key(name)) => {
+            [all(ready(), None)].into()
+        }
         Strategy::Canary => {
             let share = |(n, percent): (usize, &u32)| Step {
                 ready: if n == 0 { ready() } else { Vec::new() },

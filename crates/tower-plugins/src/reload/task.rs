@@ -1,6 +1,7 @@
 //! The owner of what runs, and of the nodes that are on their way out.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -86,28 +87,50 @@ impl Task {
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
         loop {
+            // All that waits is looked at together: what is overtaken is not begun.
+            while let Some(command) = self.room().then(|| inbox.try_recv().ok()).flatten() {
+                if self.take(command, &mut inbox).await.is_break() {
+                    return;
+                }
+            }
             while let Some(job) = self.next_job() {
                 self.begin(job);
             }
-            // One at a time is taken out of the queue while one is under way, and one more for each that waits for it.
-            let room = self.pending.len() < super::QUEUE;
+            let room = self.room();
             let phase = self.under_way.as_mut().map(|(_, phase)| phase);
             tokio::select! {
-                command = inbox.recv(), if room => match command {
-                    None => return,
-                    Some(Command::Edit(job)) => self.pending.push_back(job),
-                    Some(Command::Reject(error)) => self.rejected(error),
-                    Some(Command::Shutdown { timeout, reply }) => {
-                        inbox.close();
-                        let _ = reply.send(self.shut_down(timeout).await);
-                        // What is still in the queue finds the set shut down.
+                command = inbox.recv(), if room => {
+                    let Some(command) = command else { return };
+                    if self.take(command, &mut inbox).await.is_break() {
                         return;
                     }
-                },
+                }
                 Some(retired) = self.retiring.join_next() => self.retired(retired.ok()),
                 progress = Phase::progress(phase) => self.proceed(progress),
             }
         }
+    }
+
+    fn room(&self) -> bool {
+        self.pending.len() < super::QUEUE
+    }
+
+    async fn take(
+        &mut self,
+        command: Command,
+        inbox: &mut mpsc::Receiver<Command>,
+    ) -> ControlFlow<()> {
+        match command {
+            Command::Edit(job) => self.pending.push_back(job),
+            Command::Reject(error) => self.rejected(error),
+            Command::Shutdown { timeout, reply } => {
+                inbox.close();
+                let _ = reply.send(self.shut_down(timeout).await);
+                // What is still in the queue finds the set shut down.
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
     }
 
     /// The next change whose turn it is, if nothing is in its way.
