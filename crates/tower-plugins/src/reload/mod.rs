@@ -1,5 +1,9 @@
 //! One reload at a time: plan, build, publish, retire.
 
+#[cfg(feature = "watch")]
+mod follow;
+#[cfg(feature = "watch")]
+mod last_good;
 mod report;
 #[cfg(feature = "watch")]
 mod watch;
@@ -11,6 +15,8 @@ use tokio::sync::{mpsc, oneshot, watch as status_channel};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+#[cfg(feature = "watch")]
+pub(crate) use self::follow::{Follow, Followed};
 pub use self::report::{ReloadReport, ReloadStatus, Retirement, ShutdownReport};
 #[cfg(feature = "watch")]
 pub use self::watch::{Snapshot, Timing, Watch};

@@ -22,6 +22,7 @@ mod outlier_detection;
 mod plugin;
 mod rate_limit;
 mod redis;
+mod reload;
 mod retry;
 mod root;
 mod set;
@@ -59,7 +60,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     ("reload.strategy", NONE_YET),
     ("reload.graceful_timeout", NONE_YET),
     ("reload.health_check_timeout", NONE_YET),
-    ("reload.validation_timeout", NONE_YET),
+    (
+        "reload.validation_timeout",
+        "tower_plugins::tests::effect::reload::validation_timeout_is_how_long_reading_the_files_may_take",
+    ),
     ("reload.max_concurrent_reloads", NONE_YET),
     ("reload.rollback_on_failure", NONE_YET),
     ("reload.observe_for", NONE_YET),
