@@ -477,9 +477,9 @@ impl Builder {
     ///
     /// What is kept means what it meant where it was: relative paths are seen from the files' own places. All files of
     /// one config are kept together or not at all, whenever the program or the machine stops. They can be read by their
-    /// owner alone (mode 0600), and so can the directory if it has to be made; it is to be this program's alone. A kept file that others can
-    /// change is not taken. If they cannot be kept, because the disk is full or the directory cannot be written, that is a
-    /// warning, counted in `plugin_config_kept_total`, and no reload fails of it or waits for it.
+    /// owner alone (mode 0600), and so can the directory if it has to be made; it is to be this program's alone, and is not
+    /// used if others can write to it. If the files cannot be kept, because the disk is full or the directory cannot be
+    /// written, that is a warning, counted in `plugin_config_kept_total`, and no reload fails of it or waits for it.
     ///
     /// ```no_run
     /// use tower_plugins::Plugins;

@@ -89,6 +89,7 @@ fn keep(dir: &Path, files: &[FileContents]) -> io::Result<()> {
         return Ok(());
     }
     make_dir(dir, true)?;
+    refuse_open(dir, &fs::metadata(dir)?)?;
     let directory = dir.join(&name);
     // Left by one who did not come to its end.
     if directory.exists() {
@@ -132,6 +133,7 @@ fn kept(dir: &Path, main: &Path) -> io::Result<Option<Vec<FileContents>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         index => index?,
     };
+    refuse_open(dir, &fs::metadata(dir)?)?;
     let first = index.files.first().map(PathBuf::as_path);
     if first != Some(main) {
         let of = first.unwrap_or(Path::new("")).display();
@@ -174,22 +176,31 @@ fn index(dir: &Path) -> io::Result<Index> {
 /// What a file holds that nobody else can have written.
 fn private(path: &Path) -> io::Result<Vec<u8>> {
     let metadata = fs::symlink_metadata(path)?;
-    if !metadata.is_file() || is_open_to_others(&metadata) {
+    if !metadata.is_file() {
         let path = path.display();
-        return Err(io::Error::other(format!("{path} can be changed by others")));
+        return Err(io::Error::other(format!("{path} is no file")));
     }
+    refuse_open(path, &metadata)?;
     Ok(FileContents::read(path)?.expose().to_vec())
 }
 
+/// Refuses what others can change: they could have another config run.
 #[cfg(unix)]
-fn is_open_to_others(metadata: &fs::Metadata) -> bool {
+fn refuse_open(path: &Path, metadata: &fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
-    metadata.mode() & 0o022 != 0
+    if metadata.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(io::Error::other(format!(
+        "{path} can be changed by others: `chmod go-w` it"
+    )))
 }
 
 #[cfg(not(unix))]
-const fn is_open_to_others(_: &fs::Metadata) -> bool {
-    false
+#[allow(clippy::unnecessary_wraps)] // elsewhere it may fail
+const fn refuse_open(_: &Path, _: &fs::Metadata) -> io::Result<()> {
+    Ok(())
 }
 
 /// The name of the directory that holds `files`: hex of the first half of their digest.

@@ -84,10 +84,16 @@ async fn what_is_kept_is_for_its_owner_alone_and_not_taken_if_others_can_change_
     assert_eq!(mode(&folder.path("kept/index.json")), 0o600);
 
     folder.write("plugins.yaml", BROKEN);
-    fs::set_permissions(file, fs::Permissions::from_mode(0o620)).unwrap();
-    folder.keeping(&[]).await.unwrap_err();
-    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
-    folder.keeping(&[]).await.unwrap();
+    for (path, open, closed) in [
+        (file, 0o620, 0o600),
+        (&folder.path("kept"), 0o770, 0o700),
+        (&folder.path("kept/index.json"), 0o602, 0o600),
+    ] {
+        fs::set_permissions(path, fs::Permissions::from_mode(open)).unwrap();
+        folder.keeping(&[]).await.unwrap_err();
+        fs::set_permissions(path, fs::Permissions::from_mode(closed)).unwrap();
+        folder.keeping(&[]).await.unwrap();
+    }
 }
 
 #[tokio::test]
