@@ -117,6 +117,7 @@ impl Files {
     }
 
     /// These files hold `kept`, whatever is on disk.
+    #[cfg(feature = "watch")]
     pub(super) fn hold(&self, kept: &[FileContents]) {
         let kept = kept.iter().map(|contents| {
             let opened = Opened {

@@ -1,6 +1,6 @@
 use std::process::Command;
-use std::time::Instant;
 
+use tokio::time::Instant;
 use tower_plugins::Plugins;
 
 use super::folder::{Folder, ONE, TWO, until};
