@@ -15,9 +15,10 @@ use crate::config::{Address, Config, EndpointSpec, Place, PluginName, PluginSpec
 use crate::error::{Error, Kind};
 use crate::graph::{Entry, Generation, Graph, GraphCell};
 use crate::node::{HealthHub, HealthReport, Next, OwnLayer, Recipe, Services, Source};
+#[cfg(feature = "watch")]
+use crate::reload::Follow;
 use crate::reload::{
-    Edit, HistoryEntry, PluginDrain, Reload, ReloadEvent, ReloadOptions, ReloadStatus, Reloader,
-    ShutdownReport,
+    Edit, HistoryEntry, PluginDrain, Reload, ReloadEvent, ReloadStatus, Reloader, ShutdownReport,
 };
 use crate::transport::{EndpointArgs, Factory, InProcess, Transport};
 use crate::{Body, Plugin};
@@ -285,7 +286,7 @@ impl Plugins {
 pub struct Builder {
     services: Services,
     #[cfg(feature = "watch")]
-    environment: Option<crate::config::Environment>,
+    followed: crate::reload::Followed,
 }
 
 impl Builder {
@@ -547,7 +548,60 @@ impl Builder {
     /// the process.
     #[cfg(feature = "watch")]
     pub fn environment(mut self, environment: crate::config::Environment) -> Self {
-        self.environment = Some(environment);
+        self.followed.environment = Some(environment);
+        self
+    }
+
+    /// Keeps the files of the config that is [watched](Self::watch) in the directory `dir`, each time it has been taken:
+    /// the main one and those it includes, as they are written, without what variables hold; not the secrets and certificates
+    /// that they name. A start whose config is missing or refused takes what was kept in its place, with a warning, and
+    /// [`Plugins::status`] says why; when the watched file is mended, it takes over.
+    ///
+    /// What is kept means what it meant where it was: relative paths are seen from the files' own places. All files of
+    /// one config are kept together or not at all, whenever the program or the machine stops. They can be read by their
+    /// owner alone (mode 0600), and so can the directory if it has to be made; it is to be this program's alone, and is not
+    /// used if others can write to it. If the files cannot be kept, because the disk is full or the directory cannot be
+    /// written, that is a warning, counted in `plugin_config_kept_total`, and no reload fails of it or waits for it.
+    ///
+    /// ```no_run
+    /// use tower_plugins::Plugins;
+    ///
+    /// # async fn example() -> Result<(), tower_plugins::Error> {
+    /// let plugins = Plugins::builder()
+    ///     .keep_last_good("/var/lib/gateway/last-good")
+    ///     .watch("/etc/gateway/plugins.yaml")
+    ///     .await?;
+    /// if let Some(error) = plugins.status().last_error {
+    ///     eprintln!("running on the last good config: {error}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "watch")]
+    pub fn keep_last_good(mut self, dir: impl Into<std::path::PathBuf>) -> Self {
+        self.followed.last_good = Some(dir.into());
+        self
+    }
+
+    /// Reads the config that is [watched](Self::watch) at once when the process gets the signal SIGHUP, whether or not its
+    /// files have changed: one that was refused is tried again, and secrets and the environment are seen as they are now.
+    /// A burst of signals is at most ten reloads a second. Without this the signal ends the process, as is its default.
+    ///
+    /// ```no_run
+    /// use tower_plugins::Plugins;
+    ///
+    /// # async fn example() -> Result<(), tower_plugins::Error> {
+    /// // kill -HUP reads /etc/gateway/plugins.yaml again.
+    /// let plugins = Plugins::builder()
+    ///     .reload_on_hangup()
+    ///     .watch("/etc/gateway/plugins.yaml")
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(all(feature = "watch", unix))]
+    pub const fn reload_on_hangup(mut self) -> Self {
+        self.followed.on_hangup = true;
         self
     }
 
@@ -560,9 +614,7 @@ impl Builder {
     /// Outside a tokio runtime.
     pub async fn start(self, config: Config) -> Result<Plugins, Error> {
         let (cell, health, reloader) = self.reloader();
-        reloader
-            .edit(Edit::Base(Box::new(config)), ReloadOptions::new())
-            .await?;
+        reloader.reload(config).await?;
         let owner = Owner {
             reloader,
             #[cfg(feature = "watch")]
@@ -579,40 +631,18 @@ impl Builder {
     /// that cannot be taken is logged and stands in [`Plugins::status`]; what runs goes on.
     ///
     /// # Errors
-    /// When the file cannot be read or watched, holds a bad config, or a plugin cannot be made.
+    /// When the file cannot be read or watched, holds a bad config, or a plugin cannot be made; unless there is one
+    /// that was [kept](Self::keep_last_good).
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Outside a tokio runtime; with [`reload_on_hangup`](Self::reload_on_hangup) outside one with IO enabled.
     #[cfg(feature = "watch")]
-    pub async fn watch(self, path: impl AsRef<std::path::Path>) -> Result<Plugins, Error> {
-        let mut watch = crate::reload::Watch::new(path.as_ref()).map_err(Error::watch)?;
-        if let Some(environment) = &self.environment {
-            watch = watch.environment(environment.clone());
-        }
-        let config = taken(watch.changed().await)?;
+    pub async fn watch(mut self, path: impl AsRef<std::path::Path>) -> Result<Plugins, Error> {
+        let followed = std::mem::take(&mut self.followed);
+        let mut follow = Follow::new(path.as_ref(), followed).map_err(Error::watch)?;
         let (cell, health, reloader) = self.reloader();
-        reloader
-            .edit(Edit::Base(Box::new(config)), ReloadOptions::new())
-            .await?;
-        let for_watch = Arc::downgrade(&reloader);
-        let watcher = tokio::spawn(async move {
-            loop {
-                let snapshot = watch.changed().await;
-                let Some(reloader) = for_watch.upgrade() else {
-                    return;
-                };
-                let done = match taken(snapshot) {
-                    Ok(config) => {
-                        let edit = Edit::Base(Box::new(config));
-                        reloader.offer(edit, ReloadOptions::new()).await.map(drop)
-                    }
-                    Err(error) => reloader.reject(error).await,
-                };
-                if done.is_err_and(|error| error.is_shutdown()) {
-                    return;
-                }
-            }
-        });
+        follow.start(&reloader).await?;
+        let watcher = tokio::spawn(follow.run(Arc::downgrade(&reloader)));
         let owner = Owner {
             reloader,
             watcher: Some(watcher.abort_handle()),
@@ -630,13 +660,4 @@ impl Builder {
         let reloader = Reloader::start(Arc::clone(&cell), self.services, Arc::clone(&health));
         (cell, health, Arc::new(reloader))
     }
-}
-
-/// The config of `snapshot`, its warnings logged.
-#[cfg(feature = "watch")]
-fn taken(snapshot: crate::reload::Snapshot) -> Result<Config, Error> {
-    for warning in snapshot.warnings() {
-        tracing::warn!("config: {warning}");
-    }
-    Ok(snapshot.config()?)
 }

@@ -66,12 +66,16 @@ mod write;
 pub use env::Environment;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use file::Dependencies;
+#[cfg(feature = "watch")]
+pub(crate) use file::Now;
 pub use format::Format;
 pub use layers::{LayerSpec, Place};
 pub use load::{Loaded, Loader};
 pub use options::Options;
 pub use secret::Secret;
 pub use source::Source;
+#[cfg(feature = "watch")]
+pub(crate) use source::overdue;
 pub use spec::{
     AdaptiveLimit, Address, AuthStyle, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec,
     BudgetKind, ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec,

@@ -66,10 +66,15 @@ fn canary_steps(table: &mut Table<'_>) -> Option<Vec<u32>> {
 }
 
 fn percent(given: &Given<'_>) -> Result<u32, Fault> {
-    let percent = given.whole().and_then(|whole| u32::try_from(whole).ok());
-    let percent = percent.filter(|percent| (1..=99).contains(percent));
-    percent.ok_or_else(|| Fault {
-        allowed: Some("1 to 99".to_owned()),
-        ..Fault::of_value("is no whole number of percent, 1 to 99")
-    })
+    let whole = given.whole();
+    let percent = whole.and_then(|whole| u32::try_from(whole).ok());
+    percent
+        .filter(|percent| (1..=99).contains(percent))
+        .ok_or_else(|| match whole {
+            _ if given.is_from_environment() => {
+                Fault::of_value("is no whole number of percent, 1 to 99")
+            }
+            Some(whole) => Fault::out_of_range(whole, 1, 99, " percent"),
+            None => given.expected_here("a whole number of percent"),
+        })
 }

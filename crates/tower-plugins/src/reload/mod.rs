@@ -6,8 +6,12 @@
 mod advance;
 mod drain;
 mod event;
+#[cfg(feature = "watch")]
+mod follow;
 mod history;
 mod judge;
+#[cfg(feature = "watch")]
+mod last_good;
 mod options;
 mod overlay;
 mod phase;
@@ -26,6 +30,8 @@ use tokio::task::AbortHandle;
 
 pub use self::drain::{DrainProgress, DrainTimeout, Drained, PluginDrain, Remaining};
 pub use self::event::ReloadEvent;
+#[cfg(feature = "watch")]
+pub(crate) use self::follow::{Follow, Followed};
 use self::history::History;
 pub use self::history::HistoryEntry;
 pub use self::options::{Reload, ReloadOptions};
@@ -37,6 +43,7 @@ pub use self::report::{
 use self::task::Task;
 #[cfg(feature = "watch")]
 pub use self::watch::{Snapshot, Timing, Watch};
+use crate::config::Config;
 pub use crate::config::Strategy;
 use crate::error::{Error, Kind};
 pub use crate::graph::Retired;
@@ -107,6 +114,12 @@ impl Reloader {
             history,
             task,
         }
+    }
+
+    /// Makes `config` what runs.
+    pub(crate) async fn reload(&self, config: Config) -> Result<ReloadReport, Error> {
+        let edit = Edit::Base(Box::new(config));
+        self.edit(edit, ReloadOptions::new()).await
     }
 
     /// Makes a change. Once it is under way, it goes on even if the caller does not wait.

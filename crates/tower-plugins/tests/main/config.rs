@@ -5,6 +5,7 @@ mod files;
 mod included;
 mod keys;
 mod refused;
+mod reload;
 mod seed;
 mod text;
 mod upstream;

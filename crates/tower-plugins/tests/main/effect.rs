@@ -22,6 +22,7 @@ mod outlier_detection;
 mod plugin;
 mod rate_limit;
 mod redis;
+mod reload;
 mod retry;
 mod root;
 mod set;
@@ -32,6 +33,9 @@ mod tls;
 pub(crate) use self::oauth2::later;
 
 use std::collections::BTreeSet;
+
+/// Of a key whose test is still to be written.
+pub(super) const NONE_YET: &str = "none yet";
 
 /// Each key and the test of what it changes. A key in a block of a plugin is `block.key`, one at the
 /// root its name alone, one of a plugin `plugins[].key`, and one of an endpoint `endpoint.key`.
@@ -52,6 +56,27 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "drain_timeout",
         "tower_plugins::tests::effect::root::drain_timeout_at_the_root_is_that_of_plugins_without_their_own",
     ),
+    ("reload", NONE_YET),
+    ("reload.strategy", NONE_YET),
+    ("reload.graceful_timeout", NONE_YET),
+    ("reload.health_check_timeout", NONE_YET),
+    (
+        "reload.validation_timeout",
+        "tower_plugins::tests::effect::reload::validation_timeout_is_how_long_reading_the_files_may_take",
+    ),
+    ("reload.max_concurrent_reloads", NONE_YET),
+    ("reload.rollback_on_failure", NONE_YET),
+    ("reload.observe_for", NONE_YET),
+    ("reload.canary_steps", NONE_YET),
+    ("reload.canary_step_time", NONE_YET),
+    ("reload.canary_min_calls", NONE_YET),
+    ("reload.stick_to", NONE_YET),
+    ("reload.max_failure_increase", NONE_YET),
+    ("reload.max_latency_factor", NONE_YET),
+    ("reload.min_calls", NONE_YET),
+    ("reload.history", NONE_YET),
+    ("reload.max_retiring", NONE_YET),
+    ("reload.max_held", NONE_YET),
     (
         "default_retry",
         "tower_plugins::tests::effect::root::default_retry_holds_for_plugins_that_do_not_say_otherwise",
@@ -132,6 +157,7 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "plugins[].start_timeout",
         "tower_plugins::tests::effect::start::start_timeout_is_how_long_a_start_waits_for_a_plugin",
     ),
+    ("plugins[].exclusive", NONE_YET),
     (
         "plugins[].auth",
         "tower_plugins::tests::effect::plugin::auth_is_sent_with_each_attempt_to_this_plugin_alone",

@@ -6,10 +6,17 @@ mod canary;
 mod changes;
 mod drain;
 mod exclusive;
+pub(crate) mod folder;
+#[cfg(unix)]
+mod hangup;
 mod kept;
+mod kept;
+mod last_good;
 mod on_demand;
 mod refused;
 mod rolling;
 mod shutdown;
+#[cfg(target_os = "linux")]
+mod slow;
 mod support;
 mod watched;

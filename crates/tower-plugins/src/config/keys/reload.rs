@@ -17,7 +17,7 @@ pub(in super::super) static RELOAD: Block = Block {
             Kind::TimeoutOrOff,
             "off",
             r#""1m""#,
-            "how long all drains of one reload may take together; `off` leaves it to each plugin's `drain_timeout`, as one bound for all would cut the longest streams for the sake of nothing",
+            "how long all drains of one reload may take together; `off` leaves it to each plugin's `drain_timeout`, as the longest streams are known there",
         ),
         key(
             "health_check_timeout",
@@ -31,7 +31,7 @@ pub(in super::super) static RELOAD: Block = Block {
             Kind::Timeout,
             "10s",
             r#""30s""#,
-            "how long reading and checking the files may take, as a network file system may hang. What runs goes on, and the files are read again when that has come to its end",
+            "how long reading and checking the files may take, as a network file system may hang. Beyond that they are refused; what they say is taken when it has been read after all. That of the config that was read last holds",
         ),
         key(
             "max_concurrent_reloads",

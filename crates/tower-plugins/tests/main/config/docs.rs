@@ -10,10 +10,11 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tower_plugins::config::{Config, Format, Source};
 
-use crate::effect::EFFECTS;
+use crate::effect::{EFFECTS, NONE_YET};
 
-const BLOCKS: [&str; 24] = [
+const BLOCKS: [&str; 25] = [
     "root",
+    "reload",
     "plugin",
     "endpoint",
     "auth",
@@ -109,7 +110,11 @@ fn table(schema: &Value, name: &str) -> String {
 fn tests() -> String {
     let mut text = "| key | test |\n| --- | --- |\n".to_owned();
     for (key, test) in EFFECTS {
-        writeln!(text, "| `{key}` | `{test}` |").unwrap();
+        let test = match *test {
+            NONE_YET => NONE_YET.to_owned(),
+            test => format!("`{test}`"),
+        };
+        writeln!(text, "| `{key}` | {test} |").unwrap();
     }
     text
 }
@@ -278,6 +283,9 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             "load_balancing" if needed.is_empty() && keys.is_empty() => {
                 "plugins: { a: { transport: http, endpoint: 'http://localhost' } }".to_owned()
             }
+            "reload" => format!(
+                "{{ plugins: {{ a: {{ transport: http, endpoint: 'http://h' }} }}, reload: {{ {keys} }} }}"
+            ),
             "jwt" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: 'http://h', authorize: {{ jwt: {{
                     secret: a secret of more than thirty-two bytes, algorithms: [HS256], {keys} }} }} }} }}"
