@@ -54,8 +54,8 @@ async fn answer(request: Request<Body>) -> Result<Response<Body>, BoxError> {
         (Some("head"), Some(code)) => grpc.header("grpc-status", code).body(Body::empty())?,
         (Some("silent"), _) => grpc.body(body(vec![data()]))?,
         (Some("refused"), Some(word)) => {
-            let all = Reason::ALL.into_iter();
-            let reason = all.clone().find(|reason| reason.as_str() == word);
+            let mut all = Reason::ALL.into_iter();
+            let reason = all.find(|reason| reason.as_str() == word);
             return Err(Refused::new(reason.ok_or("no such reason")?).into());
         }
         (Some("panic"), _) => panic!("as it was told to"),
