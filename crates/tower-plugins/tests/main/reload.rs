@@ -10,7 +10,6 @@ pub(crate) mod folder;
 #[cfg(unix)]
 mod hangup;
 mod kept;
-mod kept;
 mod last_good;
 mod on_demand;
 mod refused;
