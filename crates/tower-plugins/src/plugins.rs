@@ -4,20 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tower::Layer;
 use tower::discover::Discover;
 use tower_plugins_layers::BoxError;
 use tower_plugins_layers::breaker::BreakerHandle;
 use tower_service::Service;
 
-use crate::config::{Address, Config, EndpointSpec, Place};
-use crate::error::Error;
-use crate::graph::{Graph, GraphCell};
+use crate::config::{Address, Config, EndpointSpec, Place, PluginName, PluginSpec};
+use crate::error::{Error, Kind};
+use crate::graph::{Entry, Generation, Graph, GraphCell};
 use crate::node::{HealthHub, HealthReport, Next, OwnLayer, Recipe, Services, Source};
 #[cfg(feature = "watch")]
 use crate::reload::Follow;
-use crate::reload::{ReloadReport, ReloadStatus, Reloader, ShutdownReport};
+use crate::reload::{
+    Edit, HistoryEntry, PluginDrain, Reload, ReloadEvent, ReloadOptions, ReloadStatus, Reloader,
+    ShutdownReport,
+};
 use crate::transport::{EndpointArgs, Factory, InProcess, Transport};
 use crate::{Body, Plugin};
 
@@ -85,18 +88,17 @@ impl Plugins {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let graph = self.cell.load();
-        let mut names: Vec<_> = graph.nodes().map(|(name, _)| name.to_string()).collect();
+        let mut names: Vec<_> = graph.names().map(ToString::to_string).collect();
         names.sort_unstable();
         names
     }
 
-    /// Calls under way on the node that serves `name` now; zero when there is none.
+    /// Calls under way on what serves `name` now; zero when there is none.
     #[must_use]
     pub fn active_requests(&self, name: &str) -> usize {
-        self.cell
-            .load()
-            .node(name)
-            .map_or(0, |node| node.drain().active())
+        let graph = self.cell.load();
+        let nodes = graph.entry(name).into_iter().flat_map(Entry::nodes);
+        nodes.map(|node| node.drain().active()).sum()
     }
 
     /// The circuit breakers of the plugin `name` as it is now: each endpoint's address, and the handle to watch it
@@ -158,18 +160,99 @@ impl Plugins {
         self.health.subscribe()
     }
 
-    /// Makes `config` what runs, in one step: every call that begins later sees all of it.
+    /// Makes `config` what runs, in one step: every call that begins later sees all of it. What the program has
+    /// changed of single plugins stays, but for those of which `config` says something else than the one before.
     ///
     /// What is equal is kept as it is, with its connections and histories; nodes that leave finish
-    /// their calls within their drain timeout.
+    /// their calls within their drain timeout. [`Reload::options`] and the config's block `reload` have other ways.
+    pub fn reload(&self, config: Config) -> Reload<'_> {
+        self.change(Ok(Edit::Base(Box::new(config))))
+    }
+
+    /// Has the plugin that `spec` names be as it says, whether it is there or not. This stands over what the file says
+    /// of it, until the file says something else of it, or [`clear_overlay`](Self::clear_overlay).
     ///
-    /// # Errors
-    /// When a plugin cannot be made. The running graph is untouched then.
+    /// ```
+    /// use tower_plugins::{Plugins, config::{Config, PluginSpec}};
     ///
-    /// # Cancellation
-    /// A reload that has begun goes on when this future is dropped.
-    pub async fn reload(&self, config: Config) -> Result<ReloadReport, Error> {
-        self.owner.reloader.reload(config).await
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let plugins = Plugins::builder().start(Config::new()).await?;
+    /// plugins.update(PluginSpec::http("search", "http://10.0.0.1:8080")?).await?;
+    /// assert_eq!(plugins.names(), ["search"]);
+    /// let report = plugins.remove("search").await?;
+    /// assert_eq!(report.to_string(), "generation 3: remove search");
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn update(&self, spec: PluginSpec) -> Reload<'_> {
+        self.change(Ok(Edit::Update(Box::new(spec))))
+    }
+
+    /// Takes the plugin `name` out, whatever the file says of it. Without such a plugin it fails with
+    /// [`Error::is_not_found`].
+    pub fn remove(&self, name: &str) -> Reload<'_> {
+        self.change_one(name, Edit::Remove)
+    }
+
+    /// Brings the plugin `name` back that was [disabled](Self::disable), or that the file has with `enabled: false`; and
+    /// lets one take calls again that was [drained](Self::drain).
+    pub fn enable(&self, name: &str) -> Reload<'_> {
+        self.change_one(name, Edit::Enable)
+    }
+
+    /// Takes the plugin `name` out until it is [enabled](Self::enable).
+    pub fn disable(&self, name: &str) -> Reload<'_> {
+        self.change_one(name, Edit::Disable)
+    }
+
+    /// Has the plugin `name` be as the file says again.
+    pub fn clear_overlay(&self, name: &str) -> Reload<'_> {
+        self.change_one(name, Edit::Clear)
+    }
+
+    /// Has run again what served as `generation`, what the program had changed then included. The
+    /// [history](Self::history) has the generations; one that it has no more is an error.
+    pub fn rollback(&self, generation: Generation) -> Reload<'_> {
+        self.change(self.owner.reloader.restore(generation))
+    }
+
+    fn change(&self, edit: Result<Edit, Error>) -> Reload<'_> {
+        Reload::new(&self.owner.reloader, edit)
+    }
+
+    fn change_one(&self, name: &str, edit: impl FnOnce(PluginName) -> Edit) -> Reload<'_> {
+        let none = || Error::new(Kind::NotFound).of_plugin(&name.into());
+        self.change(PluginName::new(name).map(edit).ok_or_else(none))
+    }
+
+    /// Refuses new calls to the plugin `name` from now on, and waits for those under way once it is awaited.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_plugins::{Plugins, config::{Config, PluginSpec}};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let config = Config::new().with(PluginSpec::http("search", "http://10.0.0.1:8080")?);
+    /// let plugins = Plugins::builder().start(config).await?;
+    /// let drained = plugins.drain("search").timeout(Duration::from_secs(5)).await?;
+    /// assert_eq!(drained.calls, 0);
+    /// // Serves again.
+    /// plugins.enable("search").await?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn drain(&self, name: &str) -> PluginDrain {
+        PluginDrain::begin(name, self.cell.load().entry(name))
+    }
+
+    /// What happens to reloads from now on, as it happens. Who is more than 1024 events behind loses the oldest.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<ReloadEvent> {
+        self.owner.reloader.events()
+    }
+
+    /// The last generations, the newest last: as many as `reload.history` says.
+    #[must_use]
+    pub fn history(&self) -> Vec<HistoryEntry> {
+        self.owner.reloader.history()
     }
 
     /// How reloading stands.
@@ -532,7 +615,9 @@ impl Builder {
     /// Outside a tokio runtime.
     pub async fn start(self, config: Config) -> Result<Plugins, Error> {
         let (cell, health, reloader) = self.reloader();
-        reloader.reload(config).await?;
+        reloader
+            .edit(Edit::Base(Box::new(config)), ReloadOptions::new())
+            .await?;
         let owner = Owner {
             reloader,
             #[cfg(feature = "watch")]

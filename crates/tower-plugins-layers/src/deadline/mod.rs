@@ -304,8 +304,20 @@ where
     }
 }
 
-/// Whether a response goes on for as long as it likes.
-pub(crate) fn is_stream<B>(response: &Response<B>) -> bool {
+/// Whether a response goes on for as long as it likes: 101, `text/event-stream` and gRPC.
+///
+/// ```
+/// use http::Response;
+/// use tower_plugins_layers::deadline::is_stream;
+///
+/// let mut response = Response::new(());
+/// assert!(!is_stream(&response));
+/// response.headers_mut().insert("content-type", "text/event-stream".parse()?);
+/// assert!(is_stream(&response));
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
+#[must_use]
+pub fn is_stream<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
         || content_type(response.headers()).is_some_and(|kind| {
             ["text/event-stream", "application/grpc"]

@@ -74,6 +74,16 @@ impl Plan {
         Self { changes }
     }
 
+    /// As this, and a new node for the plugin `spec` although nothing of it differs.
+    pub(crate) fn renew(&mut self, spec: &PluginSpec) {
+        if let Some(change @ Change::Keep) = self.changes.get_mut(&spec.name) {
+            *change = Change::Restack {
+                spec: Box::new(spec.clone()),
+                keys: Vec::new(),
+            };
+        }
+    }
+
     /// The changes by plugin, `Keep` among them.
     #[must_use]
     pub const fn changes(&self) -> &BTreeMap<PluginName, Change> {
@@ -186,6 +196,17 @@ impl Change {
             Self::Replace { .. } => "replace",
             Self::Add { .. } => "add",
             Self::Remove => "remove",
+        }
+    }
+
+    /// The spec that a node has to be made of, if one has to.
+    #[must_use]
+    pub fn spec(&self) -> Option<&PluginSpec> {
+        match self {
+            Self::Restack { spec, .. } | Self::Replace { spec, .. } | Self::Add { spec } => {
+                Some(spec)
+            }
+            Self::Keep | Self::Remove => None,
         }
     }
 

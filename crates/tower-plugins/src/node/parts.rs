@@ -30,6 +30,15 @@ use crate::config::{
 use crate::error::{Error, Kind};
 use crate::transport::{EndpointArgs, MessageLimits, Transport, Unmade};
 
+/// How a node has what the node before it remembers of its endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inherit {
+    /// Together with it.
+    Shared,
+    /// As a copy: it may be thrown away with the node.
+    Copied,
+}
+
 /// The parts of one node.
 pub(crate) struct Parts {
     pub(super) limiter: Option<Limiter>,
@@ -131,10 +140,11 @@ impl Parts {
     pub(super) fn build(
         spec: &PluginSpec,
         old: Option<&Self>,
+        inherit: Inherit,
         services: &Services,
     ) -> Result<Self, Error> {
         let credentials = Credentials::build(spec, old.map(|old| &old.credentials))?;
-        let endpoints = endpoints(spec, &credentials, old, services)?;
+        let endpoints = endpoints(spec, &credentials, old, inherit, services)?;
         #[cfg(feature = "dns")]
         let names = names(spec, old)?;
         let policy = &spec.policy;
@@ -221,10 +231,19 @@ fn endpoints(
     spec: &PluginSpec,
     credentials: &Credentials,
     old: Option<&Parts>,
+    inherit: Inherit,
     services: &Services,
 ) -> Result<Endpoints, Error> {
     let old = old.map(|old| old.endpoints.now());
     let old = old.as_deref().unwrap_or_default();
+    let copies: Vec<_>;
+    let old = match inherit {
+        Inherit::Shared => old,
+        Inherit::Copied => {
+            copies = old.iter().map(EndpointParts::copy).collect();
+            &copies
+        }
+    };
     let endpoints = &spec.upstream.endpoints;
     let new = Endpoints::default();
     if endpoints.iter().any(|end| end.address.stands_for_many()) {
@@ -391,6 +410,15 @@ impl EndpointParts {
         let limits = grpc.map(|grpc| MessageLimits::new(grpc, &name));
         let wire = Wire::new(Arc::clone(&self.transport), &name, limits);
         self.credentials.around(wire)
+    }
+
+    /// The same endpoint, with the same connections, of which is remembered as much from now on as before.
+    fn copy(&self) -> Self {
+        Self {
+            history: Arc::new(self.history.copy()),
+            load: Arc::new(self.load.copy()),
+            ..self.clone()
+        }
     }
 
     fn checker(&self, spec: &PluginSpec, old: Option<&Self>) -> Option<Arc<Checker>> {

@@ -358,15 +358,21 @@ pub(super) fn breaker(plugin: &PluginSpec, parts: &EndpointParts) -> Option<Circ
         policy = policy.window_calls(calls);
     }
     let layer = BreakerLayer::with_history(policy, Arc::clone(&parts.history));
-    let mut failures = ClassifyPolicy::new();
-    if let Some(statuses) = &spec.failure_statuses {
-        failures = failures.failure_statuses(statuses.iter().copied());
-    }
-    if let Some(codes) = &spec.failure_grpc_codes {
-        failures = failures.failure_grpc_codes(codes.iter().copied());
-    }
     let layer = layer
         .name(plugin.name.as_str(), &parts.address.shown())
         .give_back();
-    Some(layer.classify(failures))
+    Some(layer.classify(failures(&plugin.policy)))
+}
+
+/// What the breakers of a plugin take for failures, if it has any; else what they do by default.
+pub(super) fn failures(policy: &Policy) -> ClassifyPolicy {
+    let mut failures = ClassifyPolicy::new();
+    let breaker = policy.breaker.as_ref();
+    if let Some(statuses) = breaker.and_then(|spec| spec.failure_statuses.as_ref()) {
+        failures = failures.failure_statuses(statuses.iter().copied());
+    }
+    if let Some(codes) = breaker.and_then(|spec| spec.failure_grpc_codes.as_ref()) {
+        failures = failures.failure_grpc_codes(codes.iter().copied());
+    }
+    failures
 }

@@ -6,12 +6,15 @@ use std::sync::Weak;
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::last_good::Keeper;
 use super::watch::{Snapshot, Watch};
-use super::{Reloader, report};
+use super::{Edit, ReloadOptions, ReloadReport, Reloader, Verdict, report};
 use crate::config::{Config, Environment, FileContents, Loader};
 use crate::error::Error;
+
+type Answer = oneshot::Receiver<Result<ReloadReport, Error>>;
 
 /// What a program says of the config that is watched.
 #[derive(Debug, Default)]
@@ -60,7 +63,7 @@ impl Follow {
         let snapshot = self.watch.changed().await;
         let files = snapshot.files().to_vec();
         let done = match taken(snapshot) {
-            Ok(config) => reloader.reload(config).await.map(drop),
+            Ok(config) => run(config, reloader).await,
             Err(error) => Err(error),
         };
         match done {
@@ -82,7 +85,7 @@ impl Follow {
         let started = match keeper.kept(&self.path).await {
             Ok(None) => return Err(refused),
             Ok(Some(files)) => match self.load(files).await {
-                Ok(config) => reloader.reload(config).await.map(drop),
+                Ok(config) => run(config, reloader).await,
                 Err(error) => Err(error),
             },
             Err(error) => Err(Error::watch(error)),
@@ -124,11 +127,9 @@ impl Follow {
             let files = snapshot.files().to_vec();
             let done = match taken(snapshot) {
                 Ok(config) => {
-                    let done = reloader.reload(config).await.map(drop);
-                    if done.is_ok() {
-                        self.keep(files);
-                    }
-                    done
+                    let edit = Edit::Base(Box::new(config));
+                    let answer = reloader.offer(edit, ReloadOptions::new()).await;
+                    answer.map(|answer| self.keep_if_good(files, answer))
                 }
                 Err(error) => reloader.reject(error).await,
             };
@@ -152,11 +153,31 @@ impl Follow {
         self.watch.changed().await
     }
 
+    /// Keeps `files` once it is known that their config runs, and is none the worse.
+    fn keep_if_good(&self, files: Vec<FileContents>, answer: Answer) {
+        let Some(keeper) = self.keeper.clone() else {
+            return;
+        };
+        tokio::spawn(async move {
+            let Ok(Ok(report)) = answer.await else { return };
+            match report.verdict {
+                Verdict::Unwatched | Verdict::Fine | Verdict::Unjudged => keeper.keep(files),
+                Verdict::Overtaken | Verdict::Worse { .. } => {}
+            }
+        });
+    }
+
     fn keep(&self, files: Vec<FileContents>) {
         if let Some(keeper) = &self.keeper {
             keeper.keep(files);
         }
     }
+}
+
+async fn run(config: Config, reloader: &Reloader) -> Result<(), Error> {
+    let edit = Edit::Base(Box::new(config));
+    let report = reloader.edit(edit, ReloadOptions::new()).await;
+    report.map(drop)
 }
 
 /// The config of `snapshot`, its warnings logged.

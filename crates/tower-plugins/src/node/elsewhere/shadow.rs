@@ -185,7 +185,8 @@ impl Copy {
 impl Sender {
     /// Makes the call, and reads its answer to the end.
     async fn call(&self, request: Request<Body>) -> Result<(), BoxError> {
-        let there = self.to.find().ok_or("there is no such plugin")?;
+        let there = self.to.find(request.headers());
+        let there = there.ok_or("there is no such plugin")?;
         let mut body = send(there, request).await?.into_body();
         while let Some(frame) = body.frame().await {
             frame?;

@@ -1,0 +1,115 @@
+//! What one call says about the node.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response, StatusCode};
+use tokio::time::Instant;
+use tower_plugins_layers::classify::{ClassifyPolicy, Reading};
+use tower_plugins_layers::deadline::is_stream;
+use tower_plugins_layers::{CallContext, Classify, End, FallbackUsed, Outcome, Reason};
+
+use super::Score;
+
+/// A call that is to be counted when it is over. Dropped, it is not: its caller has gone away.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Begun {
+    at: Instant,
+    reading: Reading,
+    /// Of a stream, how long its head took.
+    head: Option<Duration>,
+}
+
+impl Begun {
+    pub(in super::super) fn of<B>(request: &Request<B>) -> Self {
+        Self {
+            at: CallContext::now(request.extensions()),
+            reading: Reading::of(request),
+            head: None,
+        }
+    }
+}
+
+impl Score {
+    /// Its response is here; a body of `None` has ended. Gives the call back unless it is over, or what follows of its
+    /// body says nothing more.
+    pub(in super::super) fn head<B>(
+        &self,
+        mut call: Begun,
+        response: &Response<Option<B>>,
+    ) -> Option<Begun> {
+        let instead = response.extensions().get::<FallbackUsed>();
+        let outcome = instead.map_or_else(
+            || call.reading.head(&self.judged, response),
+            |FallbackUsed(reason)| Some(said(Some(*reason))),
+        );
+        if let Some(outcome) = outcome {
+            self.over(call, outcome);
+            return None;
+        }
+        if response.body().is_none() {
+            self.end(call, &End::Complete(None));
+            return None;
+        }
+        if is_stream(response) {
+            call.head = Some(call.at.elapsed());
+        }
+        Some(call)
+    }
+
+    /// Its body has ended.
+    pub(in super::super) fn end(&self, call: Begun, end: &End<'_>) {
+        self.over(call, call.reading.end(&self.judged, end));
+    }
+
+    /// An error came in place of its response.
+    pub(in super::super) fn failed(&self, call: Begun, error: &(dyn StdError + 'static)) {
+        self.over(call, call.reading.error(&self.judged, error));
+    }
+
+    fn over(&self, call: Begun, outcome: Outcome) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(call.at);
+        self.record(outcome, call.head.unwrap_or(took), now);
+    }
+}
+
+/// As a breaker judges an endpoint, but for refusals: what is refused because of the plugin is its failure.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judged(pub(super) ClassifyPolicy);
+
+impl Classify for Judged {
+    fn head(&self, status: StatusCode, headers: &HeaderMap) -> Option<Outcome> {
+        self.0.head(status, headers)
+    }
+
+    fn end(&self, end: &End<'_>) -> Outcome {
+        match end {
+            End::Error(error) => self.error(*error),
+            end => self.0.end(end),
+        }
+    }
+
+    fn error(&self, error: &(dyn StdError + 'static)) -> Outcome {
+        said(Reason::of(error))
+    }
+}
+
+/// What it says about a plugin that a call has failed for this reason.
+const fn said(reason: Option<Reason>) -> Outcome {
+    match reason {
+        Some(
+            Reason::RateLimited
+            | Reason::ConcurrencyLimited
+            | Reason::Shed
+            | Reason::Draining
+            | Reason::DrainCancelled
+            | Reason::Unauthenticated
+            | Reason::Forbidden
+            | Reason::RequestBroken
+            | Reason::RequestTooLarge
+            | Reason::UpgradeUnsupported,
+        ) => Outcome::Ignored,
+        _ => Outcome::Failure,
+    }
+}
