@@ -18,8 +18,7 @@ use crate::node::{HealthHub, HealthReport, Next, OwnLayer, Recipe, Services, Sou
 #[cfg(feature = "watch")]
 use crate::reload::Follow;
 use crate::reload::{
-    Edit, HistoryEntry, PluginDrain, Reload, ReloadEvent, ReloadOptions, ReloadStatus, Reloader,
-    ShutdownReport,
+    Edit, HistoryEntry, PluginDrain, Reload, ReloadEvent, ReloadStatus, Reloader, ShutdownReport,
 };
 use crate::transport::{EndpointArgs, Factory, InProcess, Transport};
 use crate::{Body, Plugin};
@@ -615,9 +614,7 @@ impl Builder {
     /// Outside a tokio runtime.
     pub async fn start(self, config: Config) -> Result<Plugins, Error> {
         let (cell, health, reloader) = self.reloader();
-        reloader
-            .edit(Edit::Base(Box::new(config)), ReloadOptions::new())
-            .await?;
+        reloader.reload(config).await?;
         let owner = Owner {
             reloader,
             #[cfg(feature = "watch")]

@@ -28,11 +28,13 @@ mod text;
 
 use std::error::Error as StdError;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 pub use self::policy::ClassifyPolicy;
+use crate::context::FAIR;
 use crate::deadline::{is_of_type, is_stream};
 use crate::{CallContext, End, Reason, header};
 
@@ -160,11 +162,11 @@ fn of_error(error: &(dyn StdError + 'static)) -> Outcome {
 /// that had set itself less than 100 ms says nothing by its time being over.
 ///
 /// ```
-/// use http::{Request, Response};
+/// use http::Response;
 /// use tower_plugins_layers::End;
 /// use tower_plugins_layers::classify::{HttpGrpc, Outcome, Reading};
 ///
-/// let mut reading = Reading::of(&Request::new(()));
+/// let mut reading = Reading::of_caller(None);
 /// let mut response = Response::new(());
 /// response.headers_mut().insert("content-type", "application/grpc".parse()?);
 /// assert_eq!(reading.head(&HttpGrpc, &response), None);
@@ -180,9 +182,17 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Of what answers `request`.
+    /// Of what answers a caller that waits so long, if it has said so.
     #[must_use]
-    pub fn of<B>(request: &Request<B>) -> Self {
+    pub fn of_caller(waits: Option<Duration>) -> Self {
+        Self {
+            hurry: waits.is_some_and(|waits| waits < FAIR),
+            status_to_come: false,
+        }
+    }
+
+    /// Of what answers `request`, judged by its context alone.
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
         Self {
             hurry: CallContext::of(request).is_some_and(CallContext::is_in_a_hurry),
             status_to_come: false,

@@ -48,8 +48,8 @@ use self::own::Own;
 pub(crate) use self::own::{OwnLayer, Recipe};
 pub(crate) use self::parts::Inherit;
 use self::parts::Parts;
+use self::score::Score;
 pub(crate) use self::score::Tally;
-use self::score::{Begun, Score};
 use self::stack::Stack;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
@@ -250,7 +250,7 @@ impl Node {
     /// One boxed future, which owns the node and borrows the stack.
     pub(crate) fn call(self: Arc<Self>, request: Request<Body>) -> CallFuture {
         let call = async move {
-            let begun = self.score.get().map(|_| Begun::of(&request));
+            let begun = self.score.get().map(|score| score.begin(&request));
             let result = {
                 // Pinned where it is made: `await` would move it once more. What it ends in is large until it is boxed.
                 let mut call = std::pin::pin!((&self.stack).call(request));

@@ -14,8 +14,6 @@ use super::{Edit, ReloadOptions, ReloadReport, Reloader, Verdict, report};
 use crate::config::{Config, Environment, FileContents, Loader};
 use crate::error::Error;
 
-type Answer = oneshot::Receiver<Result<ReloadReport, Error>>;
-
 /// What a program says of the config that is watched.
 #[derive(Debug, Default)]
 pub(crate) struct Followed {
@@ -63,7 +61,7 @@ impl Follow {
         let snapshot = self.watch.changed().await;
         let files = snapshot.files().to_vec();
         let done = match taken(snapshot) {
-            Ok(config) => run(config, reloader).await,
+            Ok(config) => reloader.reload(config).await.map(drop),
             Err(error) => Err(error),
         };
         match done {
@@ -85,7 +83,7 @@ impl Follow {
         let started = match keeper.kept(&self.path).await {
             Ok(None) => return Err(refused),
             Ok(Some(files)) => match self.load(files).await {
-                Ok(config) => run(config, reloader).await,
+                Ok(config) => reloader.reload(config).await.map(drop),
                 Err(error) => Err(error),
             },
             Err(error) => Err(Error::watch(error)),
@@ -117,10 +115,20 @@ impl Follow {
         Ok(loaded.config?)
     }
 
-    /// Goes on until the set of plugins is dropped or shut down.
+    /// Goes on until the set of plugins is dropped or shut down. While a config is taken, which may be watched for a
+    /// while, the next one is waited for.
     pub(crate) async fn run(mut self, reloader: Weak<Reloader>) {
+        let mut under_way = None;
         loop {
-            let snapshot = self.next().await;
+            let snapshot = tokio::select! {
+                snapshot = self.next() => snapshot,
+                good = good(&mut under_way) => {
+                    if let Some(files) = good {
+                        self.keep(files);
+                    }
+                    continue;
+                }
+            };
             let Some(reloader) = reloader.upgrade() else {
                 return;
             };
@@ -129,7 +137,7 @@ impl Follow {
                 Ok(config) => {
                     let edit = Edit::Base(Box::new(config));
                     let answer = reloader.offer(edit, ReloadOptions::new()).await;
-                    answer.map(|answer| self.keep_if_good(files, answer))
+                    answer.map(|answer| under_way = Some((answer, files)))
                 }
                 Err(error) => reloader.reject(error).await,
             };
@@ -153,20 +161,6 @@ impl Follow {
         self.watch.changed().await
     }
 
-    /// Keeps `files` once it is known that their config runs, and is none the worse.
-    fn keep_if_good(&self, files: Vec<FileContents>, answer: Answer) {
-        let Some(keeper) = self.keeper.clone() else {
-            return;
-        };
-        tokio::spawn(async move {
-            let Ok(Ok(report)) = answer.await else { return };
-            match report.verdict {
-                Verdict::Unwatched | Verdict::Fine | Verdict::Unjudged => keeper.keep(files),
-                Verdict::Overtaken | Verdict::Worse { .. } => {}
-            }
-        });
-    }
-
     fn keep(&self, files: Vec<FileContents>) {
         if let Some(keeper) = &self.keeper {
             keeper.keep(files);
@@ -174,10 +168,23 @@ impl Follow {
     }
 }
 
-async fn run(config: Config, reloader: &Reloader) -> Result<(), Error> {
-    let edit = Edit::Base(Box::new(config));
-    let report = reloader.edit(edit, ReloadOptions::new()).await;
-    report.map(drop)
+/// What answers a reload that is under way, and the files that it is of.
+type UnderWay = (
+    oneshot::Receiver<Result<ReloadReport, Error>>,
+    Vec<FileContents>,
+);
+
+/// Waits for the end of the one that is under way, if one is; gives its files if it was taken and is not known to be worse.
+async fn good(under_way: &mut Option<UnderWay>) -> Option<Vec<FileContents>> {
+    let Some((answer, _)) = under_way else {
+        return std::future::pending().await;
+    };
+    let is_good = match answer.await {
+        Ok(Ok(report)) => !matches!(report.verdict, Verdict::Worse { .. }),
+        Ok(Err(_)) | Err(_) => false,
+    };
+    let (_, files) = under_way.take()?;
+    is_good.then_some(files)
 }
 
 /// The config of `snapshot`, its warnings logged.

@@ -7,8 +7,7 @@
 //!   3.1, and `p1 - p0` above 2 points.
 //! - All calls fail, of 20 at least, and those of the version before did not.
 //! - Of those that succeed the 99th percentile is more than twice that of before, and by more than a millisecond, in three
-//!   windows in a row. A window has at least 100 calls and half a second. Where the version before was called at the same
-//!   time and as often, it is held against those calls, so that an hour in which all are slow is nobody's fault.
+//!   windows in a row. A window has at least 200 successes and half a second, and of the version before there must be 1,000.
 //!
 //! It is asked again and again, and each time it could be wrong. Without the correction, which is what keeps a handful of
 //! failures in the first hundred calls from being taken for many, four of a hundred good versions would have been sent
@@ -36,9 +35,11 @@ pub(crate) struct Margins {
     pub(crate) min_failed: u64,
     /// Windows in a row that are too slow.
     pub(crate) windows: u32,
-    /// The least time and the least successes of a window; of the version before as many.
+    /// The least time and the least successes of a window.
     pub(crate) window: Duration,
     pub(crate) window_calls: u64,
+    /// Successes of the version before without which its percentile says nothing.
+    pub(crate) before_calls: u64,
 }
 
 impl Default for Margins {
@@ -52,7 +53,8 @@ impl Default for Margins {
             min_failed: 20,
             windows: 3,
             window: Duration::from_millis(500),
-            window_calls: 100,
+            window_calls: 200,
+            before_calls: 1_000,
         }
     }
 }
@@ -97,7 +99,6 @@ pub(crate) struct Judge {
 #[derive(Debug)]
 struct Window {
     at: Duration,
-    old: Tally,
     new: Tally,
 }
 
@@ -109,7 +110,6 @@ impl Judge {
             compared: false,
             window: Window {
                 at: Duration::ZERO,
-                old: Tally::new(),
                 new: Tally::new(),
             },
             slow: 0,
@@ -156,15 +156,12 @@ impl Judge {
         {
             return None;
         }
-        let beside = old.since(&self.window.old);
         self.window = Window {
             at: elapsed,
-            old: old.clone(),
             new: new.clone(),
         };
-        let enough = |tally: &&Tally| tally.successes() >= margins.window_calls;
-        let against = Some(&beside).filter(enough).or(Some(old).filter(enough));
-        let slow = against.and_then(|old| Some((old.p99()?, calls.p99()?)));
+        let before = (old.successes() >= margins.before_calls).then_some(old);
+        let slow = before.and_then(|old| Some((old.p99()?, calls.p99()?)));
         let slow = slow.filter(|(before, p99)| {
             p99.as_secs_f64() > before.as_secs_f64() * margins.latency
                 && p99.saturating_sub(*before) > margins.latency_floor
@@ -247,3 +244,6 @@ impl fmt::Display for Short {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,7 @@ pub use self::report::{
 use self::task::Task;
 #[cfg(feature = "watch")]
 pub use self::watch::{Snapshot, Timing, Watch};
+use crate::config::Config;
 pub use crate::config::Strategy;
 use crate::error::{Error, Kind};
 pub use crate::graph::Retired;
@@ -113,6 +114,12 @@ impl Reloader {
             history,
             task,
         }
+    }
+
+    /// Makes `config` what runs.
+    pub(crate) async fn reload(&self, config: Config) -> Result<ReloadReport, Error> {
+        let edit = Edit::Base(Box::new(config));
+        self.edit(edit, ReloadOptions::new()).await
     }
 
     /// Makes a change. Once it is under way, it goes on even if the caller does not wait.

@@ -7,7 +7,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::time::Instant;
 use tower_plugins_layers::classify::{ClassifyPolicy, Reading};
 use tower_plugins_layers::deadline::is_stream;
-use tower_plugins_layers::{CallContext, Classify, End, FallbackUsed, Outcome, Reason};
+use tower_plugins_layers::{CallContext, Classify, End, FallbackUsed, Outcome, Reason, Refused};
 
 use super::Score;
 
@@ -20,17 +20,15 @@ pub(in super::super) struct Begun {
     head: Option<Duration>,
 }
 
-impl Begun {
-    pub(in super::super) fn of<B>(request: &Request<B>) -> Self {
-        Self {
+impl Score {
+    pub(in super::super) fn begin<B>(&self, request: &Request<B>) -> Begun {
+        Begun {
             at: CallContext::now(request.extensions()),
-            reading: Reading::of(request),
+            reading: Reading::of_caller(self.deadline.caller_waits(request)),
             head: None,
         }
     }
-}
 
-impl Score {
     /// Its response is here; a body of `None` has ended. Gives the call back unless it is over, or what follows of its
     /// body says nothing more.
     pub(in super::super) fn head<B>(
@@ -38,11 +36,12 @@ impl Score {
         mut call: Begun,
         response: &Response<Option<B>>,
     ) -> Option<Begun> {
-        let instead = response.extensions().get::<FallbackUsed>();
-        let outcome = instead.map_or_else(
-            || call.reading.head(&self.judged, response),
-            |FallbackUsed(reason)| Some(said(Some(*reason))),
-        );
+        let outcome = match response.extensions().get() {
+            Some(FallbackUsed(reason)) => {
+                Some(call.reading.error(&self.judged, &Refused::new(*reason)))
+            }
+            None => call.reading.head(&self.judged, response),
+        };
         if let Some(outcome) = outcome {
             self.over(call, outcome);
             return None;
@@ -91,25 +90,20 @@ impl Classify for Judged {
     }
 
     fn error(&self, error: &(dyn StdError + 'static)) -> Outcome {
-        said(Reason::of(error))
-    }
-}
-
-/// What it says about a plugin that a call has failed for this reason.
-const fn said(reason: Option<Reason>) -> Outcome {
-    match reason {
-        Some(
-            Reason::RateLimited
-            | Reason::ConcurrencyLimited
-            | Reason::Shed
-            | Reason::Draining
-            | Reason::DrainCancelled
-            | Reason::Unauthenticated
-            | Reason::Forbidden
-            | Reason::RequestBroken
-            | Reason::RequestTooLarge
-            | Reason::UpgradeUnsupported,
-        ) => Outcome::Ignored,
-        _ => Outcome::Failure,
+        match Reason::of(error) {
+            Some(
+                Reason::RateLimited
+                | Reason::ConcurrencyLimited
+                | Reason::Shed
+                | Reason::Draining
+                | Reason::DrainCancelled
+                | Reason::Unauthenticated
+                | Reason::Forbidden
+                | Reason::RequestBroken
+                | Reason::RequestTooLarge
+                | Reason::UpgradeUnsupported,
+            ) => Outcome::Ignored,
+            _ => Outcome::Failure,
+        }
     }
 }

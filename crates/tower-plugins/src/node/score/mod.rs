@@ -13,28 +13,29 @@
 
 mod call;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tower_plugins_layers::Outcome;
-use tower_plugins_layers::classify::ClassifyPolicy;
-
-use super::{Node, stack};
+use tower_plugins_layers::{DeadlineLayer, Outcome};
 
 pub(super) use self::call::Begun;
 use self::call::Judged;
 pub(crate) use self::tally::Tally;
 use self::tally::{BUCKETS, bucket};
+use super::{Node, stack};
+use crate::config::Policy;
 
 #[allow(dead_code, reason = "the reloader does not watch yet")]
 impl Node {
     /// Keeps score of its calls from now on, if it does not yet: of those that begin after this.
     pub(crate) fn keep_score(&self) {
         self.score
-            .get_or_init(|| Box::new(Score::new(stack::failures(&self.spec.policy))));
+            .get_or_init(|| Box::new(Score::of(&self.spec.policy)));
     }
 
     /// What became of its calls since it [keeps score](Self::keep_score); `None` if it does not.
@@ -59,6 +60,8 @@ const SHARDS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Score {
     judged: Judged,
+    /// Knows how long callers wait.
+    deadline: DeadlineLayer,
     shards: [Shard; SHARDS],
     begun: Instant,
     /// The number of the minute in which the last call ended.
@@ -83,10 +86,11 @@ thread_local! {
 }
 
 impl Score {
-    /// Takes for failures what `failures` says.
-    pub(super) fn new(failures: ClassifyPolicy) -> Self {
+    /// Takes for failures what the breakers of `policy` do.
+    fn of(policy: &Policy) -> Self {
         Self {
-            judged: Judged(failures),
+            judged: Judged(stack::failures(policy)),
+            deadline: stack::deadline(policy),
             shards: [const {
                 Shard {
                     failures: AtomicU64::new(0),

@@ -94,7 +94,71 @@ impl Tally {
     pub(crate) fn add(&mut self, took: impl IntoIterator<Item = Duration>, failures: u64) {
         self.failures += failures;
         for took in took {
-            self.took[bucket(took)] += 1;
+            self.add_many(took, 1);
         }
+    }
+
+    pub(crate) fn add_all(&mut self, others: &Self) {
+        self.failures += others.failures;
+        for (count, more) in self.took.iter_mut().zip(&*others.took) {
+            *count += more;
+        }
+    }
+
+    /// So many calls that all took as long.
+    pub(crate) fn add_many(&mut self, took: Duration, calls: u64) {
+        self.took[bucket(took)] += calls;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// From nothing to an hour, the short as often as the long.
+    fn any_time() -> impl Strategy<Value = Duration> {
+        (0..32_u32, 0.0..1.0_f64).prop_map(|(doublings, part)| {
+            let micros = (f64::from(1_u32 << doublings) * (1.0 + part)).min(3.6e9);
+            Duration::from_micros(micros as u64)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_quantile_is_above_the_truth_by_an_eighth_or_a_microsecond_at_the_most(
+            mut times in vec(any_time(), 1..300),
+            share in 0.0..=1.0_f64,
+        ) {
+            let tally = Tally::of(times.iter().copied(), 7);
+            times.sort();
+            let rank = ((times.len() as f64 * share).ceil() as usize).max(1);
+            let truth = times[rank - 1];
+            let told = tally.quantile(share).unwrap();
+            prop_assert!(told > truth, "{told:?} for {truth:?}");
+            prop_assert!(told <= truth + (truth / 8).max(Duration::from_micros(1)), "{told:?} for {truth:?}");
+        }
+
+        #[test]
+        fn what_came_since_is_what_was_added(
+            before in vec(any_time(), 0..50), failed in 0..50_u64,
+            after in vec(any_time(), 0..50), failing in 0..50_u64,
+        ) {
+            let earlier = Tally::of(before, failed);
+            let mut now = earlier.clone();
+            now.add(after.iter().copied(), failing);
+            prop_assert_eq!(now.calls(), earlier.calls() + after.len() as u64 + failing);
+            prop_assert_eq!(now.since(&earlier), Tally::of(after, failing));
+            prop_assert_eq!(earlier.since(&now), Tally::new());
+        }
+    }
+
+    #[test]
+    fn no_call_has_no_quantile_and_none_is_too_long() {
+        assert_eq!(Tally::of([], 9).p99(), None);
+        let longest = Tally::of([Duration::MAX], 0).p99();
+        assert_eq!(longest, Some(Duration::from_micros(1 << 32)));
     }
 }
