@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::last_good::Keeper;
 use super::watch::{Snapshot, Watch};
-use super::{Edit, ReloadOptions, ReloadReport, Reloader, report};
+use super::{Edit, ReloadOptions, ReloadReport, Reloader, Verdict, report};
 use crate::config::{Config, Environment, FileContents, Loader};
 use crate::error::Error;
 
@@ -174,12 +174,15 @@ type UnderWay = (
     Vec<FileContents>,
 );
 
-/// Waits for the end of the one that is under way, if one is; gives its files if it was taken.
+/// Waits for the end of the one that is under way, if one is; gives its files if it was taken and is not known to be worse.
 async fn good(under_way: &mut Option<UnderWay>) -> Option<Vec<FileContents>> {
     let Some((answer, _)) = under_way else {
         return std::future::pending().await;
     };
-    let is_good = matches!(answer.await, Ok(Ok(_)));
+    let is_good = match answer.await {
+        Ok(Ok(report)) => !matches!(report.verdict, Verdict::Worse { .. }),
+        Ok(Err(_)) | Err(_) => false,
+    };
     let (_, files) = under_way.take()?;
     is_good.then_some(files)
 }

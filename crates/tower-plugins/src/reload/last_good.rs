@@ -33,14 +33,14 @@ struct Index {
 }
 
 /// Keeps configs in a directory, one at a time and the newest one last, beside whatever else goes on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Keeper {
     dir: PathBuf,
     newest: watch::Sender<Vec<FileContents>>,
 }
 
 impl Keeper {
-    /// Starts the task that writes, which ends with this.
+    /// Starts the task that writes, which ends with this and its clones.
     pub(super) fn start(dir: PathBuf) -> Self {
         let (newest, mut inbox) = watch::channel(Vec::new());
         let into = dir.clone();

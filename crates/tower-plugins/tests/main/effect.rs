@@ -34,9 +34,6 @@ pub(crate) use self::oauth2::later;
 
 use std::collections::BTreeSet;
 
-/// Of a key whose test is still to be written.
-pub(super) const NONE_YET: &str = "none yet";
-
 /// Each key and the test of what it changes. A key in a block of a plugin is `block.key`, one at the
 /// root its name alone, one of a plugin `plugins[].key`, and one of an endpoint `endpoint.key`.
 pub(super) const EFFECTS: &[(&str, &str)] = &[
@@ -56,27 +53,78 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "drain_timeout",
         "tower_plugins::tests::effect::root::drain_timeout_at_the_root_is_that_of_plugins_without_their_own",
     ),
-    ("reload", NONE_YET),
-    ("reload.strategy", NONE_YET),
-    ("reload.graceful_timeout", NONE_YET),
-    ("reload.health_check_timeout", NONE_YET),
+    (
+        "reload",
+        "tower_plugins::tests::reload::rolling::immediate_cancels_what_is_under_way_on_what_leaves_and_nothing_else",
+    ),
+    (
+        "reload.strategy",
+        "tower_plugins::tests::reload::rolling::immediate_cancels_what_is_under_way_on_what_leaves_and_nothing_else",
+    ),
+    (
+        "reload.graceful_timeout",
+        "tower_plugins::tests::reload::keys::graceful_timeout_is_how_long_the_drains_of_a_reload_may_take",
+    ),
+    (
+        "reload.health_check_timeout",
+        "tower_plugins::tests::reload::blue_green::fault_14_one_that_is_not_ready_has_the_whole_refused_by_name",
+    ),
     (
         "reload.validation_timeout",
         "tower_plugins::tests::effect::reload::validation_timeout_is_how_long_reading_the_files_may_take",
     ),
-    ("reload.max_concurrent_reloads", NONE_YET),
-    ("reload.rollback_on_failure", NONE_YET),
-    ("reload.observe_for", NONE_YET),
-    ("reload.canary_steps", NONE_YET),
-    ("reload.canary_step_time", NONE_YET),
-    ("reload.canary_min_calls", NONE_YET),
-    ("reload.stick_to", NONE_YET),
-    ("reload.max_failure_increase", NONE_YET),
-    ("reload.max_latency_factor", NONE_YET),
-    ("reload.min_calls", NONE_YET),
-    ("reload.history", NONE_YET),
-    ("reload.max_retiring", NONE_YET),
-    ("reload.max_held", NONE_YET),
+    (
+        "reload.max_concurrent_reloads",
+        "tower_plugins::tests::reload::rolling::plugins_are_exchanged_some_at_a_time",
+    ),
+    (
+        "reload.rollback_on_failure",
+        "tower_plugins::tests::reload::keys::rollback_on_failure_is_whether_what_is_worse_is_taken_back",
+    ),
+    (
+        "reload.observe_for",
+        "tower_plugins::tests::reload::blue_green::what_is_no_worse_stays_and_no_call_fails",
+    ),
+    (
+        "reload.canary_steps",
+        "tower_plugins::tests::reload::canary::the_share_grows_step_by_step_and_no_call_fails",
+    ),
+    (
+        "reload.canary_step_time",
+        "tower_plugins::tests::reload::canary::the_share_grows_step_by_step_and_no_call_fails",
+    ),
+    (
+        "reload.canary_min_calls",
+        "tower_plugins::tests::reload::keys::canary_min_calls_are_what_a_step_waits_for",
+    ),
+    (
+        "reload.stick_to",
+        "tower_plugins::tests::reload::canary::a_caller_stays_on_its_side_as_the_share_grows",
+    ),
+    (
+        "reload.max_failure_increase",
+        "tower_plugins::tests::reload::keys::max_failure_increase_is_how_much_more_may_fail",
+    ),
+    (
+        "reload.max_latency_factor",
+        "tower_plugins::tests::reload::keys::max_latency_factor_is_how_much_slower_it_may_be",
+    ),
+    (
+        "reload.min_calls",
+        "tower_plugins::tests::reload::keys::min_calls_are_needed_to_judge",
+    ),
+    (
+        "reload.history",
+        "tower_plugins::tests::reload::changes::history_is_as_long_as_it_may_be_and_shows_no_secret",
+    ),
+    (
+        "reload.max_retiring",
+        "tower_plugins::tests::reload::rolling::there_are_only_so_many_nodes_on_their_way_out",
+    ),
+    (
+        "reload.max_held",
+        "tower_plugins::tests::reload::exclusive::only_so_many_calls_are_held_and_none_past_its_deadline",
+    ),
     (
         "default_retry",
         "tower_plugins::tests::effect::root::default_retry_holds_for_plugins_that_do_not_say_otherwise",
@@ -157,7 +205,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "plugins[].start_timeout",
         "tower_plugins::tests::effect::start::start_timeout_is_how_long_a_start_waits_for_a_plugin",
     ),
-    ("plugins[].exclusive", NONE_YET),
+    (
+        "plugins[].exclusive",
+        "tower_plugins::tests::reload::exclusive::calls_are_held_while_one_takes_the_place_of_the_other",
+    ),
     (
         "plugins[].auth",
         "tower_plugins::tests::effect::plugin::auth_is_sent_with_each_attempt_to_this_plugin_alone",

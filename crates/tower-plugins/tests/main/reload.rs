@@ -10,6 +10,7 @@ pub(crate) mod folder;
 #[cfg(unix)]
 mod hangup;
 mod kept;
+mod keys;
 mod last_good;
 mod on_demand;
 mod refused;

@@ -73,7 +73,7 @@ pub(in super::super) static RELOAD: Block = Block {
             Kind::Integer(1, 1_000_000),
             "200",
             "1000",
-            "how many calls a new node must have had before a step is judged",
+            "how many calls a new node must have had before a step is over. It waits for them as long as `observe_for`, if that is longer; with fewer it goes on, and the report says `unjudged`",
         ),
         key(
             "stick_to",

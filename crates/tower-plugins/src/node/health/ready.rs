@@ -22,7 +22,7 @@ const AT_LAST: Duration = Duration::from_secs(1);
 pub(in super::super) async fn ready(
     asks: Vec<(Address, Arc<Ask>)>,
     limit: Duration,
-    key: &str,
+    why: &str,
 ) -> Result<(), String> {
     let mut asking = JoinSet::new();
     let mut said = Vec::with_capacity(asks.len());

@@ -18,23 +18,27 @@ async fn a_hangup_reads_the_files_again_though_they_have_not_changed() {
     let folder = Folder::with(ONE);
     let builder = Plugins::builder().reload_on_hangup();
     let plugins = folder.start(builder).await.unwrap();
+    // More may come of them than are sent here: the signals are the whole process's.
     hang_up();
-    let status = until(&plugins, |status| status.accepted == 2).await;
+    let status = until(&plugins, |status| status.accepted > 1).await;
     assert_eq!(status.generation.get(), 1, "it is what runs");
 
     folder.write(
         "plugins.yaml",
         "plugins: { one: { transport: in-process, endpoint: nobody } }",
     );
-    until(&plugins, |status| status.rejected == 1).await;
+    let first = until(&plugins, |status| status.rejected > 0).await;
     hang_up();
-    let status = until(&plugins, |status| status.rejected == 2).await;
-    assert!(causes(&*status.last_error.unwrap()).contains("nobody"));
+    let again = until(&plugins, |status| status.rejected > first.rejected).await;
+    assert!(causes(&*again.last_error.unwrap()).contains("nobody"));
 
     std::fs::remove_file(folder.path("plugins.yaml")).unwrap();
     hang_up();
-    let status = until(&plugins, |status| status.rejected == 3).await;
-    assert!(causes(&*status.last_error.unwrap()).contains("plugins.yaml"));
+    until(&plugins, |status| {
+        let error = status.last_error.as_ref();
+        error.is_some_and(|error| causes(&**error).contains("cannot be read"))
+    })
+    .await;
     folder.write("plugins.yaml", TWO);
     until(&plugins, |status| status.last_error.is_none()).await;
     assert_eq!(plugins.names(), ["two"]);
