@@ -38,7 +38,7 @@ impl Graph {
 
 /// Makes `entries` what `plan` makes of them with the nodes that were built for it.
 pub(crate) fn exchange(entries: &mut Entries, plan: &Plan, built: &Built) {
-    for (name, change) in plan.changes() {
+    for (name, change) in plan.changed() {
         if *change == Change::Remove {
             entries.remove(name);
         } else if let Some(node) = built.get(name) {
@@ -47,17 +47,23 @@ pub(crate) fn exchange(entries: &mut Entries, plan: &Plan, built: &Built) {
     }
 }
 
-/// Whether each plugin that another names is there.
-pub(crate) fn check_names(config: &Config) -> Result<(), Error> {
+/// Whether each plugin is there that another names which `plan` changes; or any other, if `plan` removes some.
+pub(crate) fn check_names(config: &Config, plan: &Plan) -> Result<(), Error> {
     let dangling = |spec: &PluginSpec| {
         let others = spec.policy.others().into_iter();
         let mut missing = others.filter(|(_, to)| !config.plugins.contains_key(*to));
         missing.next().map(|(key, to)| (key, to.clone()))
     };
-    for (name, spec) in &config.plugins {
+    let removes = plan.changed().any(|(_, change)| *change == Change::Remove);
+    let specs: Box<dyn Iterator<Item = &PluginSpec>> = if removes {
+        Box::new(config.plugins.values())
+    } else {
+        Box::new(plan.changed().filter_map(|(_, change)| change.spec()))
+    };
+    for spec in specs {
         if let Some((key, other)) = dangling(spec) {
             let why = format!("{key}: there is no plugin `{other}`: name one of this config");
-            let name: Arc<str> = name.as_str().into();
+            let name: Arc<str> = spec.name.as_str().into();
             return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
         }
     }

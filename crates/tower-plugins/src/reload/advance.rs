@@ -39,7 +39,7 @@ impl Task {
         };
         let graph = self.cell.load();
         let is_now = |name: &_| !rollout.exclusive.iter().any(|spec| spec.name == *name);
-        let built = check_names(&rollout.config)
+        let built = check_names(&rollout.config, &rollout.plan)
             .and_then(|()| graph.build(&rollout.plan, is_now, inherit, &self.services));
         match built {
             Ok(built) => rollout.built = built,
@@ -61,10 +61,10 @@ impl Task {
 
     /// Those that cannot run twice, and might: one that runs, or has not yet ended.
     fn exclusive(&self, rollout: &Rollout) -> Vec<PluginSpec> {
-        let specs = rollout.plan.changes().values();
-        let specs = specs.filter_map(|change| change.spec());
+        let specs = rollout.plan.changed();
+        let specs = specs.filter_map(|(_, change)| change.spec());
         let might = |spec: &&PluginSpec| {
-            let old = rollout.old.get(spec.name.as_str()).and_then(Entry::node);
+            let old = rollout.old.node(spec.name.as_str());
             let leaving = self.leaving.get(&spec.name);
             let is_there = old.is_some() || leaving.is_some_and(|gone| !gone.is_cancelled());
             let was = old.is_some_and(|old| old.spec().policy.exclusive);
@@ -123,7 +123,7 @@ impl Task {
             rollout.watch();
         }
         let entries = rollout.entries(&publish);
-        self.publish(entries, share);
+        self.publish(entries, &rollout.plan, share);
         rollout.published = true;
         rollout.times.publishing += lap(&mut begun);
         if let (true, Some(gate)) = (is_last, &rollout.gate) {
@@ -307,12 +307,13 @@ impl Task {
         let graph = self.cell.load();
         let entries = rollout.held(&graph, &gate);
         drop(graph);
-        self.publish(entries, 1.0);
+        self.publish(entries, &rollout.plan, 1.0);
         rollout.published = true;
         rollout.gate = Some(gate);
         let mut leaving = JoinSet::new();
         for spec in &rollout.exclusive {
-            let old = rollout.old.remove(spec.name.as_str());
+            let old = Arc::make_mut(&mut rollout.old).entries_mut();
+            let old = old.remove(spec.name.as_str());
             let nodes: Vec<_> = old.into_iter().flat_map(Entry::into_nodes).collect();
             let limit = rollout.settings.drain(spec.policy.drain_timeout);
             let before = self.leaving.get(&spec.name).cloned();
@@ -381,7 +382,8 @@ impl Task {
             match node {
                 Ok(node) => {
                     let entry = Entry::Node(Arc::new(node));
-                    rollout.old.insert(spec.name.clone(), entry);
+                    let old = Arc::make_mut(&mut rollout.old).entries_mut();
+                    old.insert(spec.name.clone(), entry);
                     notes = format!("{notes}; {} was started again as it was", spec.name);
                 }
                 Err(again) => {

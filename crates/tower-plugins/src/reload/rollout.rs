@@ -22,10 +22,10 @@ pub(super) const NOT_READY: &str =
 pub(super) struct Rollout {
     pub(super) settings: Settings,
     pub(super) wanted: Wanted,
-    pub(super) config: Config,
+    pub(super) config: Arc<Config>,
     pub(super) plan: Arc<Plan>,
     /// What served before, but for plugins that cannot run twice once they were asked to end.
-    pub(super) old: Entries,
+    pub(super) old: Arc<Graph>,
     pub(super) built: Built,
     pub(super) steps: VecDeque<Step>,
     /// Whether some of it serves.
@@ -85,7 +85,7 @@ pub(super) struct Watch {
 impl Rollout {
     /// What `publish` makes of what served before.
     pub(super) fn entries(&self, publish: &Publish) -> Entries {
-        let mut entries = self.old.clone();
+        let mut entries = self.old.entries().clone();
         let built = |name: &PluginName| Some(Entry::Node(Arc::clone(self.built.get(name)?)));
         match publish {
             Publish::All => exchange(&mut entries, &self.plan, &self.built),
@@ -136,7 +136,7 @@ impl Rollout {
         if self.watched.is_empty() {
             let (old, settings) = (&self.old, &self.settings);
             let pairs = self.built.iter().filter_map(|(name, new)| {
-                let old = old.get(name).and_then(Entry::node)?;
+                let old = old.node(name.as_str())?;
                 Some(Watched::new(Arc::clone(old), Arc::clone(new), settings))
             });
             self.watched = pairs.collect();
@@ -148,7 +148,7 @@ impl Rollout {
 pub(super) fn steps(
     settings: &Settings,
     plan: &Plan,
-    old: &Entries,
+    old: &Graph,
     built: &Built,
 ) -> VecDeque<Step> {
     let spec = &settings.spec;
@@ -171,7 +171,7 @@ pub(super) fn steps(
     match spec.strategy {
         Strategy::BlueGreen => [all(ready(), observe)].into(),
         // There is nothing to share with.
-        Strategy::Canary if !built.keys().any(|name| old.contains_key(name)) => {
+        Strategy::Canary if !built.keys().any(|name| old.entry(name.as_str()).is_some()) => {
             [all(ready(), None)].into()
         }
         Strategy::Canary => {

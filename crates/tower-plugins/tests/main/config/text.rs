@@ -811,7 +811,7 @@ fn plugin() -> impl Strategy<Value = PluginSpec> {
                 _ => plugin.upstream.connection = connection,
             }
             plugin.upstream.endpoints = endpoints;
-            plugin.policy = policy;
+            plugin.policy = policy.into();
             let mut endpoints = plugin.upstream.endpoints.iter();
             plugin.policy.allow_plaintext = plugin.policy.credentials != CredentialsSpec::None
                 && endpoints.any(|end| match &end.address {
