@@ -1,12 +1,14 @@
 //! What is measured.
 
 mod contention;
+mod drain;
 mod forms;
 mod full;
 mod inproc;
 mod layers;
 mod loopback;
 mod reload;
+mod rollback;
 
 use crate::harness::Variant;
 use crate::report::Row;
@@ -35,4 +37,6 @@ pub(crate) const GROUPS: &[Group] = &[
     contention::GROUP,
     loopback::GROUP,
     reload::GROUP,
+    drain::GROUP,
+    rollback::GROUP,
 ];

@@ -539,6 +539,8 @@ impl Task {
 
 /// The nodes in `graph` of what `plan` changes.
 fn nodes_of(graph: &Graph, plan: &Plan) -> Vec<Arc<Node>> {
-    let entries = plan.changed().filter_map(|(name, _)| graph.entry(name.as_str()));
+    let entries = plan
+        .changed()
+        .filter_map(|(name, _)| graph.entry(name.as_str()));
     entries.flat_map(Entry::nodes).map(Arc::clone).collect()
 }
