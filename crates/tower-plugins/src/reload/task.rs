@@ -323,6 +323,10 @@ impl Task {
 
     /// What `rollout` wants is what runs.
     pub(super) fn commit(&mut self, rollout: Rollout, verdict: Verdict) {
+        // What is worse, and stays, was told of when it was found.
+        if !matches!(verdict, Verdict::Unwatched | Verdict::Worse { .. }) {
+            self.tell(|| ReloadEvent::Judged(verdict.clone()));
+        }
         let mut report = self.report(&rollout, verdict);
         self.remember(&rollout, None);
         let Rollout {
