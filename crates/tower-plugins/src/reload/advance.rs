@@ -112,13 +112,9 @@ impl Task {
         let mut begun = Instant::now();
         let share = match publish {
             Publish::Share(share) => share,
-            Publish::Plugins(_) | Publish::All => {
-                for node in rollout.built.values() {
-                    node.take_effect();
-                }
-                1.0
-            }
+            Publish::Plugins(_) | Publish::All => 1.0,
         };
+        rollout.take_effect(&publish);
         if watch.is_some() {
             rollout.watch();
         }
