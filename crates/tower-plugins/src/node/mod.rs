@@ -195,13 +195,13 @@ impl Node {
         breakers.collect()
     }
 
-    /// Waits until it is ready, for `limit` at the most; `key` is where that stands.
-    pub(crate) async fn ready(&self, limit: Duration, key: &str) -> Result<(), Error> {
+    /// Waits until it is ready, for `limit` at the most; `why` is what has it wait.
+    pub(crate) async fn ready(&self, limit: Duration, why: &str) -> Result<(), Error> {
         if let Some(follower) = &self.follower {
             // What there is after that time is judged as it is.
             let _ = timeout(limit, follower.known()).await;
         }
-        let ready = health::ready(self.parts.asks(&self.spec), limit, key).await;
+        let ready = health::ready(self.parts.asks(&self.spec), limit, why).await;
         ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
     }
 

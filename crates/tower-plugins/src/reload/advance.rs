@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::phase::{Phase, Progress};
 use super::report::Verdict;
-use super::rollout::{Publish, Rollout, Step, Wait, Watch, lap, steps, wanted};
+use super::rollout::{NOT_READY, Publish, Rollout, Step, Wait, Watch, lap, steps, wanted};
 use super::task::Task;
 use super::{ReloadEvent, ReloadPhase};
 use crate::config::{PluginSpec, Strategy};
@@ -270,7 +270,7 @@ impl Task {
         let ask = |watched: &super::watching::Watched| Wait {
             node: Arc::clone(&watched.old),
             limit: ASK,
-            key: "being asked again",
+            why: "when asked again",
         };
         let asks = rollout.watched.iter().map(ask).collect();
         self.under_way = Some((rollout, Phase::ask(asks, why)));
@@ -355,7 +355,7 @@ impl Task {
             Some(Wait {
                 node: Arc::clone(node),
                 limit: spec.health_check_timeout,
-                key: "reload.health_check_timeout",
+                why: NOT_READY,
             })
         });
         let ready: Vec<_> = ready.collect();

@@ -115,8 +115,8 @@ impl Phase {
 
 fn asking(waits: Vec<Wait>) -> JoinSet<Result<(), Error>> {
     let mut asking = JoinSet::new();
-    for Wait { node, limit, key } in waits {
-        asking.spawn(async move { node.ready(limit, key).await });
+    for Wait { node, limit, why } in waits {
+        asking.spawn(async move { node.ready(limit, why).await });
     }
     asking
 }

@@ -14,6 +14,10 @@ use crate::config::{Config, PluginName, PluginSpec, Strategy};
 use crate::graph::{Built, Change, Entries, Entry, Gate, Graph, Plan, Split, exchange};
 use crate::node::Node;
 
+/// Why a new node has to be ready under a strategy that asks for it, and what to do.
+pub(super) const NOT_READY: &str =
+    "reload.health_check_timeout: start it, or reload by another strategy";
+
 /// A change on its way.
 pub(super) struct Rollout {
     pub(super) settings: Settings,
@@ -57,8 +61,8 @@ pub(super) struct Step {
 pub(super) struct Wait {
     pub(super) node: Arc<Node>,
     pub(super) limit: Duration,
-    /// Where the limit stands.
-    pub(super) key: &'static str,
+    /// Where that stands, and what to do.
+    pub(super) why: &'static str,
 }
 
 #[derive(Clone, Debug)]
@@ -151,7 +155,7 @@ pub(super) fn steps(
     let within = |node: &Arc<Node>| Wait {
         node: Arc::clone(node),
         limit: spec.health_check_timeout,
-        key: "reload.health_check_timeout",
+        why: NOT_READY,
     };
     let ready = || built.values().map(within).collect::<Vec<_>>();
     let observe = (!spec.observe_for.is_zero()).then_some(Watch {
@@ -216,7 +220,7 @@ pub(super) fn wanted(node: &Arc<Node>) -> Option<Wait> {
     Some(Wait {
         node: Arc::clone(node),
         limit: node.spec().policy.ready_within?,
-        key: "its start_timeout",
+        why: "its start_timeout: start it, or write start: lazy",
     })
 }
 

@@ -22,7 +22,7 @@ const AT_LAST: Duration = Duration::from_secs(1);
 pub(in super::super) async fn ready(
     asks: Vec<(Address, Arc<Ask>)>,
     limit: Duration,
-    key: &str,
+    why: &str,
 ) -> Result<(), String> {
     let mut asking = JoinSet::new();
     let mut said = Vec::with_capacity(asks.len());
@@ -46,7 +46,7 @@ pub(in super::super) async fn ready(
     if timeout(limit, one).await.is_ok() {
         return Ok(());
     }
-    let mut message = format!("it is not ready after {key} of {}", write_duration(limit));
+    let mut message = format!("it is not ready after {}, {why}", write_duration(limit));
     for (address, last) in said {
         let last = last.lock().unwrap_or_else(PoisonError::into_inner);
         // Writing to a text does not fail.

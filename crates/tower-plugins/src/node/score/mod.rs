@@ -30,7 +30,6 @@ use self::tally::{BUCKETS, bucket};
 use super::{Node, stack};
 use crate::config::Policy;
 
-#[allow(dead_code, reason = "the reloader does not watch yet")]
 impl Node {
     /// Keeps score of its calls from now on, if it does not yet: of those that begin after this.
     pub(crate) fn keep_score(&self) {

@@ -73,7 +73,15 @@ fn node(keys: &str) -> Arc<Node> {
     let mut services = Services::default();
     services.insert(InProcess::new("s", tower::service_fn(answer)));
     let spec = config.plugins["p"].clone();
-    Arc::new(Node::build(spec, None, &Arc::new(services)).unwrap())
+    Arc::new(
+        Node::build(
+            spec,
+            None,
+            super::super::Inherit::Shared,
+            &Arc::new(services),
+        )
+        .unwrap(),
+    )
 }
 
 fn scored(keys: &str) -> Arc<Node> {

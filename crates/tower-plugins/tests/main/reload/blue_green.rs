@@ -136,7 +136,7 @@ async fn fault_16_nothing_is_taken_back_twice_in_ten_minutes() {
     sleep(600 * SECOND).await;
     plugins.reload(p(WATCHED, "good")).await.unwrap();
     let _load = Load::on(plugins.plugin("p"));
-    sleep(SECOND).await;
+    sleep(3 * SECOND).await;
     assert!(
         plugins
             .reload(p(WATCHED, "slow"))
