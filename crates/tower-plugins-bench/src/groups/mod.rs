@@ -3,6 +3,7 @@
 mod contention;
 mod forms;
 mod full;
+mod grpc;
 mod inproc;
 mod layers;
 mod loopback;
@@ -34,5 +35,6 @@ pub(crate) const GROUPS: &[Group] = &[
     layers::GROUP,
     contention::GROUP,
     loopback::GROUP,
+    grpc::GROUP,
     reload::GROUP,
 ];

@@ -1,6 +1,6 @@
 //! A plan made real: only what is new is built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::{Change, Entries, Entry, Graph, Plan};
@@ -47,7 +47,7 @@ pub(crate) fn exchange(entries: &mut Entries, plan: &Plan, built: &Built) {
     }
 }
 
-/// Whether each plugin that another names is there.
+/// Whether each plugin that another names is there, and no split leads back to where it began.
 pub(crate) fn check_names(config: &Config) -> Result<(), Error> {
     let dangling = |spec: &PluginSpec| {
         let others = spec.policy.others().into_iter();
@@ -61,7 +61,45 @@ pub(crate) fn check_names(config: &Config) -> Result<(), Error> {
             return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
         }
     }
+    if let Some(way) = split_loop(&config.plugins) {
+        let name = way[0].as_str().into();
+        let way: Vec<_> = way.iter().map(|name| name.as_str()).collect();
+        let why = format!(
+            "split: {} leads back to where it began: remove one of these splits",
+            way.join(" -> ")
+        );
+        return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
+    }
     Ok(())
+}
+
+/// The way from a plugin by splits back to itself, if there is one.
+fn split_loop(plugins: &BTreeMap<PluginName, PluginSpec>) -> Option<Vec<&PluginName>> {
+    let targets = |name: &PluginName| {
+        let plugin = plugins.get(name);
+        let targets = plugin.map(|plugin| plugin.policy.split_to().collect::<Vec<_>>());
+        targets.unwrap_or_default().into_iter()
+    };
+    let mut leads_out = HashSet::new();
+    for name in plugins.keys() {
+        let mut way = vec![(name, targets(name))];
+        while let Some((last, rest)) = way.last_mut() {
+            let Some(next) = rest.next() else {
+                leads_out.insert(*last);
+                way.pop();
+                continue;
+            };
+            if leads_out.contains(next) {
+                continue;
+            }
+            if let Some(begin) = way.iter().position(|(name, _)| *name == next) {
+                let way = way[begin..].iter().map(|(name, _)| *name);
+                return Some(way.chain([next]).collect());
+            }
+            way.push((next, targets(next)));
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -263,6 +263,17 @@ fn numbers_are_held_to_their_range() {
             "load_balancing.hash_on",
             "takes off the request",
         ),
+        // They would be taken off on the way, and the secret with them.
+        (
+            "auth: { method: api-key, api_key: k, header: Keep-Alive }",
+            "auth.header",
+            "is set by the connection",
+        ),
+        (
+            "auth: { method: custom, headers: { proxy-connection: k } }",
+            "auth.headers.proxy-connection",
+            "is set by the connection",
+        ),
         ("filter: {}", "filter.service", "is missing"),
         (
             "filter: { service: 'a b' }",
