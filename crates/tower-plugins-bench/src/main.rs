@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p tower-plugins-bench -- GROUP [--json FILE]`
 //!
-//! `GROUP` is `inproc`, `layers`, `contention`, `loopback`, `reload`, `drain`, `rollback` or `all`. A Markdown table goes to the
+//! `GROUP` is `inproc`, `layers`, `contention`, `loopback`, `grpc`, `reload`, `drain`, `rollback` or `all`. A Markdown table goes to the
 //! standard output, and with `--json` one JSON object per variant to `FILE`. `--quick` measures
 //! next to nothing, to see that all works; `--profile DIR` keeps callgrind's output for
 //! `callgrind_annotate`.
@@ -26,7 +26,7 @@ type BoxError = tower_plugins_layers::BoxError;
 type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 const USAGE: &str = "\
-usage: tower-plugins-bench inproc|layers|contention|loopback|reload|drain|rollback|all [--json FILE] [--quick] [--profile DIR]";
+usage: tower-plugins-bench inproc|layers|contention|loopback|grpc|reload|drain|rollback|all [--json FILE] [--quick] [--profile DIR]";
 
 #[derive(Default)]
 struct Options {
@@ -66,7 +66,7 @@ fn run(options: &Options) -> Result {
     let words: Vec<_> = options.words.iter().map(String::as_str).collect();
     let wanted = match words[..] {
         ["all"] => GROUPS,
-        // What the bench starts of itself: the server of `loopback`, and the loop that is counted.
+        // What the bench starts of itself: the server of `loopback` and `grpc`, and the loop that is counted.
         [server::COMMAND, wire] => return server::serve(wire),
         [callgrind::COMMAND, group, variant] => {
             return callgrind::run_counted(&find(group)?.variants(), variant, None);

@@ -308,6 +308,13 @@ where
         }
     }
 
+    fn is_back(&self, now: Instant) -> bool {
+        match self {
+            Self::On(service) => service.is_back(now),
+            Self::Off(service) => service.is_back(now),
+        }
+    }
+
     fn in_flight(&self) -> usize {
         match self {
             Self::On(service) => service.in_flight(),

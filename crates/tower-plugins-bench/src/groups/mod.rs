@@ -4,6 +4,7 @@ mod contention;
 mod drain;
 mod forms;
 mod full;
+mod grpc;
 mod inproc;
 mod layers;
 mod loopback;
@@ -36,6 +37,7 @@ pub(crate) const GROUPS: &[Group] = &[
     layers::GROUP,
     contention::GROUP,
     loopback::GROUP,
+    grpc::GROUP,
     reload::GROUP,
     drain::GROUP,
     rollback::GROUP,

@@ -124,6 +124,19 @@ fn loopback_compares_clients_over_each_wire() {
 }
 
 #[test]
+fn grpc_compares_a_plugin_with_a_channel() {
+    let lines = lines("grpc");
+    for shape in ["unary", "stream"] {
+        let floor = format!("raw-{shape}");
+        for client in ["raw", "bare", "full"] {
+            let variant = format!("{client}-{shape}");
+            assert_line(&lines, &variant, "grpc", Some(&floor));
+            assert!(lines[&variant]["ratio"].is_number());
+        }
+    }
+}
+
+#[test]
 fn reload_measures_from_the_rename_and_without_the_debounce() {
     let lines = lines("reload");
     for variant in [

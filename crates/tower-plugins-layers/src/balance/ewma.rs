@@ -14,7 +14,8 @@ use tokio::time::Instant;
 ///
 /// After a failure a call is thought to wait for 5 seconds from then, or for as long as the endpoint asks to be left
 /// alone, up to 300 seconds: an endpoint that fails fast would attract calls otherwise. It is over with that time, or
-/// with the success of a call that began after the failure, and the estimate is what it was before.
+/// with the success of a call that began after the failure, and the estimate is what it was before: it does not decay
+/// meanwhile.
 #[derive(Debug)]
 pub struct EndpointLoad {
     /// Each call under way has a clone, and nobody else: the count of these is that of the calls.
@@ -31,6 +32,7 @@ impl EndpointLoad {
             at: 0.into(),
             failed: 0.into(),
             shunned: 0.into(),
+            back: 0.into(),
             epoch: Instant::now(),
             decay: decay.as_secs_f64().max(1e-9),
         })
@@ -76,6 +78,12 @@ impl EndpointLoad {
         self.estimate.at(now).max(1e-9) * (in_flight as f64 / weight + 1.0)
     }
 
+    /// Whether it was left alone for a failure, and has been back for less time than it takes to forget what was
+    /// measured meanwhile of others.
+    pub(super) fn is_back(&self, now: Instant) -> bool {
+        self.estimate.is_back(now)
+    }
+
     /// A call is under way as long as what this returns is kept.
     pub(super) fn begin(&self) -> Arc<CachePadded<Estimate>> {
         Arc::clone(&self.estimate)
@@ -93,11 +101,13 @@ impl Default for EndpointLoad {
 pub(super) struct Estimate {
     /// An `f64`.
     seconds: AtomicU64,
-    /// When that was known, in nanoseconds since the epoch; 0 of what is a guess.
+    /// From when on that decays, in nanoseconds since the epoch; 0 of what is a guess.
     at: AtomicU64,
     /// When it failed last, and until when it is left alone for it: in nanoseconds since the epoch.
     failed: AtomicU64,
     shunned: AtomicU64,
+    /// When a success ended that; 0 if none has.
+    back: AtomicU64,
     epoch: Instant,
     decay: f64,
 }
@@ -109,6 +119,7 @@ impl Estimate {
             at: self.at.load(Relaxed).into(),
             failed: self.failed.load(Relaxed).into(),
             shunned: self.shunned.load(Relaxed).into(),
+            back: self.back.load(Relaxed).into(),
             ..*self
         }
     }
@@ -121,6 +132,12 @@ impl Estimate {
             Some(left) if left > 0 => took.max(Duration::from_nanos(left).as_secs_f64()),
             _ => took,
         }
+    }
+
+    fn is_back(&self, now: Instant) -> bool {
+        let back = self.back.load(Relaxed);
+        let since = Duration::from_nanos(self.nanos(now).saturating_sub(back));
+        back > 0 && since.as_secs_f64() < self.decay
     }
 
     /// Whether no call has told yet.
@@ -145,6 +162,7 @@ impl Estimate {
             .saturating_sub(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         if self.shunned.load(Relaxed) > 0 && begun >= self.failed.load(Relaxed) {
             self.shunned.store(0, Relaxed);
+            self.back.store(self.nanos(now), Relaxed);
         }
         let (time, old) = (time.as_secs_f64(), self.seconds());
         let next = if time > old || self.is_guess() {
@@ -157,11 +175,20 @@ impl Estimate {
     }
 
     /// A call that ended `now` failed: a call would wait for `time`.
+    ///
+    /// What was known is kept for that time as it is: that nobody calls makes an endpoint no faster, and one that came
+    /// back with less than the others' peaks would draw most of the calls.
     pub(super) fn failed(&self, time: Duration, now: Instant) {
         let now = self.nanos(now);
         let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let until = now.saturating_add(time);
         self.failed.store(now, Relaxed);
-        self.shunned.fetch_max(now.saturating_add(time), Relaxed);
+        self.shunned.fetch_max(until, Relaxed);
+        if self.at.load(Relaxed) > 0 {
+            let left = self.seconds() * self.weight(now);
+            self.seconds.store(left.to_bits(), Relaxed);
+            self.at.fetch_max(until, Relaxed);
+        }
     }
 
     /// A call that was given up `now` would have taken more than `time`. That is no news if it was
@@ -175,7 +202,8 @@ impl Estimate {
 
     fn set(&self, seconds: f64, now: Instant) {
         self.seconds.store(seconds.to_bits(), Relaxed);
-        self.at.store(self.nanos(now).max(1), Relaxed);
+        let from = self.nanos(now).max(self.shunned.load(Relaxed));
+        self.at.store(from.max(1), Relaxed);
     }
 
     fn nanos(&self, at: Instant) -> u64 {

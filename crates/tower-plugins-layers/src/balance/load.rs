@@ -147,6 +147,10 @@ impl<S, C> Member for Load<S, C> {
         true
     }
 
+    fn is_back(&self, now: Instant) -> bool {
+        self.layer.load.is_back(now)
+    }
+
     fn in_flight(&self) -> usize {
         self.layer.load.in_flight()
     }

@@ -40,6 +40,12 @@ pub trait Member {
         1.0
     }
 
+    /// Whether it was away until lately, so that it has not met what made the others slow meanwhile: it is taken to need
+    /// as long as the fastest of them at the least.
+    fn is_back(&self, _now: Instant) -> bool {
+        false
+    }
+
     /// Calls under way.
     fn in_flight(&self) -> usize {
         0
@@ -86,6 +92,11 @@ impl<S: Member, C> Member for Breaker<S, C> {
         self.get_ref().ramp(now)
     }
 
+    /// A probe is a probe.
+    fn is_back(&self, now: Instant) -> bool {
+        self.circuit().state() == BreakerState::Closed && self.get_ref().is_back(now)
+    }
+
     fn in_flight(&self) -> usize {
         self.get_ref().in_flight()
     }
@@ -128,6 +139,10 @@ impl<T: Member + ?Sized> Member for Arc<T> {
 
     fn ramp(&self, now: Instant) -> f64 {
         (**self).ramp(now)
+    }
+
+    fn is_back(&self, now: Instant) -> bool {
+        (**self).is_back(now)
     }
 
     fn in_flight(&self) -> usize {

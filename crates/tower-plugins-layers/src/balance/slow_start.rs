@@ -291,6 +291,10 @@ impl<S: Member> Member for SlowStart<S> {
         part * self.inner.ramp(now)
     }
 
+    fn is_back(&self, now: Instant) -> bool {
+        self.inner.is_back(now)
+    }
+
     fn in_flight(&self) -> usize {
         self.inner.in_flight()
     }

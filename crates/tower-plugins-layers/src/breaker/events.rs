@@ -47,7 +47,7 @@ impl Events {
         not(all(feature = "metrics", feature = "tracing")),
         allow(unused_variables)
     )]
-    pub(super) fn name(&self, service: &str, endpoint: &str, now: BreakerState) {
+    pub(super) fn name(&self, service: &str, endpoint: &str, label: &str, now: BreakerState) {
         self.name.get_or_init(|| Name {
             #[cfg(feature = "tracing")]
             service: service.into(),
@@ -58,7 +58,7 @@ impl Events {
                 let gauge = metrics::gauge!(
                     "plugin_circuit_breaker_state",
                     "plugin_name" => service.to_owned(),
-                    "endpoint" => endpoint.to_owned(),
+                    "endpoint" => label.to_owned(),
                 );
                 gauge.set(number(now));
                 gauge

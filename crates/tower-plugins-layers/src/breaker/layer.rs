@@ -106,9 +106,17 @@ impl<C> BreakerLayer<C> {
     /// stays.
     #[must_use]
     pub fn name(self, service: &str, endpoint: &str) -> Self {
+        self.labelled(service, endpoint, endpoint)
+    }
+
+    /// [`name`](Self::name), with another `label` of the endpoint in the gauge: for endpoints that come and go, whose
+    /// names are without end, as a recorder keeps each series for ever.
+    #[must_use]
+    pub fn labelled(self, service: &str, endpoint: &str, label: &str) -> Self {
         if let Some(circuit) = &self.handle.circuit {
             let history = &circuit.history;
-            history.events().name(service, endpoint, history.state());
+            let state = history.state();
+            history.events().name(service, endpoint, label, state);
         }
         self
     }

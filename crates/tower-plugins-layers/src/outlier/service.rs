@@ -58,6 +58,10 @@ impl<S: Member, C> Member for Outlier<S, C> {
         self.inner.ramp(now)
     }
 
+    fn is_back(&self, now: Instant) -> bool {
+        self.inner.is_back(now)
+    }
+
     fn in_flight(&self) -> usize {
         self.inner.in_flight()
     }

@@ -15,7 +15,9 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, advance, sleep};
 use tower::{Layer, Service, ServiceExt};
-use tower_plugins_layers::balance::{Balance, EndpointLoad, Load, LoadLayer, Member, Strategy};
+use tower_plugins_layers::balance::{
+    Balance, EndpointLoad, Load, LoadBody, LoadLayer, Member, Strategy,
+};
 use tower_plugins_layers::breaker::{BreakerHandle, BreakerLayer, BreakerPolicy, BreakerState};
 use tower_plugins_layers::test_util::{Answer, Probe, ScriptedBody};
 use tower_plugins_layers::*;
@@ -550,6 +552,54 @@ async fn a_slow_call_is_the_estimate_at_once_and_is_forgotten_with_time() {
     close(20.0);
     let copy = load.copy();
     assert_eq!(copy.rtt(Instant::now()), load.rtt(Instant::now()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_for_which_an_endpoint_is_left_alone_makes_it_no_faster() {
+    let layer = LoadLayer::with_load(Arc::new(EndpointLoad::new(MS * 30, SECOND * 10)));
+    let load = layer.load();
+    let close = |expected: f64| {
+        let rtt = load.rtt(Instant::now()).as_secs_f64();
+        assert!((rtt - expected).abs() < 1e-3, "{rtt} is not {expected}");
+    };
+    let fail = async || {
+        let service = tower::service_fn(|_: Request<()>| {
+            let failed: Reply = Err("no connection".into());
+            std::future::ready(failed)
+        });
+        let _ = layer.layer(service).call(Request::new(())).await;
+    };
+    let read = async |response: Result<Response<LoadBody<ScriptedBody>>, BoxError>| {
+        response.unwrap().into_body().collect().await.unwrap();
+    };
+    read(
+        layer
+            .layer(Server::new(SECOND))
+            .call(Request::new(()))
+            .await,
+    )
+    .await;
+    for _ in 0..3 {
+        fail().await;
+        close(5.0);
+        advance(SECOND * 5).await;
+        close(1.0);
+    }
+    // A call that succeeds finds what was known before, and one that was under way meanwhile does no harm.
+    let mut slow = layer.layer(Server::new(MS * 10));
+    let slow = slow.call(Request::new(()));
+    advance(MS).await;
+    fail().await;
+    read(slow.await).await;
+    advance(SECOND * 4).await;
+    read(layer.layer(Server::new(MS)).call(Request::new(())).await).await;
+    close(1.0);
+    // From then on it is forgotten with time, and so is that it was away.
+    let is_back = || layer.layer(Server::new(MS)).is_back(Instant::now());
+    assert!(is_back());
+    advance(SECOND * 10).await;
+    close(1.0 / std::f64::consts::E);
+    assert!(!is_back());
 }
 
 #[tokio::test(start_paused = true)]

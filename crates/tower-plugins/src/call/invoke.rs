@@ -3,16 +3,14 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 #[cfg(feature = "grpc")]
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
-use tower_plugins_layers::{BoxError, Priority};
 
 #[cfg(feature = "grpc")]
 use super::grpc;
-use super::options::Options;
+use super::options::{Options, setters};
 use super::{Codec, Method};
 use crate::error::{Error, Kind};
 use crate::{Body, Plugin};
@@ -43,46 +41,15 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
         }
     }
 
-    /// The time that the whole call may take, waits and retries included. The plugin's own
-    /// `request_timeout` holds if it is shorter.
-    pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = Some(timeout);
-        self
-    }
-
-    /// How much it matters that the call goes through, where the plugin has a `concurrency` limit: the calls of
-    /// less importance are shed first, with [`Reason::Shed`](crate::Reason::Shed). It counts before what
-    /// `concurrency.priority_header` says; without either the call is [`Priority::Normal`]. The plugin is not told.
-    pub const fn priority(mut self, priority: Priority) -> Self {
-        self.options.priority = Some(priority);
-        self
-    }
-
-    /// Adds a header. A name or value that is none is this call's error.
-    pub fn header<N, V>(mut self, name: N, value: V) -> Self
-    where
-        N: TryInto<HeaderName, Error: Into<BoxError>>,
-        V: TryInto<HeaderValue, Error: Into<BoxError>>,
-    {
-        self.options.header(name, value);
-        self
-    }
-
-    /// Names the request, in the header `x-request-id`.
-    pub fn request_id(mut self, id: &str) -> Self {
-        self.options.only("x-request-id", id);
-        self
+    setters! {
+        timeout: "The time that the whole call may take, waits and retries included. The plugin's own \
+                  `request_timeout` holds if it is shorter.",
+        max_response: "The largest response that is read, in bytes; 16 MiB by default."
     }
 
     /// Sets the header `idempotency-key`, and with it says that the call may be repeated.
     pub fn idempotency_key(mut self, key: &str) -> Self {
         self.options.only("idempotency-key", key);
-        self
-    }
-
-    /// The largest response that is read, in bytes; 16 MiB by default.
-    pub const fn max_response(mut self, bytes: usize) -> Self {
-        self.options.max_response = bytes;
         self
     }
 

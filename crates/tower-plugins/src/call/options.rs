@@ -19,6 +19,50 @@ pub(super) struct Options {
     invalid: Option<BoxError>,
 }
 
+/// What a caller may say of either kind of call, which has its [`Options`] in a field of that name.
+macro_rules! setters {
+    (timeout: $timeout:literal, max_response: $max_response:literal) => {
+        #[doc = $timeout]
+        pub const fn timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.options.timeout = Some(timeout);
+            self
+        }
+
+        /// How much it matters that the call goes through, where the plugin has a `concurrency` limit: the calls of
+        /// less importance are shed first, with [`Reason::Shed`](crate::Reason::Shed). It counts before what
+        /// `concurrency.priority_header` says; without either the call is [`Priority::Normal`]. The plugin is not told.
+        ///
+        /// [`Priority::Normal`]: tower_plugins_layers::Priority::Normal
+        pub const fn priority(mut self, priority: tower_plugins_layers::Priority) -> Self {
+            self.options.priority = Some(priority);
+            self
+        }
+
+        /// Adds a header. A name or value that is none is this call's error.
+        pub fn header<N, V>(mut self, name: N, value: V) -> Self
+        where
+            N: TryInto<http::HeaderName, Error: Into<tower_plugins_layers::BoxError>>,
+            V: TryInto<http::HeaderValue, Error: Into<tower_plugins_layers::BoxError>>,
+        {
+            self.options.header(name, value);
+            self
+        }
+
+        /// Names the call, in the header `x-request-id`.
+        pub fn request_id(mut self, id: &str) -> Self {
+            self.options.only("x-request-id", id);
+            self
+        }
+
+        #[doc = $max_response]
+        pub const fn max_response(mut self, bytes: usize) -> Self {
+            self.options.max_response = bytes;
+            self
+        }
+    };
+}
+pub(super) use setters;
+
 impl Options {
     pub(super) fn new() -> Self {
         Self {

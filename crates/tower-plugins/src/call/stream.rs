@@ -6,17 +6,16 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, Request, Response};
 use tokio::sync::oneshot;
 use tonic::Streaming;
-use tower_plugins_layers::{BoxError, Priority};
+use tower_plugins_layers::BoxError;
 use tower_plugins_proto::v1::{ExecuteRequest, ExecuteResponse};
 
-use super::options::Options;
+use super::options::{Options, setters};
 use super::{Codec, Method, grpc};
 use crate::error::{Error, Kind};
 use crate::{Body, Plugin};
@@ -43,39 +42,10 @@ impl<'a, S, Req: ?Sized, Res, C> InvokeStream<'a, S, Req, Res, C> {
         }
     }
 
-    /// The time that the whole call may take, to its last answer.
-    pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = Some(timeout);
-        self
-    }
-
-    /// Adds a header. A name or value that is none is this call's error.
-    pub fn header<N, V>(mut self, name: N, value: V) -> Self
-    where
-        N: TryInto<HeaderName, Error: Into<BoxError>>,
-        V: TryInto<HeaderValue, Error: Into<BoxError>>,
-    {
-        self.options.header(name, value);
-        self
-    }
-
-    /// Names the call.
-    pub fn request_id(mut self, id: &str) -> Self {
-        self.options.only("x-request-id", id);
-        self
-    }
-
-    /// How important the call is, where `concurrency` has to choose.
-    pub const fn priority(mut self, priority: Priority) -> Self {
-        self.options.priority = Some(priority);
-        self
-    }
-
-    /// The largest answer that is read, in bytes; 16 MiB by default, and no more than
-    /// `grpc.max_response_message`.
-    pub const fn max_response(mut self, bytes: usize) -> Self {
-        self.options.max_response = bytes;
-        self
+    setters! {
+        timeout: "The time that the whole call may take, to its last answer.",
+        max_response: "The largest answer that is read, in bytes; 16 MiB by default, and no more than \
+                       `grpc.max_response_message`."
     }
 }
 

@@ -148,7 +148,7 @@ impl Address {
 
 /// Whether `host`, of a URL, is this machine: `localhost`, which no resolver may send elsewhere (RFC 6761,
 /// section 6.3), or a loopback address.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));

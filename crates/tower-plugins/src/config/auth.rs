@@ -15,7 +15,9 @@ const MAX_VALUE: usize = 8 << 10;
 
 /// Headers that frame a message or name its target. A config that could set them could make two
 /// programs disagree on where a message ends.
-const RESERVED: [HeaderName; 9] = [
+const RESERVED: [HeaderName; 11] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::EXPECT,

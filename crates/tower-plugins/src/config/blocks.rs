@@ -20,7 +20,8 @@ use super::outlier::Outlier;
 use super::table::{Table, Written};
 use super::tls;
 use super::{
-    BalanceSpec, ConnectionSpec, CredentialsSpec, GrpcSpec, Policy, Protocol, ProxySpec, TlsSpec,
+    BalanceSpec, ConnectionSpec, CredentialsSpec, DnsSpec, GrpcSpec, Policy, Protocol, ProxySpec,
+    TlsSpec,
 };
 
 /// The blocks, as far as they are known.
@@ -38,6 +39,7 @@ pub(super) struct Blocks {
     balance: BalanceSpec,
     pub(super) tls: TlsSpec,
     pub(super) grpc: GrpcSpec,
+    pub(super) dns: DnsSpec,
 }
 
 /// What the blocks are called where they are read.
@@ -53,6 +55,7 @@ pub(super) struct Names {
     balance: &'static str,
     tls: &'static str,
     grpc: &'static str,
+    dns: &'static str,
 }
 
 /// In a plugin.
@@ -68,6 +71,7 @@ pub(super) const IN_PLUGIN: Names = Names {
     balance: "load_balancing",
     tls: "tls",
     grpc: "grpc",
+    dns: "dns",
 };
 
 /// At the root.
@@ -83,6 +87,7 @@ pub(super) const AT_ROOT: Names = Names {
     balance: "default_load_balancing",
     tls: "default_tls",
     grpc: "default_grpc",
+    dns: "default_dns",
 };
 
 impl Blocks {
@@ -108,6 +113,7 @@ impl Blocks {
             balance: policy.balance,
             tls: TlsSpec::default(),
             grpc: GrpcSpec::default(),
+            dns: DnsSpec::default(),
         }
     }
 
@@ -140,6 +146,7 @@ impl Blocks {
                 .overlaid(table, names.balance, &library.balance),
             tls: self.tls.overlaid(table, names.tls, &library.tls),
             grpc: self.grpc.overlaid(table, names.grpc, &library.grpc),
+            dns: self.dns.overlaid(table, names.dns, &library.dns),
         }
     }
 
@@ -188,6 +195,7 @@ impl Blocks {
         let mut spec = self.connection.spec.clone();
         if is_grpc {
             spec.protocol = Protocol::Http2;
+            spec.disable_compression = ConnectionSpec::default().disable_compression;
         }
         self.connection_of(spec)
     }
@@ -199,17 +207,21 @@ impl Blocks {
             protocol: library.protocol,
             max_age: library.max_age,
             proxy: library.proxy,
+            disable_compression: library.disable_compression,
             max_response_head: library.max_response_head,
             ..self.connection.spec.clone()
         })
     }
 
     /// The same over a socket of this machine.
-    pub(super) fn connection_over_socket(&self) -> ConnectionSpec {
-        self.connection_of(ConnectionSpec {
+    pub(super) fn connection_over_socket(&self, is_grpc: bool) -> ConnectionSpec {
+        let spec = self.connection(is_grpc);
+        ConnectionSpec {
             proxy: ProxySpec::Off,
-            ..self.connection.spec.clone()
-        })
+            proxy_auth: None,
+            disable_compression: ConnectionSpec::default().disable_compression,
+            ..spec
+        }
     }
 
     fn connection_of(&self, mut spec: ConnectionSpec) -> ConnectionSpec {
@@ -296,6 +308,9 @@ impl Overlay for Connection {
                 .secret("proxy_auth", check_proxy_auth)
                 .or_else(|| base.proxy_auth.clone()),
             keep_alive: table.bool("keep_alive").unwrap_or(base.keep_alive),
+            disable_compression: table
+                .bool("disable_compression")
+                .unwrap_or(base.disable_compression),
             max_response_head: table
                 .size("max_response_head")
                 .and_then(|bytes| u32::try_from(bytes).ok())

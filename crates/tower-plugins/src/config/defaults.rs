@@ -7,7 +7,7 @@ use super::{
     BalanceSpec, BalanceStrategy, BreakerSpec, BudgetKind, Compression, ConcurrencySpec,
     ConnectionSpec, CredentialsSpec, GrpcSpec, HealthKind, HealthSpec, HedgeSpec, JitterKind,
     Number, OutlierSpec, Policy, Protocol, ProxySpec, RateLimitSpec, RedisSpec, RetryOn, RetrySpec,
-    Secret, SubsetFallback,
+    Secret, SubsetFallback, TlsSpec, TlsVersion,
 };
 
 impl Default for Policy {
@@ -178,8 +178,23 @@ impl Default for ConnectionSpec {
             proxy: ProxySpec::Off,
             proxy_auth: None,
             keep_alive: true,
+            disable_compression: false,
             max_response_head: 64 << 10,
             max_response_body: None,
+        }
+    }
+}
+
+impl Default for TlsSpec {
+    /// The system's roots, the host of the URL, and a warning two weeks before a certificate expires.
+    fn default() -> Self {
+        Self {
+            ca: None,
+            server_name: None,
+            identity: None,
+            min_version: TlsVersion::Tls12,
+            pins: Vec::new(),
+            expiry_warning: Some(Duration::from_secs(14 * 24 * 3600)),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Address;
+use super::blocks::Overlay;
 use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::Table;
@@ -99,29 +100,35 @@ fn is_name(name: &str) -> bool {
             .all(is_label)
 }
 
-/// The block of a plugin at `endpoints`.
-pub(super) fn read(plugin: &mut Table<'_>, endpoints: &[EndpointSpec]) -> DnsSpec {
-    let usual = DnsSpec::default();
-    let Some(mut table) = plugin.table("dns") else {
-        return usual;
-    };
-    let spec = DnsSpec {
-        min_ttl: table.duration("min_ttl").unwrap_or(usual.min_ttl),
-        max_ttl: table.duration("max_ttl").unwrap_or(usual.max_ttl),
-        timeout: table.duration("timeout").unwrap_or(usual.timeout),
-        max_endpoints: table
-            .integer("max_endpoints")
-            .unwrap_or(usual.max_endpoints),
-        family: table.word("family", &FAMILIES).unwrap_or(usual.family),
-    };
-    if spec.min_ttl > spec.max_ttl {
-        table.conflict("min_ttl", "is more than max_ttl");
+impl Overlay for DnsSpec {
+    fn read(&self, table: &mut Table<'_>) -> Self {
+        let spec = Self {
+            min_ttl: table.duration("min_ttl").unwrap_or(self.min_ttl),
+            max_ttl: table.duration("max_ttl").unwrap_or(self.max_ttl),
+            timeout: table.duration("timeout").unwrap_or(self.timeout),
+            max_endpoints: table.integer("max_endpoints").unwrap_or(self.max_endpoints),
+            family: table.word("family", &FAMILIES).unwrap_or(self.family),
+        };
+        if spec.min_ttl > spec.max_ttl {
+            if table.has("min_ttl") {
+                table.conflict("min_ttl", "is more than max_ttl");
+            } else {
+                table.conflict("max_ttl", "is less than min_ttl");
+            }
+        }
+        spec
     }
-    table.finish();
+}
+
+/// What `spec` says of a plugin at `endpoints`: without a name among them nothing, as if nobody had said it.
+pub(super) fn of(plugin: &Table<'_>, endpoints: &[EndpointSpec], spec: &DnsSpec) -> DnsSpec {
     let is_name = |endpoint: &EndpointSpec| matches!(endpoint.address, Address::Dns(_));
-    if !endpoints.is_empty() && !endpoints.iter().any(is_name) {
+    if endpoints.iter().any(is_name) {
+        return spec.clone();
+    }
+    if !endpoints.is_empty() && plugin.has("dns") {
         let why = "does nothing without an endpoint such as dns:///search.internal:8080";
         plugin.problem("dns", Fault::new(ProblemKind::Ineffective, why));
     }
-    spec
+    DnsSpec::default()
 }

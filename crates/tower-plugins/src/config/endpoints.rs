@@ -48,6 +48,12 @@ pub(super) const TRANSPORTS: [(&str, Transport); 7] = [
 /// Transports that there are names for, and that this version does not have.
 const LATER: [&str; 3] = ["exec", "subprocess", "exec-json"];
 
+/// Whether each of `endpoints` is a Unix socket over which HTTP is spoken, and there is one.
+pub(super) fn are_sockets(endpoints: &[EndpointSpec]) -> bool {
+    let is_socket = |endpoint: &EndpointSpec| matches!(endpoint.address, Address::Unix { .. });
+    !endpoints.is_empty() && endpoints.iter().all(is_socket)
+}
+
 pub(super) fn read_transport(table: &mut Table<'_>) -> Option<Transport> {
     let (has_transport, has_type) = (table.has("transport"), table.has("type"));
     if has_transport && has_type {

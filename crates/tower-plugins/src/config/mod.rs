@@ -63,6 +63,8 @@ mod value;
 mod values;
 mod write;
 
+#[cfg(feature = "http")]
+pub(crate) use address::is_loopback;
 pub use env::Environment;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use file::Dependencies;
@@ -83,8 +85,8 @@ pub use spec::{
     DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind,
     HealthSpec, HedgeSpec, Identity, InvalidPin, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
     KeySpec, OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec, Policy, Protocol, ProxySpec,
-    RateLimitSpec, RedisSpec, ReloadSpec, RetrySpec, ShadowSpec, Shared, SplitSpec, Strategy,
-    SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    RateLimitSpec, RedisSpec, ReloadSpec, RetrySpec, ShadowSpec, Shared, SplitSpec, SplitTarget,
+    Strategy, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -277,6 +277,11 @@ impl Parts<'_> {
                     self.table(item, &keys::LAYER);
                 }
             }
+            (Value::List(items), Kind::Targets) => {
+                for item in items {
+                    self.table(item, &keys::TARGET);
+                }
+            }
             (Value::List(items), Kind::Endpoints) => {
                 for item in items {
                     self.value(item, Kind::Endpoint);

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use x509_cert::Certificate;
-use x509_cert::der::{Decode, Encode};
+use x509_cert::der::{DateTime, Decode, Encode};
 use x509_cert::time::{Time, Validity};
 
 use super::{FileContents, Identity, Pin};
@@ -160,6 +160,13 @@ pub(crate) fn pin(certificate: &[u8]) -> Option<Pin> {
     let certificate = Certificate::from_der(certificate).ok()?;
     let key = certificate.tbs_certificate().subject_public_key_info();
     Some(Pin::of(&key.to_der().ok()?))
+}
+
+/// When `certificate`, in DER, expires.
+pub(crate) fn not_after(certificate: &[u8]) -> Option<DateTime> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let validity = certificate.tbs_certificate().validity();
+    Some(validity.not_after.to_date_time())
 }
 
 fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {

@@ -4,18 +4,27 @@ use super::address::is_loopback;
 use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::{Table, join};
-use super::{Address, ConfigError, CredentialsSpec, EndpointSpec, PluginSpec, Policy};
+use super::{
+    Address, ConfigError, ConnectionSpec, CredentialsSpec, EndpointSpec, PluginSpec, Policy,
+    ProxySpec,
+};
 
 const WHY: &str = "where all between can read it: take a transport with TLS, or write allow_plaintext: true under auth";
 
 /// Whether what is sent to `address` may be read on the way.
-fn is_open(address: &Address) -> bool {
+fn is_open(address: &Address, connection: &ConnectionSpec) -> bool {
+    // To a proxy elsewhere this machine's address is that of its own.
+    let is_far = match &connection.proxy {
+        ProxySpec::At(proxy) => !is_loopback(proxy.host()),
+        ProxySpec::Off | ProxySpec::Environment => false,
+    };
     match address {
-        Address::Http { authority, .. } => !is_loopback(authority.host()),
+        Address::Http { authority, .. } => is_far || !is_loopback(authority.host()),
         // Whatever it stands for may be anywhere.
         Address::Dns(name) => !name.https,
         Address::Resolved { origin, at } => {
-            matches!(**origin, Address::Http { .. }) && !at.ip().to_canonical().is_loopback()
+            let is_here = at.ip().to_canonical().is_loopback();
+            matches!(**origin, Address::Http { .. }) && (is_far || !is_here)
         }
         // A transport of the program's own is its author's to judge.
         Address::Https { .. }
@@ -28,13 +37,20 @@ fn is_open(address: &Address) -> bool {
     }
 }
 
-fn is_refused(policy: &Policy, address: &Address) -> bool {
-    policy.credentials != CredentialsSpec::None && !policy.allow_plaintext && is_open(address)
+fn is_refused(policy: &Policy, connection: &ConnectionSpec, address: &Address) -> bool {
+    policy.credentials != CredentialsSpec::None
+        && !policy.allow_plaintext
+        && is_open(address, connection)
 }
 
 /// Refuses `auth` that would go out in the clear, and leave to do so where nothing could.
-pub(super) fn refuse(table: &Table<'_>, endpoints: &[EndpointSpec], policy: &Policy) {
-    let open = |end: &EndpointSpec| is_refused(policy, &end.address);
+pub(super) fn refuse(
+    table: &Table<'_>,
+    endpoints: &[EndpointSpec],
+    connection: &ConnectionSpec,
+    policy: &Policy,
+) {
+    let open = |end: &EndpointSpec| is_refused(policy, connection, &end.address);
     if let Some(index) = endpoints.iter().position(open) {
         let which = match table.has("endpoint") {
             true => "endpoint".to_owned(),
@@ -67,7 +83,7 @@ impl PluginSpec {
     /// Whether this plugin's credentials may go to `address`: one that came in code, or while the plugin runs, was not
     /// read with the config.
     pub(crate) fn check_plaintext(&self, address: &Address) -> Result<(), ConfigError> {
-        if !is_refused(&self.policy, address) {
+        if !is_refused(&self.policy, &self.upstream.connection, address) {
             return Ok(());
         }
         let name = self.name.as_str();

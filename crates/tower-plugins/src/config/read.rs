@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::blocks::{AT_ROOT, Blocks, IN_PLUGIN};
-use super::endpoints::{Transport, read_endpoints, read_transport};
+use super::endpoints::{Transport, are_sockets, read_endpoints, read_transport};
 use super::error::ProblemKind;
 use super::fault::Fault;
 use super::given::Given;
 use super::keys::{ALLOWLIST, MANIFEST, PLUGIN, ROOT};
 use super::report::Report;
 use super::sense::{
-    refuse_grpc, refuse_hedge_alone, refuse_inert, refuse_shared_header, refuse_tls, warn_of_vain,
+    refuse_grpc, refuse_hedge_alone, refuse_inert, refuse_proxy, refuse_shared_header, refuse_tls,
+    warn_of_vain,
 };
 use super::table::{Table, join};
 use super::tree::{Span, Value};
@@ -203,7 +204,7 @@ impl Reader<'_> {
         let transport = read_transport(&mut table);
         let transport = transport.as_ref();
         let endpoints = read_endpoints(&mut table, transport);
-        let dns = dns::read(&mut table, &endpoints);
+        let dns = dns::of(&table, &endpoints, &blocks.dns);
         let (options, origin) = own_transport::read(&mut table, transport);
         let is_grpc = transport.is_some_and(Transport::is_grpc);
         let mut policy = blocks.policy(credentials, is_grpc);
@@ -221,14 +222,16 @@ impl Reader<'_> {
         policy.layers = layers::read(&mut table);
         policy.ready_within = ready_within(&mut table);
         policy.exclusive = table.bool("exclusive").unwrap_or(policy.exclusive);
+        let over_socket = transport == Some(&Transport::Unix) || are_sockets(&endpoints);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
-            Some(Transport::Unix) => blocks.connection_over_socket(),
+            _ if over_socket => blocks.connection_over_socket(is_grpc),
             Some(Transport::UnixJson) => blocks.connection_without_http(),
             _ => blocks.connection(is_grpc),
         };
         refuse_inert(&table, transport, &connection, &policy);
-        plaintext::refuse(&table, &endpoints, &policy);
+        refuse_proxy(&table, over_socket);
+        plaintext::refuse(&table, &endpoints, &connection, &policy);
         refuse_tls(&table, transport, mtls.is_some());
         refuse_grpc(&table, transport, blocks.protocol());
         refuse_shared_header(&table, &policy);

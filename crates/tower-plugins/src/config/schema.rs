@@ -62,9 +62,16 @@ impl Definitions<'_> {
         if !required.is_empty() {
             table["required"] = required.into();
         }
-        if block.name == "plugin" {
-            let one_of = |one: &str, other: &str| json!({ "oneOf": [{ "required": [one] }, { "required": [other] }] });
-            table["allOf"] = json!([one_of("transport", "type"), one_of("endpoint", "endpoints")]);
+        let one_of = |one: &str, other: &str| json!({ "oneOf": [{ "required": [one] }, { "required": [other] }] });
+        match block.name {
+            "plugin" => {
+                table["allOf"] =
+                    json!([one_of("transport", "type"), one_of("endpoint", "endpoints")]);
+            }
+            "split" => {
+                table["allOf"] = json!([one_of("to", "targets"), one_of("percent", "targets")]);
+            }
+            _ => {}
         }
         table
     }
@@ -158,6 +165,12 @@ impl Definitions<'_> {
                 json!({ "anyOf": [list, variable()] })
             }
             Kind::Layers => json!({ "type": "array", "items": self.reference(&keys::LAYER) }),
+            Kind::Targets => json!({
+                "type": "array",
+                "minItems": 1,
+                "maxItems": keys::MOST_TARGETS,
+                "items": self.reference(&keys::TARGET),
+            }),
             Kind::Options => json!({ "type": "object" }),
             Kind::Plugins => {
                 let plugin = self.reference(&keys::PLUGIN);
@@ -249,6 +262,7 @@ fn takes(kind: Kind) -> String {
         Kind::Endpoint => "an endpoint".to_owned(),
         Kind::Endpoints => "a list of endpoints".to_owned(),
         Kind::Layers => "a list of layers".to_owned(),
+        Kind::Targets => "a list of targets".to_owned(),
         Kind::Options => "a table".to_owned(),
         Kind::Plugins => "a list or a table of plugins".to_owned(),
     }

@@ -93,6 +93,7 @@ pub(super) fn refuse_inert(
                 "max_streams",
                 "max_age",
                 "proxy",
+                "disable_compression",
                 "max_response_head",
             ] {
                 refuse(
@@ -108,8 +109,12 @@ pub(super) fn refuse_inert(
             }
         }
         if transport == Some(&Transport::Unix) {
-            let why = "does nothing over a Unix socket, which is on this machine";
-            refuse("connection", "proxy", why);
+            let why = "does nothing over a Unix socket, where nothing is compressed: remove it";
+            refuse("connection", "disable_compression", why);
+        }
+        if transport.is_some_and(Transport::is_grpc) {
+            let why = "does nothing for gRPC, which compresses messages by itself: grpc.compression is for that";
+            refuse("connection", "disable_compression", why);
         }
         if !matches!(connection.proxy, ProxySpec::At(_)) {
             let why = "does nothing without proxy: http://…: set that, or remove this";
@@ -129,6 +134,15 @@ pub(super) fn refuse_inert(
             let why = "does nothing where no connection is kept without a call";
             refuse("connection", "idle_timeout", why);
         }
+    }
+}
+
+/// Refuses a proxy on the way to sockets of this machine.
+pub(super) fn refuse_proxy(table: &Table<'_>, over_socket: bool) {
+    if over_socket {
+        let why = "does nothing over a Unix socket, which is on this machine: remove it";
+        let fault = Fault::new(ProblemKind::Ineffective, why);
+        refuse_key(table, "connection", "proxy", fault);
     }
 }
 
@@ -249,7 +263,7 @@ pub(super) fn warn_of_vain(table: &Table<'_>, connection: &ConnectionSpec, polic
 }
 
 /// The keys of `connection` that are about a connection, rather than a call.
-const ON_THE_WIRE: [&str; 12] = [
+const ON_THE_WIRE: [&str; 13] = [
     "proxy",
     "proxy_auth",
     "protocol",
@@ -260,6 +274,7 @@ const ON_THE_WIRE: [&str; 12] = [
     "max_age",
     "connection_timeout",
     "keep_alive",
+    "disable_compression",
     "max_response_head",
     "max_response_body",
 ];

@@ -24,6 +24,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
         let pin = text.parse::<Pin>();
         pin.map_err(|invalid| Fault::of_value(invalid.to_string()))
     });
+    let expiry_warning = table.timeout_or_off("expiry_warning");
     for (one, other) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
         if table.has(one) && !table.has(other) && base.identity.is_none() {
             table.conflict(one, format!("takes {other} as well"));
@@ -33,6 +34,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &TlsSpec) -> TlsSpec {
         server_name: server_name.or_else(|| base.server_name.clone()),
         min_version: min_version.unwrap_or(base.min_version),
         pins: pins.unwrap_or_else(|| base.pins.clone()),
+        expiry_warning: expiry_warning.unwrap_or(base.expiry_warning),
         ..read_files(table, base)
     }
 }

@@ -137,6 +137,8 @@ fn code_of(status: StatusCode) -> i32 {
     }
 }
 
+const NO_STATUS: &str = "the answer ended without a gRPC status";
+
 fn trailers(code: i32, message: &str) -> HeaderMap {
     let answer = Dialect::grpc().say(StatusCode::OK, code, message);
     let mut trailers = answer.into_parts().0.headers;
@@ -162,12 +164,20 @@ impl http_body::Body for ToTheStatus {
         };
         let last = match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(frame)) if !frame.is_trailers() => return Poll::Ready(Some(Ok(frame))),
-            Some(Ok(trailers)) => trailers,
+            Some(Ok(frame)) => match frame.into_trailers() {
+                Ok(said) if !said.contains_key("grpc-status") => {
+                    let mut all = said;
+                    all.extend(trailers(13, NO_STATUS));
+                    Frame::trailers(all)
+                }
+                Ok(said) => Frame::trailers(said),
+                Err(frame) => frame,
+            },
             Some(Err(error)) => Frame::trailers(match error.downcast_ref::<Error>() {
                 Some(error) => trailers(error.grpc_code(), &error.to_string()),
                 None => trailers(13, "the answer broke off"),
             }),
-            None => Frame::trailers(trailers(13, "the answer ended without a gRPC status")),
+            None => Frame::trailers(trailers(13, NO_STATUS)),
         };
         self.inner = None;
         Poll::Ready(Some(Ok(last)))

@@ -15,6 +15,12 @@ impl Dialect {
         Self(respond::Dialect::of(request))
     }
 
+    /// What every HTTP client understands.
+    #[cfg(feature = "http")]
+    pub(super) const fn http() -> Self {
+        Self(respond::Dialect::Http)
+    }
+
     /// What every gRPC client understands.
     pub(super) const fn grpc() -> Self {
         Self(respond::Dialect::Grpc)

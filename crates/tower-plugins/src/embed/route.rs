@@ -102,10 +102,11 @@ impl Future for RouteFuture {
         Poll::Ready(Ok(match ready!(Pin::new(&mut self.call).poll(cx)) {
             #[cfg(feature = "http")]
             Ok(mut response) => {
-                if let Some(caller) = self.caller.take() {
-                    caller.join(&mut response);
+                let joined = self.caller.take().map(|caller| caller.join(&mut response));
+                match joined {
+                    Some(Err(error)) => self.dialect.respond(&error, None),
+                    _ => response,
                 }
-                response
             }
             #[cfg(not(feature = "http"))]
             Ok(response) => response,

@@ -1,6 +1,6 @@
 //! A plan made real: only what is new is built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::{Change, Entries, Entry, Graph, Plan};
@@ -47,18 +47,19 @@ pub(crate) fn exchange(entries: &mut Entries, plan: &Plan, built: &Built) {
     }
 }
 
-/// Whether each plugin is there that another names which `plan` changes; or any other, if `plan` removes some.
+/// Whether what `plan` changes is sound: each plugin that another names is there, and no split leads back to where it began.
 pub(crate) fn check_names(config: &Config, plan: &Plan) -> Result<(), Error> {
     let dangling = |spec: &PluginSpec| {
         let others = spec.policy.others().into_iter();
         let mut missing = others.filter(|(_, to)| !config.plugins.contains_key(*to));
         missing.next().map(|(key, to)| (key, to.clone()))
     };
+    let changed = || plan.changed().filter_map(|(_, change)| change.spec());
     let removes = plan.changed().any(|(_, change)| *change == Change::Remove);
     let specs: Box<dyn Iterator<Item = &PluginSpec>> = if removes {
         Box::new(config.plugins.values())
     } else {
-        Box::new(plan.changed().filter_map(|(_, change)| change.spec()))
+        Box::new(changed())
     };
     for spec in specs {
         if let Some((key, other)) = dangling(spec) {
@@ -67,7 +68,50 @@ pub(crate) fn check_names(config: &Config, plan: &Plan) -> Result<(), Error> {
             return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
         }
     }
+    // There was no loop before: one that is there now leads by what is changed.
+    let begins = changed().map(|spec| &spec.name);
+    if let Some(way) = split_loop(&config.plugins, begins) {
+        let name = way[0].as_str().into();
+        let way: Vec<_> = way.iter().map(|name| name.as_str()).collect();
+        let why = format!(
+            "split: {} leads back to where it began: remove one of these splits",
+            way.join(" -> ")
+        );
+        return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
+    }
     Ok(())
+}
+
+/// A way from one of `begins` by splits that comes back to where it was, if there is one.
+fn split_loop<'a>(
+    plugins: &'a BTreeMap<PluginName, PluginSpec>,
+    begins: impl Iterator<Item = &'a PluginName>,
+) -> Option<Vec<&'a PluginName>> {
+    let targets = |name: &PluginName| {
+        let plugin = plugins.get(name);
+        let targets = plugin.map(|plugin| plugin.policy.split_to().collect::<Vec<_>>());
+        targets.unwrap_or_default().into_iter()
+    };
+    let mut leads_out = HashSet::new();
+    for name in begins {
+        let mut way = vec![(name, targets(name))];
+        while let Some((last, rest)) = way.last_mut() {
+            let Some(next) = rest.next() else {
+                leads_out.insert(*last);
+                way.pop();
+                continue;
+            };
+            if leads_out.contains(next) {
+                continue;
+            }
+            if let Some(begin) = way.iter().position(|(name, _)| *name == next) {
+                let way = way[begin..].iter().map(|(name, _)| *name);
+                return Some(way.chain([next]).collect());
+            }
+            way.push((next, targets(next)));
+        }
+    }
+    None
 }
 
 #[cfg(test)]

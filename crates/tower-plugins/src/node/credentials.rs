@@ -7,7 +7,7 @@ use tower_plugins_layers::CredentialsLayer;
 use tower_plugins_layers::credentials::TokenCredentialsLayer;
 
 use super::endpoint::{Shown, Wire};
-use crate::config::{CredentialsSpec, OAuth2Spec, PluginSpec, Secret};
+use crate::config::{ConnectionSpec, CredentialsSpec, OAuth2Spec, PluginSpec, ProxySpec, Secret};
 use crate::error::{Error, Kind};
 
 /// Headers that stay the same, or a token, which all endpoints share.
@@ -15,18 +15,42 @@ use crate::error::{Error, Kind};
 pub(super) struct Credentials {
     spec: CredentialsSpec,
     fixed: CredentialsLayer,
-    token: Option<TokenCredentialsLayer>,
+    token: Option<(Way, TokenCredentialsLayer)>,
+}
+
+/// The proxy on the way to where tokens are asked for: the one on the way to the plugin.
+#[derive(Clone, PartialEq)]
+pub(super) struct Way {
+    pub(super) proxy: ProxySpec,
+    pub(super) proxy_auth: Option<Secret>,
+}
+
+impl Way {
+    fn of(connection: &ConnectionSpec) -> Self {
+        Self {
+            proxy: connection.proxy.clone(),
+            proxy_auth: connection.proxy_auth.clone(),
+        }
+    }
 }
 
 impl Credentials {
-    /// With an equal spec the token stays: a reload asks for none.
+    /// With an equal spec, and by the same way, the token stays: a reload asks for none.
     pub(super) fn build(plugin: &PluginSpec, old: Option<&Self>) -> Result<Self, Error> {
         let spec = &plugin.policy.credentials;
-        if let Some(old) = old.filter(|old| old.spec == *spec) {
+        let way = Way::of(&plugin.upstream.connection);
+        let is_kept = |old: &&Self| {
+            let same_way = |(old, _): &(Way, _)| *old == way;
+            old.spec == *spec && old.token.as_ref().is_none_or(same_way)
+        };
+        if let Some(old) = old.filter(is_kept) {
             return Ok(old.clone());
         }
         let token = match spec {
-            CredentialsSpec::OAuth2(spec) => Some(token(plugin.name.as_str(), spec)?),
+            CredentialsSpec::OAuth2(spec) => {
+                let token = token(plugin.name.as_str(), spec, &way)?;
+                Some((way, token))
+            }
             _ => None,
         };
         Ok(Self {
@@ -37,7 +61,8 @@ impl Credentials {
     }
 
     pub(super) fn around(&self, wire: Wire) -> Shown {
-        Shown::of(self.token.clone())(self.fixed.layer(wire))
+        let token = self.token.as_ref().map(|(_, token)| token.clone());
+        Shown::of(token)(self.fixed.layer(wire))
     }
 }
 
@@ -68,12 +93,12 @@ fn fixed(spec: &CredentialsSpec) -> Result<CredentialsLayer, Error> {
 }
 
 #[cfg(feature = "oauth2")]
-fn token(plugin: &str, spec: &OAuth2Spec) -> Result<TokenCredentialsLayer, Error> {
-    super::oauth2::layer(plugin, spec)
+fn token(plugin: &str, spec: &OAuth2Spec, way: &Way) -> Result<TokenCredentialsLayer, Error> {
+    super::oauth2::layer(plugin, spec, way)
 }
 
 #[cfg(not(feature = "oauth2"))]
-fn token(_: &str, _: &OAuth2Spec) -> Result<TokenCredentialsLayer, Error> {
+fn token(_: &str, _: &OAuth2Spec, _: &Way) -> Result<TokenCredentialsLayer, Error> {
     let message = "auth.method oauth2 needs the feature `oauth2` of tower-plugins, which is off";
     Err(Error::caused_by(Kind::Config, message.to_owned()))
 }

@@ -20,9 +20,10 @@ use tower_plugins_layers::{
 use tower_service::Service;
 
 use super::around::Plain;
+use super::label::Label;
 use super::stage::{members, stages};
 use crate::Body;
-use crate::transport::{self, MessageLimits, Transport};
+use crate::transport::{self, MessageLimits, Transport, is_grpc};
 
 /// The layer of an endpoint's breaker.
 pub(super) type Circuit = BreakerLayer<ClassifyPolicy>;
@@ -47,6 +48,8 @@ pub(super) type EndpointStack = SlowStart<Health<Endpoint>>;
 pub(super) struct Wire {
     transport: Arc<dyn Transport>,
     endpoint: Arc<str>,
+    /// Nobody else has it as long as there are calls.
+    _label: Arc<Label>,
     /// Of an endpoint that speaks gRPC.
     limits: Option<MessageLimits>,
 }
@@ -56,11 +59,13 @@ impl Wire {
     pub(super) fn new(
         transport: Arc<dyn Transport>,
         endpoint: &str,
+        label: Arc<Label>,
         limits: Option<MessageLimits>,
     ) -> Self {
         Self {
             transport,
             endpoint: endpoint.into(),
+            _label: label,
             limits,
         }
     }
@@ -98,6 +103,7 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
             both.into_iter().flatten().min()
         });
         CallContext::detach(&mut request);
+        let is_grpc = self.limits.is_some() && is_grpc(request.headers());
         let call = {
             let _entered = attempt.as_ref().map(Attempt::enter);
             self.send(request.map(Plain::plain), deadline)
@@ -106,6 +112,7 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
             call,
             attempt,
             limits: self.limits.as_ref(),
+            is_grpc,
         }
     }
 }
@@ -121,6 +128,7 @@ pub(super) struct WireFuture<'a> {
     call: transport::ResponseFuture<'a>,
     attempt: Option<Attempt>,
     limits: Option<&'a MessageLimits>,
+    is_grpc: bool,
 }
 
 impl Future for WireFuture<'_> {
@@ -137,9 +145,8 @@ impl Future for WireFuture<'_> {
         }
         let polled = match this.limits {
             None => polled,
-            Some(limits) => {
-                polled.map(|result| result.map(|response| limits.of_response(response)))
-            }
+            Some(limits) => polled
+                .map(|result| result.map(|response| limits.of_response(response, this.is_grpc))),
         };
         let polled = match this.attempt.take() {
             None => polled,

@@ -7,6 +7,7 @@ mod credentials;
 mod elsewhere;
 mod endpoint;
 mod health;
+mod label;
 mod live;
 #[cfg(feature = "oauth2")]
 mod oauth2;

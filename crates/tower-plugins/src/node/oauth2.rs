@@ -1,7 +1,7 @@
 //! Tokens that the program asks for in its own name (RFC 6749, section 4.4).
 //!
-//! The questions and answers are the crate `oauth2`'s; they go over a transport of ours. No error repeats an answer,
-//! nor what the server says in one: either might hold a secret.
+//! The questions and answers are the crate `oauth2`'s; they go over a transport of ours, through the plugin's proxy if
+//! it has one. No error repeats an answer, nor what the server says in one: either might hold a secret.
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,9 +18,12 @@ use oauth2::{
 use tower_plugins_layers::credentials::{Token, TokenCredentialsLayer};
 use tower_plugins_layers::{BoxError, Unsent};
 
+use super::credentials::Way;
 use super::health::with_causes;
 use crate::Body;
-use crate::config::{Address, AuthStyle, ConnectionSpec, OAuth2Spec, TlsSpec};
+use crate::config::{
+    Address, AuthStyle, ConnectionSpec, OAuth2Spec, ProxySpec, TlsSpec, is_loopback,
+};
 use crate::error::{Error, Kind};
 use crate::transport::{Http, Transport};
 
@@ -30,9 +33,13 @@ const MAX_ANSWER: u64 = 64 << 10;
 type Client =
     BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
 
-/// One token for all who call `plugin`.
-pub(super) fn layer(plugin: &str, spec: &OAuth2Spec) -> Result<TokenCredentialsLayer, Error> {
-    let asking = Asking::new(plugin, spec)
+/// One token for all who call `plugin`, asked for by `way`.
+pub(super) fn layer(
+    plugin: &str,
+    spec: &OAuth2Spec,
+    way: &Way,
+) -> Result<TokenCredentialsLayer, Error> {
+    let asking = Asking::new(plugin, spec, way)
         .map_err(|why| Error::caused_by(Kind::Config, format!("auth.token_url: {why}")))?;
     let asking = Arc::new(asking);
     let source = move || {
@@ -50,7 +57,7 @@ struct Asking {
 }
 
 impl Asking {
-    fn new(plugin: &str, spec: &OAuth2Spec) -> Result<Self, BoxError> {
+    fn new(plugin: &str, spec: &OAuth2Spec, way: &Way) -> Result<Self, BoxError> {
         let style = match spec.auth_style {
             AuthStyle::Header => AuthType::BasicAuth,
             AuthStyle::Body => AuthType::RequestBody,
@@ -63,7 +70,7 @@ impl Asking {
             plugin: plugin.to_owned(),
             spec: spec.clone(),
             client,
-            wire: TokenEndpoint::new(spec)?,
+            wire: TokenEndpoint::new(spec, way)?,
         })
     }
 
@@ -145,16 +152,24 @@ fn what(error: RequestTokenError<Failed, Answer>) -> String {
 struct TokenEndpoint(Http);
 
 impl TokenEndpoint {
-    fn new(spec: &OAuth2Spec) -> Result<Self, BoxError> {
+    fn new(spec: &OAuth2Spec, way: &Way) -> Result<Self, BoxError> {
         let url = &spec.token_url;
         let authority = url.authority().cloned().ok_or("it has no host")?;
         let prefix = String::new();
+        // To a proxy "this machine" is another one, and over `http` the client's secret would be in the clear there.
+        let (proxy, proxy_auth) = if is_loopback(authority.host()) {
+            (ProxySpec::Off, None)
+        } else {
+            (way.proxy.clone(), way.proxy_auth.clone())
+        };
         let address = if url.scheme_str() == Some("https") {
             Address::Https { authority, prefix }
         } else {
             Address::Http { authority, prefix }
         };
         let connection = ConnectionSpec {
+            proxy,
+            proxy_auth,
             max_response_body: Some(MAX_ANSWER),
             ..ConnectionSpec::default()
         };
@@ -209,8 +224,16 @@ impl<'c> AsyncHttpClient<'c> for TokenEndpoint {
 struct Failed(String);
 
 impl Failed {
+    /// The transport speaks of the keys of plugins, which are not about a token endpoint.
     fn by(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self(with_causes(error))
+        let why = with_causes(error)
+            .replace("tls.ca_file", "auth.ca_file")
+            .replace("set tls.server_name", "set the host of auth.token_url")
+            .replace(
+                "set tls.cert_file and tls.key_file",
+                "auth.method: oauth2 shows none",
+            );
+        Self(why)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each part is keyed by the slice of the spec that it depends on, and goes on in the next node of
 //! the plugin when that slice is equal. What only the old node holds ends with it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tower_plugins_layers::balance::{Arrival, EndpointLoad};
 use tower_plugins_layers::breaker::BreakerHistory;
@@ -16,6 +16,7 @@ use super::Services;
 use super::credentials::Credentials;
 use super::endpoint::{Shown, Wire};
 use super::health::{Ask, Checker, EndpointHealth, HealthHub, Key, PluginHealth};
+use super::label::{Label, Labels};
 use super::live::Entries;
 #[cfg(feature = "dns")]
 use super::live::Name;
@@ -55,6 +56,8 @@ pub(crate) struct Parts {
     /// What is shown to the endpoints, and the token that they share.
     pub(super) credentials: Credentials,
     pub(super) endpoints: Endpoints,
+    /// Of endpoints that are found while the node runs.
+    pub(super) labels: Labels,
     /// The names of endpoints that are looked up.
     #[cfg(feature = "dns")]
     names: Vec<Arc<Name>>,
@@ -68,6 +71,8 @@ pub(super) struct Endpoints(Arc<Changing>);
 #[derive(Default)]
 struct Changing {
     now: Mutex<Arc<[EndpointParts]>>,
+    /// Those that are there and get no calls, each with why.
+    left_out: Mutex<Vec<EndpointHealth>>,
     /// Who is told how they are, from when the node serves until it does not.
     hub: Mutex<Option<Arc<HealthHub>>>,
 }
@@ -79,6 +84,25 @@ impl Endpoints {
 
     pub(super) fn set(&self, parts: Vec<EndpointParts>) {
         *self.0.now.lock().unwrap_or_else(PoisonError::into_inner) = parts.into();
+    }
+
+    fn left_out(&self) -> MutexGuard<'_, Vec<EndpointHealth>> {
+        let left_out = self.0.left_out.lock();
+        left_out.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets those that get no calls, and gives those that did not before.
+    pub(super) fn leave_out(&self, left_out: Vec<EndpointHealth>) -> Vec<EndpointHealth> {
+        let mut known = self.left_out();
+        let new = left_out.iter().filter(|end| !known.contains(end));
+        let new = new.cloned().collect();
+        *known = left_out;
+        new
+    }
+
+    /// Why the first of those gets none.
+    pub(super) fn why_left_out(&self) -> Option<String> {
+        self.left_out().first()?.message.clone()
     }
 
     /// Has those of now and of later asked how they are, or none that comes later.
@@ -111,7 +135,7 @@ impl Endpoints {
             Some(checker) => checker.snapshot(),
             None => EndpointHealth::unknown(parts.address.clone()),
         });
-        health.collect()
+        health.chain(self.left_out().iter().cloned()).collect()
     }
 }
 
@@ -119,6 +143,7 @@ impl Endpoints {
 #[derive(Clone)]
 pub(super) struct EndpointParts {
     pub(super) address: Address,
+    pub(super) label: Arc<Label>,
     connection: ConnectionSpec,
     /// Of no concern to an address that is not reached over it.
     tls: Option<TlsSpec>,
@@ -175,6 +200,7 @@ impl Parts {
                 .map(|new| outliers(spec.name.as_str(), new, old)),
             credentials,
             endpoints,
+            labels: old.map_or_else(Labels::default, |old| old.labels.clone()),
             #[cfg(feature = "dns")]
             names,
             layers: layers(&policy.layers, old, services)?,
@@ -211,13 +237,12 @@ impl Parts {
                 None if matches!(parts.address, Address::InProcess { .. }) => continue,
                 None => {
                     let endpoint = parts.shown(spec);
-                    let (kind, timeout) = (HealthKind::Tcp, HealthSpec::default().timeout);
-                    Arc::new(Ask::new(
-                        kind,
-                        timeout,
-                        endpoint,
-                        Arc::clone(&parts.transport),
-                    ))
+                    let spec = HealthSpec {
+                        kind: HealthKind::Tcp,
+                        ..HealthSpec::default()
+                    };
+                    let transport = Arc::clone(&parts.transport);
+                    Arc::new(Ask::new(&spec, endpoint, transport))
                 }
             };
             asks.push((parts.address.clone(), ask));
@@ -247,10 +272,13 @@ fn endpoints(
     let endpoints = &spec.upstream.endpoints;
     let new = Endpoints::default();
     if endpoints.iter().any(|end| end.address.stands_for_many()) {
-        new.set(old.to_vec());
+        let may_stay = |parts: &&EndpointParts| spec.check_plaintext(&parts.address).is_ok();
+        new.set(old.iter().filter(may_stay).cloned().collect());
     } else {
         let parts = endpoints.iter().map(|endpoint| {
-            EndpointParts::build(&endpoint.address, spec, credentials, old, services)
+            let address = &endpoint.address;
+            let label = || Label::fixed(&address.shown());
+            EndpointParts::build(address, label, spec, credentials, old, services)
         });
         new.set(parts.collect::<Result<_, _>>()?);
     }
@@ -361,9 +389,10 @@ fn outliers(name: &str, new: &OutlierSpec, old: Option<&Parts>) -> OutlierDetect
 }
 
 impl EndpointParts {
-    /// The one at `address`, which goes on with what those of `old` at the same have.
+    /// The one at `address`, which goes on with what those of `old` at the same have, or else gets a `label`.
     pub(super) fn build(
         address: &Address,
+        label: impl FnOnce() -> Arc<Label>,
         spec: &PluginSpec,
         credentials: &Credentials,
         old: &[Self],
@@ -389,6 +418,7 @@ impl EndpointParts {
         let mut parts = Self {
             checker: None,
             address: address.clone(),
+            label: old.map_or_else(label, |old| Arc::clone(&old.label)),
             connection: connection.clone(),
             tls: tls.cloned(),
             options: options.cloned(),
@@ -408,7 +438,8 @@ impl EndpointParts {
         let name = self.address.shown();
         let grpc = spec.upstream.grpc.as_ref();
         let limits = grpc.map(|grpc| MessageLimits::new(grpc, &name));
-        let wire = Wire::new(Arc::clone(&self.transport), &name, limits);
+        let label = Arc::clone(&self.label);
+        let wire = Wire::new(Arc::clone(&self.transport), &name, label, limits);
         self.credentials.around(wire)
     }
 
@@ -424,6 +455,7 @@ impl EndpointParts {
     fn checker(&self, spec: &PluginSpec, old: Option<&Self>) -> Option<Arc<Checker>> {
         let key = Key {
             plugin: spec.name.clone(),
+            label: Arc::clone(&self.label),
             spec: spec.policy.health.clone()?,
             credentials: spec.policy.credentials.clone(),
             transport: Arc::clone(&self.transport),
@@ -442,7 +474,7 @@ fn transport(
     match address {
         Address::Dns(_) | Address::Source { .. } => Err(Error::caused_by(
             Kind::Config,
-            format!("`{address}` is not the address of one endpoint"),
+            format!("`{}` is not the address of one endpoint", address.shown()),
         )),
         Address::InProcess { service } => {
             let service = Registered::find(service, services)?;
@@ -471,7 +503,8 @@ fn transport(
         | Address::Resolved { .. } => {
             let upstream = &spec.upstream;
             let (connection, tls) = (&upstream.connection, &upstream.tls);
-            let http = crate::transport::Http::with_tls(address, connection, tls)
+            let plugin = Some(spec.name.as_str());
+            let http = crate::transport::Http::of(plugin, address, connection, tls)
                 .map_err(|error| Error::caused_by(Kind::Config, error))?;
             Ok(Arc::new(http))
         }
@@ -483,7 +516,10 @@ fn transport(
             let feature = if address.is_https() { "tls" } else { "http" };
             Err(Error::caused_by(
                 Kind::Config,
-                format!("`{address}` needs the feature `{feature}` of tower-plugins, which is off"),
+                format!(
+                    "`{}` needs the feature `{feature}` of tower-plugins, which is off",
+                    address.shown()
+                ),
             ))
         }
     }
@@ -491,6 +527,7 @@ fn transport(
 
 /// What speaks gRPC has to be built with it, and is reached over HTTP/2.
 fn refuse_grpc(address: &Address, upstream: &Upstream) -> Result<(), Error> {
+    let address = address.shown();
     let message = match (&upstream.grpc, upstream.connection.protocol) {
         (None, _) => return Ok(()),
         _ if !cfg!(feature = "grpc") => {

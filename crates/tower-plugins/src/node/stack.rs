@@ -359,7 +359,11 @@ pub(super) fn breaker(plugin: &PluginSpec, parts: &EndpointParts) -> Option<Circ
     }
     let layer = BreakerLayer::with_history(policy, Arc::clone(&parts.history));
     let layer = layer
-        .name(plugin.name.as_str(), &parts.address.shown())
+        .labelled(
+            plugin.name.as_str(),
+            &parts.address.shown(),
+            parts.label.as_str(),
+        )
         .give_back();
     Some(layer.classify(failures(&plugin.policy)))
 }

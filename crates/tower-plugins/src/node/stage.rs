@@ -68,6 +68,10 @@ macro_rules! members {
                 self.0.ramp(now)
             }
 
+            fn is_back(&self, now: ::tokio::time::Instant) -> bool {
+                self.0.is_back(now)
+            }
+
             fn in_flight(&self) -> usize {
                 self.0.in_flight()
             }

@@ -223,8 +223,12 @@ pub(super) fn with_causes(error: &Error) -> String {
     text
 }
 
-/// Why a config was refused: `parse`, `config`, or `build` if a plugin could not be made of it.
+/// Why a config was refused: `parse`, `config`, `frozen` if it was rolled back before, or `build` if a plugin could not
+/// be made of it.
 pub(super) fn why_rejected(error: &Error) -> &'static str {
+    if error.is_frozen() {
+        return "frozen";
+    }
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(config) = cause.downcast_ref::<ConfigError>() {

@@ -21,6 +21,8 @@ pub(super) const NOT_READY: &str =
 /// A change on its way.
 pub(super) struct Rollout {
     pub(super) settings: Settings,
+    /// Whether it is of a whole config, and not of one plugin.
+    pub(super) is_whole: bool,
     pub(super) wanted: Wanted,
     pub(super) config: Arc<Config>,
     pub(super) plan: Arc<Plan>,
@@ -128,6 +130,20 @@ impl Rollout {
             None if self.watched.is_empty() => Verdict::Unwatched,
             None if self.unjudged => Verdict::Unjudged,
             None => Verdict::Fine,
+        }
+    }
+
+    /// Has what `publish` lets serve whole do as its spec says, with what it shares.
+    pub(super) fn take_effect(&self, publish: &Publish) {
+        for (name, node) in &self.built {
+            let serves = match publish {
+                Publish::All => true,
+                Publish::Plugins(names) => names.contains(name),
+                Publish::Share(_) => false,
+            };
+            if serves {
+                node.take_effect();
+            }
         }
     }
 

@@ -143,9 +143,9 @@ impl Task {
             Some(_) if self.pending.is_empty() => return None,
             Some(under_way) => under_way,
         };
-        // A watch is cut short for whatever comes, and a wait for what takes the place of what it is for; but those whose
-        // calls are held are not made to wait longer.
-        let may_end = phase.is_wait() && rollout.gate.is_none();
+        // A watch is cut short for whatever comes, and a wait for a config by a newer one; but those whose calls are held
+        // are not made to wait longer.
+        let may_end = phase.is_wait() && rollout.is_whole && rollout.gate.is_none();
         if phase.is_watch() || (may_end && by_whole) {
             self.cut_short();
             return self.pending.pop_front();
@@ -179,8 +179,9 @@ impl Task {
             reply,
         } = job;
         let mut begun = Instant::now();
+        let is_whole = edit.is_whole();
         let reopened = match &edit {
-            Edit::Enable(name) => self.reopen(name),
+            Edit::Enable(name) if !options.dry_run => self.reopen(name),
             _ => None,
         };
         let (wanted, ended) = match self.wanted.edited(edit) {
@@ -195,6 +196,7 @@ impl Task {
         let plan = Arc::new(plan);
         let mut rollout = Box::new(Rollout {
             settings: options.over(&config.reload),
+            is_whole,
             wanted,
             config,
             plan,
@@ -423,6 +425,7 @@ impl Task {
         drain: impl Fn(Duration) -> Duration,
     ) -> Retirement {
         let graph = self.cell.load();
+        let before = self.retiring.len();
         let mut retirement = Retirement::default();
         for node in nodes {
             let entry = graph.entry(node.spec().name.as_str());
@@ -432,14 +435,13 @@ impl Task {
             }
             retirement.add(self.retire_one(node, &graph, &drain));
         }
-        let over = self
-            .retiring
-            .len()
-            .saturating_sub(self.config.reload.max_retiring as usize);
-        for hurry in self.hurry.values().take(over) {
+        let retiring = self.retiring.len();
+        let over = retiring.saturating_sub(self.config.reload.max_retiring as usize);
+        // Those of this change have their time in any case, and at a shutdown all have.
+        let most = self.limit.borrow().map_or(before, |_| 0);
+        for hurry in self.hurry.values().take(over.min(most)) {
             hurry.cancel();
         }
-        let retiring = self.retiring.len();
         self.status.send_modify(|status| status.retiring = retiring);
         retirement
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use tower_plugins_layers::{BoxError, Reason, Refused};
 
@@ -21,6 +21,9 @@ pub(crate) struct MessageLimits {
 
 /// Of a message: a flag for compression, and its length.
 const PREFIX: usize = 5;
+
+/// What may stand there of flags: that it is compressed, and in gRPC-Web that it is trailers.
+const FLAGS: u8 = 0x81;
 
 impl MessageLimits {
     pub(crate) fn new(spec: &GrpcSpec, endpoint: &str) -> Self {
@@ -58,19 +61,27 @@ impl MessageLimits {
         }
     }
 
-    /// `response`, which ends at a message that is too large.
-    pub(crate) fn of_response(&self, response: Response<Body>) -> Response<Body> {
-        if !is_grpc(response.headers()) {
+    /// `response`, which ends at a message that is too large. To a call that `is_grpc` it is read as messages whatever it
+    /// calls itself.
+    pub(crate) fn of_response(&self, response: Response<Body>, is_grpc: bool) -> Response<Body> {
+        let is_read = is_grpc && response.status() == StatusCode::OK;
+        if !is_read && !self::is_grpc(response.headers()) {
             return response;
         }
         response.map(|body| self.response.applied(body))
     }
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+/// Whether the content is messages, those of gRPC-Web among them, unless they are in base64.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let begins = |text: &[u8], with: &[u8]| {
+        let start = text.get(..with.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(with))
+    };
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes();
+        begins(kind, b"application/grpc") && !begins(kind, b"application/grpc-web-text")
+    })
 }
 
 /// How large the messages of a body may be.
@@ -142,7 +153,12 @@ impl Lengths {
                 break;
             }
             self.begun = 0;
-            let [_, length @ ..] = self.prefix;
+            let [flags, length @ ..] = self.prefix;
+            // Neither gRPC nor gRPC-Web: no client reads it as a message.
+            if flags & !FLAGS != 0 {
+                self.left = u64::MAX;
+                continue;
+            }
             let length = u32::from_be_bytes(length);
             if length > limit {
                 return Err(TooLong { length, before });

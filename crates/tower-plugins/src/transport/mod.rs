@@ -48,7 +48,7 @@ pub use self::http::Http;
 pub use self::in_process::InProcess;
 #[cfg(feature = "grpc")]
 pub(crate) use self::messages::Limit;
-pub(crate) use self::messages::MessageLimits;
+pub(crate) use self::messages::{MessageLimits, is_grpc};
 #[cfg(all(feature = "http", unix))]
 pub use self::unix_json::UnixJson;
 

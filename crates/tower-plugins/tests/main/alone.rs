@@ -11,6 +11,11 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Runs the body of the test `name` in a process of its own, where no other test counts.
 pub(crate) fn alone(name: &str, test: impl FnOnce()) {
+    alone_with(name, &[], test);
+}
+
+/// As `alone`, where these variables are set.
+pub(crate) fn alone_with(name: &str, variables: &[(&str, &str)], test: impl FnOnce()) {
     const ALONE: &str = "TOWER_PLUGINS_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
         return test();
@@ -19,6 +24,7 @@ pub(crate) fn alone(name: &str, test: impl FnOnce()) {
         // On the harness's own thread, which would else keep its books while the test counts.
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(ALONE, "1")
+        .envs(variables.iter().copied())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

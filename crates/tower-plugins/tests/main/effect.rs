@@ -55,19 +55,19 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     ),
     (
         "reload",
-        "tower_plugins::tests::reload::rolling::immediate_cancels_what_is_under_way_on_what_leaves_and_nothing_else",
+        "tower_plugins::tests::effect::reload::reload_holds_for_the_reload_that_brings_it",
     ),
     (
         "reload.strategy",
-        "tower_plugins::tests::reload::rolling::immediate_cancels_what_is_under_way_on_what_leaves_and_nothing_else",
+        "tower_plugins::tests::effect::reload::strategy_is_how_the_new_takes_the_place_of_the_old",
     ),
     (
         "reload.graceful_timeout",
-        "tower_plugins::tests::reload::keys::graceful_timeout_is_how_long_the_drains_of_a_reload_may_take",
+        "tower_plugins::tests::effect::reload::graceful_timeout_is_how_long_the_drains_of_a_reload_may_take",
     ),
     (
         "reload.health_check_timeout",
-        "tower_plugins::tests::reload::blue_green::fault_14_one_that_is_not_ready_has_the_whole_refused_by_name",
+        "tower_plugins::tests::effect::reload::health_check_timeout_is_how_long_the_new_may_take_to_be_ready",
     ),
     (
         "reload.validation_timeout",
@@ -75,55 +75,55 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     ),
     (
         "reload.max_concurrent_reloads",
-        "tower_plugins::tests::reload::rolling::plugins_are_exchanged_some_at_a_time",
+        "tower_plugins::tests::effect::reload::max_concurrent_reloads_is_how_many_are_exchanged_at_a_time",
     ),
     (
         "reload.rollback_on_failure",
-        "tower_plugins::tests::reload::keys::rollback_on_failure_is_whether_what_is_worse_is_taken_back",
+        "tower_plugins::tests::effect::reload::rollback_on_failure_is_whether_what_is_worse_is_taken_back",
     ),
     (
         "reload.observe_for",
-        "tower_plugins::tests::reload::blue_green::what_is_no_worse_stays_and_no_call_fails",
+        "tower_plugins::tests::effect::reload::observe_for_is_how_long_the_new_is_watched",
     ),
     (
         "reload.canary_steps",
-        "tower_plugins::tests::reload::canary::the_share_grows_step_by_step_and_no_call_fails",
+        "tower_plugins::tests::effect::reload::canary_steps_are_the_shares_that_the_new_gets_one_after_the_other",
     ),
     (
         "reload.canary_step_time",
-        "tower_plugins::tests::reload::canary::the_share_grows_step_by_step_and_no_call_fails",
+        "tower_plugins::tests::effect::reload::canary_step_time_is_how_long_a_step_lasts",
     ),
     (
         "reload.canary_min_calls",
-        "tower_plugins::tests::reload::keys::canary_min_calls_are_what_a_step_waits_for",
+        "tower_plugins::tests::effect::reload::canary_min_calls_are_what_a_step_waits_for",
     ),
     (
         "reload.stick_to",
-        "tower_plugins::tests::reload::canary::a_caller_stays_on_its_side_as_the_share_grows",
+        "tower_plugins::tests::effect::reload::stick_to_is_the_header_that_keeps_a_caller_on_its_side",
     ),
     (
         "reload.max_failure_increase",
-        "tower_plugins::tests::reload::keys::max_failure_increase_is_how_much_more_may_fail",
+        "tower_plugins::tests::effect::reload::max_failure_increase_is_how_much_more_may_fail",
     ),
     (
         "reload.max_latency_factor",
-        "tower_plugins::tests::reload::keys::max_latency_factor_is_how_much_slower_it_may_be",
+        "tower_plugins::tests::effect::reload::max_latency_factor_is_how_much_slower_it_may_be",
     ),
     (
         "reload.min_calls",
-        "tower_plugins::tests::reload::keys::min_calls_are_needed_to_judge",
+        "tower_plugins::tests::effect::reload::min_calls_are_needed_to_judge",
     ),
     (
         "reload.history",
-        "tower_plugins::tests::reload::changes::history_is_as_long_as_it_may_be_and_shows_no_secret",
+        "tower_plugins::tests::effect::reload::history_is_how_many_generations_are_kept",
     ),
     (
         "reload.max_retiring",
-        "tower_plugins::tests::reload::rolling::there_are_only_so_many_nodes_on_their_way_out",
+        "tower_plugins::tests::effect::reload::max_retiring_is_how_many_nodes_may_be_on_their_way_out",
     ),
     (
         "reload.max_held",
-        "tower_plugins::tests::reload::exclusive::only_so_many_calls_are_held_and_none_past_its_deadline",
+        "tower_plugins::tests::effect::reload::max_held_is_how_many_calls_wait_for_an_exclusive_plugin",
     ),
     (
         "default_retry",
@@ -170,6 +170,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::tls::default_tls_holds_for_plugins_that_do_not_say_otherwise",
     ),
     (
+        "default_dns",
+        "tower_plugins::tests::effect::dns::default_dns_holds_for_plugins_that_do_not_say_otherwise",
+    ),
+    (
         "plugins[].name",
         "tower_plugins::tests::effect::plugin::name_is_what_calls_ask_for",
     ),
@@ -207,7 +211,7 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     ),
     (
         "plugins[].exclusive",
-        "tower_plugins::tests::reload::exclusive::calls_are_held_while_one_takes_the_place_of_the_other",
+        "tower_plugins::tests::effect::reload::exclusive_is_whether_the_old_one_ends_before_the_new_one_begins",
     ),
     (
         "plugins[].auth",
@@ -810,6 +814,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::connection::stream_idle_timeout_is_how_long_a_stream_may_be_silent",
     ),
     (
+        "connection.disable_compression",
+        "tower_plugins::tests::effect::connection::disable_compression_is_whether_responses_are_not_asked_for_compressed",
+    ),
+    (
         "connection.keep_alive",
         "tower_plugins::tests::effect::connection::keep_alive_is_whether_a_connection_serves_more_than_one_call",
     ),
@@ -978,6 +986,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::tls::key_file_must_be_the_key_of_the_certificate",
     ),
     (
+        "tls.expiry_warning",
+        "tower_plugins::tests::effect::tls::expiry_warning_is_how_long_before_a_certificate_expires_that_is_said",
+    ),
+    (
         "tls.min_version",
         "tower_plugins::tests::effect::tls::min_version_is_the_oldest_that_is_spoken",
     ),
@@ -1008,6 +1020,18 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "split.hash_on",
         "tower_plugins::tests::effect::elsewhere::hash_on_of_split_keeps_a_key_on_its_way",
+    ),
+    (
+        "split.targets",
+        "tower_plugins::tests::effect::elsewhere::targets_of_split_are_several_plugins_with_a_part_each",
+    ),
+    (
+        "target.plugin",
+        "tower_plugins::tests::effect::elsewhere::plugin_of_a_target_is_who_gets_its_part",
+    ),
+    (
+        "target.percent",
+        "tower_plugins::tests::effect::elsewhere::percent_of_a_target_is_how_large_its_part_is",
     ),
     (
         "shadow.to",

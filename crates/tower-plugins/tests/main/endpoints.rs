@@ -3,6 +3,8 @@
 mod changing;
 mod death;
 pub(crate) mod dns;
+mod plaintext;
+mod series;
 mod spread;
 mod tail;
 

@@ -3,4 +3,5 @@
 pub(crate) mod checked;
 mod grpc;
 mod life;
+mod over;
 mod report;

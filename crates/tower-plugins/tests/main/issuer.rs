@@ -6,8 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::transport::tls::server::{Certified, Setup};
 
 /// Ends with this value. Its tokens are `t1`, `t2` and so on, and live for a minute.
 pub(crate) struct Issuer {
@@ -40,15 +46,30 @@ pub(crate) fn token(name: &str) -> Answer {
 
 impl Issuer {
     pub(crate) async fn start() -> Self {
-        let desk = Arc::new(Desk {
-            asked: Mutex::default(),
-            next: Mutex::default(),
-            open: watch::Sender::new(true),
-        });
-        let app = Router::new().fallback(answer).with_state(Arc::clone(&desk));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let (desk, app) = desk();
+        let (port, listener) = listen().await;
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { port, desk, task }
+    }
+
+    /// One that speaks TLS, and shows this certificate.
+    pub(crate) async fn start_with(shows: &Certified) -> Self {
+        let (desk, app) = desk();
+        let (port, listener) = listen().await;
+        let acceptor = TlsAcceptor::from(Arc::new(Setup::new(shows).config()));
+        let task = tokio::spawn(async move {
+            let mut tasks = tokio::task::JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, app) = (acceptor.clone(), TowerToHyperService::new(app.clone()));
+                tasks.spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        let io = TokioIo::new(stream);
+                        let _ = http1::Builder::new().serve_connection(io, app).await;
+                    }
+                });
+            }
+        });
         Self { port, desk, task }
     }
 
@@ -78,6 +99,21 @@ impl Issuer {
     pub(crate) fn gives(&self, answers: bool) {
         self.desk.open.send_replace(answers);
     }
+}
+
+fn desk() -> (Arc<Desk>, Router) {
+    let desk = Arc::new(Desk {
+        asked: Mutex::default(),
+        next: Mutex::default(),
+        open: watch::Sender::new(true),
+    });
+    let app = Router::new().fallback(answer).with_state(Arc::clone(&desk));
+    (desk, app)
+}
+
+async fn listen() -> (u16, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    (listener.local_addr().unwrap().port(), listener)
 }
 
 impl Drop for Issuer {

@@ -1,5 +1,7 @@
 //! Tokens that a plugin asks for: one at a time, ahead of their end, and kept as long as they are good.
 
+mod way;
+
 use http::StatusCode;
 use tower::{ServiceExt, service_fn};
 use tower_plugins::config::{Config, CredentialsSpec, OAuth2Spec, PluginSpec, Secret};
@@ -259,28 +261,5 @@ async fn a_client_is_made_in_code_as_well() {
     ] {
         let error = OAuth2Spec::new(refused, "me", Secret::new("s".to_owned())).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
-    }
-}
-
-#[tokio::test]
-async fn a_token_endpoint_is_known_by_its_certificate() {
-    use crate::transport::tls::server::{Ca, Setup};
-
-    let ca = Ca::new();
-    let server = Setup::new(&ca.certify(&["localhost"])).start().await;
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), ca.file().expose()).unwrap();
-    // It is no token endpoint: that it answers is what is to be seen.
-    for (trust, told) in [
-        (format!("ca_file: {}", file.path().display()), "RFC 6749"),
-        (String::new(), "connecting to"),
-    ] {
-        let auth = format!(
-            "auth: {{ method: oauth2, token_url: 'https://localhost:{}/', client_id: me, client_secret: hunter2, {trust} }}",
-            server.port
-        );
-        let echo = Echo::start(yaml(&auth)).await;
-        let shown = causes(&echo.shown().await.unwrap_err());
-        assert!(shown.contains(told), "{shown}");
     }
 }

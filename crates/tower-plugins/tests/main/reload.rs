@@ -10,7 +10,6 @@ pub(crate) mod folder;
 #[cfg(unix)]
 mod hangup;
 mod kept;
-mod keys;
 mod last_good;
 mod on_demand;
 mod refused;
@@ -18,5 +17,5 @@ mod rolling;
 mod shutdown;
 #[cfg(target_os = "linux")]
 mod slow;
-mod support;
+pub(crate) mod support;
 mod watched;

@@ -1,6 +1,9 @@
 """The service of examples/proto/calculator.proto, and a client of it, by grpcio.
 
-    calculator.py serve DESCRIPTION ADDRESS     prints the port that it listens on
+    calculator.py serve DESCRIPTION ADDRESS [CERT KEY [CA]]
+                                                prints the port that it listens on; over TLS with a certificate and its
+                                                key, for clients that CA has certified if there is one; it is as well as lines of
+                                                its input say
     calculator.py call DESCRIPTION TARGET       calls it in each shape; the exit code is 0 if all is right
 
 DESCRIPTION is examples/generated/calculator.binpb, which takes the place of generated code.
@@ -11,6 +14,7 @@ from concurrent import futures
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 SERVICE = "calculator.v1.Calculator"
 
@@ -34,7 +38,12 @@ class Schema:
         return self.Number(value=value)
 
 
-def serve(schema, address):
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def serve(schema, address, cert=None, key=None, clients=None):
     def divide(request, context):
         if request.divisor == 0:
             context.set_trailing_metadata([("x-why", "because")])
@@ -71,11 +80,22 @@ def serve(schema, address):
     }
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, methods)])
-    port = server.add_insecure_port(address)
+    how = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(how, server)
+    if cert is None:
+        port = server.add_insecure_port(address)
+    else:
+        credentials = grpc.ssl_server_credentials(
+            [(read(key), read(cert))],
+            root_certificates=clients and read(clients),
+            require_client_auth=clients is not None,
+        )
+        port = server.add_secure_port(address, credentials)
     server.start()
     print(port, flush=True)
     # It ends with the program that started it.
-    sys.stdin.read()
+    for line in sys.stdin:
+        how.set(SERVICE, health_pb2.HealthCheckResponse.ServingStatus.Value(line.strip()))
     server.stop(None)
 
 
@@ -122,5 +142,5 @@ def call(schema, target):
 
 
 if __name__ == "__main__":
-    _, command, description, address = sys.argv
-    {"serve": serve, "call": call}[command](Schema(description), address)
+    _, command, description, *rest = sys.argv
+    {"serve": serve, "call": call}[command](Schema(description), *rest)

@@ -1,6 +1,7 @@
 //! Each strategy, over the endpoints of one level.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
@@ -164,8 +165,24 @@ fn two<S: Member>(
 }
 
 fn lighter<S: Member>(view: &View<'_, S>, one: usize, other: usize) -> usize {
-    let load = |i| view.member(i).weighted_load(view.now, view.weight(i));
+    let load = |i| {
+        let (member, weight) = (view.member(i), view.weight(i));
+        let load = member.weighted_load(view.now, weight);
+        if !member.is_back(view.now) {
+            return load;
+        }
+        load.max(fastest(view, i).as_secs_f64() * (member.in_flight() as f64 / weight + 1.0))
+    };
     if load(other) < load(one) { other } else { one }
+}
+
+/// What the fastest of the others is thought to need; of many others that of some.
+fn fastest<S: Member>(view: &View<'_, S>, but: usize) -> Duration {
+    let others = (0..view.len()).filter(|i| *i != but).take(COMPARED);
+    let members = others.map(|i| view.member(i));
+    let available = members.filter(|member| member.is_available(view.now));
+    let times = available.map(|member| member.rtt(view.now));
+    times.min().unwrap_or_default()
 }
 
 fn fewer<S: Member>(view: &View<'_, S>, bias: f64, one: usize, other: usize) -> usize {

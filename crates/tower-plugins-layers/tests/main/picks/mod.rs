@@ -33,6 +33,7 @@ struct State {
     /// Whether calls never end.
     holds: AtomicBool,
     millis: AtomicU64,
+    back: AtomicBool,
     looks: AtomicUsize,
 }
 
@@ -46,6 +47,7 @@ impl Spot {
             calls: 0.into(),
             holds: false.into(),
             millis: 10.into(),
+            back: false.into(),
             looks: 0.into(),
         }))
     }
@@ -94,6 +96,10 @@ impl Member for Spot {
 
     fn ramp(&self, _: Instant) -> f64 {
         self.0.ramp.load(SeqCst) as f64 / 1000.0
+    }
+
+    fn is_back(&self, _: Instant) -> bool {
+        self.0.back.load(SeqCst)
     }
 
     fn in_flight(&self) -> usize {

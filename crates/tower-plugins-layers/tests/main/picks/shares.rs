@@ -75,6 +75,29 @@ async fn busy_endpoints_have_calls_under_way_by_weight() {
     }
 }
 
+/// Its estimate says nothing of what has made the others slow meanwhile.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_just_back_is_not_thought_faster_than_the_fastest_other() {
+    fastrand::seed(7);
+    // Beside 15 ms and 10 ms: what is under way evens the loads out, as far as it is drawn at all.
+    for (millis, is_back, part) in [
+        (1, true, 3.0 / 8.0),
+        (1, false, 2.0 / 3.0),
+        (30, true, 1.0 / 6.0),
+    ] {
+        let spots = Spot::many(4);
+        spots.iter().for_each(Spot::hold);
+        spots[0].0.millis.store(millis, SeqCst);
+        spots[0].0.back.store(is_back, SeqCst);
+        spots[1].0.millis.store(15, SeqCst);
+        spots[2].set_up(false);
+        spots[2].0.millis.store(0, SeqCst);
+        let found = parts(&spread(&balance(Strategy::PeakEwma, &spots, plain), CALLS))[0];
+        println!("{millis} ms, back {is_back}: {found:.3}, {part:.3} expected");
+        assert!((found - part).abs() < 0.01, "{millis}: {found}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_two_equal_endpoints_the_one_with_fewer_calls_is_picked() {
     for strategy in [

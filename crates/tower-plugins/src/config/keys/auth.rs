@@ -83,7 +83,7 @@ pub(in super::super) static AUTH: Block = Block {
             Kind::Text,
             "required for `oauth2`",
             r#""https://issuer.example/token""#,
-            "where tokens are asked for (RFC 6749, section 4.4): an `https` URL, or an `http` one of this machine",
+            "where tokens are asked for (RFC 6749, section 4.4): an `https` URL, or an `http` one of this machine; through `connection.proxy`, if it is on another",
         ),
         key(
             "client_id",

@@ -3,7 +3,7 @@ use super::{Block, Kind, gone, key};
 pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
     about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
-            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy` and `max_response_head` are.",
+            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy`, `disable_compression` and `max_response_head` are.",
     keys: &[
         key(
             "protocol",
@@ -59,7 +59,7 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::Text,
             "`off`",
             r#""http://proxy:3128""#,
-            "a proxy on the way to the endpoints, which opens a tunnel (`CONNECT`) for `http` and `https` alike; `environment` is the one that `HTTPS_PROXY` or `HTTP_PROXY` names, but for what `NO_PROXY` does and the loopback interface. Off, because a variable that was set for other programs is not to redirect calls, nor their credentials. Refused with `transport: unix`",
+            "a proxy on the way to the endpoints, which opens a tunnel (`CONNECT`) for `http` and `https` alike; `environment` is the one that `HTTPS_PROXY` or `HTTP_PROXY` names, but for what `NO_PROXY` does and the loopback interface. Off, because a variable that was set for other programs is not to redirect calls, nor their credentials. It is on the way to `auth.token_url` too. Refused where every endpoint is a Unix socket",
         ),
         key(
             "proxy_auth",
@@ -97,6 +97,13 @@ pub(in super::super) static CONNECTION: Block = Block {
             "whether a connection serves more than one call",
         ),
         key(
+            "disable_compression",
+            Kind::Bool,
+            "false",
+            "true",
+            "unless it is set, a call that says nothing of an `accept-encoding` asks for gzip, and gets the response decompressed: fewer bytes on the way, from endpoints that compress. Set it where the time of both sides is dearer than the bytes. Refused with gRPC, which has `grpc.compression`, and with `transport: unix`, where nobody asks",
+        ),
+        key(
             "max_response_head",
             Kind::Size(8 << 10, 16 << 20),
             "64KiB",
@@ -108,7 +115,7 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::SizeOrOff(0, u64::MAX >> 1),
             "off",
             r#""10MiB""#,
-            "the largest response body; with `unix-json` an answer's line, 16MiB unless it is said, and never off",
+            "the largest response body, decompressed; with `unix-json` an answer's line, 16MiB unless it is said, and never off",
         ),
     ],
     gone: gone::CONNECTION,
@@ -160,6 +167,13 @@ pub(in super::super) static TLS: Block = Block {
             "none",
             r#"["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]"#,
             "the public keys of which the endpoints' certificates must have one, beside all else that they must: each `sha256/` and the base64 of the SHA-256 of its SubjectPublicKeyInfo. Name the next key too before it is put to use",
+        ),
+        key(
+            "expiry_warning",
+            Kind::TimeoutOrOff,
+            "14d",
+            r#""30d""#,
+            "how long before a certificate expires, the endpoint's or the one it is shown, a warning is logged, once for each certificate, and again when it has expired. It is looked at whenever a connection is opened; `off` or `0s` is never",
         ),
     ],
     gone: &[],

@@ -1,34 +1,69 @@
-use super::{Block, Kind, key};
+use super::{Block, Key, Kind, key};
+
+/// As many targets as a split may have.
+pub(in super::super) const MOST_TARGETS: usize = 32;
+
+const PERCENT: Key = key(
+    "percent",
+    Kind::Number(0.0, 100.0),
+    "required",
+    "5",
+    "how many of 100 calls go there; 0.01 is one of 10,000",
+);
 
 pub(in super::super) static SPLIT: Block = Block {
     name: "split",
-    about: "A part of the calls goes to another plugin, after what this one asks of callers: `authorize`, the deadline and \
+    about: "A part of the calls goes to another plugin, or to several, after what this one asks of callers: `authorize`, the deadline and \
             `filter` are its, all else is the other's. `fallback` is for both. A call that was sent elsewhere is not split \
-            there again.",
+            there again, and a config whose splits lead back to where they began is refused.",
     keys: &[
         key(
             "to",
             Kind::Text,
-            "required",
+            "none",
             r#""search-next""#,
-            "the other plugin; a config in which there is none of that name is refused",
+            "the other plugin; a config in which there is none of that name is refused. It takes `percent`, and stands in the place of `targets`",
         ),
+        Key {
+            default: "none",
+            about: "how many of 100 calls go to `to`; 0.01 is one of 10,000",
+            ..PERCENT
+        },
         key(
-            "percent",
-            Kind::Number(0.0, 100.0),
-            "required",
-            "5",
-            "how many of 100 calls go there; 0.01 is one of 10,000",
+            "targets",
+            Kind::Targets,
+            "none",
+            r#"[{ "plugin": "search-a", "percent": 10 }, { "plugin": "search-b", "percent": 5 }]"#,
+            "several other plugins, at most 32, in the place of `to` and `percent`. Together they have at most 100; what is left stays here",
         ),
         key(
             "hash_on",
             Kind::Text,
             "chance",
             r#""header:x-user""#,
-            "where the key of a call is, `header:NAME` or `cookie:NAME`: calls with the same one go the same way, in every process, and stay there when `percent` grows. A call without it goes by chance",
+            "where the key of a call is, `header:NAME` or `cookie:NAME`: calls with the same one go the same way, in every process, and stay there when `percent` grows. Of several targets each has a range of the keys, in their order: those of the last stay there when its part grows, and where another's does the ranges after it move. A call without it goes by chance",
         ),
     ],
     gone: &[],
+};
+
+pub(in super::super) static TARGET: Block = Block {
+    name: "target",
+    about: "One of the plugins of a `split`.",
+    keys: &[
+        key(
+            "plugin",
+            Kind::Text,
+            "required",
+            r#""search-next""#,
+            "the other plugin, which is named once; a config in which there is none of that name is refused",
+        ),
+        PERCENT,
+    ],
+    gone: &[(
+        "weight",
+        "is `percent` here, of all calls: what is left of 100 stays with this plugin",
+    )],
 };
 
 pub(in super::super) static SHADOW: Block = Block {

@@ -130,6 +130,10 @@ pub(super) const ROOT: Gone = &[
         "is a plugin's: write it in an entry under `plugins`, or for all of them as `default_tls`",
     ),
     (
+        "dns",
+        "is a plugin's: write it in an entry under `plugins`, or for all of them as `default_dns`",
+    ),
+    (
         "enabled",
         "is a plugin's or a block's: write it there, or remove it",
     ),
@@ -345,10 +349,6 @@ pub(super) const CONNECTION: Gone = &[
     (
         "tls_enabled",
         "is said by the transport: write `transport: https`, and remove it",
-    ),
-    (
-        "disable_compression",
-        "is not read: nothing is compressed; remove it",
     ),
 ];
 

@@ -41,7 +41,7 @@ pub(in super::super) static HEALTH_CHECK: Block = Block {
             Kind::Timeout,
             "30s",
             r#""10s""#,
-            "from the end of a check to the next; with `grpc-watch`, from a stream's end to the next",
+            "from the end of a check to the next; with `grpc-watch`, from a stream's end to the next, and how long a stream may be silent until a `Check` asks whether anybody is there",
         ),
         key(
             "unhealthy_interval",

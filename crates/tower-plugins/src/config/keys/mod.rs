@@ -26,7 +26,7 @@ pub(super) use balance::LOAD_BALANCING;
 pub(super) use breaker::CIRCUIT_BREAKER;
 pub(super) use connection::{CONNECTION, TLS};
 pub(super) use dns::DNS;
-pub(super) use elsewhere::{SHADOW, SPLIT};
+pub(super) use elsewhere::{MOST_TARGETS, SHADOW, SPLIT, TARGET};
 pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use grpc::GRPC;
 pub(super) use health::HEALTH_CHECK;
@@ -108,6 +108,8 @@ pub(super) enum Kind {
     Endpoints,
     /// A list of layers, each a table.
     Layers,
+    /// A list of other plugins and their parts, each a table.
+    Targets,
     /// A table of anything.
     Options,
     /// A list of plugins, or a table of them.
@@ -134,6 +136,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &CONNECTION,
         &DNS,
         &SPLIT,
+        &TARGET,
         &SHADOW,
         &RATE_LIMIT,
         &REDIS,

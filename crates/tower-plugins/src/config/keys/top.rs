@@ -120,6 +120,13 @@ pub(in super::super) static ROOT: Block = Block {
             r#"{ "max_response_message": "16MiB" }"#,
             "the default for each plugin's `grpc`",
         ),
+        key(
+            "default_dns",
+            Kind::Block(&DNS),
+            "",
+            r#"{ "max_ttl": "1m" }"#,
+            "the default for each plugin's `dns`, of those with names that are looked up",
+        ),
     ],
     gone: gone::ROOT,
 };

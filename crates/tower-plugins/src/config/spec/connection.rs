@@ -36,9 +36,12 @@ pub struct ConnectionSpec {
     pub proxy_auth: Option<Secret>,
     /// Whether a connection serves more than one call.
     pub keep_alive: bool,
+    /// Whether no compressed responses are asked for on behalf of callers that say nothing of that. Over a Unix
+    /// socket none ever are.
+    pub disable_compression: bool,
     /// The largest response head, in bytes.
     pub max_response_head: u32,
-    /// The largest response body, in bytes; `None` is no limit, and 16 MiB with `unix-json`.
+    /// The largest response body, in bytes, decompressed; `None` is no limit, and 16 MiB with `unix-json`.
     pub max_response_body: Option<u64>,
 }
 
@@ -70,7 +73,7 @@ pub enum Protocol {
 ///
 /// What the files hold is part of it: two that are equal make the same connections, and a certificate
 /// that was rotated is a difference.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct TlsSpec {
     /// The certificates that vouch for the endpoints (`ca_file`); `None` is the system's.
@@ -84,6 +87,9 @@ pub struct TlsSpec {
     pub min_version: TlsVersion,
     /// The public keys of which the endpoints' certificates must have one (`pins`); none is any.
     pub pins: Vec<Pin>,
+    /// How long before a certificate expires, the endpoints' or this side's, a warning is logged
+    /// (`expiry_warning`); `None` is never.
+    pub expiry_warning: Option<Duration>,
 }
 
 /// The SHA-256 of a public key: of its SubjectPublicKeyInfo in DER (RFC 7469, section 2.4).

@@ -35,7 +35,7 @@ pub use self::connection::{
     ConnectionSpec, Identity, InvalidPin, Pin, Protocol, ProxySpec, TlsSpec, TlsVersion,
 };
 pub use self::dns::{DnsFamily, DnsName, DnsSpec};
-pub use self::elsewhere::{ShadowSpec, SplitSpec};
+pub use self::elsewhere::{ShadowSpec, SplitSpec, SplitTarget};
 pub use self::grpc::{Compression, GrpcSpec};
 pub use self::health::{HealthKind, HealthSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;

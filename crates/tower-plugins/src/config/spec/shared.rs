@@ -21,6 +21,14 @@ use std::sync::Arc;
 #[derive(Clone, Default)]
 pub struct Shared<T>(Arc<T>);
 
+impl<T: Clone> Shared<T> {
+    /// The part by itself.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        Arc::unwrap_or_clone(self.0)
+    }
+}
+
 impl<T> Deref for Shared<T> {
     type Target = T;
 
@@ -45,6 +53,12 @@ impl<T> From<T> for Shared<T> {
 impl<T: Eq> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl<T: Eq> PartialEq<T> for Shared<T> {
+    fn eq(&self, other: &T) -> bool {
+        *self.0 == *other
     }
 }
 

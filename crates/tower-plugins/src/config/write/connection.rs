@@ -2,6 +2,7 @@
 
 use super::super::blocks::PROTOCOLS;
 use super::super::dns::FAMILIES;
+use super::super::endpoints::are_sockets;
 use super::super::tls::VERSIONS;
 use super::super::tree::Node;
 use super::super::{Address, Identity, Policy, Protocol, ProxySpec, TlsSpec, Upstream};
@@ -60,7 +61,7 @@ impl Writer {
             ("connection_timeout", duration(spec.connection_timeout)),
             (
                 "proxy",
-                proxy(&spec.proxy).filter(|_| is_http && transport != "unix"),
+                proxy(&spec.proxy).filter(|_| is_http && !are_sockets(&upstream.endpoints)),
             ),
             (
                 "proxy_auth",
@@ -70,6 +71,11 @@ impl Writer {
             header,
             idle,
             ("keep_alive", bool(spec.keep_alive)),
+            (
+                "disable_compression",
+                bool(spec.disable_compression)
+                    .filter(|_| is_http && transport != "unix" && upstream.grpc.is_none()),
+            ),
             (
                 "max_response_head",
                 size(spec.max_response_head.into()).filter(|_| is_http),
@@ -112,6 +118,7 @@ pub(super) fn tls(tls: &TlsSpec) -> Node<'static> {
             "pins",
             Some(list(pins.collect())).filter(|_| !tls.pins.is_empty()),
         ),
+        ("expiry_warning", duration_or_off(tls.expiry_warning)),
     ])
 }
 

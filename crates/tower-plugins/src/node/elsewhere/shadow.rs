@@ -138,6 +138,9 @@ impl fmt::Debug for Shadow {
 }
 
 fn is_idempotent(request: &Request<Body>) -> bool {
+    if request.headers().contains_key(header::UPGRADE) {
+        return false;
+    }
     request.method().is_idempotent()
         || request.headers().contains_key(IDEMPOTENCY_KEY)
         || CallContext::of(request).is_some_and(CallContext::is_idempotent)

@@ -1,5 +1,6 @@
-//! A part of the calls goes to another plugin.
+//! A part of the calls goes to another plugin, or to several.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::Request;
@@ -14,18 +15,23 @@ use crate::config::{PluginSpec, SplitSpec};
 
 #[derive(Debug)]
 pub(in super::super) struct Split {
-    to: Other,
-    /// Of 1.
-    part: f64,
+    targets: Box<[Target]>,
     key: Option<KeyFrom>,
-    calls: Calls,
 }
 
-struct Calls(Counter);
+/// Another plugin, which has a range of the draws from 0 to 1.
+struct Target {
+    to: Other,
+    /// Where its range ends, and that of the next begins.
+    end: f64,
+    calls: Counter,
+}
 
-impl std::fmt::Debug for Calls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Calls")
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut target = f.debug_struct("Target");
+        target.field("to", &self.to).field("end", &self.end);
+        target.finish_non_exhaustive()
     }
 }
 
@@ -36,25 +42,34 @@ impl Split {
         key: Option<KeyFrom>,
         services: &Arc<Services>,
     ) -> Self {
-        let name = plugin.name.as_str().to_owned();
+        let mut percent = 0.0;
+        let targets = spec.targets.iter().map(|target| {
+            percent += target.percent.get();
+            let (name, to) = (plugin.name.as_str(), target.plugin.as_str());
+            Target {
+                to: Other {
+                    name: target.plugin.clone(),
+                    services: Arc::clone(services),
+                },
+                end: percent / 100.0,
+                calls: counter!(
+                    "plugin_split_calls_total",
+                    "plugin_name" => name.to_owned(), "to" => to.to_owned()
+                ),
+            }
+        });
         Self {
-            to: Other {
-                name: spec.to.clone(),
-                services: Arc::clone(services),
-            },
-            part: spec.percent.get() / 100.0,
+            targets: targets.collect(),
             key,
-            calls: Calls(counter!("plugin_split_calls_total", "plugin_name" => name)),
         }
     }
 
-    /// The other plugin, if the call goes there.
+    /// The other plugin, if the call goes to one.
     pub(super) fn way(&self, request: &Request<Body>) -> Option<Arc<Node>> {
-        if self.draw(request) >= self.part {
-            return None;
-        }
-        let there = self.to.find(request.headers())?;
-        self.calls.0.increment(1);
+        let draw = self.draw(request);
+        let target = self.targets.iter().find(|target| draw < target.end)?;
+        let there = target.to.find(request.headers())?;
+        target.calls.increment(1);
         Some(there)
     }
 

@@ -16,10 +16,10 @@ use tokio::time::{Instant, timeout};
 use tower_plugins_layers::{BoxError, Reason, ReplayBody};
 use tower_service::Service;
 
-use super::grpc;
 use super::state::{Failure, Verdict};
+use super::{SHORTEST, grpc};
 use crate::Body;
-use crate::config::HealthKind;
+use crate::config::{HealthKind, HealthSpec};
 use crate::node::endpoint::Shown;
 use crate::transport::Transport;
 
@@ -30,6 +30,8 @@ const MAX_BODY: usize = 64 << 10;
 pub(in super::super) struct Ask {
     kind: HealthKind,
     timeout: Duration,
+    /// How long a stream may be silent until somebody is asked to be there.
+    silence: Duration,
     endpoint: Shown,
     transport: Arc<dyn Transport>,
 }
@@ -44,14 +46,14 @@ pub(super) enum Failed {
 
 impl Ask {
     pub(in super::super) fn new(
-        kind: HealthKind,
-        timeout: Duration,
+        spec: &HealthSpec,
         endpoint: Shown,
         transport: Arc<dyn Transport>,
     ) -> Self {
         Self {
-            kind,
-            timeout,
+            kind: spec.kind.clone(),
+            timeout: spec.timeout,
+            silence: spec.interval.max(SHORTEST),
             endpoint,
             transport,
         }
@@ -137,10 +139,30 @@ impl Ask {
         let mut next = first;
         while let Some(said) = next {
             tell(&Verdict::Says(said), took);
-            // A stream that breaks says nothing of the endpoint: the next one will.
-            next = stream.next().await.unwrap_or_default();
+            next = match self.listen(&mut stream).await {
+                Ok(next) => next,
+                Err(gone) => return Some(Verdict::Fail(gone)),
+            };
         }
         None
+    }
+
+    /// What `stream` says next. While it is silent it is asked by `Check` whether anybody is there: a peer that went away
+    /// without a word, or a network between, leaves a stream as it is.
+    async fn listen(&self, stream: &mut grpc::Answer) -> Result<Option<grpc::Said>, Failure> {
+        loop {
+            match timeout(self.silence, stream.next()).await {
+                // A stream that breaks says nothing of the endpoint: the next one will.
+                Ok(next) => return Ok(next.unwrap_or_default()),
+                Err(_) => match self.once().await {
+                    // Whatever it says, it is there: how it is, the stream says.
+                    Err(Failed::There(gone)) if gone.reason != Some(Reason::Status) => {
+                        return Err(gone);
+                    }
+                    _ => {}
+                },
+            }
+        }
     }
 
     async fn http(

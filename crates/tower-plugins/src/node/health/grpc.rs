@@ -33,7 +33,12 @@ pub(super) async fn check(ask: &Ask, service: &str) -> Result<(), Failed> {
         Some(said) => {
             said?;
             // The trailers have the last word, and their end frees the stream.
-            answer.end().await
+            match answer.next().await? {
+                None => Ok(()),
+                Some(_) => {
+                    Err(Failure::new(Reason::Status, "an answer of several messages").into())
+                }
+            }
         }
         None => Err(Failure::new(Reason::Status, "an answer without a message").into()),
     }
@@ -69,8 +74,9 @@ async fn open(ask: &Ask, path: &'static str, service: &str) -> Result<Answer, Fa
         let message = format!("status {}", response.status());
         return Err(Failure::new(Reason::Status, message).into());
     }
-    judge(response.headers())?;
+    let is_judged = judge(response.headers())?;
     Ok(Answer {
+        is_judged,
         body: response.into_body(),
         read: BytesMut::new(),
     })
@@ -78,6 +84,8 @@ async fn open(ask: &Ask, path: &'static str, service: &str) -> Result<Answer, Fa
 
 /// The messages of a response.
 pub(super) struct Answer {
+    /// Whether its status has come, which was well.
+    is_judged: bool,
     body: Body,
     read: BytesMut,
 }
@@ -90,23 +98,21 @@ impl Answer {
                 return Ok(Some(said(&message)));
             }
             let Some(frame) = self.body.frame().await else {
-                return Ok(None);
+                if self.is_judged {
+                    return Ok(None);
+                }
+                return Err(Failure::new(Reason::Status, "an answer without a grpc-status").into());
             };
             let frame = frame.map_err(|error| Failed::by(&error))?;
             match frame.into_data() {
                 Ok(data) => self.read.extend_from_slice(&data),
                 Err(frame) => {
                     if let Some(trailers) = frame.trailers_ref() {
-                        judge(trailers)?;
+                        self.is_judged |= judge(trailers)?;
                     }
                 }
             }
         }
-    }
-
-    async fn end(&mut self) -> Result<(), Failed> {
-        while self.next().await?.is_some() {}
-        Ok(())
     }
 
     fn message(&mut self) -> Result<Option<Bytes>, Failure> {
@@ -140,13 +146,13 @@ fn said(message: &[u8]) -> Said {
     Err(Failure::new(Reason::Status, what))
 }
 
-/// What `grpc-status` says, where it is.
-fn judge(headers: &HeaderMap) -> Result<(), Failure> {
+/// What `grpc-status` says; false where there is none.
+fn judge(headers: &HeaderMap) -> Result<bool, Failure> {
     let Some(status) = headers.get("grpc-status") else {
-        return Ok(());
+        return Ok(false);
     };
     match status.to_str().ok().and_then(|status| status.parse().ok()) {
-        Some(0) => Ok(()),
+        Some(0) => Ok(true),
         Some(code) => Err(unwell(code)),
         None => Err(Failure::new(Reason::Status, "a grpc-status that is none")),
     }

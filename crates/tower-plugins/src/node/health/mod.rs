@@ -21,7 +21,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tower_plugins_layers::balance::HealthHandle;
 
 pub(super) use self::ask::Ask;
-#[cfg(feature = "oauth2")]
 pub(super) use self::ask::with_causes;
 pub(crate) use self::hub::HealthHub;
 pub(super) use self::hub::gauge;
@@ -29,6 +28,7 @@ pub(super) use self::ready::ready;
 pub use self::report::{EndpointHealth, HealthReport, HealthStatus, PluginHealth};
 use self::state::{Changed, State, Verdict};
 use super::endpoint::Shown;
+use super::label::Label;
 use crate::config::{Address, CredentialsSpec, HealthKind, HealthSpec, PluginName};
 use crate::transport::Transport;
 
@@ -49,6 +49,8 @@ pub(crate) struct Checker {
 #[derive(Clone)]
 pub(super) struct Key {
     pub(super) plugin: PluginName,
+    /// Of the endpoint, which keeps it.
+    pub(super) label: Arc<Label>,
     pub(super) spec: HealthSpec,
     pub(super) credentials: CredentialsSpec,
     pub(super) transport: Arc<dyn Transport>,
@@ -79,8 +81,7 @@ impl Checker {
             Some(old) => Arc::clone(&old.state),
             None => Arc::new(State::new(address.clone())),
         };
-        let (kind, transport) = (key.spec.kind.clone(), Arc::clone(&key.transport));
-        let ask = Ask::new(kind, key.spec.timeout, endpoint, transport);
+        let ask = Ask::new(&key.spec, endpoint, Arc::clone(&key.transport));
         Arc::new(Self {
             key,
             ask: Arc::new(ask),
@@ -111,7 +112,7 @@ impl Checker {
                 ask: Arc::clone(&self.ask),
                 state: Arc::clone(&self.state),
                 hub: Arc::clone(hub),
-                seen: Seen::new(&self.key.plugin, self.state.address()),
+                seen: Seen::new(&self.key.plugin, &self.key.label),
             };
             *task = Some(tokio::spawn(run.run()).abort_handle());
         }
@@ -224,12 +225,12 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(plugin: &PluginName, address: &Address) -> Self {
+    fn new(plugin: &PluginName, label: &Label) -> Self {
         let plugin = plugin.as_str().to_owned();
         Self {
             status: metrics::gauge!(
                 "plugin_endpoint_health_status",
-                "plugin_name" => plugin.clone(), "endpoint" => address.shown()
+                "plugin_name" => plugin.clone(), "endpoint" => label.as_str().to_owned()
             ),
             duration: histogram!("plugin_health_check_duration_seconds", "plugin_name" => plugin),
         }

@@ -21,7 +21,7 @@ pub enum HealthStatus {
     Degraded,
     /// It answers, and not as it should: it is out.
     Unhealthy,
-    /// It could not be reached: it is out.
+    /// It could not be reached, or may not be, as one that credentials would go to in the clear: it is out.
     Offline,
 }
 
@@ -107,7 +107,8 @@ pub struct HealthReport {
 pub struct PluginHealth {
     /// In all: degraded if some of its endpoints are out, offline if none can be reached.
     pub status: HealthStatus,
-    /// In the order of the config.
+    /// In the order of the config; those that came while it runs and cannot be called at the end, each with a message that
+    /// says why.
     pub endpoints: Vec<EndpointHealth>,
 }
 
@@ -172,6 +173,15 @@ impl EndpointHealth {
             response_time: None,
             failures: 0,
             message: None,
+        }
+    }
+
+    /// Of an endpoint that gets no calls for what `message` says.
+    pub(crate) fn left_out(address: Address, message: String) -> Self {
+        Self {
+            status: HealthStatus::Offline,
+            message: Some(message),
+            ..Self::unknown(address)
         }
     }
 }

@@ -12,6 +12,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
 };
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use metrics::{Counter, counter};
@@ -22,6 +23,9 @@ use tower_plugins_layers::BoxError;
 
 use crate::config::{Address, DnsFamily, DnsName, DnsSpec, EndpointSpec, PluginName};
 use crate::error::{Error, Kind};
+
+/// The shortest wait between two lookups.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// What a name stands for: sorted, each once.
 pub(super) type Answers = Arc<[Answer]>;
@@ -52,15 +56,18 @@ impl Name {
         spec: &DnsSpec,
         old: &[Arc<Self>],
     ) -> Result<Arc<Self>, Error> {
-        let mut old = old.iter();
-        if let Some(old) = old.find(|old| (&old.of, &old.spec) == (of, spec)) {
+        let old = old.iter().find(|old| old.of == *of);
+        if let Some(old) = old.filter(|old| old.spec == *spec) {
             return Ok(Arc::clone(old));
         }
+        // Looked up in another way it is the same name: the last answer stands until there is another.
+        let known = old.and_then(|old| old.answers.borrow().clone());
         let resolver = resolver(of, spec).map_err(|error| {
             let message = format!("`{of}`: no name can be looked up: {error}");
             Error::caused_by(Kind::Config, message)
         })?;
-        let (sender, answers) = watch::channel(None);
+        let known = known.filter(|known| !known.is_empty());
+        let (sender, answers) = watch::channel(known);
         let lookups = |outcome| {
             let plugin = plugin.as_str().to_owned();
             counter!("plugin_dns_lookups_total", "plugin_name" => plugin, "outcome" => outcome)
@@ -97,7 +104,20 @@ impl Drop for Name {
     }
 }
 
+/// What a lookup has found.
+struct Found {
+    answers: Vec<Answer>,
+    /// How long it is.
+    valid: Duration,
+    /// Whether that is all of it. Of a part nobody can tell what is not there any more.
+    is_whole: bool,
+}
+
 impl Answer {
+    fn is_at(&self, other: &Self) -> bool {
+        (self.at, self.port) == (other.at, other.port)
+    }
+
     /// The endpoint, with what `entry` says of all that are behind the name.
     pub(super) fn of(&self, entry: &EndpointSpec) -> EndpointSpec {
         let address = match &entry.address {
@@ -160,25 +180,36 @@ impl Run {
         loop {
             let looked_up = timeout(self.spec.timeout, self.look_up()).await;
             let valid = match looked_up.unwrap_or_else(|_| Err("no answer in time".into())) {
-                Ok((answers, ttl)) => {
+                Ok(found) => {
                     failures = 0;
                     self.ok.increment(1);
-                    self.take(answers);
-                    ttl
+                    let valid = found.valid;
+                    self.take(found);
+                    valid
                 }
                 Err(error) => {
                     self.failed.increment(1);
                     self.fail(&*error, failures);
                     failures = failures.saturating_add(1);
-                    self.spec.min_ttl * 2_u32.saturating_pow(failures.min(16) - 1)
+                    let times = 2_u32.saturating_pow(failures.min(16) - 1);
+                    self.spec.min_ttl.saturating_mul(times)
                 }
             };
-            let most = self.spec.max_ttl.max(self.spec.min_ttl);
-            sleep(valid.clamp(self.spec.min_ttl, most)).await;
+            // One that is made in code may be zero.
+            let least = self.spec.min_ttl.max(SHORTEST);
+            sleep(valid.clamp(least, self.spec.max_ttl.max(least))).await;
         }
     }
 
-    fn take(&self, mut answers: Vec<Answer>) {
+    fn take(&self, found: Found) {
+        let mut answers = found.answers;
+        if !found.is_whole {
+            let known = self.answers.borrow();
+            let known = known.iter().flat_map(|known| known.iter());
+            let is_new = |one: &&Answer| !answers.iter().any(|new| new.is_at(one));
+            let kept: Vec<_> = known.filter(is_new).cloned().collect();
+            answers.extend(kept);
+        }
         answers.sort_unstable();
         answers.dedup_by_key(|answer| (answer.at, answer.port));
         let most = self.spec.max_endpoints as usize;
@@ -213,8 +244,8 @@ impl Run {
         });
     }
 
-    async fn look_up(&self) -> Result<(Vec<Answer>, Duration), BoxError> {
-        let (answers, ttl) = match self.of.port {
+    async fn look_up(&self) -> Result<Found, BoxError> {
+        let (answers, ttl, is_whole) = match self.of.port {
             Some(port) => {
                 let (addresses, ttl) = self.addresses(&self.of.name).await?;
                 let answer = |ip| Answer {
@@ -223,30 +254,35 @@ impl Run {
                     weight: 1,
                     port,
                 };
-                (addresses.into_iter().map(answer).collect(), ttl)
+                (addresses.into_iter().map(answer).collect(), ttl, true)
             }
             None => self.service().await?,
         };
         if answers.is_empty() {
             return Err("the answer has no endpoints".into());
         }
-        Ok((answers, Duration::from_secs(ttl.into())))
+        Ok(Found {
+            answers,
+            valid: Duration::from_secs(ttl.into()),
+            is_whole,
+        })
     }
 
-    async fn addresses(&self, name: &str) -> Result<(Vec<IpAddr>, u32), BoxError> {
+    async fn addresses(&self, name: &str) -> Result<(Vec<IpAddr>, u32), NetError> {
         let found = self.resolver.lookup_ip(name).await?;
         let records = found.as_lookup().answers().iter();
         let ttl = records.map(|record| record.ttl).min().unwrap_or_default();
         Ok((found.iter().collect(), ttl))
     }
 
-    /// The targets of a service, each at its addresses. One that has none is passed over.
-    async fn service(&self) -> Result<(Vec<Answer>, u32), BoxError> {
+    /// The targets of a service, each at its addresses, and whether that is all of them. One that has none is passed over.
+    async fn service(&self) -> Result<(Vec<Answer>, u32, bool), BoxError> {
         let found = self
             .resolver
             .lookup(&*self.of.name, RecordType::SRV)
             .await?;
-        let (mut answers, mut ttl, mut failed) = (Vec::new(), u32::MAX, None);
+        let (mut answers, mut ttl) = (Vec::new(), u32::MAX);
+        let (mut failed, mut is_whole) = (None, true);
         for record in found.answers() {
             let RData::SRV(srv) = &record.data else {
                 continue;
@@ -266,17 +302,20 @@ impl Run {
                         port: srv.port,
                     }));
                 }
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    is_whole &= error.is_no_records_found();
+                    failed = Some(error);
+                }
             }
             if answers.len() > 4 * self.spec.max_endpoints as usize {
                 break;
             }
         }
         match failed {
-            Some(error) if answers.is_empty() => Err(error),
+            Some(error) if answers.is_empty() => Err(error.into()),
             // What was passed over is asked for again soon.
-            Some(_) => Ok((answers, 0)),
-            None => Ok((answers, ttl)),
+            Some(_) => Ok((answers, 0, is_whole)),
+            None => Ok((answers, ttl, true)),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! What a plugin's config says of its endpoints, where some are not there themselves but say where to find them.
 
-#[cfg(feature = "dns")]
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -17,11 +16,22 @@ use crate::node::Services;
 /// The entries of a config, in their order.
 pub(in super::super) struct Entries(Vec<Entry>);
 
+/// An endpoint that there is now.
+pub(super) struct Found {
+    pub(super) spec: EndpointSpec,
+    /// What told of it; `None` if the config has it.
+    pub(super) by: Option<Arc<str>>,
+}
+
 enum Entry {
     One(EndpointSpec),
-    Source(watch::Receiver<List>),
+    Source {
+        name: Arc<str>,
+        list: watch::Receiver<List>,
+    },
     #[cfg(feature = "dns")]
     Name {
+        name: Arc<str>,
         spec: EndpointSpec,
         /// It looks the name up for as long as it is here.
         _name: Arc<Name>,
@@ -43,13 +53,17 @@ impl Entries {
         let entries = endpoints.iter().map(|endpoint| match &endpoint.address {
             Address::Source { name, .. } => {
                 let source = services.source(name).ok_or_else(|| source::unknown(name))?;
-                Ok(Entry::Source(source.list()))
+                Ok(Entry::Source {
+                    name: name.as_str().into(),
+                    list: source.list(),
+                })
             }
             #[cfg(feature = "dns")]
             Address::Dns(name) => {
                 let found = names.iter().find(|known| known.is_of(name));
                 let found = found.ok_or_else(|| Error::new(crate::error::Kind::Config))?;
                 Ok(Entry::Name {
+                    name: name.to_string().into(),
                     spec: endpoint.clone(),
                     _name: Arc::clone(found),
                     answers: found.answers(),
@@ -71,18 +85,32 @@ impl Entries {
     }
 
     /// The endpoints that there are now; `None` as long as there is none, and more may be known soon.
-    pub(super) fn now(&mut self) -> Option<Vec<EndpointSpec>> {
+    pub(super) fn now(&mut self) -> Option<Vec<Found>> {
         let (mut all, mut is_known) = (Vec::new(), true);
+        let found = |spec, by: &Arc<str>| Found {
+            spec,
+            by: Some(Arc::clone(by)),
+        };
         for entry in &mut self.0 {
             match entry {
-                Entry::One(endpoint) => all.push(endpoint.clone()),
-                Entry::Source(list) => match &*list.borrow_and_update() {
-                    Some(list) => all.extend_from_slice(list),
+                Entry::One(endpoint) => all.push(Found {
+                    spec: endpoint.clone(),
+                    by: None,
+                }),
+                Entry::Source { name, list } => match &*list.borrow_and_update() {
+                    Some(list) => all.extend(list.iter().map(|spec| found(spec.clone(), name))),
                     None => is_known = false,
                 },
                 #[cfg(feature = "dns")]
-                Entry::Name { spec, answers, .. } => match &*answers.borrow_and_update() {
-                    Some(answers) => all.extend(answers.iter().map(|answer| answer.of(spec))),
+                Entry::Name {
+                    name,
+                    spec,
+                    answers,
+                    ..
+                } => match &*answers.borrow_and_update() {
+                    Some(answers) => {
+                        all.extend(answers.iter().map(|answer| found(answer.of(spec), name)));
+                    }
                     None => is_known = false,
                 },
             }
@@ -96,7 +124,7 @@ impl Entries {
             async move {
                 let is_gone = match entry {
                     Entry::One(_) => true,
-                    Entry::Source(list) => list.changed().await.is_err(),
+                    Entry::Source { list, .. } => list.changed().await.is_err(),
                     #[cfg(feature = "dns")]
                     Entry::Name { answers, .. } => answers.changed().await.is_err(),
                 };

@@ -26,16 +26,19 @@ use metrics::Gauge;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tower_plugins_layers::balance::{EndpointSet, LiveBalance};
-use tower_plugins_layers::{Balance, BoxError, OutlierDetector, ReplayBody};
+use tower_plugins_layers::{Balance, BoxError, OutlierDetector, Reason, Refused, ReplayBody};
 use tower_service::Service;
 
 #[cfg(feature = "dns")]
 pub(super) use self::dns::Name;
 pub(super) use self::entries::Entries;
+use self::entries::Found;
 pub(crate) use self::source::Source;
 use super::Services;
 use super::credentials::Credentials;
 use super::endpoint::EndpointStack;
+use super::health::{EndpointHealth, with_causes};
+use super::label::{Label, Labels};
 use super::parts::{EndpointParts, Endpoints, Parts};
 use super::stack;
 use super::stage::members;
@@ -69,7 +72,8 @@ impl<'a> Service<Attempt> for &'a Balanced {
             Balanced::Fixed(balance) => Either::Left({ balance }.call(request)),
             Balanced::Live(live) => Either::Right(Box::pin(async move {
                 live.known().await;
-                (&mut &live.balance).call(request).await
+                let called = (&mut &live.balance).call(request).await;
+                called.map_err(|error| live.explained(error))
             })),
         }
     }
@@ -82,6 +86,7 @@ pub(super) struct Live {
     credentials: Credentials,
     outliers: Option<OutlierDetector>,
     parts: Endpoints,
+    labels: Labels,
     balance: LiveBalance<Shared>,
     endpoints: Gauge,
     /// Whether anything has been said of what endpoints there are.
@@ -97,6 +102,7 @@ impl Live {
             credentials: parts.credentials.clone(),
             outliers: parts.outliers.clone(),
             parts: parts.endpoints.clone(),
+            labels: parts.labels.clone(),
             balance: EndpointSet::new(stack::balance(&spec.policy.balance)).balance(),
             endpoints: metrics::gauge!("plugin_endpoints", "plugin_name" => plugin),
             is_known: watch::Sender::new(false),
@@ -135,22 +141,28 @@ impl Live {
         let mut new = HashMap::with_capacity(list.len());
         let mut parts = Vec::with_capacity(list.len());
         let mut placed = Vec::with_capacity(list.len());
-        for endpoint in &list {
+        let mut left_out = Vec::new();
+        for Found { spec: endpoint, by } in &list {
             let (key, meta) = stack::placed(endpoint);
             if new.contains_key(&key) {
                 continue;
             }
             let address = &endpoint.address;
-            match EndpointParts::build(address, &self.spec, &self.credentials, &old, &self.services)
-            {
+            let label = || match by {
+                Some(by) => self.labels.found(by),
+                None => Label::fixed(&address.shown()),
+            };
+            let (spec, shown) = (&self.spec, &self.credentials);
+            match EndpointParts::build(address, label, spec, shown, &old, &self.services) {
                 Ok(part) => {
                     parts.push(part.clone());
                     new.insert(key.clone(), part);
                     placed.push((key, meta));
                 }
-                Err(error) => self.left_out(address, &error),
+                Err(error) => left_out.push(left_out_for(address, &error)),
             }
         }
+        self.leave_out(left_out);
         self.endpoints.set(parts.len() as f64);
         self.parts.set(parts);
         self.balance.set().replace(placed, |key, _| {
@@ -162,14 +174,34 @@ impl Live {
         self.is_known.send_replace(true);
     }
 
-    fn left_out(&self, address: &Address, error: &Error) {
-        tracing::warn!(
-            plugin.name = %self.spec.name,
-            server.address = address.shown(),
-            error = error as &dyn std::error::Error,
-            "an endpoint cannot be made, and is left out",
-        );
+    fn leave_out(&self, endpoints: Vec<EndpointHealth>) {
+        for endpoint in self.parts.leave_out(endpoints) {
+            tracing::warn!(
+                plugin.name = %self.spec.name,
+                server.address = endpoint.address.shown(),
+                error = endpoint.message.unwrap_or_default(),
+                "an endpoint cannot be made, and is left out",
+            );
+        }
     }
+
+    /// The error of a call that no endpoint took, which says why none is there that could have.
+    fn explained(&self, error: BoxError) -> BoxError {
+        let is_empty = self.balance.set().is_empty();
+        if !is_empty || Reason::of(&*error) != Some(Reason::NoEndpoint) {
+            return error;
+        }
+        match self.parts.why_left_out() {
+            Some(why) => Refused::new(Reason::NoEndpoint).caused_by(why).into(),
+            None => error,
+        }
+    }
+}
+
+fn left_out_for(address: &Address, error: &Error) -> EndpointHealth {
+    let refused = error.config().map(ToString::to_string);
+    let why = refused.unwrap_or_else(|| with_causes(error));
+    EndpointHealth::left_out(address.clone(), why)
 }
 
 impl fmt::Debug for Live {

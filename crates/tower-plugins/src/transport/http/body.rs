@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use tower_plugins_layers::BoxError;
 
 use super::error::{lost, request_broken, too_large};
+use super::gunzip::Gunzip;
 use super::pool::Endpoint;
 use super::upload::Upload;
 use super::{h1, h2};
@@ -49,27 +50,34 @@ pub(crate) struct ResponseBody {
 }
 
 impl ResponseBody {
-    /// `body`, holding `hold` until it has ended; an error if it says that it is too large.
+    /// `body`, holding `hold` until it has ended; an error if it says that it is too large. One that is `gzip`
+    /// is decompressed, and limited in what comes of that.
     pub(super) fn wrap(
         endpoint: &Endpoint,
         hold: Hold,
         upload: Upload,
         body: Incoming,
+        gzip: bool,
     ) -> Result<Body, BoxError> {
         if body.is_end_stream() {
             hold.complete();
             return Ok(Body::empty());
         }
-        let allowed = endpoint.spec.max_response_body.unwrap_or(u64::MAX);
+        let max = endpoint.spec.max_response_body.filter(|_| !gzip);
+        let allowed = max.unwrap_or(u64::MAX);
         if body.size_hint().lower() > allowed {
-            return Err(body_too_large(endpoint));
+            return Err(body_too_large(&endpoint.name, max));
         }
-        Ok(Body::boxed(Self {
+        let body = Self {
             incoming: Some(body),
             hold: Some(hold),
             upload,
             allowed,
-        }))
+        };
+        if gzip {
+            return Ok(Body::boxed(Gunzip::new(endpoint, body)));
+        }
+        Ok(Body::boxed(body))
     }
 
     /// Ends the exchange, and gives its error.
@@ -82,10 +90,10 @@ impl ResponseBody {
     }
 }
 
-fn body_too_large(endpoint: &Endpoint) -> BoxError {
-    let limit = endpoint.spec.max_response_body.unwrap_or(u64::MAX);
+pub(super) fn body_too_large(endpoint: &Arc<str>, max: Option<u64>) -> BoxError {
+    let limit = max.unwrap_or(u64::MAX);
     let cause = format!("its body is larger than max_response_body, {limit} bytes");
-    too_large(&endpoint.name, cause)
+    too_large(endpoint, cause)
 }
 
 impl http_body::Body for ResponseBody {
@@ -115,7 +123,8 @@ impl http_body::Body for ResponseBody {
         match self.allowed.checked_sub(data.unwrap_or_default() as u64) {
             Some(allowed) => self.allowed = allowed,
             None => {
-                let error = self.fail(|_, endpoint| body_too_large(endpoint));
+                let error = self
+                    .fail(|name, endpoint| body_too_large(name, endpoint.spec.max_response_body));
                 return Poll::Ready(Some(Err(error)));
             }
         }

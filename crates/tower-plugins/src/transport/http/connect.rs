@@ -47,7 +47,7 @@ pub(super) enum Target {
         port: u16,
         proxy: Option<Proxy>,
         #[cfg(feature = "tls")]
-        tls: Option<super::tls::Tls>,
+        tls: Option<Box<super::tls::Tls>>,
     },
     #[cfg(unix)]
     Unix(std::path::PathBuf),
@@ -71,7 +71,16 @@ impl Target {
             proxy,
             host: bare_host(authority).replacen("%25", "%", 1),
             port: authority.port_u16().unwrap_or(443),
-            tls: Some(tls),
+            tls: Some(Box::new(tls)),
+        }
+    }
+
+    /// Whether it is on this machine, whatever its address.
+    pub(super) const fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp { .. } => false,
+            #[cfg(unix)]
+            Self::Unix(_) => true,
         }
     }
 
@@ -143,17 +152,28 @@ pub(super) fn bare_host(authority: &Authority) -> &str {
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     ask: AtomicBool,
+    wrote: AtomicBool,
     turned_away: OnceLock<String>,
 }
 
 impl Notes {
-    /// A request is about to be sent: the next read is to ask the socket itself.
+    /// A request is about to be sent: nothing of it has gone out. If the connection is a `used` one, the next read
+    /// is to ask the socket itself.
     ///
     /// The runtime learns that a peer has closed only when it next looks at all its sockets. Until
     /// then a request would be written to a closed connection, and nobody could say whether it was
     /// processed. hyper reads before it takes a request, and gives it back at an end.
-    pub(super) fn ask(&self) {
-        self.ask.store(true, Ordering::Relaxed);
+    pub(super) fn begin(&self, used: bool) {
+        self.wrote.store(false, Ordering::Relaxed);
+        self.ask.store(used, Ordering::Relaxed);
+    }
+
+    /// Whether the peer can have read something of the request.
+    ///
+    /// A peer may close after the socket was asked and before the write, which then fails: hyper does not give the
+    /// request back.
+    pub(super) fn wrote(&self) -> bool {
+        self.wrote.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_to_ask(&self) -> bool {
@@ -202,11 +222,34 @@ macro_rules! each {
     };
 }
 
+impl Socket {
+    /// Whether some of `length` bytes can have gone out although the write failed.
+    const fn may_write_part(&self, length: usize) -> bool {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => length > super::tls::RECORD,
+            _ => false,
+        }
+    }
+}
+
 impl Stream {
     fn new(socket: Socket) -> Self {
         Self {
             socket,
             notes: Arc::default(),
+        }
+    }
+
+    /// Takes note of what came of writing `length` bytes.
+    fn written(&self, length: usize, written: &Poll<io::Result<usize>>) {
+        let wrote = match written {
+            Poll::Ready(Ok(written)) => *written > 0,
+            Poll::Ready(Err(_)) => self.socket.may_write_part(length),
+            Poll::Pending => false,
+        };
+        if wrote {
+            self.notes.wrote.store(true, Ordering::Relaxed);
         }
     }
 
@@ -257,7 +300,10 @@ impl Write for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        each!(&mut self.get_mut().socket, io => Pin::new(io).poll_write(cx, buf))
+        let this = self.get_mut();
+        let written = each!(&mut this.socket, io => Pin::new(io).poll_write(cx, buf));
+        this.written(buf.len(), &written);
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -277,6 +323,9 @@ impl Write for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each!(&mut self.get_mut().socket, io => Pin::new(io).poll_write_vectored(cx, bufs))
+        let this = self.get_mut();
+        let written = each!(&mut this.socket, io => Pin::new(io).poll_write_vectored(cx, bufs));
+        this.written(bufs.iter().map(|buf| buf.len()).sum(), &written);
+        written
     }
 }

@@ -9,11 +9,11 @@ use tower_plugins_layers::{BoxError, Reason, Refused, Unsent};
 
 use super::body::{Hold, ResponseBody};
 use super::error::{TurnedAway, at, connect_failed, lost, request_broken, turned_away, unanswered};
-use super::head::{strip_response, strip_upgrade};
+use super::gunzip;
+use super::head::{Asked, strip_response, strip_upgrade};
 use super::pool::{Endpoint, Lease, Pool};
 use super::upload::Upload;
 use crate::Body;
-use crate::config::Protocol;
 use crate::transport::ResponseFuture;
 use crate::upgrade::OnUpgrade;
 
@@ -40,22 +40,20 @@ struct Tries {
 /// Sends at once if a connection is ready, which makes hyper's future all there is to box.
 pub(super) fn call<P: Pool>(pool: &Arc<P>, mut request: Request<Body>) -> ResponseFuture<'_> {
     let endpoint = pool.endpoint();
-    let upgrades = match endpoint.origin.address(&mut request) {
-        Ok(upgrades) => upgrades,
+    let asked = match endpoint.origin.address(&mut request) {
+        Ok(asked) => asked,
         Err(error) => {
             let error = at(&endpoint.name, "addressing a request to", error);
             return Box::pin(std::future::ready(Err(error)));
         }
     };
-    // Only an HTTP/2 peer turns a request away after it was sent.
-    let kept = endpoint.origin.protocol == Protocol::Http2;
-    let mut upload = Upload::of(&mut request, kept);
+    let mut upload = Upload::of(&mut request);
     let Some(mut lease) = pool.checkout() else {
         return Box::pin(wherever_possible(
             pool,
             request,
             upload,
-            upgrades,
+            asked,
             Tries::default(),
         ));
     };
@@ -63,20 +61,20 @@ pub(super) fn call<P: Pool>(pool: &Arc<P>, mut request: Request<Body>) -> Respon
         Ok(sent) => sent,
         Err(request) => {
             let tries = Tries { unsent: 1, left: 0 };
-            return Box::pin(wherever_possible(pool, *request, upload, upgrades, tries));
+            return Box::pin(wherever_possible(pool, *request, upload, asked, tries));
         }
     };
     Box::pin(async move {
-        match conclude(pool.endpoint(), lease, &mut upload, upgrades, sent.await) {
+        match conclude(pool.endpoint(), lease, &mut upload, asked, sent.await) {
             Ok(response) => Ok(response),
             // Out of line: its state is larger than this one's, and seldom needed.
             Err(Failed::Unsent(request, _)) => {
                 let tries = Tries { unsent: 1, left: 0 };
-                Box::pin(wherever_possible(pool, *request, upload, upgrades, tries)).await
+                Box::pin(wherever_possible(pool, *request, upload, asked, tries)).await
             }
             Err(Failed::Left(request, _)) => {
                 let tries = Tries { unsent: 0, left: 1 };
-                Box::pin(wherever_possible(pool, *request, upload, upgrades, tries)).await
+                Box::pin(wherever_possible(pool, *request, upload, asked, tries)).await
             }
             Err(Failed::Other(error)) => Err(error),
         }
@@ -87,17 +85,25 @@ async fn wherever_possible<P: Pool>(
     pool: &Arc<P>,
     mut request: Request<Body>,
     mut upload: Upload,
-    upgrades: bool,
+    asked: Asked,
     mut tries: Tries,
 ) -> Result<Response<Body>, BoxError> {
     loop {
         let fresh = tries.unsent >= USED_TRIES;
         let mut lease = match pool.acquire(fresh).await {
             Ok(lease) => lease,
-            Err(refused) => return Err(unsent(pool.endpoint(), Some(request), upload, refused)),
+            Err(refused) => {
+                return Err(unsent(
+                    pool.endpoint(),
+                    Some(request),
+                    upload,
+                    asked,
+                    refused,
+                ));
+            }
         };
         let concluded = match lease.send(request) {
-            Ok(sent) => conclude(pool.endpoint(), lease, &mut upload, upgrades, sent.await),
+            Ok(sent) => conclude(pool.endpoint(), lease, &mut upload, asked, sent.await),
             Err(back) => {
                 let lost = lost(&pool.endpoint().name, "the connection closed");
                 Err(Failed::Unsent(back, lost))
@@ -107,7 +113,7 @@ async fn wherever_possible<P: Pool>(
             Ok(response) => return Ok(response),
             Err(Failed::Unsent(back, lost)) => {
                 if fresh {
-                    return Err(unsent(pool.endpoint(), Some(*back), upload, lost));
+                    return Err(unsent(pool.endpoint(), Some(*back), upload, asked, lost));
                 }
                 tries.unsent += 1;
                 request = *back;
@@ -115,7 +121,7 @@ async fn wherever_possible<P: Pool>(
             Err(Failed::Left(back, lost)) => {
                 tries.left += 1;
                 if tries.left >= LEFT_TRIES {
-                    return Err(unsent(pool.endpoint(), Some(*back), upload, lost));
+                    return Err(unsent(pool.endpoint(), Some(*back), upload, asked, lost));
                 }
                 request = *back;
             }
@@ -128,11 +134,12 @@ fn unsent(
     endpoint: &Endpoint,
     mut request: Option<Request<Body>>,
     mut upload: Upload,
+    asked: Asked,
     cause: Refused,
 ) -> BoxError {
     if let Some(request) = &mut request {
         upload.release(request);
-        endpoint.origin.release(request);
+        endpoint.origin.release(request, asked);
     }
     Unsent::new(request, cause).into()
 }
@@ -141,17 +148,18 @@ fn conclude<L: Lease>(
     endpoint: &Endpoint,
     lease: L,
     upload: &mut Upload,
-    upgrades: bool,
+    asked: Asked,
     outcome: Result<Response<Incoming>, TrySendError<Request<Body>>>,
 ) -> Result<Response<Body>, Failed> {
     let mut error = match outcome {
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            return upgrade(endpoint, lease.into(), upgrades, response).map_err(Failed::Other);
+            return upgrade(endpoint, lease.into(), asked.upgrade, response).map_err(Failed::Other);
         }
         Ok(response) => {
             let mut upload = std::mem::take(upload);
             upload.forget();
-            return respond(endpoint, lease.into(), upload, response).map_err(Failed::Other);
+            return respond(endpoint, lease.into(), upload, asked.gzip, response)
+                .map_err(Failed::Other);
         }
         Err(error) => error,
     };
@@ -159,7 +167,7 @@ fn conclude<L: Lease>(
         // It would refuse the next connection too.
         let refused = connect_failed(&endpoint.name, why);
         let upload = std::mem::take(upload);
-        let unsent = unsent(endpoint, error.take_message(), upload, refused);
+        let unsent = unsent(endpoint, error.take_message(), upload, asked, refused);
         return Err(Failed::Other(unsent));
     }
     if let Some(request) = error.take_message() {
@@ -170,6 +178,16 @@ fn conclude<L: Lease>(
         return Err(Failed::Other(request_broken(&endpoint.name, failure)));
     }
     let error = error.into_error();
+    if !lease.wrote() && !error.is_user() && !error.is_parse() {
+        let lost = lost(&endpoint.name, error);
+        return Err(match upload.again() {
+            Some(mut request) => {
+                *upload = Upload::of(&mut request);
+                Failed::Unsent(Box::new(request), lost)
+            }
+            None => Failed::Other(unsent(endpoint, None, std::mem::take(upload), asked, lost)),
+        });
+    }
     let Some(turned_away) = turned_away(&error) else {
         return Err(Failed::Other(unanswered(&endpoint.name, error)));
     };
@@ -177,11 +195,17 @@ fn conclude<L: Lease>(
     let lost = lost(&endpoint.name, error);
     Err(match (again, turned_away) {
         (Some(mut request), TurnedAway::Leaving) => {
-            *upload = Upload::of(&mut request, true);
+            *upload = Upload::of(&mut request);
             Failed::Left(Box::new(request), lost)
         }
         // One that refuses may have too much to do: whether to ask it again is for retries to say.
-        (request, _) => Failed::Other(unsent(endpoint, request, std::mem::take(upload), lost)),
+        (request, _) => Failed::Other(unsent(
+            endpoint,
+            request,
+            std::mem::take(upload),
+            asked,
+            lost,
+        )),
     })
 }
 
@@ -208,10 +232,12 @@ fn respond(
     endpoint: &Endpoint,
     hold: Hold,
     upload: Upload,
+    gzip: bool,
     mut response: Response<Incoming>,
 ) -> Result<Response<Body>, BoxError> {
     strip_response(response.headers_mut());
+    let gzip = gzip && gunzip::take(response.headers_mut());
     let (head, body) = response.into_parts();
-    let body = ResponseBody::wrap(endpoint, hold, upload, body)?;
+    let body = ResponseBody::wrap(endpoint, hold, upload, body, gzip)?;
     Ok(Response::from_parts(head, body))
 }

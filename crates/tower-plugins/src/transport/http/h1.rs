@@ -102,14 +102,16 @@ impl pool::Lease for Lease {
         request: Request<Body>,
     ) -> Result<impl Future<Output = Sent> + Send + use<>, Box<Request<Body>>> {
         // A used one may have been closed by the peer meanwhile.
-        if self.conn.used {
-            self.conn.notes.ask();
-        }
+        self.conn.notes.begin(self.conn.used);
         Ok(self.conn.sender.try_send_request(request))
     }
 
     fn refusal(&self) -> Option<&str> {
         self.conn.notes.refusal()
+    }
+
+    fn wrote(&self) -> bool {
+        self.conn.notes.wrote()
     }
 }
 

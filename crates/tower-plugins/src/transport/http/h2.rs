@@ -154,6 +154,11 @@ impl pool::Lease for Lease {
     fn refusal(&self) -> Option<&str> {
         self.conn.notes.refusal()
     }
+
+    /// Others write over the same connection: that of one call alone is not known.
+    fn wrote(&self) -> bool {
+        true
+    }
 }
 
 impl State {

@@ -1,11 +1,16 @@
 //! What a hop changes in the heads of requests and responses.
 
-use ::http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
+use ::http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue,
+    TE, TRANSFER_ENCODING, UPGRADE,
+};
 use ::http::uri::{Authority, PathAndQuery, Scheme};
 use ::http::{Method, Request, Uri, Version};
 use bytes::Bytes;
+use http_body::Body as _;
 use tower_plugins_layers::{BoxError, Reason, Refused};
 
+use super::gunzip;
 use crate::Body;
 use crate::config::Protocol;
 
@@ -20,11 +25,21 @@ pub(super) struct Origin {
     pub(super) prefix: String,
     pub(super) protocol: Protocol,
     pub(super) keep_alive: bool,
+    /// Whether to ask for compressed responses.
+    pub(super) gzip: bool,
+}
+
+/// What a request asks for that its response may be.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) upgrade: bool,
+    /// By this side, not by the caller.
+    pub(super) gzip: bool,
 }
 
 impl Origin {
-    /// Makes `request` one to this endpoint, and says whether it asks for an upgrade.
-    pub(super) fn address(&self, request: &mut Request<Body>) -> Result<bool, BoxError> {
+    /// Makes `request` one to this endpoint, and says what it asks for.
+    pub(super) fn address(&self, request: &mut Request<Body>) -> Result<Asked, BoxError> {
         if *request.method() == Method::CONNECT {
             return Err(unsupported(if is_extended_connect(request) {
                 "of CONNECT with a protocol (RFC 8441) only WebSockets are passed on, and by a route: ask for an upgrade over HTTP/1.1"
@@ -37,8 +52,13 @@ impl Origin {
         match self.protocol {
             Protocol::Http1 => {
                 *request.version_mut() = Version::HTTP_11;
+                let is_unframed = is_unframed(request);
                 let headers = request.headers_mut();
+                join_cookies(headers);
                 headers.insert(HOST, self.host.clone());
+                if is_unframed {
+                    headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+                }
                 if let Some(upgrade) = upgrade {
                     headers.insert(UPGRADE, upgrade);
                     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -66,11 +86,17 @@ impl Origin {
                 *request.uri_mut() = Uri::from_parts(parts)?;
             }
         }
-        Ok(upgrades)
+        Ok(Asked {
+            upgrade: upgrades,
+            gzip: self.gzip && !upgrades && gunzip::ask(request),
+        })
     }
 
-    /// Takes the prefix off a request that was not sent, so that it can be addressed again.
-    pub(super) fn release(&self, request: &mut Request<Body>) {
+    /// Undoes that for a request that was not sent, so that it can be addressed again.
+    pub(super) fn release(&self, request: &mut Request<Body>, asked: Asked) {
+        if asked.gzip {
+            request.headers_mut().remove(ACCEPT_ENCODING);
+        }
         if self.prefix.is_empty() {
             return;
         }
@@ -144,6 +170,31 @@ fn strip_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
     upgrade
 }
 
+/// Makes one header of several cookies, as HTTP/2 may have them (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies = headers.get_all(COOKIE);
+    if cookies.iter().nth(1).is_none() {
+        return;
+    }
+    let is_sensitive = cookies.iter().any(HeaderValue::is_sensitive);
+    let all: Vec<_> = cookies.iter().map(HeaderValue::as_bytes).collect();
+    // What is made of values of headers is one.
+    if let Ok(mut all) = HeaderValue::try_from(all.join(&b"; "[..])) {
+        all.set_sensitive(is_sensitive);
+        headers.insert(COOKIE, all);
+    }
+}
+
+/// Whether hyper would leave the body out: that of a `GET` or a `HEAD`, which seldom have one, needs a header that says
+/// so, and its length is not known.
+fn is_unframed(request: &Request<Body>) -> bool {
+    let body = request.body();
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && !body.is_end_stream()
+        && body.size_hint().exact().is_none()
+        && !request.headers().contains_key(CONTENT_LENGTH)
+}
+
 /// The upgrade that a request asks for.
 ///
 /// Not one to another version of HTTP, or to TLS: that is about one hop, and passed on it would carry requests past all
@@ -192,6 +243,10 @@ pub(super) fn strip_upgrade(headers: &mut HeaderMap) {
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // A length beside it says nothing, and the next hop would believe it (RFC 9112, section 6.3).
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
         headers.remove(name);
     }

@@ -6,6 +6,9 @@ mod cut;
 mod dial;
 pub(super) mod error;
 mod exchange;
+#[cfg(feature = "tls")]
+mod expiry;
+mod gunzip;
 mod h1;
 mod h2;
 mod h2_connect;
@@ -81,13 +84,17 @@ use crate::config::{Address, ConnectionSpec, Protocol, TlsSpec};
 /// the URI and in `host`; its prefix is put before the request's path. Headers that are about one connection are removed, from
 /// requests and from responses. No redirect is followed.
 ///
+/// A request over TCP that says nothing of an `accept-encoding`, a `range` or gRPC asks for gzip, unless
+/// [`disable_compression`](ConnectionSpec::disable_compression); what comes of that is decompressed as it is
+/// read, without `content-encoding` and `content-length`.
+///
 /// # Errors
 ///
 /// - [`Unsent`](tower_plugins_layers::Unsent) with [`Reason::ConnectFailed`] if no connection
 ///   could be opened, TLS included, with [`Reason::PoolExhausted`] if none was free in time, and with
-///   [`Reason::ConnectionLost`] if every connection closed before the request was sent. The
-///   request is in it, but not if a peer refused this side's certificate, or its absence, when the request
-///   was on its way. Also if an HTTP/2 peer had it and turned it away: it is in it if no more than 64 KiB
+///   [`Reason::ConnectionLost`] if every connection closed before anything of the request was sent. The
+///   request is in it, but not if more than 64 KiB of its body had been read, or if a peer refused this side's
+///   certificate, or its absence, when the request was on its way. Also if an HTTP/2 peer had it and turned it away: it is in it if no more than 64 KiB
 ///   of its body had been read.
 /// - [`Reason::ConnectionLost`] if the connection or stream broke later, in the body too.
 /// - [`Reason::ResponseTooLarge`] if the head or body is larger than allowed, in the body too. A
@@ -96,7 +103,7 @@ use crate::config::{Address, ConnectionSpec, Protocol, TlsSpec};
 ///
 /// A request that could not be sent because an idle connection had just been closed is sent again
 /// on another, and in the end on a new one. So is one that an HTTP/2 peer did not take because it is going
-/// away.
+/// away. For that its extensions stay here: hyper does not see them.
 ///
 /// [`Reason::ConnectFailed`]: tower_plugins_layers::Reason::ConnectFailed
 /// [`Reason::PoolExhausted`]: tower_plugins_layers::Reason::PoolExhausted
@@ -167,13 +174,27 @@ impl Http {
         connection: &ConnectionSpec,
         tls: &TlsSpec,
     ) -> Result<Self, InvalidAddress> {
+        Self::of(None, address, connection, tls)
+    }
+
+    /// The same, of the plugin of this name, which stands in what is measured.
+    pub(crate) fn of(
+        plugin: Option<&str>,
+        address: &Address,
+        connection: &ConnectionSpec,
+        tls: &TlsSpec,
+    ) -> Result<Self, InvalidAddress> {
         let invalid = |problem: Cow<'static, str>| InvalidAddress {
-            address: address.to_string(),
+            address: address.shown(),
             problem,
         };
-        let (target, origin) = find(address, connection, tls).map_err(invalid)?;
+        let names = Names {
+            plugin,
+            endpoint: &address.shown(),
+        };
+        let (target, origin) = find(address, connection, tls, names).map_err(invalid)?;
         let endpoint = Endpoint {
-            name: address.to_string().into(),
+            name: address.shown().into(),
             target,
             origin,
             spec: connection.clone(),
@@ -192,11 +213,20 @@ impl Http {
     }
 }
 
+/// Whose connections they are, for what is told of them.
+#[cfg_attr(not(feature = "tls"), expect(dead_code))]
+#[derive(Clone, Copy)]
+struct Names<'a> {
+    plugin: Option<&'a str>,
+    endpoint: &'a str,
+}
+
 /// Where `address` is, and how requests to it are addressed.
 fn find(
     address: &Address,
     connection: &ConnectionSpec,
     tls: &TlsSpec,
+    names: Names<'_>,
 ) -> Result<(Target, Origin), Cow<'static, str>> {
     let proxy = |scheme: &Scheme, authority: &Authority| {
         let variable = |name: &str| std::env::var(name).ok();
@@ -210,7 +240,7 @@ fn find(
         #[cfg(feature = "tls")]
         Address::Https { authority, prefix } => {
             let plain = without_zone(authority)?;
-            let tls = tls::Tls::new(tls, connection.protocol, bare_host(&plain))?;
+            let tls = tls::Tls::new(tls, connection.protocol, bare_host(&plain), names)?;
             let target = Target::tls(authority, proxy(&Scheme::HTTPS, authority)?, tls);
             (target, Scheme::HTTPS, plain, prefix)
         }
@@ -228,7 +258,7 @@ fn find(
         #[cfg(not(unix))]
         Address::Unix { .. } => return Err("this system has no Unix sockets".into()),
         Address::Resolved { origin, at } => {
-            let (target, origin) = find(origin, connection, tls)?;
+            let (target, origin) = find(origin, connection, tls, names)?;
             return Ok((target.at(*at), origin));
         }
         Address::UnixJson { .. } => return Err("it takes lines of JSON".into()),
@@ -243,9 +273,8 @@ fn find(
     if !(prefix.is_empty() || is_path) || prefix.contains(['?', '#']) {
         return Err("its prefix is not a path, such as /v1".into());
     }
-    // Credentials in an authority are not part of `host` (RFC 9110, section 7.2).
-    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-    let host = HeaderValue::try_from(host).map_err(|_| "its host is not a header")?;
+    let authority = without_credentials(authority)?;
+    let host = HeaderValue::try_from(authority.as_str()).map_err(|_| "its host is not a header")?;
     let origin = Origin {
         scheme,
         authority,
@@ -253,8 +282,18 @@ fn find(
         prefix: prefix.to_owned(),
         protocol: connection.protocol,
         keep_alive: connection.keep_alive,
+        gzip: !(connection.disable_compression || target.is_local()),
     };
     Ok((target, origin))
+}
+
+/// `authority` without credentials, which are no part of `host` (RFC 9110, section 7.2), nor of `:authority`
+/// (RFC 9113, section 8.3.1).
+fn without_credentials(authority: Authority) -> Result<Authority, Cow<'static, str>> {
+    match authority.as_str().rsplit_once('@') {
+        Some((_, plain)) => plain.parse().map_err(|_| "its host is not a host".into()),
+        None => Ok(authority),
+    }
 }
 
 /// `authority` without the zone of its IPv6 address, which means something on this machine only

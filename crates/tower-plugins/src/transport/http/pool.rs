@@ -82,6 +82,9 @@ pub(super) trait Lease: Into<Hold> + Send {
 
     /// Why the peer has refused this side, if it has: it has read nothing of what was sent.
     fn refusal(&self) -> Option<&str>;
+
+    /// Whether anything of the request that was sent last can have reached the peer.
+    fn wrote(&self) -> bool;
 }
 
 /// A task that closes idle connections for as long as the pool lives.

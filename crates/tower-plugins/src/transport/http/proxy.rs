@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::connect::bare_host;
 use super::dial::dial;
-use crate::config::{ConnectionSpec, ProxySpec, Secret};
+use crate::config::{ConnectionSpec, ProxySpec, Secret, is_loopback};
 
 /// The largest answer's head, which nobody but us reads.
 const MAX_HEAD: usize = 16 << 10;
@@ -185,13 +185,6 @@ fn from_environment(
     let proxy: Authority = proxy.parse().map_err(|_| problem())?;
     let credentials = credentials.map(|credentials| Secret::new(decoded(credentials)));
     Ok(Some(Proxy::new(&proxy, credentials.as_ref())))
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether `entry` of `NO_PROXY` is about `host` at `port`: `*`, a name and all names within it, an

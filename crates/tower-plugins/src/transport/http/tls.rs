@@ -18,24 +18,42 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::Names;
 use super::connect::Notes;
+use super::expiry::{Expiry, Shown};
 use super::tls_error::Told;
 use crate::config::pem::{certificates, certified_key, provider};
 use crate::config::{FileContents, Protocol, TlsSpec, TlsVersion};
+
+/// What is encrypted as one, of which a part is of no use to a peer (RFC 8446, section 5.1).
+pub(super) const RECORD: usize = 16 << 10;
 
 /// How TLS is begun with one endpoint.
 ///
 /// Sessions are resumed within one of these, and so never under another spec or with another endpoint.
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
-    _shared: Arc<ClientConfig>,
+    shared: Arc<Shared>,
     name: ServerName<'static>,
     told: Arc<Told>,
+    expiry: Expiry,
+}
+
+/// What is made of a spec.
+struct Shared {
+    config: ClientConfig,
+    /// What this side shows.
+    shown: Option<Shown>,
 }
 
 impl Tls {
     /// As `spec` says, with the peer at `host`, which is a name or an address without brackets.
-    pub(super) fn new(spec: &TlsSpec, protocol: Protocol, host: &str) -> Result<Self, String> {
+    pub(super) fn new(
+        spec: &TlsSpec,
+        protocol: Protocol,
+        host: &str,
+        names: Names<'_>,
+    ) -> Result<Self, String> {
         let name = match &spec.server_name {
             Some(name) => ServerName::try_from(name.clone()).map_err(|_| {
                 format!("tls.server_name, {name:?}, is neither a host name nor an IP address")
@@ -46,10 +64,11 @@ impl Tls {
         }?;
         let shared = shared(spec)?;
         Ok(Self {
-            config: Arc::new(config(&shared, protocol)),
-            _shared: shared,
+            config: Arc::new(config(&shared.config, protocol)),
+            shared,
             name,
             told: Arc::new(Told::new(spec, protocol)),
+            expiry: Expiry::new(spec, names),
         })
     }
 
@@ -59,11 +78,20 @@ impl Tls {
         stream: TcpStream,
         notes: &Arc<Notes>,
     ) -> io::Result<Secured> {
+        if let Some(shown) = &self.shared.shown {
+            self.expiry.shows(shown);
+        }
         let connector = TlsConnector::from(Arc::clone(&self.config));
         let stream = connector.connect(self.name.clone(), stream).await;
-        let stream = stream.map_err(|error| self.told.handshake(error))?;
+        let stream = stream.map_err(|error| {
+            self.expiry.failed(&error);
+            self.told.handshake(error)
+        })?;
         let session = stream.get_ref().1;
         let certificate = session.peer_certificates().and_then(<[_]>::first);
+        if let Some(certificate) = certificate {
+            self.expiry.seen(certificate);
+        }
         self.told
             .pinned(certificate.map(|certificate| &**certificate))?;
         self.told.negotiated(session.alpn_protocol())?;
@@ -94,17 +122,19 @@ fn config(shared: &ClientConfig, protocol: Protocol) -> ClientConfig {
 
 /// What is made of `spec`, once however many endpoints have it: a bundle of roots takes milliseconds to
 /// read. It is kept for as long as one of them is there.
-fn shared(spec: &TlsSpec) -> Result<Arc<ClientConfig>, String> {
-    static MADE: LazyLock<Mutex<HashMap<TlsSpec, Weak<ClientConfig>>>> =
-        LazyLock::new(Mutex::default);
+fn shared(spec: &TlsSpec) -> Result<Arc<Shared>, String> {
+    static MADE: LazyLock<Mutex<HashMap<TlsSpec, Weak<Shared>>>> = LazyLock::new(Mutex::default);
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(config) = made.get(spec).and_then(Weak::upgrade) {
-        return Ok(config);
+    if let Some(shared) = made.get(spec).and_then(Weak::upgrade) {
+        return Ok(shared);
     }
-    let config = Arc::new(make(spec)?);
-    made.retain(|_, config| config.strong_count() > 0);
-    made.insert(spec.clone(), Arc::downgrade(&config));
-    Ok(config)
+    let shared = Arc::new(Shared {
+        config: make(spec)?,
+        shown: spec.identity.as_ref().and_then(Shown::new),
+    });
+    made.retain(|_, shared| shared.strong_count() > 0);
+    made.insert(spec.clone(), Arc::downgrade(&shared));
+    Ok(shared)
 }
 
 fn make(spec: &TlsSpec) -> Result<ClientConfig, String> {

@@ -44,7 +44,7 @@ fn explained(what: impl Into<String>, error: Option<Error>) -> io::Error {
 }
 
 /// The error of rustls's that `error` carries.
-fn tls(error: &io::Error) -> Option<&Error> {
+pub(super) fn tls(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 

@@ -19,7 +19,8 @@ const KEPT: usize = 64 * 1024;
 /// Ends a request's body when it is dropped: hyper would go on sending it when the response is
 /// over. A body that is all here needs no end.
 ///
-/// It may keep what the request is made of, for a peer that turns it away.
+/// It keeps what the request is made of until the peer answers: one that turns it away, or has closed before anything
+/// of it went out, is no reason to lose it.
 #[derive(Default)]
 pub(super) struct Upload {
     state: Option<Arc<State>>,
@@ -51,38 +52,34 @@ struct Sending {
 }
 
 impl Upload {
-    /// The way of `request`; one that is `kept` can be had [`again`](Self::again).
-    pub(super) fn of(request: &mut Request<Body>, kept: bool) -> Self {
-        let mut spare = kept.then(|| {
-            Box::new(Spare {
-                method: request.method().clone(),
-                uri: request.uri().clone(),
-                headers: request.headers().clone(),
-                extensions: std::mem::take(request.extensions_mut()),
-                whole: Bytes::new(),
-            })
+    /// The way of `request`, which can be had [`again`](Self::again).
+    pub(super) fn of(request: &mut Request<Body>) -> Self {
+        let mut spare = Box::new(Spare {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            headers: request.headers().clone(),
+            extensions: std::mem::take(request.extensions_mut()),
+            whole: Bytes::new(),
         });
         let body = request.body_mut();
-        if body.is_end_stream() {
-            return Self { state: None, spare };
-        }
         if let Some(bytes) = body.full() {
-            if let Some(spare) = &mut spare {
-                spare.whole = bytes.clone();
-            }
-            return Self { state: None, spare };
+            spare.whole = bytes.clone();
+        }
+        if body.full().is_some() || body.is_end_stream() {
+            let (state, spare) = (None, Some(spare));
+            return Self { state, spare };
         }
         let state = Arc::new(State {
             over: Cut::default(),
             failure: Mutex::default(),
             sending: Mutex::new(Sending {
                 body: std::mem::take(body),
-                read: kept.then(Vec::new),
+                read: Some(Vec::new()),
                 kept: 0,
             }),
         });
         *body = Body::new(Uploading(Arc::clone(&state)));
-        let state = Some(state);
+        let (state, spare) = (Some(state), Some(spare));
         Self { state, spare }
     }
 

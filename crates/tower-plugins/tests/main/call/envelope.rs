@@ -121,6 +121,7 @@ async fn a_request_has_these_bytes_over_http() {
         head,
         [
             "POST /v1/run HTTP/1.1",
+            "accept-encoding: gzip",
             &format!("content-length: {}", body.len()),
             "content-type: application/json",
             "host: HOST",

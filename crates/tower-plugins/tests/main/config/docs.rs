@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 25] = [
+const BLOCKS: [&str; 26] = [
     "root",
     "reload",
     "plugin",
@@ -23,6 +23,7 @@ const BLOCKS: [&str; 25] = [
     "filter",
     "fallback",
     "split",
+    "target",
     "shadow",
     "layer",
     "retry",

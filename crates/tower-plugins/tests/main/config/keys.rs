@@ -58,7 +58,7 @@ fn streams_are_counted_over_http2_alone_and_only_what_is_kept_has_an_age() {
     }
     let both =
         spec("connection: { protocol: http2, max_streams: 5, max_connections: 2, max_age: 5m }");
-    let connection = both.upstream.connection;
+    let connection = &both.upstream.connection;
     assert_eq!((connection.max_streams, connection.max_connections), (5, 2));
     assert_eq!(connection.max_age, Some(Duration::from_secs(300)));
 }
@@ -124,6 +124,7 @@ fn yaml_does_not_guess_at_types() {
     );
     let CredentialsSpec::Bearer { token } = spec("auth: { method: bearer, token: 007 }")
         .policy
+        .into_inner()
         .credentials
     else {
         panic!("not a bearer");
@@ -262,6 +263,17 @@ fn numbers_are_held_to_their_range() {
             "authorize: { api_keys: { a: k } }, load_balancing: { strategy: maglev, hash_on: 'header:x-api-key' }",
             "load_balancing.hash_on",
             "takes off the request",
+        ),
+        // They would be taken off on the way, and the secret with them.
+        (
+            "auth: { method: api-key, api_key: k, header: Keep-Alive }",
+            "auth.header",
+            "is set by the connection",
+        ),
+        (
+            "auth: { method: custom, headers: { proxy-connection: k } }",
+            "auth.headers.proxy-connection",
+            "is set by the connection",
         ),
         ("filter: {}", "filter.service", "is missing"),
         (

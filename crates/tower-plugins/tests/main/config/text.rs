@@ -566,9 +566,23 @@ fn connection() -> impl Strategy<Value = ConnectionSpec> {
         prop::option::of(1_u32..=1_000_000),
         prop::option::of(duration()),
         prop::option::of(any::<bool>()),
+        any::<bool>(),
     )
         .prop_map(
-            |(http2, open, idle, idle_timeout, timeout, keep, head, body, streams, age, proxy)| {
+            |(
+                http2,
+                open,
+                idle,
+                idle_timeout,
+                timeout,
+                keep,
+                head,
+                body,
+                streams,
+                age,
+                proxy,
+                plain,
+            )| {
                 let mut connection = ConnectionSpec::default();
                 if http2 {
                     connection.protocol = Protocol::Http2;
@@ -586,6 +600,7 @@ fn connection() -> impl Strategy<Value = ConnectionSpec> {
                     connection.proxy_auth = Some(Secret::new("user:${A}".to_owned()));
                 }
                 connection.keep_alive = keep;
+                connection.disable_compression = plain;
                 if keep && connection.max_idle_connections > 0 {
                     connection.idle_timeout = idle_timeout;
                 }
@@ -738,8 +753,13 @@ fn elsewhere() -> PluginName {
 }
 
 fn split() -> impl Strategy<Value = SplitSpec> {
-    (number(0.0, 100.0), prop::option::of(key())).prop_map(|(percent, key)| {
+    let percents = prop::collection::vec(number(0.0, 30.0), 0..3);
+    (number(0.0, 40.0), percents, prop::option::of(key())).prop_map(|(percent, others, key)| {
         let mut split = SplitSpec::new(elsewhere(), percent);
+        for (index, percent) in others.into_iter().enumerate() {
+            let name = PluginName::new(&format!("0elsewhere{index}")).unwrap();
+            split = split.and(name, percent);
+        }
         split.hash_on = key;
         split
     })
@@ -797,12 +817,14 @@ fn plugin() -> impl Strategy<Value = PluginSpec> {
                         plugin.upstream.connection.max_age = usual.max_age;
                         plugin.upstream.connection.proxy = ProxySpec::Off;
                         plugin.upstream.connection.proxy_auth = None;
+                        plugin.upstream.connection.disable_compression = false;
                     }
                 }
                 Address::Unix { .. } => {
                     plugin.upstream.connection = connection;
                     plugin.upstream.connection.proxy = ProxySpec::Off;
                     plugin.upstream.connection.proxy_auth = None;
+                    plugin.upstream.connection.disable_compression = false;
                 }
                 Address::Custom { .. } => {
                     plugin.upstream.connection = connection;
@@ -997,7 +1019,7 @@ fn files_are_written_as_the_files_they_are() {
     transport: https
     endpoint: https://a
     auth: {{ method: bearer, token: 'file:{}' }}
-    tls: {{ ca_file: {}, cert_file: {}, key_file: {}, server_name: b, min_version: '1.3',
+    tls: {{ ca_file: {}, cert_file: {}, key_file: {}, server_name: b, min_version: '1.3', expiry_warning: 30d,
            pins: [sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=] }}
   - name: b
     transport: https

@@ -1,4 +1,6 @@
-use tower_plugins::config::{Address, Compression, GrpcSpec, PluginSpec, Protocol};
+use tower_plugins::config::{
+    Address, Compression, Format, GrpcSpec, PluginSpec, Protocol, Secrets,
+};
 
 use super::{plugin, problem, spec, yaml};
 
@@ -160,6 +162,24 @@ fn grpc_is_http2_and_its_keys_are_its_own() {
     with("", &format!("{grpc}, connection: {{ protocol: http2 }}")).unwrap();
     let plain = with(root, "transport: http, endpoint: 'http://h'").unwrap();
     assert_eq!(plain.plugins["a"].upstream.grpc, None);
+}
+
+#[test]
+fn a_proxy_that_is_inherited_is_nothing_to_a_socket() {
+    let proxy = "proxy: 'http://proxy:3128', proxy_auth: 'u:p', disable_compression: true";
+    for (keys, has_proxy) in [
+        ("transport: unix, endpoint: /s", false),
+        ("transport: grpc, endpoint: 'unix:/s'", false),
+        ("transport: grpc, endpoint: 'h:1'", true),
+        ("transport: grpc, endpoints: ['unix:/s', 'h:1']", true),
+    ] {
+        let with =
+            |root: &str| yaml(&format!("{{ {root} plugins: {{ a: {{ {keys} }} }} }}")).unwrap();
+        let inherited = with(&format!("default_connection: {{ {proxy} }},"));
+        assert_eq!(inherited != with(""), has_proxy, "{keys}");
+        let text = inherited.to_text(Format::Yaml, Secrets::Shown);
+        assert_eq!(yaml(&text).unwrap(), inherited, "{text}");
+    }
 }
 
 #[test]

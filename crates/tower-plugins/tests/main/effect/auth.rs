@@ -165,6 +165,25 @@ fn allow_plaintext_lets_a_secret_go_in_the_clear_to_another_machine() {
     }
 }
 
+#[test]
+fn a_proxy_on_another_machine_takes_a_loopback_address_for_its_own() {
+    let through = |proxy: &str, auth: &str| {
+        let yaml = format!(
+            "plugins: {{ p: {{ transport: http, endpoint: 'http://127.0.0.1:8080',
+            connection: {{ proxy: '{proxy}' }},
+            auth: {{ method: bearer, token: hunter2 {auth} }} }} }}"
+        );
+        Config::parse(&yaml, Format::Yaml).map_err(|error| error.to_string())
+    };
+    let refused = through("http://proxy.internal:3128", "").unwrap_err();
+    assert!(refused.contains("would go over plaintext"), "{refused}");
+    through("http://proxy.internal:3128", ", allow_plaintext: true").unwrap();
+    // The environment's are not on the way to this machine.
+    for proxy in ["http://localhost:3128", "environment", "off"] {
+        through(proxy, "").unwrap();
+    }
+}
+
 /// The error of a start with what `change` makes of a plugin that shows a token.
 async fn start(address: Address, change: impl FnOnce(&mut PluginSpec)) -> Result<Plugins, Error> {
     let mut plugin = PluginSpec::http("p", "http://127.0.0.1").unwrap();

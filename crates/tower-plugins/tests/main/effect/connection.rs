@@ -14,6 +14,7 @@ use super::stage::{SECOND, Stage};
 use crate::support::{
     Server, Socket, call, channel, config, data, echo, get, ours, post, read, text, within,
 };
+use crate::transport::compression::{compressed, gzip};
 use crate::transport::proxy::Proxy;
 
 /// The plugin at `url` with this `connection`, and no retries.
@@ -406,6 +407,27 @@ async fn keep_alive_is_whether_a_connection_serves_more_than_one_call() {
         }
         assert_eq!(server.accepted(), accepted);
         server.until_open(usize::from(keep)).await;
+    }
+}
+
+#[tokio::test]
+async fn disable_compression_is_whether_responses_are_not_asked_for_compressed() {
+    for (keys, asked) in [
+        ("", true),
+        ("disable_compression: false", true),
+        ("disable_compression: true", false),
+    ] {
+        let server = Server::start(Socket::Tcp, Protocol::Http1, |request| async move {
+            if request.headers().contains_key("accept-encoding") {
+                compressed(&request, gzip(b"hello"))
+            } else {
+                Response::new("plain".into())
+            }
+        })
+        .await;
+        let plugin = at(&server.address, keys).await;
+        let answer = text(&plugin, get("/")).await.unwrap();
+        assert_eq!(answer, if asked { "hello" } else { "plain" });
     }
 }
 

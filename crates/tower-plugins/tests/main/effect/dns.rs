@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 
 use http::Response;
-use tower_plugins::config::Protocol;
+use tower_plugins::config::{DnsSpec, Protocol};
 use tower_plugins::{Body, Plugins, Reason};
 
 use crate::endpoints::dns::server::NameServer;
@@ -51,6 +51,36 @@ async fn dns_is_how_names_of_this_plugin_are_looked_up() {
     assert_eq!(endpoints(&plugins).await, 1);
     let _ = call(&plugins.plugin("q"), get("/")).await;
     assert_eq!(plugins.breakers("q").len(), 2);
+}
+
+#[tokio::test]
+async fn default_dns_holds_for_plugins_that_do_not_say_otherwise() {
+    let names = NameServer::start().await;
+    let found = [2, 3, 4].map(|last| Ipv4Addr::new(127, 0, 0, last));
+    names.addresses("search.test", 0, &found);
+    let url = names.url("search.test:9");
+    let plugin = |name: &str, keys: &str| {
+        format!("{name}: {{ transport: http, endpoint: '{url}', {keys} }}")
+    };
+    let yaml = format!(
+        "{{ default_dns: {{ max_endpoints: 1, max_ttl: 1m }}, plugins: {{ {}, {}, {},
+            fixed: {{ transport: http, endpoint: 'http://localhost' }} }} }}",
+        plugin("inherits", ""),
+        plugin("own", "dns: { max_endpoints: 2 }"),
+        plugin("library", "dns: default"),
+    );
+    let config = config(&yaml);
+    // By field: what the plugin does not say stays.
+    let minute = std::time::Duration::from_secs(60);
+    assert_eq!(config.plugins["own"].upstream.dns.max_ttl, minute);
+    // Where no name is looked up it is as if nobody had said it.
+    let fixed = &config.plugins["fixed"].upstream.dns;
+    assert_eq!(*fixed, DnsSpec::default());
+    let plugins = Plugins::builder().start(config).await.unwrap();
+    for (name, expected) in [("inherits", 1), ("own", 2), ("library", 3)] {
+        let _ = call(&plugins.plugin(name), get("/")).await;
+        assert_eq!(plugins.breakers(name).len(), expected, "{name}");
+    }
 }
 
 #[tokio::test]

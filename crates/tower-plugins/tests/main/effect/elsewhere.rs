@@ -119,6 +119,138 @@ async fn hash_on_of_split_keeps_a_key_on_its_way() {
     );
 }
 
+/// Whether `found` of `calls` are as many as a part of `percent` should be: within five standard deviations of a binomial
+/// distribution, which one of a million runs is not.
+fn is_part(found: usize, calls: usize, percent: f64) -> bool {
+    let (calls, part) = (calls as f64, percent / 100.0);
+    let deviation = (calls * part * (1.0 - part)).sqrt();
+    (found as f64 - calls * part).abs() <= 5.0 * deviation
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_of_split_are_several_plugins_with_a_part_each() {
+    let targets = ["other", "third"].map(|plugin| format!("{{ plugin: {plugin}, percent: 50 }}"));
+    let stage = stage(&format!("split: {{ targets: [{}] }}", targets.join(", "))).await;
+    let spread = spread(&stage, 100).await;
+    assert_eq!(spread.keys().collect::<Vec<_>>(), [&"slow", &"two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn percent_of_a_target_is_how_large_its_part_is() {
+    fastrand::seed(7);
+    for (other, third) in [(30.0, 20.0), (0.5, 99.5), (0.0, 10.0), (100.0, 0.0)] {
+        let stage = stage(&format!(
+            "split: {{ targets: [{{ plugin: other, percent: {other} }}, {{ plugin: third, percent: {third} }}] }}"
+        ))
+        .await;
+        let calls = 2_000;
+        let spread = spread(&stage, calls).await;
+        let here = 100.0 - other - third;
+        for (service, percent) in [("one", here), ("two", other), ("slow", third)] {
+            let found = spread.get(service).copied().unwrap_or_default();
+            assert!(
+                is_part(found, calls, percent),
+                "{service}: {percent} % of {spread:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn plugin_of_a_target_is_who_gets_its_part() {
+    for (plugin, service) in [("other", "two"), ("third", "slow")] {
+        let target = format!("{{ plugin: {plugin}, percent: 100 }}");
+        let stage = stage(&format!("split: {{ targets: [{target}] }}")).await;
+        assert_eq!(spread(&stage, 3).await, [(service, 3)].into());
+    }
+}
+
+/// Where a call of each of so many users goes.
+async fn ways(keys: &str, users: usize) -> Vec<String> {
+    let stage = stage(keys).await;
+    let mut ways = Vec::new();
+    for user in 0..users {
+        let mut of_user = Vec::new();
+        for _ in 0..2 {
+            let request = Request::get("/").header("x-user", format!("user-{user}"));
+            let request = request.body(Body::empty()).unwrap();
+            let response = stage.send("p", request).await.unwrap();
+            of_user.push(response.headers()["x-service"].to_str().unwrap().to_owned());
+        }
+        assert_eq!(of_user[0], of_user[1]);
+        ways.push(of_user.remove(0));
+    }
+    ways
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_keeps_its_target_and_the_last_one_loses_none_when_it_grows() {
+    let split = |third: u32| {
+        format!(
+            "split: {{ hash_on: 'header:x-user', targets: [{{ plugin: other, percent: 30 }}, {{ plugin: third, percent: {third} }}] }}"
+        )
+    };
+    let users = 600;
+    let (few, more) = (ways(&split(20), users).await, ways(&split(40), users).await);
+    // Another process, as it were, sends each the same way.
+    assert_eq!(few, ways(&split(20), users).await);
+    for (service, percent) in [("one", 50.0), ("two", 30.0), ("slow", 20.0)] {
+        let found = few.iter().filter(|way| **way == service).count();
+        assert!(is_part(found, users, percent), "{service}: {found}");
+    }
+    for (before, after) in few.iter().zip(&more) {
+        let came = (&**before, &**after) == ("one", "slow");
+        assert!(before == after || came, "from {before} to {after}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_to_nobody_or_back_to_itself_is_refused_and_the_old_one_stays() {
+    let yaml = |p: &str, other: &str| {
+        format!(
+            "plugins: {{ p: {{ transport: in-process, endpoint: one, {p} }},
+                other: {{ transport: in-process, endpoint: two, {other} }},
+                third: {{ transport: in-process, endpoint: slow }} }}"
+        )
+    };
+    let all_to = |name: &str| format!("split: {{ to: {name}, percent: 100 }}");
+    let stage = Stage::start(&yaml(&all_to("other"), "")).await;
+    let half = |name: &str| {
+        format!(
+            "split: {{ targets: [{{ plugin: third, percent: 1 }}, {{ plugin: {name}, percent: 50 }}] }}"
+        )
+    };
+    for (p, other, why) in [
+        (
+            half("nobody"),
+            String::new(),
+            "split.targets[1].plugin: there is no plugin `nobody`",
+        ),
+        (
+            half("other"),
+            all_to("p"),
+            "split: other -> p -> other leads back",
+        ),
+    ] {
+        let refused = stage.plugins.reload(config(&yaml(&p, &other))).await;
+        let error = causes(&refused.unwrap_err());
+        assert!(error.contains(why), "{error}");
+        assert_eq!(spread(&stage, 2).await, [("two", 2)].into());
+    }
+    // One that is off leads nowhere, and two that meet lead to no one's beginning.
+    let off = "split: { to: p, percent: 0 }";
+    for (p, other) in [
+        (half("other"), off.to_owned()),
+        (half("other"), all_to("third")),
+    ] {
+        stage
+            .plugins
+            .reload(config(&yaml(&p, &other)))
+            .await
+            .unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn shadow_copies_this_plugins_calls_to_another_and_drops_its_answers() {
     let stage = stage("shadow: { to: other, idempotent_only: false }").await;
@@ -204,6 +336,14 @@ async fn idempotent_only_spares_calls_that_may_not_be_repeated() {
         stage.send("p", named).await.unwrap();
         settle().await;
         assert_eq!(stage.seen().len(), 2 + copied, "{keys}");
+        // An upgrade is a connection that somebody talks on, and no retry repeats it either.
+        let mut upgrade = get("/");
+        let headers = upgrade.headers_mut();
+        headers.insert("connection", "upgrade".parse().unwrap());
+        headers.insert("upgrade", "websocket".parse().unwrap());
+        stage.send("p", upgrade).await.unwrap();
+        settle().await;
+        assert_eq!(stage.seen().len(), copied, "{keys}");
     }
 }
 

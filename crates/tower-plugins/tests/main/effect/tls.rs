@@ -6,6 +6,7 @@ use tower_plugins::config::{Config, ConfigError, FileContents, Format};
 use tower_plugins::{Error, Plugins, Reason};
 
 use crate::support::{call, causes, get};
+use crate::transport::tls::expiry::Warnings;
 use crate::transport::tls::server::{Ca, Certified, Setup, TlsServer};
 
 /// The files that a config names, in a directory of their own.
@@ -167,6 +168,34 @@ async fn min_version_is_the_oldest_that_is_spoken() {
         let keys = format!("tls: {{ ca_file: {ca}, min_version: '{version}' }}");
         let outcome = client(&server, "", "localhost", &keys).await;
         assert_eq!(outcome.is_ok(), fits, "{version}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn expiry_warning_is_how_long_before_a_certificate_expires_that_is_said() {
+    let (files, ca) = (Files::new(), Ca::new());
+    let hour = std::time::Duration::from_secs(3600);
+    let shows = ca.certify_for(&["localhost"], 20 * 24 * hour);
+    let server = Setup::new(&shows).start().await;
+    let file = files.write("ca.pem", &ca.file());
+    for (key, told) in [
+        ("", 0),
+        (", expiry_warning: 21d", 1),
+        (", expiry_warning: 19d", 0),
+        (", expiry_warning: 481h", 1),
+        (", expiry_warning: off", 0),
+        (", expiry_warning: 0s", 0),
+    ] {
+        let keys = format!("tls: {{ ca_file: {file}{key} }}");
+        let warnings = Warnings::of(async {
+            client(&server, "", "localhost", &keys).await.unwrap();
+        })
+        .await;
+        assert_eq!(warnings.len(), told, "{key}: {warnings:?}");
+        let named = warnings
+            .iter()
+            .all(|line| line.contains("plugin.name=\"p\""));
+        assert!(named, "{warnings:?}");
     }
 }
 

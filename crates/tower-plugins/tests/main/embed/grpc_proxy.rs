@@ -292,6 +292,25 @@ async fn an_answer_that_breaks_off_or_forgets_its_status_ends_with_one() {
 }
 
 #[tokio::test]
+async fn trailers_that_forget_the_status_get_one() {
+    let (_plugins, front) = answering(|| {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-kept", "yes".parse().unwrap());
+        let frames = [
+            Frame::data(Bytes::from_static(b"\0\0\0\0\x01a")),
+            Frame::trailers(trailers),
+        ];
+        let body = Body::new(StreamBody::new(stream::iter(frames.map(Ok::<_, BoxError>))));
+        let grpc = Response::builder().header("content-type", "application/grpc");
+        grpc.body(body).unwrap()
+    })
+    .await;
+    let trailers = front.wire("application/grpc").await.3.unwrap();
+    assert_eq!(trailers["grpc-status"], "13");
+    assert_eq!(trailers["x-kept"], "yes");
+}
+
+#[tokio::test]
 async fn a_request_that_is_not_grpc_is_unsupported() {
     let (_plugins, front) = answering(|| Response::new(Body::empty())).await;
     for kind in [

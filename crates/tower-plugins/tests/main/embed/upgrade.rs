@@ -245,6 +245,20 @@ async fn a_tunnel_over_http2_that_is_no_websocket_is_refused_with_501() {
     assert_eq!(raw.accepted(), 1, "for the plain request before it");
 }
 
+/// By a 200 a `CONNECT` would be a tunnel.
+#[tokio::test]
+async fn a_websocket_over_http2_that_the_plugin_does_not_open_is_no_tunnel() {
+    let raw = Raw::start().await;
+    let plugins = raw.plugins("").await;
+    let front = Front::start(&plugins).await;
+    let (response, _connection) = front.connect("websocket").await;
+    assert!(
+        raw.last_head().contains("upgrade: websocket"),
+        "it was asked"
+    );
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+}
+
 #[tokio::test]
 async fn an_upgrade_that_is_about_one_hop_is_not_passed_on() {
     let raw = Raw::start().await;

@@ -89,6 +89,49 @@ async fn the_last_answer_stays_when_there_is_no_other() {
 }
 
 #[tokio::test]
+async fn the_last_answer_stays_over_a_reload_of_how_it_is_looked_up() {
+    let (_one, _two, port) = pair().await;
+    let names = NameServer::start().await;
+    names.addresses("search.test", 0, &[ip(1)]);
+    let url = names.url(&format!("search.test:{port}"));
+    let plugins = start(&url, "").await;
+    until(&plugins, &["one"]).await;
+    names.fails(true);
+    let yaml = format!(
+        "plugins: {{ p: {{ transport: http, endpoint: '{url}', retry: off,
+            dns: {{ min_ttl: 6ms, max_ttl: 21ms }} }} }}"
+    );
+    plugins.reload(config(&yaml)).await.unwrap();
+    names.asked(8).await;
+    assert_eq!(who(&plugins.plugin("p")).await, "one");
+}
+
+/// One of its targets cannot be looked up, which says nothing of where it is.
+#[tokio::test]
+async fn an_answer_in_part_takes_no_endpoint_away() {
+    let (one, two) = (named("one", None).await, named("two", None).await);
+    let [at_one, at_two] = [&one, &two].map(|server| super::at(server).port());
+    let names = NameServer::start().await;
+    names.addresses("one.test", 0, &[ip(1)]);
+    names.addresses("two.test", 0, &[ip(1)]);
+    let service = "_search._tcp.search.test";
+    let both = [(0, 1, at_one, "one.test"), (0, 1, at_two, "two.test")];
+    names.service(service, 0, &both);
+    let plugins = start(&names.service_url(service), "").await;
+    until(&plugins, &["one", "two"]).await;
+    names.fails_for("two.test", true);
+    let before = names.asked_of(service);
+    while names.asked_of(service) < before + 3 {
+        names.asked(1).await;
+    }
+    assert_eq!(all(&plugins.plugin("p"), 8).await, ["one", "two"]);
+    // That it is not there is an answer.
+    names.fails_for("two.test", false);
+    names.forget("two.test");
+    until(&plugins, &["one"]).await;
+}
+
+#[tokio::test]
 async fn a_name_that_never_had_an_answer_refuses_calls_and_fails_no_start() {
     let names = NameServer::start().await;
     let plugins = start(&names.url("search.test:80"), "").await;

@@ -82,7 +82,7 @@ async fn credentials_are_metadata_in_the_forms_of_http() {
 }
 
 /// A private file that holds `contents`.
-fn file(contents: &[u8]) -> NamedTempFile {
+pub(super) fn file(contents: &[u8]) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(contents).unwrap();
     file

@@ -133,6 +133,36 @@ async fn a_length_is_enough_to_end_a_call_and_nothing_is_kept_of_its_message() {
     assert_eq!(plugins.active_requests("p"), 0);
 }
 
+/// A client of gRPC reads messages whatever the answer calls itself.
+#[tokio::test]
+async fn an_answer_to_a_grpc_call_is_held_to_its_limit_whatever_it_calls_itself() {
+    for kind in ["Application/gRPC", "application/octet-stream"] {
+        let (_server, plugins) = raw(kind, || begun(5 << 20, 5 << 20).into()).await;
+        let status = ask(&mut client(plugins.plugin("p")), "echo", "x".into()).await;
+        let status = status.unwrap();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{kind}: {status:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_in_place_of_an_answer_is_no_message() {
+    let (_server, plugins) = raw("text/html", || "<h1>a proxy says hello</h1>".into()).await;
+    let status = ask(&mut client(plugins.plugin("p")), "echo", "x".into()).await;
+    assert_eq!(status.unwrap().code(), Code::Internal);
+}
+
+/// Its frames are in base64, and its lengths with them.
+#[tokio::test]
+async fn grpc_web_as_text_goes_through() {
+    const TEXT: &str = "AAAAAAFh";
+    let (_server, plugins) = raw("application/grpc-web-text+proto", || TEXT.into()).await;
+    let request = Request::post("/a/b").header("content-type", "application/grpc-web-text");
+    let request = request.body(TEXT.into()).unwrap();
+    let response = call(&plugins.plugin("p"), request).await.unwrap();
+    let bytes = within(response.into_body().collect()).await.unwrap();
+    assert_eq!(bytes.to_bytes(), TEXT);
+}
+
 #[tokio::test]
 async fn what_is_no_grpc_is_not_looked_at() {
     let (_server, plugins) = raw("text/plain", || begun(u32::MAX, 9).into()).await;

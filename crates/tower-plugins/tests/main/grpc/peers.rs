@@ -2,6 +2,8 @@
 //!
 //! A test whose peer is not installed says so and passes, unless `TOWER_PLUGINS_REQUIRE_PEERS` is set.
 
+mod tls;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::LazyLock;
@@ -9,13 +11,13 @@ use std::time::Duration;
 
 use axum::Router;
 use futures_util::stream::{self, StreamExt};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request};
-use tower_plugins::{Plugin, Plugins};
+use tower_plugins::{HealthReport, HealthStatus, Plugin, Plugins};
 
 use super::server::calculator::DivideRequest;
 use super::server::{Server, Way, client, number};
@@ -39,7 +41,7 @@ fn succeeds(command: &Path, arguments: &[&str], directory: &Path) -> bool {
 static PYTHON: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../peers/python/bin/python");
     let has_grpc = |python: &PathBuf| {
-        let arguments = ["-c", "import grpc, google.protobuf"];
+        let arguments = ["-c", "import grpc, google.protobuf, grpc_health"];
         succeeds(python, &arguments, &tests())
     };
     [made, "python3".into()].into_iter().find(has_grpc)
@@ -55,7 +57,7 @@ static GO: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
 impl Peer {
     fn python() -> Option<Self> {
         let Some(python) = PYTHON.clone() else {
-            skipped("Python with grpcio");
+            skipped("Python with grpcio and its health checking");
             return None;
         };
         Some(Self("python", vec![python, tests().join("calculator.py")]))
@@ -78,9 +80,11 @@ impl Peer {
         command
     }
 
-    /// A server at `address`, and the port that it listens on.
-    async fn serve(&self, address: &str) -> (Child, String) {
+    /// A server at `address`, and the port that it listens on; over TLS with the files of a certificate and its key,
+    /// and of who certifies clients if they need a certificate.
+    async fn serve(&self, address: &str, tls: &[&Path]) -> (Child, String) {
         let mut command = self.command("serve", address);
+        command.args(tls);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut server = command.spawn().unwrap();
         let output = server.stdout.take().unwrap();
@@ -142,7 +146,7 @@ async fn a_server_is_reached(peer: Option<Peer>) {
     let directory = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}", directory.path().join("peer.sock").display());
     for address in ["127.0.0.1:0", &socket] {
-        let (_server, port) = peer.serve(address).await;
+        let (_server, port) = peer.serve(address, &[]).await;
         let target = address.replace(":0", &format!(":{port}"));
         // A stream that nobody reads may cost its connection, by h2's bound on small frames, and the division after it then
         // goes again.
@@ -152,6 +156,44 @@ async fn a_server_is_reached(peer: Option<Peer>) {
         let plugins = Plugins::builder().start(config).await.unwrap();
         every_shape(plugins.plugin("p")).await;
         assert_eq!(plugins.active_requests("p"), 0);
+    }
+}
+
+/// A server's own service of health is asked, and watched.
+async fn health_is_known(peer: Option<Peer>) {
+    let Some(peer) = peer else { return };
+    for kind in ["grpc", "grpc-watch"] {
+        let (mut server, port) = peer.serve("127.0.0.1:0", &[]).await;
+        let mut says = server.stdin.take().unwrap();
+        // What is watched is told at once: another check comes after an hour.
+        let (interval, timeout) = match kind {
+            "grpc" => ("2s", "2s"),
+            _ => ("1h", "1h"),
+        };
+        let config = config(&format!(
+            "plugins: {{ p: {{ transport: grpc, endpoint: '127.0.0.1:{port}', health_check: {{ kind: {kind},
+                service: calculator.v1.Calculator, interval: {interval}, unhealthy_interval: 20ms, timeout: {timeout}, jitter: 0,
+                failure_limit: 1, healthy_threshold: 1 }} }} }}"
+        ));
+        let plugins = Plugins::builder().start(config).await.unwrap();
+        let mut health = plugins.subscribe_health();
+        // The server does not know the service yet.
+        let states = [
+            (None, HealthStatus::Unhealthy),
+            (Some("SERVING"), HealthStatus::Healthy),
+            (Some("NOT_SERVING"), HealthStatus::Unhealthy),
+            (Some("SERVING"), HealthStatus::Healthy),
+        ];
+        for (said, status) in states {
+            if let Some(said) = said {
+                says.write_all(format!("{said}\n").as_bytes())
+                    .await
+                    .unwrap();
+                says.flush().await.unwrap();
+            }
+            let is_so = |report: &HealthReport| report.plugin("p").unwrap().status == status;
+            within(health.wait_for(is_so)).await.unwrap();
+        }
     }
 }
 
@@ -193,6 +235,16 @@ async fn a_server_in_python_is_reached_in_every_shape() {
 #[tokio::test]
 async fn a_server_in_go_is_reached_in_every_shape() {
     a_server_is_reached(Peer::go()).await;
+}
+
+#[tokio::test]
+async fn the_health_of_a_server_in_python_is_asked_and_watched() {
+    health_is_known(Peer::python()).await;
+}
+
+#[tokio::test]
+async fn the_health_of_a_server_in_go_is_asked_and_watched() {
+    health_is_known(Peer::go()).await;
 }
 
 #[tokio::test]

@@ -117,7 +117,10 @@ impl Server {
             .accept_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(usize::MAX);
-        let routes = Routes::new(plugin).add_service(CalculatorServer::new(service));
+        let (_, health) = tonic_health::server::health_reporter();
+        let routes = Routes::new(plugin)
+            .add_service(CalculatorServer::new(service))
+            .add_service(health);
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::new();
         let accepted = Arc::<AtomicUsize>::default();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tower::ServiceExt;
 use tower_plugins::HealthStatus::{self, Degraded, Healthy, Offline, Unhealthy, Unknown};
-use tower_plugins::config::Protocol;
+use tower_plugins::config::{Address, Protocol};
 use tower_plugins::{Body, EndpointHealth, HealthReport, Plugins};
 
 use super::checked::{Checked, Endpoint};
@@ -111,8 +111,12 @@ pub(super) async fn start(server: &Server, check: &str, keys: &str) -> Plugins {
     } else {
         "http1"
     };
+    let transport = match server.address {
+        Address::Unix { .. } => "unix",
+        _ => "http",
+    };
     let yaml = format!(
-        "{{ plugins: {{ p: {{ transport: http, endpoint: '{}', connection: {{ protocol: {protocol} }},
+        "{{ plugins: {{ p: {{ transport: {transport}, endpoint: '{}', connection: {{ protocol: {protocol} }},
             health_check: {{ jitter: 0, {check} }}, {keys} }} }} }}",
         server.address
     );

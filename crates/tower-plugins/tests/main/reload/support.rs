@@ -15,11 +15,11 @@ use tower_plugins::{Body, Builder, Error, Plugin, Plugins};
 
 use crate::support::{config, get};
 
-pub(super) const MS: Duration = Duration::from_millis(1);
-pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MS: Duration = Duration::from_millis(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// The plugin `p`, answered by the service `service`, with more of the config before it.
-pub(super) fn p(reload: &str, service: &str) -> Config {
+pub(crate) fn p(reload: &str, service: &str) -> Config {
     config(&format!(
         "
         reload: {{ {reload} }}
@@ -31,7 +31,7 @@ pub(super) fn p(reload: &str, service: &str) -> Config {
 
 /// A set that can have the services `good`, `better`, `bad`, which fails three calls of ten, `dead`, which fails all, and
 /// `slow`.
-pub(super) fn services() -> Builder {
+pub(crate) fn services() -> Builder {
     let builder = Plugins::builder();
     [
         ("good", 0, 5 * MS),
@@ -58,24 +58,24 @@ pub(super) fn services() -> Builder {
 
 /// What became of calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) calls: u64,
-    pub(super) failures: u64,
+pub(crate) struct Counts {
+    pub(crate) calls: u64,
+    pub(crate) failures: u64,
 }
 
 /// Calls a plugin a thousand times a second, until it is asked how that went.
-pub(super) struct Load {
+pub(crate) struct Load {
     calls: Arc<AtomicU64>,
     failures: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
 impl Load {
-    pub(super) fn on(plugin: Plugin) -> Self {
+    pub(crate) fn on(plugin: Plugin) -> Self {
         Self::every(MS, plugin)
     }
 
-    pub(super) fn every(time: Duration, plugin: Plugin) -> Self {
+    pub(crate) fn every(time: Duration, plugin: Plugin) -> Self {
         let (calls, failures) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
         let (called, failed) = (Arc::clone(&calls), Arc::clone(&failures));
         let task = tokio::spawn(async move {
@@ -107,7 +107,7 @@ impl Load {
         }
     }
 
-    pub(super) fn so_far(&self) -> Counts {
+    pub(crate) fn so_far(&self) -> Counts {
         Counts {
             calls: self.calls.load(SeqCst),
             failures: self.failures.load(SeqCst),
@@ -122,6 +122,6 @@ impl Drop for Load {
 }
 
 /// Who answers calls of `plugin`, by its body.
-pub(super) async fn who(plugins: &Plugins, name: &str) -> Result<String, Error> {
+pub(crate) async fn who(plugins: &Plugins, name: &str) -> Result<String, Error> {
     crate::support::text(&plugins.plugin(name), get("/")).await
 }

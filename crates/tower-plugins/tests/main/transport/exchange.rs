@@ -83,10 +83,11 @@ async fn a_request_is_addressed_to_the_endpoint_and_loses_what_is_about_one_hop(
         };
         assert_eq!(response.headers()["authority"], authority);
         let names = response.headers()["names"].to_str().unwrap();
-        let kept = if protocol == Protocol::Http1 {
-            "host te x-kept"
-        } else {
-            "te x-kept"
+        let kept = match (socket, protocol) {
+            (Socket::Unix, Protocol::Http1) => "host te x-kept",
+            (Socket::Unix, _) => "te x-kept",
+            (_, Protocol::Http1) => "accept-encoding host te x-kept",
+            _ => "accept-encoding te x-kept",
         };
         assert_eq!(names, kept, "{socket:?} {protocol:?}");
         // No redirect is followed.
@@ -216,6 +217,32 @@ async fn a_refused_connection_gives_the_request_back() {
             request.into_body().collect().await.unwrap().to_bytes(),
             "body"
         );
+    }
+}
+
+/// The config refuses them in a URL.
+#[tokio::test]
+async fn credentials_in_an_address_that_is_made_in_code_go_nowhere() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let server = Server::start(Socket::Tcp, protocol, describe).await;
+        let Address::Http { authority, prefix } = server.address.clone() else {
+            unreachable!()
+        };
+        let address = Address::Http {
+            authority: format!("user:hunter2@{authority}").parse().unwrap(),
+            prefix,
+        };
+        let http = Http::new(&address, &spec(protocol)).unwrap();
+        assert!(!format!("{http:?}").contains("hunter2"), "{http:?}");
+        let response = within(http.call(get("/"))).await.unwrap();
+        assert_eq!(response.headers()["authority"], authority.as_str());
+        drop((server, response, http));
+
+        let http = Http::new(&address, &spec(protocol)).unwrap();
+        let error = within(http.call(get("/"))).await.unwrap_err();
+        let said = chain(&error);
+        assert!(!said.contains("hunter2"), "{said}");
+        assert!(said.contains(authority.as_str()), "{said}");
     }
 }
 

@@ -1,8 +1,12 @@
 //! The transports, against real servers on real sockets.
 
+#[cfg(unix)]
+mod closing;
+pub(crate) mod compression;
 mod connections;
 mod exchange;
 mod h2_peer;
+mod head;
 mod http2;
 mod in_process;
 mod lifetime;

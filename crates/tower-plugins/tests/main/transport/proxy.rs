@@ -12,7 +12,7 @@ use tower_plugins_layers::{Reason, Unsent};
 use super::server::{Server, Socket, chain, echo, post, read, spec, within};
 use super::tls::server::{Ca, Setup};
 
-/// A proxy that knows one machine, whatever it is asked for, and what it was asked.
+/// A proxy that leads to this machine, whatever it is asked for, and knows what it was asked.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     heads: Arc<Mutex<Vec<String>>>,
@@ -22,6 +22,14 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// One that leads to `port` of this machine, for who says `credentials`, if any are needed.
     pub(crate) async fn to(port: u16, credentials: Option<&'static str>) -> Self {
+        Self::by(move |_| port, credentials).await
+    }
+
+    /// One that leads to the port that `route` has for a host and port, as `to` does.
+    pub(crate) async fn by(
+        route: impl Fn(&str) -> u16 + Clone + Send + 'static,
+        credentials: Option<&'static str>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let heads = Arc::<Mutex<Vec<String>>>::default();
@@ -30,7 +38,12 @@ impl Proxy {
             let mut tasks = tokio::task::JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tasks.spawn(serve(stream, port, credentials, Arc::clone(&asked)));
+                tasks.spawn(serve(
+                    stream,
+                    route.clone(),
+                    credentials,
+                    Arc::clone(&asked),
+                ));
             }
         });
         Self {
@@ -54,7 +67,7 @@ impl Drop for Proxy {
 
 async fn serve(
     mut client: TcpStream,
-    port: u16,
+    route: impl Fn(&str) -> u16,
     credentials: Option<&'static str>,
     asked: Arc<Mutex<Vec<String>>>,
 ) {
@@ -69,6 +82,7 @@ async fn serve(
         client.write_all(answer).await.unwrap();
         return;
     }
+    let port = route(head.split(' ').nth(1).unwrap());
     let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let long = "x".repeat(3000);
     let answer = format!("HTTP/1.1 200 Connection established\r\nx-long: {long}\r\n\r\n");
@@ -76,7 +90,7 @@ async fn serve(
     let _ = copy_bidirectional(&mut client, &mut server).await;
 }
 
-fn port_of(address: &Address) -> u16 {
+pub(crate) fn port_of(address: &Address) -> u16 {
     match address {
         Address::Http { authority, .. } => authority.port_u16().unwrap(),
         _ => panic!("it is no TCP socket"),

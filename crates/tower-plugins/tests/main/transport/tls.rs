@@ -1,6 +1,7 @@
 //! HTTP over TLS: who is trusted, who is not, and what an error says about it.
 
 mod closed;
+pub(crate) mod expiry;
 mod nginx;
 mod rotation;
 pub(crate) mod server;

@@ -1,6 +1,9 @@
 // The service of examples/proto/calculator.proto, and a client of it, by google.golang.org/grpc.
 //
-//	calculator serve DESCRIPTION ADDRESS     prints the port that it listens on
+//	calculator serve DESCRIPTION ADDRESS [CERT KEY [CA]]
+//	                                         prints the port that it listens on; over TLS with a certificate and its
+//	                                         key, for clients that CA has certified if there is one; it is as well as
+//	                                         lines of its input say
 //	calculator call DESCRIPTION TARGET       calls it in each shape; the exit code is 0 if all is right
 //
 // DESCRIPTION is examples/generated/calculator.binpb, which takes the place of generated code.
@@ -60,13 +63,13 @@ func check(err error) {
 }
 
 func main() {
-	if len(os.Args) != 4 {
+	if len(os.Args) < 4 {
 		log.Fatal("calculator serve|call DESCRIPTION ADDRESS")
 	}
 	schema := load(os.Args[2])
 	switch os.Args[1] {
 	case "serve":
-		schema.serve(os.Args[3])
+		schema.serve(os.Args[3], os.Args[4:])
 	case "call":
 		schema.call(os.Args[3])
 	default:

@@ -1,22 +1,46 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"os"
 	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-func (s schema) serve(address string) {
+// secure is TLS with a certificate and its key, and then who has to have certified clients.
+func secure(files []string) grpc.ServerOption {
+	certificate, err := tls.LoadX509KeyPair(files[0], files[1])
+	check(err)
+	config := &tls.Config{Certificates: []tls.Certificate{certificate}}
+	if len(files) > 2 {
+		roots, err := os.ReadFile(files[2])
+		check(err)
+		config.ClientCAs = x509.NewCertPool()
+		if !config.ClientCAs.AppendCertsFromPEM(roots) {
+			log.Fatal("no certificate in ", files[2])
+		}
+		config.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return grpc.Creds(credentials.NewTLS(config))
+}
+
+func (s schema) serve(address string, files []string) {
 	network, port := "tcp", 0
 	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
 		network, address = "unix", path
@@ -26,7 +50,11 @@ func (s schema) serve(address string) {
 	if tcp, isTCP := listener.Addr().(*net.TCPAddr); isTCP {
 		port = tcp.Port
 	}
-	server := grpc.NewServer()
+	var options []grpc.ServerOption
+	if len(files) > 0 {
+		options = append(options, secure(files))
+	}
+	server := grpc.NewServer(options...)
 	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: service,
 		HandlerType: (*any)(nil),
@@ -37,10 +65,15 @@ func (s schema) serve(address string) {
 			{StreamName: "RunningSum", Handler: s.runningSum, ClientStreams: true, ServerStreams: true},
 		},
 	}, s)
+	how := health.NewServer()
+	healthgrpc.RegisterHealthServer(server, how)
 	fmt.Println(port)
 	go func() {
 		// It ends with the program that started it.
-		io.Copy(io.Discard, os.Stdin)
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			status := healthgrpc.HealthCheckResponse_ServingStatus_value[lines.Text()]
+			how.SetServingStatus(service, healthgrpc.HealthCheckResponse_ServingStatus(status))
+		}
 		server.Stop()
 	}()
 	check(server.Serve(listener))

@@ -738,6 +738,36 @@ retry = { multiplier = 1e400 }
 "#,
     ),
     case(
+        "compression_that_is_not_of_http",
+        r#"plugins:
+  - name: search
+    transport: grpc
+    endpoint: 10.0.0.1:50051
+    connection: { disable_compression: true }
+  - name: audit
+    transport: unix
+    endpoint: /run/audit.sock
+    connection: { disable_compression: false }
+"#,
+    ),
+    case(
+        "proxy_to_a_socket",
+        r#"plugins:
+  - name: search
+    transport: grpc
+    endpoint: unix:/run/search.sock
+    connection: { proxy: "http://proxy:3128" }
+  - name: audit
+    transport: unix
+    endpoint: /run/audit.sock
+    connection: { proxy: environment }
+  - name: either
+    transport: grpc
+    endpoints: ["unix:/run/search.sock", "10.0.0.1:50051"]
+    connection: { proxy: "http://proxy:3128" }
+"#,
+    ),
+    case(
         "proxy_auth_without_proxy",
         r#"plugins:
   - name: search
@@ -1261,6 +1291,15 @@ plugins:
 "#,
     ),
     case(
+        "tls_expiry_warning_without_a_unit",
+        r#"plugins:
+  - name: search
+    transport: https
+    endpoint: https://h
+    tls: { expiry_warning: 14 }
+"#,
+    ),
+    case(
         "tls_version_is_a_number",
         r#"plugins:
   - name: search
@@ -1389,6 +1428,20 @@ plugins:
 "#,
     ),
     case(
+        "default_dns_that_cannot_be",
+        r#"default_dns: { min_ttl: 1m, max_endpoints: 0 }
+plugins:
+  - name: search
+    transport: http
+    endpoint: dns:///search.internal:8080
+    dns: { max_ttl: 30s }
+  - name: audit
+    transport: http
+    endpoint: dns:///audit.internal:8080
+    dns: off
+"#,
+    ),
+    case(
         "dns_without_a_name",
         r#"plugins:
   - name: a
@@ -1420,6 +1473,25 @@ plugins:
     endpoint: http://a
     split: { to: a }
     shadow: { percent: 101, max_concurrent: 0, hash_on: "header:x" }
+"#,
+    ),
+    case(
+        "split_of_several",
+        r#"plugins:
+  - name: a
+    transport: http
+    endpoint: http://a
+    split:
+      to: b
+      targets: [{ plugin: b, percent: 60 }, { plugin: c, percent: 40.5 }]
+  - name: b
+    transport: http
+    endpoint: http://a
+    split: { targets: [{ plugin: b, percent: 1 }, { plugin: c, weight: 2 }, { plugin: d, percent: 1 }, { plugin: d, percent: 1 }] }
+  - name: c
+    transport: http
+    endpoint: http://a
+    split: { targets: [] }
 "#,
     ),
 ];

@@ -7,8 +7,9 @@ use http::Request;
 use http::header::{CONNECTION, UPGRADE};
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::Message;
@@ -160,6 +161,59 @@ async fn a_library_caller_speaks_websocket_over_tcp_tls_and_unix_sockets() {
         let connection = within(upgrade::on(&mut response)).await.unwrap();
         talk(WebSocketStream::from_raw_socket(connection, Role::Client, None).await).await;
         idle(&echo.plugins).await;
+    }
+}
+
+/// A server that grants each upgrade with this answer to the key, or without one, and says what comes of the connection.
+async fn grants(accept: Option<&'static str>) -> (Plugins, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp(listener.local_addr().unwrap());
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            while stream.read_line(&mut line).await.unwrap() > 2 {
+                line.clear();
+            }
+            let accept = accept.map(|accept| format!("sec-websocket-accept: {accept}\r\n"));
+            let head = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n{}\r\n",
+                accept.unwrap_or_default()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut said = String::new();
+            let _ = stream.read_to_string(&mut said).await;
+            sender.send(said).unwrap();
+        }
+    });
+    let mut spec = PluginSpec::http("p", "http://127.0.0.1:1").unwrap();
+    spec.upstream.endpoints[0].address = address;
+    let plugins = Plugins::builder().start(Config::new().with(spec)).await;
+    (plugins.unwrap(), receiver)
+}
+
+#[tokio::test]
+async fn a_101_that_does_not_answer_to_the_key_made_here_is_refused_and_its_connection_closed() {
+    // That of RFC 6455's example, which is the answer to another key.
+    for accept in [None, Some(""), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")] {
+        let (plugins, mut closed) = grants(accept).await;
+        let front = Front::start(&plugins).await;
+        let (response, _connection) = front.connect("websocket").await;
+        assert_eq!(response.status(), 502, "{accept:?}");
+        drop(response);
+        assert_eq!(within(closed.recv()).await.unwrap(), "");
+        idle(&plugins).await;
+        // A caller's own key is the caller's to check.
+        let request = Request::get("/talk")
+            .header(CONNECTION, "upgrade")
+            .header(UPGRADE, "websocket")
+            .header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==")
+            .body(Body::empty())
+            .unwrap();
+        let response = call(&plugins.plugin("p"), request).await.unwrap();
+        assert_eq!(response.status(), 101, "{accept:?}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! A name server, over UDP.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
@@ -18,6 +18,7 @@ struct Zone {
     records: HashMap<(String, RecordType), (u32, Vec<RData>)>,
     asked: HashMap<String, usize>,
     fails: bool,
+    fail: HashSet<String>,
 }
 
 /// Ends with this value.
@@ -101,6 +102,16 @@ impl NameServer {
         self.zone.lock().unwrap().fails = fails;
     }
 
+    /// Whether it fails to answer questions of the name.
+    pub(crate) fn fails_for(&self, name: &str, fails: bool) {
+        let (name, mut zone) = (format!("{name}."), self.zone.lock().unwrap());
+        if fails {
+            zone.fail.insert(name);
+        } else {
+            zone.fail.remove(&name);
+        }
+    }
+
     /// Waits until it has answered so many more questions.
     pub(crate) async fn asked(&self, more: usize) {
         let mut asked = self.asked.clone();
@@ -132,14 +143,16 @@ impl Zone {
         let name = question.name().to_utf8().to_lowercase();
         *self.asked.entry(name.clone()).or_default() += 1;
         let mut answer = query.into_response();
-        answer.metadata.response_code = if self.fails {
+        let fails = self.fails || self.fail.contains(&name);
+        answer.metadata.response_code = if fails {
             ResponseCode::ServFail
         } else if self.records.keys().any(|(known, _)| *known == name) {
             ResponseCode::NoError
         } else {
             ResponseCode::NXDomain
         };
-        if let Some((ttl, data)) = self.records.get(&(name, question.query_type())) {
+        let known = self.records.get(&(name, question.query_type()));
+        if let Some((ttl, data)) = known.filter(|_| !fails) {
             for data in data {
                 let record = Record::from_rdata(question.name().clone(), *ttl, data.clone());
                 answer.add_answer(record);

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -63,9 +64,20 @@ impl Ca {
     }
 
     pub(crate) fn certify_until(&self, names: &[&str], year: i32) -> Certified {
+        let since_epoch = date_time_ymd(year, 1, 1) - date_time_ymd(1970, 1, 1);
+        self.certify_at(names, since_epoch.try_into().unwrap())
+    }
+
+    /// A certificate that expires in the time that is `left`.
+    pub(crate) fn certify_for(&self, names: &[&str], left: Duration) -> Certified {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        self.certify_at(names, now + left)
+    }
+
+    fn certify_at(&self, names: &[&str], not_after: Duration) -> Certified {
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
-        params.not_after = date_time_ymd(year, 1, 1);
+        params.not_after = date_time_ymd(1970, 1, 1) + not_after;
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Certified { certificate, key }
