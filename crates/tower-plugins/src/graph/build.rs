@@ -23,7 +23,7 @@ impl Graph {
         inherit: Inherit,
         services: &Arc<Services>,
     ) -> Result<Built, Error> {
-        let specs = plan.changes().iter();
+        let specs = plan.changed();
         let specs = specs.filter_map(|(name, change)| Some((name, change.spec()?)));
         let specs = specs.filter(|(name, _)| wanted(name));
         specs
@@ -39,7 +39,7 @@ impl Graph {
 /// Makes `entries` what `plan` makes of them with the nodes that were built for it.
 pub(crate) fn exchange(entries: &mut Entries, plan: &Plan, built: &Built) {
     for (name, change) in plan.changed() {
-        if *change == Change::Remove {
+        if matches!(change, Change::Remove) {
             entries.remove(name);
         } else if let Some(node) = built.get(name) {
             entries.insert(name.clone(), Entry::Node(Arc::clone(node)));
@@ -55,7 +55,9 @@ pub(crate) fn check_names(config: &Config, plan: &Plan) -> Result<(), Error> {
         missing.next().map(|(key, to)| (key, to.clone()))
     };
     let changed = || plan.changed().filter_map(|(_, change)| change.spec());
-    let removes = plan.changed().any(|(_, change)| *change == Change::Remove);
+    let removes = plan
+        .changed()
+        .any(|(_, change)| matches!(change, Change::Remove));
     let specs: Box<dyn Iterator<Item = &PluginSpec>> = if removes {
         Box::new(config.plugins.values())
     } else {

@@ -46,11 +46,14 @@ impl Plan {
     #[must_use]
     pub fn between(old: &Config, new: &Config) -> Self {
         let mut before = Beside::new(&old.plugins);
+        let mut stay = 0;
         let mut changes: BTreeMap<_, _> = new
             .plugins
             .iter()
             .map(|(name, new)| {
-                let change = match before.get(name) {
+                let before = before.get(name);
+                stay += usize::from(before.is_some());
+                let change = match before {
                     None => Change::Add {
                         spec: Box::new(new.clone()),
                     },
@@ -67,11 +70,10 @@ impl Plan {
                 (name.clone(), change)
             })
             .collect();
-        let mut after = Beside::new(&new.plugins);
-        for name in old.plugins.keys() {
-            if after.get(name).is_none() {
-                changes.insert(name.clone(), Change::Remove);
-            }
+        if stay < old.plugins.len() {
+            let mut after = Beside::new(&new.plugins);
+            let gone = old.plugins.keys().filter(|name| after.get(name).is_none());
+            changes.extend(gone.map(|name| (name.clone(), Change::Remove)));
         }
         Self { changes }
     }
@@ -95,7 +97,7 @@ impl Plan {
     /// Those that are not kept, by plugin.
     pub(crate) fn changed(&self) -> impl Iterator<Item = (&PluginName, &Change)> {
         let changes = self.changes.iter();
-        changes.filter(|(_, change)| **change != Change::Keep)
+        changes.filter(|(_, change)| !matches!(change, Change::Keep))
     }
 
     /// Whether nothing is to be done.

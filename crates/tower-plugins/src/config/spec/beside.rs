@@ -1,5 +1,7 @@
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, btree_map};
 use std::iter::Peekable;
+use std::sync::Arc;
 
 use super::{Config, PluginName, PluginSpec};
 
@@ -11,11 +13,22 @@ impl<'a> Beside<'a> {
         Self(plugins.iter().peekable())
     }
 
-    /// The plugin `name`. Names are to be asked for in their order.
+    /// The plugin `name`. Names are to be asked for in their order, each of them once or more.
     pub(crate) fn get(&mut self, name: &PluginName) -> Option<&'a PluginSpec> {
-        while self.0.next_if(|(other, _)| *other < name).is_some() {}
-        let (_, spec) = self.0.next_if(|(other, _)| *other == name)?;
-        Some(spec)
+        loop {
+            let (other, spec) = *self.0.peek()?;
+            // One that is in common needs no look.
+            let order = if Arc::ptr_eq(&other.0, &name.0) {
+                Ordering::Equal
+            } else {
+                other.cmp(name)
+            };
+            match order {
+                Ordering::Less => drop(self.0.next()),
+                Ordering::Equal => return Some(spec),
+                Ordering::Greater => return None,
+            }
+        }
     }
 }
 
