@@ -101,11 +101,12 @@ impl Task {
             Publish::Share(share) => *share,
             Publish::Plugins(_) | Publish::All => 1.0,
         };
+        let entries = rollout.entries(publish);
+        rollout.times.building += lap(&mut begun);
         rollout.take_effect(publish);
         if watch.is_some() {
             rollout.watch();
         }
-        let entries = rollout.entries(publish);
         self.publish(entries, &rollout.plan, share);
         rollout.published = true;
         rollout.times.publishing += lap(&mut begun);
