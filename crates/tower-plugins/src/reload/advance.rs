@@ -161,6 +161,7 @@ impl Task {
                 rollout.times.exchanging += lap(&mut begun);
                 self.start_again(rollout);
             }
+            (Phase::Restoring { error, .. }, _) => self.restore(*rollout, error),
             (
                 Phase::Watching {
                     ticks,
@@ -193,18 +194,18 @@ impl Task {
     }
 
     /// A change that cannot be made. What it has changed so far is undone.
-    fn refuse(&mut self, rollout: Box<Rollout>, error: Error) {
-        self.show_phase(ReloadPhase::Idle);
-        if rollout.gate.is_some() {
-            return self.restore(*rollout, error);
-        }
-        if !rollout.published {
+    fn refuse(&mut self, mut rollout: Box<Rollout>, error: Error) {
+        if rollout.gate.is_none() {
             return self.reject(*rollout, error);
         }
-        let error = Arc::new(error);
-        let shared = Error::shared(&error);
-        self.go_back(*rollout, Some(shared));
-        self.rejected(error);
+        let mut leaving = JoinSet::new();
+        for spec in &rollout.exclusive {
+            if let Some(new) = rollout.built.remove(&spec.name) {
+                let gone = new.gone();
+                leaving.spawn(async move { drop(timeout(GONE, gone.cancelled()).await) });
+            }
+        }
+        self.under_way = Some((rollout, Phase::Restoring { leaving, error }));
     }
 
     /// Ends what is under way for something newer: what serves whole stays, what does not goes.
@@ -212,13 +213,12 @@ impl Task {
         let Some((rollout, phase)) = self.under_way.take() else {
             return;
         };
-        self.show_phase(ReloadPhase::Idle);
-        match phase {
-            Phase::Watching { is_last: true, .. } | Phase::Asking { .. } => {
-                self.commit(*rollout, Verdict::Overtaken);
-            }
-            _ => self.go_back(*rollout, None),
+        if matches!(phase, Phase::Watching { is_last: true, .. }) {
+            return self.commit(*rollout, Verdict::Overtaken);
         }
+        let reply = self.go_back(*rollout);
+        self.show_phase(ReloadPhase::Idle);
+        let _ = reply.send(Err(Error::new(Kind::Superseded)));
     }
 
     /// What there is to say of what is watched.
@@ -368,8 +368,6 @@ impl Task {
     fn restore(&mut self, mut rollout: Rollout, error: Error) {
         let mut notes = String::new();
         for spec in std::mem::take(&mut rollout.exclusive) {
-            // One that is being made holds nothing of what it will run with.
-            rollout.built.remove(&spec.name);
             let Some(old) = self.config.plugins.get(&spec.name) else {
                 continue;
             };
@@ -388,9 +386,10 @@ impl Task {
         let gate = rollout.gate.take();
         let why = format!("{}{notes}", super::report::with_causes(&error));
         let error = Arc::new(Error::caused_by(Kind::Config, why));
-        let shared = Error::shared(&error);
-        self.go_back(rollout, Some(shared));
+        let reply = self.go_back(rollout);
         gate.as_deref().map(Gate::open);
-        self.rejected(error);
+        self.rejected(Arc::clone(&error));
+        self.show_phase(ReloadPhase::Idle);
+        let _ = reply.send(Err(Error::shared(&error)));
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod folder;
 mod hangup;
 mod kept;
 mod last_good;
+mod model;
 mod on_demand;
 mod refused;
 mod rolling;
