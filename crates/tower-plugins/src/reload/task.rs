@@ -241,20 +241,24 @@ impl Task {
     }
 
     fn dry_run(&self, job: Job) {
-        if let Some(rollout) = self.planned(job, self.missing().into_iter()) {
+        let missing = self.missing(&job.edit);
+        if let Some(rollout) = self.planned(job, missing.into_iter()) {
             let report = self.report(&rollout, Verdict::Unwatched);
             let _ = rollout.reply.send(Ok(report));
         }
     }
 
-    /// Plugins that are to run and do not: those that cannot run twice, and could not be started again.
-    fn missing(&self) -> Vec<PluginName> {
+    /// Plugins that are to run and do not, as far as `edit` is of them: those that cannot run twice, and could not be
+    /// started again.
+    fn missing(&self, edit: &Edit) -> Vec<PluginName> {
         let graph = self.cell.load();
         let plugins = &self.config.plugins;
         if graph.entries().len() == plugins.len() {
             return Vec::new();
         }
-        let is_missing = |name: &&PluginName| graph.entry(name.as_str()).is_none();
+        let is_missing = |name: &&PluginName| {
+            graph.entry(name.as_str()).is_none() && edit.name().is_none_or(|edited| edited == *name)
+        };
         plugins.keys().filter(is_missing).cloned().collect()
     }
 
@@ -264,7 +268,7 @@ impl Task {
             Edit::Enable(name) => self.reopen(name),
             _ => None,
         };
-        let renewed = self.missing().into_iter().chain(reopened);
+        let renewed = self.missing(&job.edit).into_iter().chain(reopened);
         let Some(rollout) = self.planned(job, renewed) else {
             return;
         };

@@ -12,6 +12,7 @@ mod hangup;
 mod kept;
 mod last_good;
 mod model;
+mod moments;
 mod on_demand;
 mod refused;
 mod rolling;
