@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::phase::{Phase, Progress};
 use super::report::Verdict;
-use super::rollout::{NOT_READY, Publish, Rollout, Step, Wait, Watch, lap, steps, wanted};
+use super::rollout::{Publish, Rollout, Step, Wait, Watch, lap, steps};
 use super::task::Task;
 use super::{ReloadEvent, ReloadPhase};
-use crate::config::{PluginSpec, Strategy};
+use crate::config::Strategy;
 use crate::error::{Error, Kind};
-use crate::graph::{Entry, Gate, check_names};
-use crate::node::{Inherit, Node};
+use crate::graph::check_names;
+use crate::node::Inherit;
 
 /// How long what served before may take to show that it could serve again.
 const ASK: Duration = Duration::from_millis(500);
@@ -22,9 +21,6 @@ const ASK: Duration = Duration::from_millis(500);
 /// How long after a config was taken back the next one is not: a fault that is not the config's would have the two
 /// take each other's place for ever.
 const FLAP: Duration = Duration::from_secs(600);
-
-/// How much longer than their drain may plugins take to be gone that cannot run twice.
-const GONE: Duration = Duration::from_secs(2);
 
 impl Task {
     /// Builds what `rollout` needs, and begins with its first step.
@@ -59,20 +55,6 @@ impl Task {
         self.step(rollout);
     }
 
-    /// Those that cannot run twice, and might: one that runs, or has not yet ended.
-    fn exclusive(&self, rollout: &Rollout) -> Vec<PluginSpec> {
-        let specs = rollout.plan.changes().values();
-        let specs = specs.filter_map(|change| change.spec());
-        let might = |spec: &&PluginSpec| {
-            let old = rollout.old.get(spec.name.as_str()).and_then(Entry::node);
-            let leaving = self.leaving.get(&spec.name);
-            let is_there = old.is_some() || leaving.is_some_and(|gone| !gone.is_cancelled());
-            let was = old.is_some_and(|old| old.spec().policy.exclusive);
-            is_there && (was || spec.policy.exclusive)
-        };
-        specs.filter(might).cloned().collect()
-    }
-
     /// Begins with the next step, or ends without one.
     fn step(&mut self, mut rollout: Box<Rollout>) {
         let Some(step) = rollout.steps.pop_front() else {
@@ -85,12 +67,12 @@ impl Task {
             watch,
         } = step;
         if ready.is_empty() {
-            return self.publish_step(rollout, publish, watch);
+            return self.publish_step(rollout, &publish, watch);
         }
         self.wait(rollout, ready, publish, watch);
     }
 
-    fn wait(
+    pub(super) fn wait(
         &mut self,
         rollout: Box<Rollout>,
         ready: Vec<Wait>,
@@ -104,21 +86,26 @@ impl Task {
         self.under_way = Some((rollout, phase));
     }
 
-    fn publish_step(&mut self, mut rollout: Box<Rollout>, publish: Publish, watch: Option<Watch>) {
+    pub(super) fn publish_step(
+        &mut self,
+        mut rollout: Box<Rollout>,
+        publish: &Publish,
+        watch: Option<Watch>,
+    ) {
         let is_last = matches!(publish, Publish::All);
         if is_last && !rollout.exclusive.is_empty() && rollout.gate.is_none() {
             return self.exchange(rollout);
         }
         let mut begun = Instant::now();
         let share = match publish {
-            Publish::Share(share) => share,
+            Publish::Share(share) => *share,
             Publish::Plugins(_) | Publish::All => 1.0,
         };
-        rollout.take_effect(&publish);
+        rollout.take_effect(publish);
         if watch.is_some() {
             rollout.watch();
         }
-        let entries = rollout.entries(&publish);
+        let entries = rollout.entries(publish);
         self.publish(entries, share);
         rollout.published = true;
         rollout.times.publishing += lap(&mut begun);
@@ -154,14 +141,14 @@ impl Task {
                 rollout.times.waiting += lap(&mut begun);
                 match progress {
                     Progress::NotReady(error) => self.refuse(rollout, error),
-                    _ => self.publish_step(rollout, publish, watch),
+                    _ => self.publish_step(rollout, &publish, watch),
                 }
             }
             (Phase::Exchanging { mut begun, .. }, _) => {
                 rollout.times.exchanging += lap(&mut begun);
                 self.start_again(rollout);
             }
-            (Phase::Restoring { error, .. }, _) => self.restore(*rollout, error),
+            (Phase::Restoring { error, .. }, _) => self.restore(*rollout, &error),
             (
                 Phase::Watching {
                     ticks,
@@ -194,18 +181,11 @@ impl Task {
     }
 
     /// A change that cannot be made. What it has changed so far is undone.
-    fn refuse(&mut self, mut rollout: Box<Rollout>, error: Error) {
-        if rollout.gate.is_none() {
-            return self.reject(*rollout, error);
+    pub(super) fn refuse(&mut self, rollout: Box<Rollout>, error: Error) {
+        if rollout.gate.is_some() {
+            return self.end_new(rollout, error);
         }
-        let mut leaving = JoinSet::new();
-        for spec in &rollout.exclusive {
-            if let Some(new) = rollout.built.remove(&spec.name) {
-                let gone = new.gone();
-                leaving.spawn(async move { drop(timeout(GONE, gone.cancelled()).await) });
-            }
-        }
-        self.under_way = Some((rollout, Phase::Restoring { leaving, error }));
+        self.reject(*rollout, error);
     }
 
     /// Ends what is under way for something newer: what serves whole stays, what does not goes.
@@ -287,109 +267,4 @@ enum Looked {
     Worse(String),
     /// It was watched long enough.
     Over,
-}
-
-// Plugins that cannot run twice.
-impl Task {
-    /// Holds the calls of those that cannot run twice, and lets what runs of them come to its end.
-    fn exchange(&mut self, mut rollout: Box<Rollout>) {
-        let spec = &rollout.settings.spec;
-        let patience = rollout
-            .exclusive
-            .iter()
-            .filter_map(|spec| spec.policy.deadline);
-        let gate = Gate::new(spec.max_held as usize, patience.min());
-        let gate = Arc::new(gate);
-        let graph = self.cell.load();
-        let entries = rollout.held(&graph, &gate);
-        drop(graph);
-        self.publish(entries, 1.0);
-        rollout.published = true;
-        rollout.gate = Some(gate);
-        let mut leaving = JoinSet::new();
-        for spec in &rollout.exclusive {
-            let old = rollout.old.remove(spec.name.as_str());
-            let nodes: Vec<_> = old.into_iter().flat_map(Entry::into_nodes).collect();
-            let limit = rollout.settings.drain(spec.policy.drain_timeout);
-            let before = self.leaving.get(&spec.name).cloned();
-            let drain = |own| rollout.settings.drain(own);
-            let retirement = self.retire(nodes, drain);
-            leaving.spawn(async move {
-                drop(retirement.wait().await);
-                if let Some(before) = before {
-                    let _ = timeout(limit + GONE, before.cancelled()).await;
-                }
-            });
-        }
-        self.show_phase(ReloadPhase::Exchanging);
-        let phase = Phase::Exchanging {
-            leaving,
-            begun: Instant::now(),
-        };
-        self.under_way = Some((rollout, phase));
-    }
-
-    /// Starts the new ones in the place of those that are gone.
-    fn start_again(&mut self, mut rollout: Box<Rollout>) {
-        let mut begun = Instant::now();
-        let build = |spec: &PluginSpec| {
-            let node = Node::build(spec.clone(), None, Inherit::Shared, &self.services)?;
-            Ok((spec.name.clone(), Arc::new(node)))
-        };
-        let made: Result<Vec<_>, Error> = rollout.exclusive.iter().map(build).collect();
-        rollout.times.building += lap(&mut begun);
-        let made = match made {
-            Ok(made) => made,
-            Err(error) => return self.refuse(rollout, error),
-        };
-        let spec = &rollout.settings.spec;
-        let watches = matches!(spec.strategy, Strategy::BlueGreen | Strategy::Canary);
-        let ready = made.iter().filter_map(|(_, node)| {
-            if !watches {
-                return wanted(node);
-            }
-            Some(Wait {
-                node: Arc::clone(node),
-                limit: spec.health_check_timeout,
-                why: NOT_READY,
-            })
-        });
-        let ready: Vec<_> = ready.collect();
-        rollout.built.extend(made);
-        let watch = rollout.last_watch;
-        if ready.is_empty() {
-            self.publish_step(rollout, Publish::All, watch);
-        } else {
-            self.wait(rollout, ready, Publish::All, watch);
-        }
-    }
-
-    /// Starts what cannot run twice as it ran before, since it cannot run as it should now.
-    fn restore(&mut self, mut rollout: Rollout, error: Error) {
-        let mut notes = String::new();
-        for spec in std::mem::take(&mut rollout.exclusive) {
-            let Some(old) = self.config.plugins.get(&spec.name) else {
-                continue;
-            };
-            let node = Node::build(old.clone(), None, Inherit::Shared, &self.services);
-            match node {
-                Ok(node) => {
-                    let entry = Entry::Node(Arc::new(node));
-                    rollout.old.insert(spec.name.clone(), entry);
-                    notes = format!("{notes}; {} was started again as it was", spec.name);
-                }
-                Err(again) => {
-                    notes = format!("{notes}; {} did not start again: {again}", spec.name)
-                }
-            }
-        }
-        let gate = rollout.gate.take();
-        let why = format!("{}{notes}", super::report::with_causes(&error));
-        let error = Arc::new(Error::caused_by(Kind::Config, why));
-        let reply = self.go_back(rollout);
-        gate.as_deref().map(Gate::open);
-        self.rejected(Arc::clone(&error));
-        self.show_phase(ReloadPhase::Idle);
-        let _ = reply.send(Err(Error::shared(&error)));
-    }
 }

@@ -1,11 +1,11 @@
 //! One reload at a time: plan, build, wait, publish, watch, retire.
 //!
-//! [`Task`](task::Task) owns what runs. A change of it is a [`Rollout`](rollout::Rollout): nodes that are built, and the
-//! steps in which they are published.
+//! One task owns what runs. A change of it is a rollout: nodes that are built, and the steps in which they are published.
 
 mod advance;
 mod drain;
 mod event;
+mod exchange;
 #[cfg(feature = "watch")]
 mod follow;
 mod history;

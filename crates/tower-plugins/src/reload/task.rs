@@ -400,7 +400,7 @@ impl Task {
                 node.keep_score();
             }
         }
-        let left = old.into_iter().flat_map(|(_, entry)| entry.into_nodes());
+        let left = old.into_values().flat_map(Entry::into_nodes);
         report.retirement = self.retire(left, |own| settings.drain(own));
         self.status.send_modify(ReloadStatus::unchanged);
         self.show_phase(ReloadPhase::Idle);
@@ -572,7 +572,7 @@ impl Task {
             let Rollout {
                 old, built, gate, ..
             } = *rollout;
-            let old = old.into_iter().flat_map(|(_, entry)| entry.into_nodes());
+            let old = old.into_values().flat_map(Entry::into_nodes);
             let others = old.chain(built.into_values());
             for node in others {
                 if !left.iter().any(|other| Arc::ptr_eq(other, &node)) {

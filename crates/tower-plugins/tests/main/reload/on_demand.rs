@@ -22,7 +22,7 @@ async fn a_drain_of_nothing_is_over_at_once() {
     let begun = Instant::now();
     let drained = plugins.drain("p").await.unwrap();
     assert!(matches!(drained, Drained { calls: 0, .. }));
-    assert_eq!(begun.elapsed(), 0 * SECOND);
+    assert!(begun.elapsed().is_zero());
 }
 
 #[tokio::test(start_paused = true)]
