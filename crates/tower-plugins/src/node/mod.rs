@@ -139,7 +139,7 @@ pub(crate) struct Node {
     /// What becomes of its calls, once somebody wants to know.
     score: OnceLock<Box<Score>>,
     gone: CancellationToken,
-    _gone: DropGuard,
+    gone_guard: Arc<DropGuard>,
 }
 
 /// The future of a call, which owns its node.
@@ -176,7 +176,7 @@ impl Node {
             drain,
             follower,
             score: OnceLock::new(),
-            _gone: gone.clone().drop_guard(),
+            gone_guard: Arc::new(gone.clone().drop_guard()),
             gone,
         })
     }
@@ -216,7 +216,9 @@ impl Node {
         self.parts.endpoints.tell(Some(hub));
         let checkers = self.parts.endpoints.checkers();
         for checker in &checkers {
-            checker.begin(hub);
+            // One that cannot run twice is there as long as it is asked.
+            let is_exclusive = self.spec.policy.exclusive;
+            checker.begin(hub, is_exclusive.then(|| Arc::clone(&self.gone_guard)));
         }
         if !checkers.is_empty() {
             health::gauge(&self.spec.name, self.health().status);

@@ -2,6 +2,7 @@
 //! loses a call.
 
 mod servers;
+mod strategies;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
