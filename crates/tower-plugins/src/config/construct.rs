@@ -125,7 +125,7 @@ impl PluginSpec {
     pub fn new(name: PluginName, address: Address) -> Self {
         Self {
             name,
-            policy: Policy::default(),
+            policy: Policy::default().into(),
             upstream: Upstream {
                 endpoints: vec![address.into()],
                 connection: ConnectionSpec::default(),
@@ -134,7 +134,8 @@ impl PluginSpec {
                 grpc: None,
                 options: Options::default(),
                 origin: OwnOrigin::default(),
-            },
+            }
+            .into(),
         }
     }
 

@@ -59,6 +59,7 @@ mod table;
 mod tls;
 mod tree;
 pub(crate) mod units;
+pub(crate) mod unix_json;
 mod value;
 mod values;
 mod write;
@@ -78,14 +79,15 @@ pub use secret::Secret;
 pub use source::Source;
 #[cfg(feature = "watch")]
 pub(crate) use source::overdue;
+pub(crate) use spec::Beside;
 pub use spec::{
     AdaptiveLimit, Address, AuthStyle, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec,
     BudgetKind, ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec,
     DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind,
     HealthSpec, HedgeSpec, Identity, InvalidPin, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
     KeySpec, OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec, Policy, Protocol, ProxySpec,
-    RateLimitSpec, RedisSpec, ReloadSpec, RetrySpec, ShadowSpec, SplitSpec, SplitTarget, Strategy,
-    SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    RateLimitSpec, RedisSpec, ReloadSpec, RetrySpec, ShadowSpec, Shared, SplitSpec, SplitTarget,
+    Strategy, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -209,6 +209,10 @@ impl Reader<'_> {
         let is_grpc = transport.is_some_and(Transport::is_grpc);
         let mut policy = blocks.policy(credentials, is_grpc);
         policy.allow_plaintext = allow_plaintext;
+        if transport == Some(&Transport::UnixJson) {
+            // Inherited, it is about streams of others.
+            policy.stream_idle_timeout = None;
+        }
         policy.authorize = table.table("authorize").map(access::authorize);
         policy.filter = table.table("filter").and_then(access::filter);
         policy.fallback = table.table("fallback").map(access::fallback);
@@ -283,8 +287,8 @@ impl Reader<'_> {
         self.declared.insert(name.clone(), declared);
         let plugin = PluginSpec {
             name: name.clone(),
-            policy,
-            upstream,
+            policy: policy.into(),
+            upstream: upstream.into(),
         };
         let Config {
             plugins, disabled, ..

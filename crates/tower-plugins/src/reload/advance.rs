@@ -35,7 +35,7 @@ impl Task {
         };
         let graph = self.cell.load();
         let is_now = |name: &_| !rollout.exclusive.iter().any(|spec| spec.name == *name);
-        let built = check_names(&rollout.config)
+        let built = check_names(&rollout.config, &rollout.plan)
             .and_then(|()| graph.build(&rollout.plan, is_now, inherit, &self.services));
         match built {
             Ok(built) => rollout.built = built,
@@ -101,12 +101,13 @@ impl Task {
             Publish::Share(share) => *share,
             Publish::Plugins(_) | Publish::All => 1.0,
         };
+        let entries = rollout.entries(publish);
+        rollout.times.building += lap(&mut begun);
         rollout.take_effect(publish);
         if watch.is_some() {
             rollout.watch();
         }
-        let entries = rollout.entries(publish);
-        self.publish(entries, share);
+        self.publish(entries, &rollout.plan, share);
         rollout.published = true;
         rollout.times.publishing += lap(&mut begun);
         if let (true, Some(gate)) = (is_last, &rollout.gate) {

@@ -21,10 +21,10 @@ const GONE: Duration = Duration::from_secs(2);
 impl Task {
     /// Those that cannot run twice, and might: one that runs, or has not yet ended.
     pub(super) fn exclusive(&self, rollout: &Rollout) -> Vec<PluginSpec> {
-        let specs = rollout.plan.changes().values();
-        let specs = specs.filter_map(|change| change.spec());
+        let specs = rollout.plan.changed();
+        let specs = specs.filter_map(|(_, change)| change.spec());
         let might = |spec: &&PluginSpec| {
-            let old = rollout.old.get(spec.name.as_str()).and_then(Entry::node);
+            let old = rollout.old.node(spec.name.as_str());
             let leaving = self.leaving.get(&spec.name);
             let is_there = old.is_some() || leaving.is_some_and(|gone| !gone.is_cancelled());
             let was = old.is_some_and(|old| old.spec().policy.exclusive);
@@ -45,12 +45,13 @@ impl Task {
         let graph = self.cell.load();
         let entries = rollout.held(&graph, &gate);
         drop(graph);
-        self.publish(entries, 1.0);
+        self.publish(entries, &rollout.plan, 1.0);
         rollout.published = true;
         rollout.gate = Some(gate);
         let mut leaving = JoinSet::new();
         for spec in &rollout.exclusive {
-            let old = rollout.old.remove(spec.name.as_str());
+            let old = Arc::make_mut(&mut rollout.old).entries_mut();
+            let old = old.remove(spec.name.as_str());
             let nodes: Vec<_> = old.into_iter().flat_map(Entry::into_nodes).collect();
             let limit = rollout.settings.drain(spec.policy.drain_timeout);
             let before = self.leaving.get(&spec.name).cloned();
@@ -129,7 +130,8 @@ impl Task {
             match node {
                 Ok(node) => {
                     let entry = Entry::Node(Arc::new(node));
-                    rollout.old.insert(spec.name.clone(), entry);
+                    let old = Arc::make_mut(&mut rollout.old).entries_mut();
+                    old.insert(spec.name.clone(), entry);
                     notes = format!("{notes}; {} was started again as it was", spec.name);
                 }
                 Err(again) => {

@@ -21,7 +21,7 @@ use super::{
 use crate::config::{Config, PluginName};
 use crate::error::{Error, Kind};
 use crate::graph::{Entries, Entry, Gate, Graph, GraphCell, Patience, Plan, Retired, retire};
-use crate::node::{HealthHub, HealthReport, Node, Services};
+use crate::node::{HealthHub, Node, Services};
 
 /// Counts configs that were refused, by why.
 const REJECTED: &str = "plugin_reloads_rejected_total";
@@ -39,7 +39,7 @@ pub(super) struct Task {
     health: Arc<HealthHub>,
     /// What runs, as it is wanted and as it came of that.
     pub(super) wanted: Wanted,
-    pub(super) config: Config,
+    pub(super) config: Arc<Config>,
     pending: VecDeque<Job>,
     pub(super) under_way: Option<(Box<Rollout>, Phase)>,
     retiring: JoinSet<(u64, Retired)>,
@@ -49,7 +49,7 @@ pub(super) struct Task {
     pub(super) leaving: HashMap<PluginName, CancellationToken>,
     /// When every drain is over, whatever its own timeout: known once the set shuts down.
     limit: status_channel::Sender<Option<Instant>>,
-    pub(super) frozen: VecDeque<Config>,
+    pub(super) frozen: VecDeque<Arc<Config>>,
     pub(super) last_rollback: Option<Instant>,
     status: status_channel::Sender<ReloadStatus>,
     events: broadcast::Sender<ReloadEvent>,
@@ -70,7 +70,7 @@ impl Task {
             services: Arc::new(services),
             health,
             wanted: Wanted::default(),
-            config: Config::default(),
+            config: Arc::default(),
             pending: VecDeque::new(),
             under_way: None,
             retiring: JoinSet::new(),
@@ -222,7 +222,7 @@ impl Task {
             wanted,
             config,
             plan,
-            old: self.cell.load().entries().clone(),
+            old: self.cell.load(),
             built: BTreeMap::new(),
             steps: VecDeque::new(),
             published: false,
@@ -275,7 +275,7 @@ impl Task {
         self.tell(|| ReloadEvent::Planned(Arc::clone(&rollout.plan)));
         if rollout.plan.is_empty() && self.cell.load().generation().get() > 0 {
             self.wanted = rollout.wanted.clone();
-            self.config = rollout.config.clone();
+            self.config = Arc::clone(&rollout.config);
             self.status.send_modify(ReloadStatus::unchanged);
             self.show_overlay();
             let report = self.report(&rollout, Verdict::Unwatched);
@@ -354,12 +354,12 @@ impl Task {
         }
     }
 
-    /// Lets the graph of `entries` serve from now on.
-    pub(super) fn publish(&mut self, entries: Entries, share: f64) {
+    /// Lets the graph of `entries` serve from now on, which differs from the one before in what `plan` changes.
+    pub(super) fn publish(&mut self, entries: Entries, plan: &Plan, share: f64) {
         let graph = self.cell.load().next(entries);
         let (generation, plugins) = (graph.generation(), graph.entries().len());
         drop(self.cell.publish(graph));
-        self.begin_checks();
+        self.begin_checks(plan);
         self.status.send_modify(|status| {
             status.generation = generation;
             status.plugins = plugins;
@@ -367,17 +367,23 @@ impl Task {
         self.tell(|| ReloadEvent::Published { generation, share });
     }
 
-    /// Has the endpoints of the graph asked how they are, those that are new from now on.
-    fn begin_checks(&self) {
+    /// Has the endpoints of what `plan` changed asked how they are from now on.
+    fn begin_checks(&self, plan: &Plan) {
         let graph = self.cell.load();
-        for (_, node) in graph.nodes() {
+        for node in nodes_of(&graph, plan) {
             node.begin_checks(&self.health);
         }
-        self.health.publish(|| graph.health());
+        let health = |name: &PluginName| Some(graph.node(name.as_str())?.health());
+        let changed = plan.changed().map(|(name, _)| (name, health(name)));
+        self.health.publish(changed);
     }
 
     /// What `rollout` wants is what runs.
     pub(super) fn commit(&mut self, rollout: Rollout, verdict: Verdict) {
+        // What is worse, and stays, was told of when it was found.
+        if !matches!(verdict, Verdict::Unwatched | Verdict::Worse { .. }) {
+            self.tell(|| ReloadEvent::Judged(verdict.clone()));
+        }
         let mut report = self.report(&rollout, verdict);
         self.remember(&rollout, None);
         let Rollout {
@@ -400,7 +406,8 @@ impl Task {
                 node.keep_score();
             }
         }
-        let left = old.into_values().flat_map(Entry::into_nodes);
+        let left = nodes_of(&old, &report.plan);
+        drop(old);
         report.retirement = self.retire(left, |own| settings.drain(own));
         self.status.send_modify(ReloadStatus::unchanged);
         self.show_phase(ReloadPhase::Idle);
@@ -419,7 +426,7 @@ impl Task {
             generation: self.cell.load().generation(),
             at: SystemTime::now(),
             plan: Arc::clone(&rollout.plan),
-            config: Arc::new(rollout.config.clone()),
+            config: Arc::clone(&rollout.config),
             wanted: Arc::new(rollout.wanted.clone()),
             rolled_back,
         };
@@ -435,10 +442,11 @@ impl Task {
             }
             return rollout.reply;
         }
-        for node in rollout.old.values().filter_map(Entry::node) {
+        let changed = rollout.plan.changed();
+        for node in changed.filter_map(|(name, _)| rollout.old.node(name.as_str())) {
             node.take_effect();
         }
-        self.publish(rollout.old.clone(), 1.0);
+        self.publish(rollout.old.entries().clone(), &rollout.plan, 1.0);
         let drain = |own| rollout.settings.drain(own);
         let left: Vec<_> = rollout.built.values().map(Arc::clone).collect();
         drop(self.retire(left, drain));
@@ -449,7 +457,7 @@ impl Task {
     pub(super) fn roll_back(&mut self, rollout: Rollout, why: String) {
         self.remember(&rollout, Some(why.clone()));
         self.last_rollback = Some(Instant::now());
-        self.frozen.push_back(rollout.config.clone());
+        self.frozen.push_back(Arc::clone(&rollout.config));
         if self.frozen.len() > FROZEN {
             self.frozen.pop_front();
         }
@@ -572,7 +580,7 @@ impl Task {
             let Rollout {
                 old, built, gate, ..
             } = *rollout;
-            let old = old.into_values().flat_map(Entry::into_nodes);
+            let old = old.nodes().map(|(_, node)| Arc::clone(node));
             let others = old.chain(built.into_values());
             for node in others {
                 if !left.iter().any(|other| Arc::ptr_eq(other, &node)) {
@@ -583,8 +591,8 @@ impl Task {
         }
         // Their ends come with those of the nodes that left before.
         drop(self.retire(left, |own| own));
-        self.health.publish(HealthReport::default);
-        self.config = Config::default();
+        self.health.clear();
+        self.config = Arc::default();
         let mut retired = Vec::with_capacity(self.retiring.len());
         while let Some(ended) = self.retiring.join_next().await {
             let ended = ended.ok();
@@ -598,6 +606,14 @@ impl Task {
             elapsed: begun.elapsed(),
         }
     }
+}
+
+/// The nodes in `graph` of what `plan` changes.
+fn nodes_of(graph: &Graph, plan: &Plan) -> Vec<Arc<Node>> {
+    let entries = plan
+        .changed()
+        .filter_map(|(name, _)| graph.entry(name.as_str()));
+    entries.flat_map(Entry::nodes).map(Arc::clone).collect()
 }
 
 impl Drop for Task {

@@ -143,7 +143,7 @@ impl Servers {
         }
         if step.is_multiple_of(3) {
             // Another endpoint beside the first, and away again.
-            let mut more = self.spec("restacked-h2", 3, "").upstream.endpoints;
+            let mut more = self.spec("restacked-h2", 3, "").upstream.endpoints.clone();
             let spec = config.plugins.get_mut("restacked-h2").unwrap();
             spec.upstream.endpoints.append(&mut more);
         }
