@@ -414,9 +414,6 @@ impl Task {
         self.show_overlay();
         let (generation, plugins) = (report.generation, self.config.plugins.len());
         tracing::info!(generation = generation.get(), plugins, verdict = %report.verdict, "reloaded");
-        if !matches!(report.verdict, Verdict::Unwatched | Verdict::Worse { .. }) {
-            self.tell(|| ReloadEvent::Judged(report.verdict.clone()));
-        }
         // The caller may have gone; the reload stands all the same.
         let _ = reply.send(Ok(report));
     }
