@@ -209,6 +209,10 @@ impl Reader<'_> {
         let is_grpc = transport.is_some_and(Transport::is_grpc);
         let mut policy = blocks.policy(credentials, is_grpc);
         policy.allow_plaintext = allow_plaintext;
+        if transport == Some(&Transport::UnixJson) {
+            // Inherited, it is about streams of others.
+            policy.stream_idle_timeout = None;
+        }
         policy.authorize = table.table("authorize").map(access::authorize);
         policy.filter = table.table("filter").and_then(access::filter);
         policy.fallback = table.table("fallback").map(access::fallback);

@@ -107,12 +107,22 @@ impl Task {
         }
     }
 
+    /// Lets what cannot run twice come to its end that took the place of the old, and is of no use.
+    pub(super) fn end_new(&mut self, mut rollout: Box<Rollout>, error: Error) {
+        let mut leaving = JoinSet::new();
+        for spec in &rollout.exclusive {
+            if let Some(new) = rollout.built.remove(&spec.name) {
+                let gone = new.gone();
+                leaving.spawn(async move { drop(timeout(GONE, gone.cancelled()).await) });
+            }
+        }
+        self.under_way = Some((rollout, Phase::Restoring { leaving, error }));
+    }
+
     /// Starts what cannot run twice as it ran before, since it cannot run as it should now.
     pub(super) fn restore(&mut self, mut rollout: Rollout, error: &Error) {
         let mut notes = String::new();
         for spec in std::mem::take(&mut rollout.exclusive) {
-            // One that is being made holds nothing of what it will run with.
-            rollout.built.remove(&spec.name);
             let Some(old) = self.config.plugins.get(&spec.name) else {
                 continue;
             };
@@ -132,9 +142,10 @@ impl Task {
         let gate = rollout.gate.take();
         let why = format!("{}{notes}", super::report::with_causes(error));
         let error = Arc::new(Error::caused_by(Kind::Config, why));
-        let shared = Error::shared(&error);
-        self.go_back(rollout, Some(shared));
+        let reply = self.go_back(rollout);
         gate.as_deref().map(Gate::open);
-        self.rejected(error);
+        self.rejected(Arc::clone(&error));
+        self.show_phase(ReloadPhase::Idle);
+        let _ = reply.send(Err(Error::shared(&error)));
     }
 }

@@ -64,8 +64,19 @@ pub(crate) enum Edit {
 
 impl Edit {
     /// Whether it takes the place of whatever was wanted before.
-    pub(super) const fn is_whole(&self) -> bool {
-        matches!(self, Self::Base(_) | Self::Restore(_))
+    pub(super) fn is_whole(&self) -> bool {
+        self.name().is_none()
+    }
+
+    /// The plugin that it is of, if it is of one.
+    pub(super) fn name(&self) -> Option<&PluginName> {
+        match self {
+            Self::Base(_) | Self::Restore(_) => None,
+            Self::Update(spec) => Some(&spec.name),
+            Self::Remove(name) | Self::Enable(name) | Self::Disable(name) | Self::Clear(name) => {
+                Some(name)
+            }
+        }
     }
 }
 

@@ -206,7 +206,9 @@ pub(super) fn steps(
         Strategy::Rolling => {
             let mut names = BTreeSet::new();
             let mut steps = VecDeque::new();
-            let nodes: Vec<_> = built.iter().collect();
+            let mut nodes: Vec<_> = built.iter().collect();
+            // What is replaced may send calls to what is new.
+            nodes.sort_by_key(|(name, _)| old.entry(name.as_str()).is_some());
             for some in nodes.chunks(spec.max_concurrent_reloads.max(1) as usize) {
                 names.extend(some.iter().map(|(name, _)| PluginName::clone(name)));
                 steps.push_back(Step {

@@ -3,7 +3,7 @@ use super::{Block, Kind, gone, key};
 pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
     about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
-            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy`, `disable_compression` and `max_response_head` are.",
+            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy`, `disable_compression`, `max_response_head` and `stream_idle_timeout` are.",
     keys: &[
         key(
             "protocol",
@@ -108,7 +108,7 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::Size(8 << 10, 16 << 20),
             "64KiB",
             r#""128KiB""#,
-            "the largest response head",
+            "the largest response head; over HTTP/1.1 it has at most 100 headers as well, whatever their size",
         ),
         key(
             "max_response_body",

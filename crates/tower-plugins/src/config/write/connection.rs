@@ -69,7 +69,7 @@ impl Writer {
             ),
             request,
             header,
-            idle,
+            (idle.0, idle.1.filter(|_| is_http)),
             ("keep_alive", bool(spec.keep_alive)),
             (
                 "disable_compression",

@@ -16,30 +16,8 @@ use tower_plugins_proto::envelope;
 use tower_plugins_proto::line::{self, Kind, Map};
 
 use crate::Body;
+use crate::config::unix_json::{OF_HTTP, REQUEST_ID};
 use crate::transport::enveloped::{Enveloped, as_map, as_text};
-
-const REQUEST_ID: &str = "x-request-id";
-
-/// Headers that are about HTTP: its connections, its bodies and who is meant by it.
-const OF_HTTP: [&str; 17] = [
-    "accept-encoding",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    REQUEST_ID,
-];
 
 /// What a request asks, for a plugin that is sent lines.
 #[derive(Debug)]

@@ -102,7 +102,7 @@ impl Servers {
     }
 
     /// A plugin at one of the servers, which is not helped by retries.
-    fn spec(&self, name: &str, server: usize, prefix: &str) -> PluginSpec {
+    pub(super) fn spec(&self, name: &str, server: usize, prefix: &str) -> PluginSpec {
         let server = &self.servers[server];
         let address = match server.address.clone() {
             Address::Http { authority, .. } => Address::Http {
