@@ -391,7 +391,7 @@ fn runs(batches: &[Batch]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_is_asked_and_whatever_fails_it_ends_as_one_config_whole(batches in vec(batch(), 1..6)) {
