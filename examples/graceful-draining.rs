@@ -118,9 +118,8 @@ async fn drain_in_time(plugins: &Plugins, streams: &Plugin) -> Result {
     );
     let endless = tokio::spawn(open(streams, "endless").await?.read());
     let time = Duration::from_millis(300);
-    let error = match plugins.drain("streams").timeout(time).await {
-        Err(error) => error,
-        Ok(_) => return Err("it is not to end".into()),
+    let Err(error) = plugins.drain("streams").timeout(time).await else {
+        return Err("it is not to end".into());
     };
     let left = *error.drain_timeout().ok_or("it is a timeout")?;
     println!("   waited for: {left}");
@@ -134,9 +133,8 @@ async fn drain_in_time(plugins: &Plugins, streams: &Plugin) -> Result {
         .drain("streams")
         .timeout(time)
         .cancel_after_timeout();
-    let error = match drain.await {
-        Err(error) => error,
-        Ok(_) => return Err("it is not to end".into()),
+    let Err(error) = drain.await else {
+        return Err("it is not to end".into());
     };
     let left = *error.drain_timeout().ok_or("it is a timeout")?;
     println!("   cancelled:  {left}");
