@@ -15,7 +15,7 @@ const MAX_SPARE: usize = 64;
 
 /// The least that a caller has to wait for its leaving to be the endpoint's failure: less is its own choice, by which it
 /// could have an endpoint taken for broken.
-const FAIR: Duration = Duration::from_millis(100);
+pub(crate) const FAIR: Duration = Duration::from_millis(100);
 
 thread_local! {
     /// Extensions with a context of an old call and nothing else.

@@ -11,6 +11,7 @@ use tower_plugins_layers::{BoxError, Reason, Refused, ReplayBody, Unsent};
 use crate::Body;
 use crate::call::DecodeError;
 use crate::config::ConfigError;
+use crate::reload::DrainTimeout;
 
 /// What went wrong with a call to a plugin, with a config or with a reload.
 ///
@@ -49,6 +50,14 @@ pub(crate) enum Kind {
     NotFound,
     Shutdown,
     Config,
+    /// A newer config came first.
+    Superseded,
+    /// A config that was taken back came again.
+    Frozen,
+    /// A config was worse.
+    RolledBack,
+    /// Calls were still under way when a drain's time was over.
+    DrainTimeout,
     Encode,
     Decode,
     /// The plugin answered a typed call with this status.
@@ -72,6 +81,10 @@ impl Kind {
             Self::NotFound => Row(404, 12, false, Caller),
             Self::Shutdown => Row(503, 14, false, Here),
             Self::Config => Row(500, 9, false, Caller),
+            Self::Superseded => Row(409, 10, false, Caller),
+            Self::Frozen => Row(409, 9, false, Caller),
+            Self::RolledBack => Row(500, 9, false, Plugin),
+            Self::DrainTimeout => Row(504, 4, true, Plugin),
             Self::Encode => Row(400, 3, false, Caller),
             Self::Decode => Row(502, 13, false, Plugin),
             Self::Status(_) | Self::Plugin => Row(502, 2, false, Plugin),
@@ -112,6 +125,12 @@ impl Kind {
             }
             Self::Shutdown => "the plugins are shut down",
             Self::Config => "the config was refused",
+            Self::Superseded => "a newer config came before this one was taken",
+            Self::Frozen => {
+                "this config was rolled back before: change it, or force it if the fault was elsewhere"
+            }
+            Self::RolledBack => "the config served, did worse than the one before, and was taken back",
+            Self::DrainTimeout => "calls were still under way when the drain's time was over",
             Self::Encode => "the request could not be encoded",
             Self::Decode => "the response could not be decoded",
             Self::Status(status) => {
@@ -297,6 +316,37 @@ impl Error {
         self.0.kind == Kind::Config
     }
 
+    /// Whether a newer config came before this one was taken.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        self.0.kind == Kind::Superseded
+    }
+
+    /// Whether a config was refused because it was rolled back before, and says nothing else since.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.0.kind == Kind::Frozen
+    }
+
+    /// Whether a config served, was worse, and was taken back.
+    #[must_use]
+    pub fn is_rolled_back(&self) -> bool {
+        self.0.kind == Kind::RolledBack
+    }
+
+    /// What was left of a drain when its time was over.
+    #[must_use]
+    pub fn drain_timeout(&self) -> Option<&DrainTimeout> {
+        let mut source = self.source();
+        while let Some(cause) = source {
+            if let Some(left) = cause.downcast_ref() {
+                return Some(left);
+            }
+            source = cause.source();
+        }
+        None
+    }
+
     /// Whether a time ran out: the call's, an attempt's or a stream's.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
@@ -450,6 +500,10 @@ mod tests {
             ("not_found", Kind::NotFound),
             ("shutdown", Kind::Shutdown),
             ("config", Kind::Config),
+            ("superseded", Kind::Superseded),
+            ("frozen", Kind::Frozen),
+            ("rolled_back", Kind::RolledBack),
+            ("drain_timeout", Kind::DrainTimeout),
             ("encode", Kind::Encode),
             ("decode", Kind::Decode),
             ("answer", Kind::Plugin),

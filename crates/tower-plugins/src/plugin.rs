@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{Request, Response};
-use tower_plugins_layers::{BoxError, CallContext};
+use http::{HeaderMap, Request, Response};
+use tokio::time::Instant;
+use tower_plugins_layers::{BoxError, CallContext, Reason};
 use tower_service::Service;
 
 use crate::Body;
@@ -84,10 +85,8 @@ impl Plugin {
     /// How it is, as [`Plugins::health`](crate::Plugins::health) says; `None` if it is not in the graph.
     #[must_use]
     pub fn health(&self) -> Option<PluginHealth> {
-        match self.cell.find(&self.name) {
-            Found::Node(node) => Some(node.health()),
-            Found::Nothing | Found::Shutdown => None,
-        }
+        let graph = self.cell.load();
+        graph.node(&self.name).map(|node| node.health())
     }
 
     /// Opens a typed stream, over gRPC: `requests` go to the plugin one by one, and its answers come back as
@@ -140,10 +139,32 @@ impl Plugin {
         call::info(self).await
     }
 
-    /// The node that serves now.
-    pub(crate) fn find(&self) -> Result<Arc<Node>, Error> {
-        let kind = match self.cell.find(&self.name) {
+    /// The node for a call with these headers. While the plugin is exchanged, that takes until it is there again, until
+    /// `limit` at the latest.
+    pub(crate) async fn find(
+        &self,
+        headers: &HeaderMap,
+        limit: Option<Instant>,
+    ) -> Result<Arc<Node>, Error> {
+        let mut found = self.cell.find(&self.name, headers);
+        while let Found::Held(gate) = found {
+            let refused = |reason| Error::new(Kind::Refused(reason)).of_plugin(&self.name);
+            let waiting = gate.enter().ok_or_else(|| refused(Reason::Draining))?;
+            let opened = waiting.opened(limit).await;
+            opened.map_err(|_| refused(Reason::DeadlineExceeded))?;
+            found = self.cell.find(&self.name, headers);
+            // Who was to bring it back is gone.
+            if matches!(&found, Found::Held(same) if Arc::ptr_eq(same, &gate)) {
+                break;
+            }
+        }
+        self.found(found)
+    }
+
+    fn found(&self, found: Found) -> Result<Arc<Node>, Error> {
+        let kind = match found {
             Found::Node(node) => return Ok(node),
+            Found::Held(_) => Kind::Refused(Reason::Draining),
             Found::Nothing => Kind::NotFound,
             Found::Shutdown => Kind::Shutdown,
         };
@@ -151,16 +172,24 @@ impl Plugin {
     }
 
     fn start(&self, mut request: Request<Body>) -> CallFuture {
-        let state = match self.find() {
-            Ok(node) => {
-                if CallContext::of(&request).is_none() {
-                    CallContext::new().attach(&mut request);
-                }
-                State::Calling(node.call(request))
-            }
-            Err(error) => State::Failed(Some(error)),
+        if CallContext::of(&request).is_none() {
+            CallContext::new().attach(&mut request);
+        }
+        let state = match self.cell.find(&self.name, request.headers()) {
+            Found::Held(_) => State::Calling(Box::pin(self.clone().held(request))),
+            found => match self.found(found) {
+                Ok(node) => State::Calling(node.call(request)),
+                Err(error) => State::Failed(Some(error)),
+            },
         };
         CallFuture { state }
+    }
+
+    /// A call that waits for its plugin first.
+    async fn held(self, request: Request<Body>) -> Result<Response<Body>, Error> {
+        let limit = CallContext::of(&request).and_then(CallContext::deadline);
+        let node = self.find(request.headers(), limit).await?;
+        node.call(request).await
     }
 }
 

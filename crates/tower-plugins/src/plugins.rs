@@ -4,18 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tower::Layer;
 use tower::discover::Discover;
 use tower_plugins_layers::BoxError;
 use tower_plugins_layers::breaker::BreakerHandle;
 use tower_service::Service;
 
-use crate::config::{Address, Config, EndpointSpec, Place};
-use crate::error::Error;
-use crate::graph::{Graph, GraphCell};
+use crate::config::{Address, Config, EndpointSpec, Place, PluginName, PluginSpec};
+use crate::error::{Error, Kind};
+use crate::graph::{Entry, Generation, Graph, GraphCell};
 use crate::node::{HealthHub, HealthReport, Next, OwnLayer, Recipe, Services, Source};
-use crate::reload::{ReloadReport, ReloadStatus, Reloader, ShutdownReport};
+#[cfg(feature = "watch")]
+use crate::reload::Follow;
+use crate::reload::{
+    Edit, HistoryEntry, PluginDrain, Reload, ReloadEvent, ReloadStatus, Reloader, ShutdownReport,
+};
 use crate::transport::{EndpointArgs, Factory, InProcess, Transport};
 use crate::{Body, Plugin};
 
@@ -83,18 +87,17 @@ impl Plugins {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let graph = self.cell.load();
-        let mut names: Vec<_> = graph.nodes().map(|(name, _)| name.to_string()).collect();
+        let mut names: Vec<_> = graph.names().map(ToString::to_string).collect();
         names.sort_unstable();
         names
     }
 
-    /// Calls under way on the node that serves `name` now; zero when there is none.
+    /// Calls under way on what serves `name` now; zero when there is none.
     #[must_use]
     pub fn active_requests(&self, name: &str) -> usize {
-        self.cell
-            .load()
-            .node(name)
-            .map_or(0, |node| node.drain().active())
+        let graph = self.cell.load();
+        let nodes = graph.entry(name).into_iter().flat_map(Entry::nodes);
+        nodes.map(|node| node.drain().active()).sum()
     }
 
     /// The circuit breakers of the plugin `name` as it is now: each endpoint's address, and the handle to watch it
@@ -156,18 +159,99 @@ impl Plugins {
         self.health.subscribe()
     }
 
-    /// Makes `config` what runs, in one step: every call that begins later sees all of it.
+    /// Makes `config` what runs, in one step: every call that begins later sees all of it. What the program has
+    /// changed of single plugins stays, but for those of which `config` says something else than the one before.
     ///
     /// What is equal is kept as it is, with its connections and histories; nodes that leave finish
-    /// their calls within their drain timeout.
+    /// their calls within their drain timeout. [`Reload::options`] and the config's block `reload` have other ways.
+    pub fn reload(&self, config: Config) -> Reload<'_> {
+        self.change(Ok(Edit::Base(Box::new(config))))
+    }
+
+    /// Has the plugin that `spec` names be as it says, whether it is there or not. This stands over what the file says
+    /// of it, until the file says something else of it, or [`clear_overlay`](Self::clear_overlay).
     ///
-    /// # Errors
-    /// When a plugin cannot be made. The running graph is untouched then.
+    /// ```
+    /// use tower_plugins::{Plugins, config::{Config, PluginSpec}};
     ///
-    /// # Cancellation
-    /// A reload that has begun goes on when this future is dropped.
-    pub async fn reload(&self, config: Config) -> Result<ReloadReport, Error> {
-        self.owner.reloader.reload(config).await
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let plugins = Plugins::builder().start(Config::new()).await?;
+    /// plugins.update(PluginSpec::http("search", "http://10.0.0.1:8080")?).await?;
+    /// assert_eq!(plugins.names(), ["search"]);
+    /// let report = plugins.remove("search").await?;
+    /// assert_eq!(report.to_string(), "generation 3: remove search");
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn update(&self, spec: PluginSpec) -> Reload<'_> {
+        self.change(Ok(Edit::Update(Box::new(spec))))
+    }
+
+    /// Takes the plugin `name` out, whatever the file says of it. Without such a plugin it fails with
+    /// [`Error::is_not_found`].
+    pub fn remove(&self, name: &str) -> Reload<'_> {
+        self.change_one(name, Edit::Remove)
+    }
+
+    /// Brings the plugin `name` back that was [disabled](Self::disable), or that the file has with `enabled: false`; and
+    /// lets one take calls again that was [drained](Self::drain).
+    pub fn enable(&self, name: &str) -> Reload<'_> {
+        self.change_one(name, Edit::Enable)
+    }
+
+    /// Takes the plugin `name` out until it is [enabled](Self::enable).
+    pub fn disable(&self, name: &str) -> Reload<'_> {
+        self.change_one(name, Edit::Disable)
+    }
+
+    /// Has the plugin `name` be as the file says again.
+    pub fn clear_overlay(&self, name: &str) -> Reload<'_> {
+        self.change_one(name, Edit::Clear)
+    }
+
+    /// Has run again what served as `generation`, what the program had changed then included. The
+    /// [history](Self::history) has the generations; one that it has no more is an error.
+    pub fn rollback(&self, generation: Generation) -> Reload<'_> {
+        self.change(self.owner.reloader.restore(generation))
+    }
+
+    fn change(&self, edit: Result<Edit, Error>) -> Reload<'_> {
+        Reload::new(&self.owner.reloader, edit)
+    }
+
+    fn change_one(&self, name: &str, edit: impl FnOnce(PluginName) -> Edit) -> Reload<'_> {
+        let none = || Error::new(Kind::NotFound).of_plugin(&name.into());
+        self.change(PluginName::new(name).map(edit).ok_or_else(none))
+    }
+
+    /// Refuses new calls to the plugin `name` from now on, and waits for those under way once it is awaited.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_plugins::{Plugins, config::{Config, PluginSpec}};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let config = Config::new().with(PluginSpec::http("search", "http://10.0.0.1:8080")?);
+    /// let plugins = Plugins::builder().start(config).await?;
+    /// let drained = plugins.drain("search").timeout(Duration::from_secs(5)).await?;
+    /// assert_eq!(drained.calls, 0);
+    /// // Serves again.
+    /// plugins.enable("search").await?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn drain(&self, name: &str) -> PluginDrain {
+        PluginDrain::begin(name, self.cell.load().entry(name))
+    }
+
+    /// What happens to reloads from now on, as it happens. Who is more than 1024 events behind loses the oldest.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<ReloadEvent> {
+        self.owner.reloader.events()
+    }
+
+    /// The last generations, the newest last: as many as `reload.history` says.
+    #[must_use]
+    pub fn history(&self) -> Vec<HistoryEntry> {
+        self.owner.reloader.history()
     }
 
     /// How reloading stands.
@@ -202,7 +286,7 @@ impl Plugins {
 pub struct Builder {
     services: Services,
     #[cfg(feature = "watch")]
-    environment: Option<crate::config::Environment>,
+    followed: crate::reload::Followed,
 }
 
 impl Builder {
@@ -464,7 +548,60 @@ impl Builder {
     /// the process.
     #[cfg(feature = "watch")]
     pub fn environment(mut self, environment: crate::config::Environment) -> Self {
-        self.environment = Some(environment);
+        self.followed.environment = Some(environment);
+        self
+    }
+
+    /// Keeps the files of the config that is [watched](Self::watch) in the directory `dir`, each time it has been taken:
+    /// the main one and those it includes, as they are written, without what variables hold; not the secrets and certificates
+    /// that they name. A start whose config is missing or refused takes what was kept in its place, with a warning, and
+    /// [`Plugins::status`] says why; when the watched file is mended, it takes over.
+    ///
+    /// What is kept means what it meant where it was: relative paths are seen from the files' own places. All files of
+    /// one config are kept together or not at all, whenever the program or the machine stops. They can be read by their
+    /// owner alone (mode 0600), and so can the directory if it has to be made; it is to be this program's alone, and is not
+    /// used if others can write to it. If the files cannot be kept, because the disk is full or the directory cannot be
+    /// written, that is a warning, counted in `plugin_config_kept_total`, and no reload fails of it or waits for it.
+    ///
+    /// ```no_run
+    /// use tower_plugins::Plugins;
+    ///
+    /// # async fn example() -> Result<(), tower_plugins::Error> {
+    /// let plugins = Plugins::builder()
+    ///     .keep_last_good("/var/lib/gateway/last-good")
+    ///     .watch("/etc/gateway/plugins.yaml")
+    ///     .await?;
+    /// if let Some(error) = plugins.status().last_error {
+    ///     eprintln!("running on the last good config: {error}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "watch")]
+    pub fn keep_last_good(mut self, dir: impl Into<std::path::PathBuf>) -> Self {
+        self.followed.last_good = Some(dir.into());
+        self
+    }
+
+    /// Reads the config that is [watched](Self::watch) at once when the process gets the signal SIGHUP, whether or not its
+    /// files have changed: one that was refused is tried again, and secrets and the environment are seen as they are now.
+    /// A burst of signals is at most ten reloads a second. Without this the signal ends the process, as is its default.
+    ///
+    /// ```no_run
+    /// use tower_plugins::Plugins;
+    ///
+    /// # async fn example() -> Result<(), tower_plugins::Error> {
+    /// // kill -HUP reads /etc/gateway/plugins.yaml again.
+    /// let plugins = Plugins::builder()
+    ///     .reload_on_hangup()
+    ///     .watch("/etc/gateway/plugins.yaml")
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(all(feature = "watch", unix))]
+    pub const fn reload_on_hangup(mut self) -> Self {
+        self.followed.on_hangup = true;
         self
     }
 
@@ -494,35 +631,18 @@ impl Builder {
     /// that cannot be taken is logged and stands in [`Plugins::status`]; what runs goes on.
     ///
     /// # Errors
-    /// When the file cannot be read or watched, holds a bad config, or a plugin cannot be made.
+    /// When the file cannot be read or watched, holds a bad config, or a plugin cannot be made; unless there is one
+    /// that was [kept](Self::keep_last_good).
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Outside a tokio runtime; with [`reload_on_hangup`](Self::reload_on_hangup) outside one with IO enabled.
     #[cfg(feature = "watch")]
-    pub async fn watch(self, path: impl AsRef<std::path::Path>) -> Result<Plugins, Error> {
-        let mut watch = crate::reload::Watch::new(path.as_ref()).map_err(Error::watch)?;
-        if let Some(environment) = &self.environment {
-            watch = watch.environment(environment.clone());
-        }
-        let config = taken(watch.changed().await)?;
+    pub async fn watch(mut self, path: impl AsRef<std::path::Path>) -> Result<Plugins, Error> {
+        let followed = std::mem::take(&mut self.followed);
+        let mut follow = Follow::new(path.as_ref(), followed).map_err(Error::watch)?;
         let (cell, health, reloader) = self.reloader();
-        reloader.reload(config).await?;
-        let for_watch = Arc::downgrade(&reloader);
-        let watcher = tokio::spawn(async move {
-            loop {
-                let snapshot = watch.changed().await;
-                let Some(reloader) = for_watch.upgrade() else {
-                    return;
-                };
-                let done = match taken(snapshot) {
-                    Ok(config) => reloader.reload(config).await.map(drop),
-                    Err(error) => reloader.reject(error).await,
-                };
-                if done.is_err_and(|error| error.is_shutdown()) {
-                    return;
-                }
-            }
-        });
+        follow.start(&reloader).await?;
+        let watcher = tokio::spawn(follow.run(Arc::downgrade(&reloader)));
         let owner = Owner {
             reloader,
             watcher: Some(watcher.abort_handle()),
@@ -540,13 +660,4 @@ impl Builder {
         let reloader = Reloader::start(Arc::clone(&cell), self.services, Arc::clone(&health));
         (cell, health, Arc::new(reloader))
     }
-}
-
-/// The config of `snapshot`, its warnings logged.
-#[cfg(feature = "watch")]
-fn taken(snapshot: crate::reload::Snapshot) -> Result<Config, Error> {
-    for warning in snapshot.warnings() {
-        tracing::warn!("config: {warning}");
-    }
-    Ok(snapshot.config()?)
 }

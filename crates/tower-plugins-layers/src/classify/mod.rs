@@ -28,11 +28,13 @@ mod text;
 
 use std::error::Error as StdError;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 pub use self::policy::ClassifyPolicy;
+use crate::context::FAIR;
 use crate::deadline::{is_of_type, is_stream};
 use crate::{CallContext, End, Reason, header};
 
@@ -154,9 +156,25 @@ fn of_error(error: &(dyn StdError + 'static)) -> Outcome {
     }
 }
 
-/// What is known of a call beside what a classifier says.
+/// Reads the response of one call as it comes in, and says once what a classifier makes of it.
+///
+/// It knows what a head or an end alone does not tell: a gRPC response whose status never came is `UNKNOWN`, and a caller
+/// that had set itself less than 100 ms says nothing by its time being over.
+///
+/// ```
+/// use http::Response;
+/// use tower_plugins_layers::End;
+/// use tower_plugins_layers::classify::{HttpGrpc, Outcome, Reading};
+///
+/// let mut reading = Reading::of_caller(None);
+/// let mut response = Response::new(());
+/// response.headers_mut().insert("content-type", "application/grpc".parse()?);
+/// assert_eq!(reading.head(&HttpGrpc, &response), None);
+/// assert_eq!(reading.end(&HttpGrpc, &End::Complete(None)), Outcome::Failure);
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Reading {
+pub struct Reading {
     /// The caller waits for next to nothing: that its time was over says nothing then.
     hurry: bool,
     /// The head was that of a gRPC response whose status comes with the trailers.
@@ -164,6 +182,16 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// Of what answers a caller that waits so long, if it has said so.
+    #[must_use]
+    pub fn of_caller(waits: Option<Duration>) -> Self {
+        Self {
+            hurry: waits.is_some_and(|waits| waits < FAIR),
+            status_to_come: false,
+        }
+    }
+
+    /// Of what answers `request`, judged by its context alone.
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         Self {
             hurry: CallContext::of(request).is_some_and(CallContext::is_in_a_hurry),
@@ -171,8 +199,8 @@ impl Reading {
         }
     }
 
-    /// What the head of `response` says, if it decides.
-    pub(crate) fn head<C: Classify, B>(
+    /// What the head of `response` says; `None` if the end of its body decides.
+    pub fn head<C: Classify, B>(
         &mut self,
         classify: &C,
         response: &Response<B>,
@@ -188,7 +216,7 @@ impl Reading {
     }
 
     /// What `end` says. One without the status that was to come says `UNKNOWN`, as gRPC has it.
-    pub(crate) fn end<C: Classify>(self, classify: &C, end: &End<'_>) -> Outcome {
+    pub fn end<C: Classify>(self, classify: &C, end: &End<'_>) -> Outcome {
         let silent = self.status_to_come
             && match end {
                 End::Complete(trailers) => {
@@ -201,9 +229,16 @@ impl Reading {
         } else {
             classify.end(end)
         };
-        let over =
-            || matches!(end, End::Complete(Some(trailers)) if is_deadline_exceeded(trailers));
+        let over = || match end {
+            End::Complete(trailers) => trailers.is_some_and(is_deadline_exceeded),
+            End::Error(error) => is_over(*error),
+        };
         self.judge(outcome, over)
+    }
+
+    /// What an error in place of a response says.
+    pub fn error<C: Classify>(self, classify: &C, error: &(dyn StdError + 'static)) -> Outcome {
+        self.judge(classify.error(error), || is_over(error))
     }
 
     fn judge(self, outcome: Outcome, over: impl FnOnce() -> bool) -> Outcome {
@@ -224,6 +259,10 @@ static UNKNOWN: LazyLock<HeaderMap> = LazyLock::new(|| {
 fn is_grpc(kind: &[u8]) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     is_of_type(kind, GRPC) && kind.get(GRPC.len()) != Some(&b'-')
+}
+
+fn is_over(error: &(dyn StdError + 'static)) -> bool {
+    Reason::of(error) == Some(Reason::DeadlineExceeded)
 }
 
 fn is_deadline_exceeded(headers: &HeaderMap) -> bool {

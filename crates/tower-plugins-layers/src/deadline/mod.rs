@@ -136,21 +136,36 @@ impl DeadlineLayer {
         ]
     }
 
+    /// How long the caller of `request` waits, if it has set a time of its own: in the call's context, or in a header.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use http::Request;
+    /// use tower_plugins_layers::DeadlineLayer;
+    ///
+    /// let request = Request::builder().header("grpc-timeout", "50m").body(())?;
+    /// let waits = DeadlineLayer::of_callers().caller_waits(&request);
+    /// assert_eq!(waits, Some(Duration::from_millis(50)));
+    /// # Ok::<(), http::Error>(())
+    /// ```
+    #[must_use]
+    pub fn caller_waits<B>(&self, request: &Request<B>) -> Option<Duration> {
+        let (start, known) = known(request);
+        let own = self.own(request, start, known)?;
+        Some(own.saturating_duration_since(start))
+    }
+
+    /// The earliest of the deadlines that the caller has set.
+    fn own<B>(&self, request: &Request<B>, start: Instant, known: Bounds) -> Option<Instant> {
+        let [grpc, other] = self.said(request).map(|timeout| after(start, timeout));
+        earliest([known.own, grpc, other])
+    }
+
     /// When a call with `request` must be over; tells the layers further in.
     fn bounds<B>(&self, request: &mut Request<B>) -> Bounds {
-        let context = request.extensions().get::<CallContext>();
-        let (start, known) = context.map_or_else(
-            || (Instant::now(), Bounds::default()),
-            |context| {
-                let (all, own) = (context.deadline(), context.callers_deadline());
-                (context.start(), Bounds { all, own })
-            },
-        );
-        // A time too far for the clock is no deadline.
-        let after = |timeout: Option<Duration>| timeout.and_then(|t| start.checked_add(t));
-        let [grpc, other] = self.said(request).map(after);
-        let own = earliest([known.own, grpc, other]);
-        let all = earliest([known.all, own, after(self.policy.timeout)]);
+        let (start, known) = known(request);
+        let own = self.own(request, start, known);
+        let all = earliest([known.all, own, after(start, self.policy.timeout)]);
         let bounds = Bounds { all, own };
         if let Some(at) = all.filter(|_| bounds != known) {
             let extensions = request.extensions_mut();
@@ -160,6 +175,22 @@ impl DeadlineLayer {
         }
         bounds
     }
+}
+
+/// When the call began, and when it must be over, as far as its context knows.
+fn known<B>(request: &Request<B>) -> (Instant, Bounds) {
+    CallContext::of(request).map_or_else(
+        || (Instant::now(), Bounds::default()),
+        |context| {
+            let (all, own) = (context.deadline(), context.callers_deadline());
+            (context.start(), Bounds { all, own })
+        },
+    )
+}
+
+/// A time too far for the clock is no deadline.
+fn after(start: Instant, timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| start.checked_add(timeout))
 }
 
 /// The deadlines of one call.
@@ -304,8 +335,20 @@ where
     }
 }
 
-/// Whether a response goes on for as long as it likes.
-pub(crate) fn is_stream<B>(response: &Response<B>) -> bool {
+/// Whether a response goes on for as long as it likes: 101, `text/event-stream` and gRPC.
+///
+/// ```
+/// use http::Response;
+/// use tower_plugins_layers::deadline::is_stream;
+///
+/// let mut response = Response::new(());
+/// assert!(!is_stream(&response));
+/// response.headers_mut().insert("content-type", "text/event-stream".parse()?);
+/// assert!(is_stream(&response));
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
+#[must_use]
+pub fn is_stream<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
         || content_type(response.headers()).is_some_and(|kind| {
             ["text/event-stream", "application/grpc"]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use serde_json::Value;
@@ -91,7 +91,7 @@ impl PluginInfo {
 }
 
 pub(crate) async fn info(plugin: &Plugin) -> Result<PluginInfo, Error> {
-    let node = plugin.find()?;
+    let node = plugin.find(&HeaderMap::new(), None).await?;
     let said = ask(&node).await;
     match said {
         Ok(Some(said)) => Ok(PluginInfo::said(said, &node)),

@@ -74,7 +74,8 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
     where
         C: Codec<Req, Res>,
     {
-        let node = self.plugin.find()?;
+        let limit = self.options.deadline();
+        let node = self.plugin.find(&self.options.headers, limit).await?;
         #[cfg(feature = "grpc")]
         if let Some(spec) = &node.spec().upstream.grpc {
             // One answer is all of it, though its head looks like that of a stream.

@@ -94,6 +94,12 @@ impl Options {
         self.header(name, value);
     }
 
+    /// When the call is over, if the caller has said and it begins now.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let at = |timeout| Instant::now().checked_add(timeout);
+        self.timeout.and_then(at)
+    }
+
     /// A call of `path` with all this, and with nothing in it yet.
     pub(super) fn request(
         &mut self,
@@ -114,8 +120,7 @@ impl Options {
             .body(Body::empty())?;
         *request.headers_mut() = std::mem::take(&mut self.headers);
         let mut context = CallContext::new().idempotent(idempotent);
-        let at = |timeout| Instant::now().checked_add(timeout);
-        if let Some(at) = self.timeout.and_then(at) {
+        if let Some(at) = self.deadline() {
             context = context.own_deadline(at);
         }
         if let Some(priority) = self.priority {

@@ -57,7 +57,8 @@ where
 {
     async fn open(mut self) -> Result<Answers<Res>, Error> {
         let refuse = |error| Error::caused_by(Kind::Encode, error);
-        let node = self.plugin.find()?;
+        let limit = self.options.deadline();
+        let node = self.plugin.find(&self.options.headers, limit).await?;
         let Some(spec) = &node.spec().upstream.grpc else {
             let message = "a stream of typed calls takes transport: grpc or grpc-tls";
             return Err(refuse(message.into()));

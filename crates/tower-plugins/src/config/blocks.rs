@@ -154,6 +154,7 @@ impl Blocks {
         Policy {
             drain_timeout: self.drain_timeout,
             ready_within: None,
+            exclusive: false,
             deadline: self.connection.deadline,
             timeout_header: self.connection.timeout_header.clone(),
             stream_idle_timeout: self.connection.stream_idle_timeout,

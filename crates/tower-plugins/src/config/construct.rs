@@ -110,9 +110,12 @@ impl Config {
         self
     }
 
-    /// Adds `plugin`; returns the one of the same name that it takes the place of.
+    /// Adds `plugin`; returns the one of the same name that it takes the place of, enabled or not.
     pub fn insert(&mut self, plugin: PluginSpec) -> Option<PluginSpec> {
-        self.plugins.insert(plugin.name.clone(), plugin)
+        let disabled = self.disabled.remove(&plugin.name);
+        self.plugins
+            .insert(plugin.name.clone(), plugin)
+            .or(disabled)
     }
 }
 
@@ -122,7 +125,7 @@ impl PluginSpec {
     pub fn new(name: PluginName, address: Address) -> Self {
         Self {
             name,
-            policy: Policy::default(),
+            policy: Policy::default().into(),
             upstream: Upstream {
                 endpoints: vec![address.into()],
                 connection: ConnectionSpec::default(),
@@ -131,7 +134,8 @@ impl PluginSpec {
                 grpc: None,
                 options: Options::default(),
                 origin: OwnOrigin::default(),
-            },
+            }
+            .into(),
         }
     }
 

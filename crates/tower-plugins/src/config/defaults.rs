@@ -16,6 +16,7 @@ impl Default for Policy {
         Self {
             drain_timeout: Duration::from_secs(30),
             ready_within: None,
+            exclusive: false,
             deadline: Some(Duration::from_secs(30)),
             timeout_header: None,
             stream_idle_timeout: None,

@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
@@ -19,6 +20,23 @@ const MAX_FILE: u64 = 10 << 20;
 pub(super) struct Files {
     read: RefCell<BTreeMap<PathBuf, Result<Opened, String>>>,
     directories: RefCell<BTreeSet<PathBuf>>,
+    now: Now,
+}
+
+/// The file that is being read, for whoever waits for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Now(Arc<Mutex<Option<PathBuf>>>);
+
+impl Now {
+    fn set(&self, path: Option<&Path>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = path.map(Path::to_owned);
+    }
+
+    #[cfg(feature = "watch")]
+    pub(crate) fn get(&self) -> Option<PathBuf> {
+        let now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        now.clone()
+    }
 }
 
 /// What a file held, and how it was protected.
@@ -90,12 +108,35 @@ impl fmt::Debug for Dependencies {
 }
 
 impl Files {
+    /// Of which `now` tells what is being read.
+    pub(super) fn told_by(now: Now) -> Self {
+        Self {
+            now,
+            ..Self::default()
+        }
+    }
+
+    /// These files hold `kept`, whatever is on disk.
+    #[cfg(feature = "watch")]
+    pub(super) fn hold(&self, kept: &[FileContents]) {
+        let kept = kept.iter().map(|contents| {
+            let opened = Opened {
+                contents: contents.clone(),
+                mode: None,
+            };
+            (contents.path().to_owned(), Ok(opened))
+        });
+        self.read.borrow_mut().extend(kept);
+    }
+
     /// What the file at `path` holds; why it cannot be read otherwise.
     pub(super) fn read(&self, path: &Path) -> Result<Opened, String> {
         if let Some(known) = self.read.borrow().get(path) {
             return known.clone();
         }
+        self.now.set(Some(path));
         let opened = open(path).map_err(|error| error.to_string());
+        self.now.set(None);
         self.read
             .borrow_mut()
             .insert(path.to_owned(), opened.clone());

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::env::{self, Environment};
 use super::error::{ConfigError, Problem, ProblemKind};
 use super::fault::Fault;
-use super::file::{Dependencies, Files, Opened};
+use super::file::{Dependencies, Files, Now, Opened};
 use super::format::{Format, Places};
 use super::include;
 use super::read;
@@ -40,11 +40,14 @@ use super::{Address, Config, FileContents, PluginSpec};
 pub struct Loader {
     from: From,
     environment: Option<Environment>,
+    now: Now,
 }
 
 #[derive(Clone)]
 enum From {
     File(PathBuf),
+    #[cfg(feature = "watch")]
+    Kept(Vec<FileContents>),
     Text(SecretString, Format),
     Figment(Box<Figment>),
 }
@@ -54,6 +57,8 @@ impl fmt::Debug for From {
         // Not what they hold: some of it is secret.
         match self {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            #[cfg(feature = "watch")]
+            Self::Kept(files) => f.debug_tuple("Kept").field(files).finish(),
             Self::Text(_, format) => f.debug_tuple("Text").field(format).finish(),
             Self::Figment(_) => f.write_str("Figment"),
         }
@@ -81,6 +86,12 @@ impl Loader {
         Self::new(From::File(path.into()))
     }
 
+    /// Of what its files, the main one first, held earlier: they are not read again, nor is any other included.
+    #[cfg(feature = "watch")]
+    pub(crate) fn kept(files: Vec<FileContents>) -> Self {
+        Self::new(From::Kept(files))
+    }
+
     /// Of `text`. Files that it names are named by absolute paths.
     pub fn text(text: impl Into<String>, format: Format) -> Self {
         Self::new(From::Text(text.into().into(), format))
@@ -92,11 +103,19 @@ impl Loader {
         Self::new(From::Figment(Box::new(figment)))
     }
 
-    const fn new(from: From) -> Self {
+    fn new(from: From) -> Self {
         Self {
             from,
             environment: None,
+            now: Now::default(),
         }
+    }
+
+    /// Tells by `now` which file is being read.
+    #[cfg(feature = "watch")]
+    pub(crate) fn tell(mut self, now: Now) -> Self {
+        self.now = now;
+        self
     }
 
     /// Takes variables from `environment`, and not from the process.
@@ -108,7 +127,7 @@ impl Loader {
     /// Loads the config. This blocks while it reads files, each of which is opened once.
     #[must_use]
     pub fn load(&self) -> Loaded {
-        let files = Files::default();
+        let files = Files::told_by(self.now.clone());
         let of_process;
         let environment = match &self.environment {
             Some(environment) => environment,
@@ -118,7 +137,13 @@ impl Loader {
             }
         };
         let attempt = |places| match &self.from {
-            From::File(path) => load_file(path, environment, &files, places),
+            From::File(path) => load_file(path, None, environment, &files, places),
+            #[cfg(feature = "watch")]
+            From::Kept(kept) => {
+                files.hold(kept);
+                let main = kept.first().map_or(Path::new(""), FileContents::path);
+                load_file(main, kept.get(1..), environment, &files, places)
+            }
             From::Text(text, format) => {
                 let texts = [Text {
                     file: None,
@@ -172,19 +197,27 @@ struct Text<'t> {
     format: Format,
 }
 
-fn load_file(path: &Path, environment: &Environment, files: &Files, places: Places) -> Outcome {
+/// The config whose main file is at `path`. It includes `kept`, if that is known already.
+fn load_file(
+    path: &Path,
+    kept: Option<&[FileContents]>,
+    environment: &Environment,
+    files: &Files,
+    places: Places,
+) -> Outcome {
     let main = match files.read(path) {
         Ok(main) => main,
         Err(error) => return Outcome::refused(vec![unreadable(path, &error)]),
     };
     let mut read = vec![main.contents.clone()];
-    let mut outcome = load_main(&main, environment, files, places, &mut read);
+    let mut outcome = load_main(&main, kept, environment, files, places, &mut read);
     outcome.files = read;
     outcome
 }
 
 fn load_main(
     main: &Opened,
+    kept: Option<&[FileContents]>,
     environment: &Environment,
     files: &Files,
     places: Places,
@@ -201,7 +234,13 @@ fn load_main(
         }
     };
     let main = [doc(text, root)];
-    let (included, mut problems) = include::files(&main, environment, files);
+    let (included, mut problems) = match kept {
+        Some(kept) => (
+            kept.iter().map(|it| it.path().to_owned()).collect(),
+            Vec::new(),
+        ),
+        None => include::files(&main, environment, files),
+    };
     let [Doc { root, .. }] = main;
     let opened: Vec<Opened> = included
         .into_iter()
@@ -292,8 +331,10 @@ fn load_texts<'t>(
         !plugin.policy.layers.is_empty()
             || endpoints.any(|endpoint| matches!(endpoint.address, Address::Custom { .. }))
     };
-    let reports = !(outcome.problems.is_empty() && outcome.warnings.is_empty())
-        || outcome.config.plugins.values().any(has_own);
+    let plugins = &outcome.config;
+    let mut plugins = plugins.plugins.values().chain(plugins.disabled.values());
+    let reports =
+        !(outcome.problems.is_empty() && outcome.warnings.is_empty()) || plugins.any(has_own);
     outcome.misses_places = has_no_places && reports;
     outcome
 }
@@ -341,10 +382,10 @@ fn read_docs<'t>(
     is_whole: bool,
 ) -> Outcome {
     let report = Report::new(docs, environment, files, variables);
-    let plugins = read::plugins(&report, is_whole);
+    let config = read::config(&report, is_whole);
     let (problems, warnings) = report.finish();
     Outcome {
-        config: Config { plugins },
+        config,
         problems,
         warnings,
         ..Outcome::default()

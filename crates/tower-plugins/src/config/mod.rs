@@ -47,6 +47,7 @@ mod page;
 pub(crate) mod pem;
 mod plaintext;
 mod read;
+mod reload;
 mod report;
 #[cfg(feature = "schema")]
 mod schema;
@@ -68,20 +69,25 @@ pub(crate) use address::is_loopback;
 pub use env::Environment;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use file::Dependencies;
+#[cfg(feature = "watch")]
+pub(crate) use file::Now;
 pub use format::Format;
 pub use layers::{LayerSpec, Place};
 pub use load::{Loaded, Loader};
 pub use options::Options;
 pub use secret::Secret;
 pub use source::Source;
+#[cfg(feature = "watch")]
+pub(crate) use source::overdue;
+pub(crate) use spec::Beside;
 pub use spec::{
     AdaptiveLimit, Address, AuthStyle, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec,
     BudgetKind, ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec,
     DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind,
     HealthSpec, HedgeSpec, Identity, InvalidPin, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
     KeySpec, OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec, Policy, Protocol, ProxySpec,
-    RateLimitSpec, RedisSpec, RetrySpec, ShadowSpec, SplitSpec, SplitTarget, SubsetFallback,
-    TlsSpec, TlsVersion, Upstream,
+    RateLimitSpec, RedisSpec, ReloadSpec, RetrySpec, ShadowSpec, Shared, SplitSpec, SplitTarget,
+    Strategy, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -287,7 +287,7 @@ impl Parts<'_> {
                     self.value(item, Kind::Endpoint);
                 }
             }
-            (Value::List(items), Kind::Texts | Kind::Statuses(..)) => {
+            (Value::List(items), Kind::Texts | Kind::Statuses(..) | Kind::Percents(..)) => {
                 for item in items {
                     self.value(item, Kind::Text);
                 }

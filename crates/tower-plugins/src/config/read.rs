@@ -16,15 +16,14 @@ use super::sense::{
 };
 use super::table::{Table, join};
 use super::tree::{Span, Value};
-use super::{ConnectionSpec, PluginName, PluginSpec, Policy, TlsSpec, Upstream};
-use super::{access, auth, dns, elsewhere, layers, own_transport, plaintext};
+use super::{
+    Config, ConnectionSpec, PluginName, PluginSpec, Policy, ReloadSpec, TlsSpec, Upstream,
+};
+use super::{access, auth, dns, elsewhere, layers, own_transport, plaintext, reload};
 
-/// The plugins that the docs of `report` say together. There may be none only if docs are missing, or
+/// The config that the docs of `report` say together. There may be no plugin only if docs are missing, or
 /// they say so.
-pub(super) fn plugins<'t>(
-    report: &'t Report<'t>,
-    is_whole: bool,
-) -> BTreeMap<PluginName, PluginSpec> {
+pub(super) fn config<'t>(report: &'t Report<'t>, is_whole: bool) -> Config {
     let tables = report.docs().filter_map(|(doc, root)| {
         let table = report.table(doc, &ROOT, String::new(), root.at, root)?;
         if let Some(what) = is_something_else(&table) {
@@ -41,9 +40,11 @@ pub(super) fn plugins<'t>(
     let library = Blocks::library();
     let mut defaults = library.clone();
     let mut allow_empty = false;
+    let mut reload = ReloadSpec::default();
     for table in &mut tables {
         defaults = defaults.overlaid(table, &AT_ROOT, &library);
         allow_empty |= table.bool("allow_empty").unwrap_or(false);
+        reload = reload::read(table).unwrap_or(reload);
         match (table.doc(), report.is_file(table.doc())) {
             (0, true) => table.pass(&["include"]),
             (0, false) => table.refuse(
@@ -58,13 +59,16 @@ pub(super) fn plugins<'t>(
         library: &library,
         defaults: &defaults,
         declared: BTreeMap::new(),
-        plugins: BTreeMap::new(),
+        config: Config {
+            reload,
+            ..Config::default()
+        },
     };
     for table in &mut tables {
         reader.read(table);
     }
     let Reader {
-        declared, plugins, ..
+        declared, config, ..
     } = reader;
     let place = tables
         .first()
@@ -84,7 +88,7 @@ pub(super) fn plugins<'t>(
             Fault::new(ProblemKind::Missing, message),
         );
     }
-    plugins
+    config
 }
 
 /// What is said of a root that is another sort of file.
@@ -126,7 +130,7 @@ struct Reader<'a> {
     defaults: &'a Blocks,
     /// Where each name was first used.
     declared: BTreeMap<PluginName, Declared>,
-    plugins: BTreeMap<PluginName, PluginSpec>,
+    config: Config,
 }
 
 /// The name of a plugin, and how a message shows it where that is not the name itself.
@@ -221,6 +225,7 @@ impl Reader<'_> {
             .and_then(|it| elsewhere::shadow(it, own));
         policy.layers = layers::read(&mut table);
         policy.ready_within = ready_within(&mut table);
+        policy.exclusive = table.bool("exclusive").unwrap_or(policy.exclusive);
         let over_socket = transport == Some(&Transport::Unix) || are_sockets(&endpoints);
         let connection = match transport {
             Some(Transport::InProcess) => ConnectionSpec::default(),
@@ -280,14 +285,16 @@ impl Reader<'_> {
             place: (table.doc(), place),
         };
         self.declared.insert(name.clone(), declared);
-        if enabled {
-            let plugin = PluginSpec {
-                name: name.clone(),
-                policy,
-                upstream,
-            };
-            self.plugins.insert(name, plugin);
-        }
+        let plugin = PluginSpec {
+            name: name.clone(),
+            policy: policy.into(),
+            upstream: upstream.into(),
+        };
+        let Config {
+            plugins, disabled, ..
+        } = &mut self.config;
+        let among = if enabled { plugins } else { disabled };
+        among.insert(name, plugin);
     }
 }
 

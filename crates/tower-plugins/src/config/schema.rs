@@ -131,6 +131,11 @@ impl Definitions<'_> {
                 let list = json!({ "type": "array", "items": { "anyOf": [one, text] } });
                 json!({ "anyOf": [list, variable()] })
             }
+            Kind::Percents(least, most) => {
+                let one =
+                    or_variable(json!({ "type": "integer", "minimum": least, "maximum": most }));
+                json!({ "anyOf": [{ "type": "array", "items": one }, variable()] })
+            }
             Kind::Headers | Kind::Named => {
                 json!({ "type": "object", "additionalProperties": { "type": "string" } })
             }
@@ -140,7 +145,7 @@ impl Definitions<'_> {
             }),
             Kind::Block(block) => {
                 let words = match block.name {
-                    "auth" | "authorize" | "jwt" | "filter" | "fallback" => {
+                    "auth" | "authorize" | "jwt" | "filter" | "fallback" | "reload" => {
                         return self.reference(block);
                     }
                     "retry" | "hedge" | "circuit_breaker" | "outlier_detection"
@@ -249,6 +254,7 @@ fn takes(kind: Kind) -> String {
         Kind::SizeOrOff(least, most) => format!("{}, or `off`", bytes(least, most)),
         Kind::Texts => "a list of texts".to_owned(),
         Kind::Statuses(..) => "a list of statuses".to_owned(),
+        Kind::Percents(..) => "a list of whole numbers".to_owned(),
         Kind::Headers => "a table of secrets".to_owned(),
         Kind::Named => "a table of texts".to_owned(),
         Kind::NamedScalars => "a table of texts, numbers and booleans".to_owned(),
@@ -266,7 +272,7 @@ fn takes(kind: Kind) -> String {
 fn default(key: &Key) -> Option<Value> {
     let written = key.default;
     match key.kind {
-        Kind::Bool | Kind::Integer(..) | Kind::Number(..) | Kind::Texts => {
+        Kind::Bool | Kind::Integer(..) | Kind::Number(..) | Kind::Texts | Kind::Percents(..) => {
             serde_json::from_str(written).ok()
         }
         Kind::Duration

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "watch")]
+use std::time::Duration;
 
 use figment::value::{Dict, Map};
 use figment::{Metadata, Profile, Provider};
@@ -11,6 +13,8 @@ use super::error::{ConfigError, Problem, ProblemKind};
 use super::file;
 use super::format::{Format, Places};
 use super::report::unparsed;
+#[cfg(feature = "watch")]
+use super::units;
 
 /// One text that a config is made of, as a figment [`Provider`].
 ///
@@ -81,6 +85,18 @@ impl Source {
 pub(super) fn unreadable(path: &Path, error: &str) -> Problem {
     let message = format!("cannot be read: {error}");
     Problem::new(ProblemKind::Unreadable, "", message).in_file(path)
+}
+
+/// The error of a config of which `path` is being read for longer than `limit`.
+#[cfg(feature = "watch")]
+pub(crate) fn overdue(path: &Path, limit: Duration) -> ConfigError {
+    let limit = units::write_duration(limit);
+    let message = format!(
+        "is not read and checked within {limit} (reload.validation_timeout): see whether its file system answers; \
+         what it says is taken when it has been read"
+    );
+    let problem = Problem::new(ProblemKind::Unreadable, "", message).in_file(path);
+    problem.into()
 }
 
 /// The text that `bytes` are, and the format that the name of the file says.

@@ -1,94 +1,101 @@
 //! A plan made real: only what is new is built.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
-
-use super::{Change, Graph, Nodes, Plan};
-use crate::config::PluginName;
+use super::{Change, Entries, Entry, Graph, Plan};
+use crate::config::{Config, PluginName, PluginSpec};
 use crate::error::{Error, Kind};
-use crate::node::{Node, Services};
+use crate::node::{Inherit, Node, Services};
+
+/// Nodes that are built and serve nobody yet.
+pub(crate) type Built = BTreeMap<PluginName, Arc<Node>>;
 
 impl Graph {
-    /// The graph that `plan` makes of this one. Nodes that stay are the same objects, and new nodes
-    /// take over the parts of the ones they replace.
+    /// The nodes that `plan` has to be built, but for those that are not `wanted` yet. They take over the parts of
+    /// the ones they replace.
     ///
     /// An error leaves everything as it was: what was built is dropped.
-    pub(crate) fn rebuild(&self, plan: &Plan, services: &Arc<Services>) -> Result<Self, Error> {
-        let mut nodes = self.nodes.clone();
-        for (name, change) in plan.changes() {
-            match change {
-                Change::Keep => {}
-                Change::Remove => {
-                    nodes.remove(name);
-                }
-                Change::Restack { spec, .. }
-                | Change::Replace { spec, .. }
-                | Change::Add { spec } => {
-                    let old = self.nodes.get(name).map(|node| node.parts());
-                    let node = Node::build((**spec).clone(), old, services)?;
-                    nodes.insert(name.clone(), Arc::new(node));
-                }
-            }
-        }
-        for (name, node) in &nodes {
-            let others = node.spec().policy.others();
-            if let Some((key, other)) = others.into_iter().find(|(_, to)| !nodes.contains_key(*to))
-            {
-                let why = format!("{key}: there is no plugin `{other}`: name one of this config");
-                let name: Arc<str> = name.as_str().into();
-                return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
-            }
-        }
-        if let Some(way) = split_loop(&nodes) {
-            let name = way[0].as_str().into();
-            let way: Vec<_> = way.iter().map(|name| name.as_str()).collect();
-            let why = format!(
-                "split: {} leads back to where it began: remove one of these splits",
-                way.join(" -> ")
-            );
-            return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
-        }
-        Ok(Self {
-            generation: self.generation.next(),
-            nodes,
-            shutdown: false,
-        })
-    }
-
-    /// Waits until those of its nodes are ready that `plan` has made, and that are to be ready before they serve. A
-    /// plugin that is only restacked serves already.
-    pub(crate) async fn ready(&self, plan: &Plan) -> Result<(), Error> {
-        let mut waiting = JoinSet::new();
-        for (name, change) in plan.changes() {
-            let is_made = matches!(change, Change::Replace { .. } | Change::Add { .. });
-            if let Some(node) = self.nodes.get(name).filter(|_| is_made)
-                && node.spec().policy.ready_within.is_some()
-            {
-                let node = Arc::clone(node);
-                waiting.spawn(async move { node.ready().await });
-            }
-        }
-        while let Some(ready) = waiting.join_next().await {
-            // A panic, which none of it does, would be of no use to anybody.
-            ready.unwrap_or(Ok(()))?;
-        }
-        Ok(())
+    pub(crate) fn build(
+        &self,
+        plan: &Plan,
+        wanted: impl Fn(&PluginName) -> bool,
+        inherit: Inherit,
+        services: &Arc<Services>,
+    ) -> Result<Built, Error> {
+        let specs = plan.changed();
+        let specs = specs.filter_map(|(name, change)| Some((name, change.spec()?)));
+        let specs = specs.filter(|(name, _)| wanted(name));
+        specs
+            .map(|(name, spec)| {
+                let old = self.node(name.as_str()).map(|node| &**node);
+                let node = Node::build(spec.clone(), old, inherit, services)?;
+                Ok((name.clone(), Arc::new(node)))
+            })
+            .collect()
     }
 }
 
-/// The way from a plugin by splits back to itself, if there is one.
-fn split_loop(nodes: &Nodes) -> Option<Vec<&PluginName>> {
+/// Makes `entries` what `plan` makes of them with the nodes that were built for it.
+pub(crate) fn exchange(entries: &mut Entries, plan: &Plan, built: &Built) {
+    for (name, change) in plan.changed() {
+        if matches!(change, Change::Remove) {
+            entries.remove(name);
+        } else if let Some(node) = built.get(name) {
+            entries.insert(name.clone(), Entry::Node(Arc::clone(node)));
+        }
+    }
+}
+
+/// Whether what `plan` changes is sound: each plugin that another names is there, and no split leads back to where it began.
+pub(crate) fn check_names(config: &Config, plan: &Plan) -> Result<(), Error> {
+    let dangling = |spec: &PluginSpec| {
+        let others = spec.policy.others().into_iter();
+        let mut missing = others.filter(|(_, to)| !config.plugins.contains_key(*to));
+        missing.next().map(|(key, to)| (key, to.clone()))
+    };
+    let changed = || plan.changed().filter_map(|(_, change)| change.spec());
+    let removes = plan
+        .changed()
+        .any(|(_, change)| matches!(change, Change::Remove));
+    let specs: Box<dyn Iterator<Item = &PluginSpec>> = if removes {
+        Box::new(config.plugins.values())
+    } else {
+        Box::new(changed())
+    };
+    for spec in specs {
+        if let Some((key, other)) = dangling(spec) {
+            let why = format!("{key}: there is no plugin `{other}`: name one of this config");
+            let name: Arc<str> = spec.name.as_str().into();
+            return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
+        }
+    }
+    // There was no loop before: one that is there now leads by what is changed.
+    let begins = changed().map(|spec| &spec.name);
+    if let Some(way) = split_loop(&config.plugins, begins) {
+        let name = way[0].as_str().into();
+        let way: Vec<_> = way.iter().map(|name| name.as_str()).collect();
+        let why = format!(
+            "split: {} leads back to where it began: remove one of these splits",
+            way.join(" -> ")
+        );
+        return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
+    }
+    Ok(())
+}
+
+/// A way from one of `begins` by splits that comes back to where it was, if there is one.
+fn split_loop<'a>(
+    plugins: &'a BTreeMap<PluginName, PluginSpec>,
+    begins: impl Iterator<Item = &'a PluginName>,
+) -> Option<Vec<&'a PluginName>> {
     let targets = |name: &PluginName| {
-        let node = nodes.get(name);
-        let targets = node.map(|node| node.spec().policy.split_to().collect::<Vec<_>>());
+        let plugin = plugins.get(name);
+        let targets = plugin.map(|plugin| plugin.policy.split_to().collect::<Vec<_>>());
         targets.unwrap_or_default().into_iter()
     };
-    let mut names: Vec<_> = nodes.keys().collect();
-    names.sort_unstable();
     let mut leads_out = HashSet::new();
-    for name in names {
+    for name in begins {
         let mut way = vec![(name, targets(name))];
         while let Some((last, rest)) = way.last_mut() {
             let Some(next) = rest.next() else {
@@ -150,6 +157,13 @@ mod tests {
         Arc::new(services)
     }
 
+    fn rebuilt(graph: &Graph, plan: &Plan, services: &Arc<Services>) -> Result<Graph, Error> {
+        let built = graph.build(plan, |_| true, Inherit::Shared, services)?;
+        let mut entries = graph.entries().clone();
+        exchange(&mut entries, plan, &built);
+        Ok(graph.next(entries))
+    }
+
     proptest! {
         #[test]
         fn what_is_equal_is_the_same_object_and_what_is_not_is_another(
@@ -159,7 +173,7 @@ mod tests {
             let (mut config, mut graph) = (Config::new(), Graph::default());
             for next in configs {
                 let plan = Plan::between(&config, &next);
-                let new = graph.rebuild(&plan, &services).unwrap();
+                let new = rebuilt(&graph, &plan, &services).unwrap();
                 prop_assert_eq!(new.nodes().count(), next.plugins.len());
                 prop_assert_eq!(new.generation(), graph.generation().next());
                 for (name, node) in new.nodes() {
@@ -176,10 +190,10 @@ mod tests {
         fn a_build_that_fails_changes_nothing(a in any_config(), b in any_config()) {
             let services = services();
             let old = Graph::default();
-            let old = old.rebuild(&Plan::between(&Config::new(), &a), &services).unwrap();
+            let old = rebuilt(&old, &Plan::between(&Config::new(), &a), &services).unwrap();
             let before: Vec<_> = old.nodes().map(|(_, node)| Arc::clone(node)).collect();
             let bad = b.with(PluginSpec::in_process("9", "nobody").unwrap());
-            prop_assert!(old.rebuild(&Plan::between(&a, &bad), &services).is_err());
+            prop_assert!(rebuilt(&old, &Plan::between(&a, &bad), &services).is_err());
             for node in &before {
                 // The graph and this test: what was built is dropped.
                 prop_assert_eq!(Arc::strong_count(node), 2);

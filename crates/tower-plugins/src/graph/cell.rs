@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::HeaderMap;
 
-use super::Graph;
+use super::{Entry, Gate, Graph};
 use crate::node::Node;
 
 /// Holds the graph that serves.
@@ -14,6 +15,8 @@ pub(crate) struct GraphCell(ArcSwap<Graph>);
 /// What a name leads to.
 pub(crate) enum Found {
     Node(Arc<Node>),
+    /// To a node soon.
+    Held(Arc<Gate>),
     Nothing,
     Shutdown,
 }
@@ -23,12 +26,14 @@ impl GraphCell {
         Self(ArcSwap::from_pointee(graph))
     }
 
-    /// The node of `name`, in one load. The clone is made while the snapshot is alive, and holds
-    /// the node: whoever retires it later waits for this clone.
-    pub(crate) fn find(&self, name: &str) -> Found {
+    /// The node of `name` for a call with these headers, in one load. The clone is made while the snapshot is alive,
+    /// and holds the node: whoever retires it later waits for this clone.
+    pub(crate) fn find(&self, name: &str, headers: &HeaderMap) -> Found {
         let graph = self.0.load();
-        match graph.node(name) {
-            Some(node) => Found::Node(Arc::clone(node)),
+        match graph.entry(name) {
+            Some(Entry::Node(node)) => Found::Node(Arc::clone(node)),
+            Some(Entry::Split(split)) => Found::Node(Arc::clone(split.side(headers))),
+            Some(Entry::Held(gate)) => Found::Held(Arc::clone(gate)),
             None if graph.is_shutdown() => Found::Shutdown,
             None => Found::Nothing,
         }

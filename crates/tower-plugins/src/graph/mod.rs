@@ -2,16 +2,19 @@
 
 mod build;
 mod cell;
+mod entry;
 mod plan;
 mod retire;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub(crate) use self::build::{Built, check_names, exchange};
 pub(crate) use self::cell::{Found, GraphCell};
+pub(crate) use self::entry::{Entry, Gate, Split};
 pub use self::plan::{Change, Plan};
 pub use self::retire::Retired;
-pub(crate) use self::retire::retire;
+pub(crate) use self::retire::{Patience, retire};
 use crate::config::PluginName;
 use crate::node::{HealthReport, Node};
 
@@ -37,13 +40,13 @@ impl std::fmt::Display for Generation {
     }
 }
 
-type Nodes = HashMap<PluginName, Arc<Node>, foldhash::fast::RandomState>;
+pub(crate) type Entries = HashMap<PluginName, Entry, foldhash::fast::RandomState>;
 
 /// All plugins, as calls see them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {
     generation: Generation,
-    nodes: Nodes,
+    entries: Entries,
     shutdown: bool,
 }
 
@@ -52,18 +55,39 @@ impl Graph {
         self.generation
     }
 
-    pub(crate) fn node(&self, name: &str) -> Option<&Arc<Node>> {
-        self.nodes.get(name)
+    pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
     }
 
+    pub(crate) const fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    pub(crate) const fn entries_mut(&mut self) -> &mut Entries {
+        &mut self.entries
+    }
+
+    /// The node of `name`; of two the one that was there before.
+    pub(crate) fn node(&self, name: &str) -> Option<&Arc<Node>> {
+        self.entry(name).and_then(Entry::node)
+    }
+
+    /// Each node that calls may go to.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = (&PluginName, &Arc<Node>)> {
-        self.nodes.iter()
+        let entries = self.entries.iter();
+        entries.flat_map(|(name, entry)| entry.nodes().map(move |node| (name, node)))
+    }
+
+    /// The names of its plugins, in no order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &PluginName> {
+        self.entries.keys()
     }
 
     /// How its plugins are.
     pub(crate) fn health(&self) -> HealthReport {
-        let plugins = self.nodes.iter();
-        let plugins = plugins.map(|(name, node)| (name.clone(), node.health()));
+        let plugins = self.entries.iter();
+        let plugins =
+            plugins.filter_map(|(name, entry)| Some((name.clone(), entry.node()?.health())));
         HealthReport {
             plugins: plugins.collect(),
         }
@@ -73,12 +97,20 @@ impl Graph {
         self.shutdown
     }
 
+    /// The graph that comes after this one and has these plugins.
+    pub(crate) const fn next(&self, entries: Entries) -> Self {
+        Self {
+            generation: self.generation.next(),
+            entries,
+            shutdown: false,
+        }
+    }
+
     /// The graph that comes after this one and refuses every call.
     pub(crate) fn shut_down(&self) -> Self {
         Self {
-            generation: self.generation.next(),
-            nodes: Nodes::default(),
             shutdown: true,
+            ..self.next(Entries::default())
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::config::{Config, EndpointSpec, PluginName, PluginSpec, Policy, Upstream};
+use crate::config::{Beside, Config, EndpointSpec, PluginName, PluginSpec, Policy, Upstream};
 
 /// What becomes of each plugin between two configs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,11 +45,15 @@ impl Plan {
     /// What turns `old` into `new`. Every name of either is in exactly one class.
     #[must_use]
     pub fn between(old: &Config, new: &Config) -> Self {
+        let mut before = Beside::new(&old.plugins);
+        let mut stay = 0;
         let mut changes: BTreeMap<_, _> = new
             .plugins
             .iter()
             .map(|(name, new)| {
-                let change = match old.plugins.get(name) {
+                let before = before.get(name);
+                stay += usize::from(before.is_some());
+                let change = match before {
                     None => Change::Add {
                         spec: Box::new(new.clone()),
                     },
@@ -66,12 +70,22 @@ impl Plan {
                 (name.clone(), change)
             })
             .collect();
-        for name in old.plugins.keys() {
-            if !new.plugins.contains_key(name) {
-                changes.insert(name.clone(), Change::Remove);
-            }
+        if stay < old.plugins.len() {
+            let mut after = Beside::new(&new.plugins);
+            let gone = old.plugins.keys().filter(|name| after.get(name).is_none());
+            changes.extend(gone.map(|name| (name.clone(), Change::Remove)));
         }
         Self { changes }
+    }
+
+    /// As this, and a new node for the plugin `spec` although nothing of it differs.
+    pub(crate) fn renew(&mut self, spec: &PluginSpec) {
+        if let Some(change @ Change::Keep) = self.changes.get_mut(&spec.name) {
+            *change = Change::Restack {
+                spec: Box::new(spec.clone()),
+                keys: Vec::new(),
+            };
+        }
     }
 
     /// The changes by plugin, `Keep` among them.
@@ -80,10 +94,16 @@ impl Plan {
         &self.changes
     }
 
+    /// Those that are not kept, by plugin.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = (&PluginName, &Change)> {
+        let changes = self.changes.iter();
+        changes.filter(|(_, change)| !matches!(change, Change::Keep))
+    }
+
     /// Whether nothing is to be done.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.changes.values().all(|change| *change == Change::Keep)
+        self.changed().next().is_none()
     }
 
     /// The config that this plan makes of `old`.
@@ -125,6 +145,7 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
         };
         differ("drain_timeout", old.drain_timeout == new.drain_timeout);
         differ("start", old.ready_within == new.ready_within);
+        differ("exclusive", old.exclusive == new.exclusive);
         differ("connection.request_timeout", old.deadline == new.deadline);
         differ(
             "connection.timeout_header",
@@ -188,6 +209,17 @@ impl Change {
         }
     }
 
+    /// The spec that a node has to be made of, if one has to.
+    #[must_use]
+    pub fn spec(&self) -> Option<&PluginSpec> {
+        match self {
+            Self::Restack { spec, .. } | Self::Replace { spec, .. } | Self::Add { spec } => {
+                Some(spec)
+            }
+            Self::Keep | Self::Remove => None,
+        }
+    }
+
     /// The keys by which the new spec differs from the old; none where one of them is missing.
     #[must_use]
     pub fn keys(&self) -> &[&'static str] {
@@ -201,11 +233,7 @@ impl Change {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut first = true;
-        for (name, change) in self
-            .changes
-            .iter()
-            .filter(|(_, change)| **change != Change::Keep)
-        {
+        for (name, change) in self.changed() {
             if !std::mem::take(&mut first) {
                 f.write_str(", ")?;
             }

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tower_plugins_layers::BoxError;
+use tower_plugins_layers::{BoxError, End};
 
 use super::Node;
+use super::score::Begun;
 use crate::error::Error;
 
 pin_project! {
@@ -18,7 +19,22 @@ pin_project! {
     pub(super) struct CallBody<B> {
         #[pin]
         inner: B,
-        node: Option<Arc<Node>>,
+        held: Option<Held>,
+    }
+}
+
+/// The node, and its call that is to be counted, if it is.
+struct Held {
+    node: Arc<Node>,
+    begun: Option<Begun>,
+}
+
+impl Held {
+    fn end(self, end: &End<'_>) -> Arc<Node> {
+        if let (Some(score), Some(call)) = (self.node.score.get(), self.begun) {
+            score.end(call, end);
+        }
+        self.node
     }
 }
 
@@ -40,17 +56,21 @@ where
                     return None;
                 }
                 // Made in its place: `Box::new` would move it there.
-                Some(Box::write(Box::new_uninit(), Self { inner, node: None }))
+                Some(Box::write(Box::new_uninit(), Self { inner, held: None }))
             }))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
         }
     }
 
-    /// `body`, which holds `node` from now on.
-    pub(super) fn hold(body: Option<Box<Self>>, node: Arc<Node>) -> crate::Body {
+    /// `body`, which holds `node` from now on, and has `begun` counted at its end.
+    pub(super) fn hold(
+        body: Option<Box<Self>>,
+        node: Arc<Node>,
+        begun: Option<Begun>,
+    ) -> crate::Body {
         body.map_or_else(crate::Body::empty, |mut body| {
-            body.node = Some(node);
+            body.held = Some(Held { node, begun });
             crate::Body::pinned(Box::into_pin(body))
         })
     }
@@ -68,28 +88,29 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
-        if this.node.is_none() {
+        if this.held.is_none() {
             return Poll::Ready(None);
         }
-        match ready!(this.inner.as_mut().poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                if frame.is_trailers() || this.inner.is_end_stream() {
-                    *this.node = None;
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        let end = match &frame {
+            Some(Ok(frame)) => End::Complete(frame.trailers_ref()),
+            Some(Err(error)) => End::Error(&**error),
+            None => End::Complete(None),
+        };
+        let goes_on = matches!(&frame, Some(Ok(frame)) if !frame.is_trailers());
+        if goes_on && !this.inner.is_end_stream() {
+            return Poll::Ready(frame);
+        }
+        let node = this.held.take().map(|held| held.end(&end));
+        Poll::Ready(frame.map(|frame| {
+            frame.map_err(|error| {
                 let error = Error::from_body(error);
-                Poll::Ready(Some(Err(match this.node.take() {
+                match node {
                     Some(node) => error.of_plugin(&node.name).into(),
                     None => error.into(),
-                })))
-            }
-            None => {
-                *this.node = None;
-                Poll::Ready(None)
-            }
-        }
+                }
+            })
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -15,18 +15,21 @@ mod own;
 mod parts;
 mod rate_limit;
 mod registered;
+mod score;
 mod stack;
 mod stage;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 #[cfg(feature = "http")]
 use http::{Extensions, StatusCode};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::DrainHandle;
@@ -38,18 +41,22 @@ use tower_service::Service;
 pub use self::around::Next;
 use self::body::CallBody;
 use self::elsewhere::Find;
+pub(crate) use self::elsewhere::spread;
 pub(crate) use self::health::HealthHub;
 pub use self::health::{EndpointHealth, HealthReport, HealthStatus, PluginHealth};
 pub(crate) use self::live::Source;
 use self::live::{Balanced, Follower, Live};
 use self::own::Own;
 pub(crate) use self::own::{OwnLayer, Recipe};
+pub(crate) use self::parts::Inherit;
 use self::parts::Parts;
+use self::score::Score;
+pub(crate) use self::score::Tally;
 use self::stack::Stack;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};
-use crate::transport::{Factory, InProcess};
+use crate::transport::{Factory, InProcess, panic_text};
 #[cfg(feature = "http")]
 use crate::upgrade::{OnUpgrade, Owner};
 
@@ -95,16 +102,20 @@ impl Services {
     }
 
     /// Begins what runs beside the plugins, which `find` finds by name. Within a runtime.
-    pub(crate) fn begin(&self, find: impl Fn(&str) -> Option<Arc<Node>> + Send + Sync + 'static) {
+    pub(crate) fn begin(
+        &self,
+        find: impl Fn(&str, &HeaderMap) -> Option<Arc<Node>> + Send + Sync + 'static,
+    ) {
         let _ = self.plugins.set(Plugins(Box::new(find)));
         for source in self.sources.values() {
             source.begin();
         }
     }
 
-    /// The plugin `name`, in the graph that serves.
-    fn find(&self, name: &str) -> Option<Arc<Node>> {
-        self.plugins.get().and_then(|plugins| plugins.0(name))
+    /// The plugin `name`, in the graph that serves, for a call with these headers.
+    fn find(&self, name: &str, headers: &HeaderMap) -> Option<Arc<Node>> {
+        let plugins = self.plugins.get();
+        plugins.and_then(|plugins| plugins.0(name, headers))
     }
 
     fn source(&self, name: &str) -> Option<&Source> {
@@ -126,8 +137,10 @@ pub(crate) struct Node {
     drain: DrainHandle,
     /// Follows what endpoints there are, where that changes.
     follower: Option<Follower>,
+    /// What becomes of its calls, once somebody wants to know.
+    score: OnceLock<Box<Score>>,
     gone: CancellationToken,
-    _gone: DropGuard,
+    gone_guard: Arc<DropGuard>,
 }
 
 /// The future of a call, which owns its node.
@@ -137,11 +150,31 @@ impl Node {
     /// The node of `spec`. Parts of `old` whose slice of the spec is equal go on in it.
     pub(crate) fn build(
         spec: PluginSpec,
-        old: Option<&Parts>,
+        old: Option<&Self>,
+        inherit: Inherit,
         services: &Arc<Services>,
     ) -> Result<Self, Error> {
         let name: Arc<str> = spec.name.as_str().into();
-        let parts = Parts::build(&spec, old, services).map_err(|error| error.of_plugin(&name))?;
+        // Unwind safe: what was begun is dropped, and the old node is only read.
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            Self::made(spec, old, inherit, services)
+        }));
+        made.unwrap_or_else(|panic| {
+            let why = format!("it panicked when it was made: {}", panic_text(&*panic));
+            Err(Error::caused_by(Kind::Config, why).of_plugin(&name))
+        })
+    }
+
+    fn made(
+        spec: PluginSpec,
+        old: Option<&Self>,
+        inherit: Inherit,
+        services: &Arc<Services>,
+    ) -> Result<Self, Error> {
+        let name: Arc<str> = spec.name.as_str().into();
+        let old = old.map(|old| &old.parts);
+        let parts =
+            Parts::build(&spec, old, inherit, services).map_err(|error| error.of_plugin(&name))?;
         let (balanced, follower) =
             balanced(&spec, &parts, services).map_err(|error| error.of_plugin(&name))?;
         let drain = DrainHandle::new();
@@ -160,17 +193,14 @@ impl Node {
             parts,
             drain,
             follower,
-            _gone: gone.clone().drop_guard(),
+            score: OnceLock::new(),
+            gone_guard: Arc::new(gone.clone().drop_guard()),
             gone,
         })
     }
 
     pub(crate) const fn spec(&self) -> &PluginSpec {
         &self.spec
-    }
-
-    pub(crate) const fn parts(&self) -> &Parts {
-        &self.parts
     }
 
     /// Of those endpoints that have one, in their order.
@@ -183,16 +213,13 @@ impl Node {
         breakers.collect()
     }
 
-    /// Waits until it is ready, if its spec has it wait.
-    pub(crate) async fn ready(&self) -> Result<(), Error> {
-        let Some(limit) = self.spec.policy.ready_within else {
-            return Ok(());
-        };
+    /// Waits until it is ready, for `limit` at the most; `why` is what has it wait.
+    pub(crate) async fn ready(&self, limit: Duration, why: &str) -> Result<(), Error> {
         if let Some(follower) = &self.follower {
             // What there is after that time is judged as it is.
             let _ = timeout(limit, follower.known()).await;
         }
-        let ready = health::ready(self.parts.asks(&self.spec), limit).await;
+        let ready = health::ready(self.parts.asks(&self.spec), limit, why).await;
         ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
     }
 
@@ -207,7 +234,9 @@ impl Node {
         self.parts.endpoints.tell(Some(hub));
         let checkers = self.parts.endpoints.checkers();
         for checker in &checkers {
-            checker.begin(hub);
+            // One that cannot run twice is there as long as it is asked.
+            let is_exclusive = self.spec.policy.exclusive;
+            checker.begin(hub, is_exclusive.then(|| Arc::clone(&self.gone_guard)));
         }
         if !checkers.is_empty() {
             health::gauge(&self.spec.name, self.health().status);
@@ -242,6 +271,7 @@ impl Node {
     /// One boxed future, which owns the node and borrows the stack.
     pub(crate) fn call(self: Arc<Self>, request: Request<Body>) -> CallFuture {
         let call = async move {
+            let begun = self.score.get().map(|score| score.begin(&request));
             let result = {
                 // Pinned where it is made: `await` would move it once more. What it ends in is large until it is boxed.
                 let mut call = std::pin::pin!((&self.stack).call(request));
@@ -254,9 +284,15 @@ impl Node {
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                         self.keep_upgraded(response.extensions_mut());
                     }
-                    Ok(response.map(|body| CallBody::hold(body, self)))
+                    let begun = begun.and_then(|call| self.score.get()?.head(call, &response));
+                    Ok(response.map(|body| CallBody::hold(body, self, begun)))
                 }
-                Err(error) => Err(Error::from_stack(error).of_plugin(&self.name)),
+                Err(error) => {
+                    if let (Some(score), Some(call)) = (self.score.get(), begun) {
+                        score.failed(call, &*error);
+                    }
+                    Err(Error::from_stack(error).of_plugin(&self.name))
+                }
             }
         };
         // Made in its place: `Box::pin` would move it there.

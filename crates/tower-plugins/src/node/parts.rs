@@ -32,6 +32,15 @@ use crate::config::{
 use crate::error::{Error, Kind};
 use crate::transport::{EndpointArgs, MessageLimits, Transport, Unmade};
 
+/// How a node has what the node before it remembers of its endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inherit {
+    /// Together with it.
+    Shared,
+    /// As a copy: it may be thrown away with the node.
+    Copied,
+}
+
 /// The parts of one node.
 pub(crate) struct Parts {
     pub(super) limiter: Option<Limiter>,
@@ -108,7 +117,7 @@ impl Endpoints {
         let hub = hub.clone();
         if let Some(hub) = hub {
             for checker in self.checkers() {
-                checker.begin(&hub);
+                checker.begin(&hub, None);
             }
             hub.changed_endpoints(plugin, PluginHealth::new(self.health()));
         }
@@ -157,10 +166,11 @@ impl Parts {
     pub(super) fn build(
         spec: &PluginSpec,
         old: Option<&Self>,
+        inherit: Inherit,
         services: &Services,
     ) -> Result<Self, Error> {
         let credentials = Credentials::build(spec, old.map(|old| &old.credentials))?;
-        let endpoints = endpoints(spec, &credentials, old, services)?;
+        let endpoints = endpoints(spec, &credentials, old, inherit, services)?;
         #[cfg(feature = "dns")]
         let names = names(spec, old)?;
         let policy = &spec.policy;
@@ -247,10 +257,19 @@ fn endpoints(
     spec: &PluginSpec,
     credentials: &Credentials,
     old: Option<&Parts>,
+    inherit: Inherit,
     services: &Services,
 ) -> Result<Endpoints, Error> {
     let old = old.map(|old| old.endpoints.now());
     let old = old.as_deref().unwrap_or_default();
+    let copies: Vec<_>;
+    let old = match inherit {
+        Inherit::Shared => old,
+        Inherit::Copied => {
+            copies = old.iter().map(EndpointParts::copy).collect();
+            &copies
+        }
+    };
     let endpoints = &spec.upstream.endpoints;
     let new = Endpoints::default();
     if endpoints.iter().any(|end| end.address.stands_for_many()) {
@@ -429,6 +448,15 @@ impl EndpointParts {
         let is_hop = speaks_http && !spec.policy.credentials.sets(&header::PROXY_AUTHORIZATION);
         let wire = Wire::new(Arc::clone(&self.transport), &name, label, limits, is_hop);
         self.credentials.around(wire)
+    }
+
+    /// The same endpoint, with the same connections, of which is remembered as much from now on as before.
+    fn copy(&self) -> Self {
+        Self {
+            history: Arc::new(self.history.copy()),
+            load: Arc::new(self.load.copy()),
+            ..self.clone()
+        }
     }
 
     fn checker(&self, spec: &PluginSpec, old: Option<&Self>) -> Option<Arc<Checker>> {

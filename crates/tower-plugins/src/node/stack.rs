@@ -191,7 +191,7 @@ fn filter(policy: &Policy, parts: &Parts) -> Option<FilterLayer<Registered>> {
 }
 
 /// Always there: a caller may bring a deadline of its own.
-fn deadline(policy: &Policy) -> DeadlineLayer {
+pub(super) fn deadline(policy: &Policy) -> DeadlineLayer {
     let layer = policy
         .deadline
         .map_or(DeadlineLayer::of_callers(), DeadlineLayer::new);
@@ -358,13 +358,6 @@ pub(super) fn breaker(plugin: &PluginSpec, parts: &EndpointParts) -> Option<Circ
         policy = policy.window_calls(calls);
     }
     let layer = BreakerLayer::with_history(policy, Arc::clone(&parts.history));
-    let mut failures = ClassifyPolicy::new();
-    if let Some(statuses) = &spec.failure_statuses {
-        failures = failures.failure_statuses(statuses.iter().copied());
-    }
-    if let Some(codes) = &spec.failure_grpc_codes {
-        failures = failures.failure_grpc_codes(codes.iter().copied());
-    }
     let layer = layer
         .labelled(
             plugin.name.as_str(),
@@ -372,5 +365,18 @@ pub(super) fn breaker(plugin: &PluginSpec, parts: &EndpointParts) -> Option<Circ
             parts.label.as_str(),
         )
         .give_back();
-    Some(layer.classify(failures))
+    Some(layer.classify(failures(&plugin.policy)))
+}
+
+/// What the breakers of a plugin take for failures, if it has any; else what they do by default.
+pub(super) fn failures(policy: &Policy) -> ClassifyPolicy {
+    let mut failures = ClassifyPolicy::new();
+    let breaker = policy.breaker.as_ref();
+    if let Some(statuses) = breaker.and_then(|spec| spec.failure_statuses.as_ref()) {
+        failures = failures.failure_statuses(statuses.iter().copied());
+    }
+    if let Some(codes) = breaker.and_then(|spec| spec.failure_grpc_codes.as_ref()) {
+        failures = failures.failure_grpc_codes(codes.iter().copied());
+    }
+    failures
 }

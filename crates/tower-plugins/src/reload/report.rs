@@ -1,12 +1,13 @@
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use crate::config::{ConfigError, Problem, ProblemKind};
+use super::OverlayKind;
+use crate::config::{ConfigError, PluginName, Problem, ProblemKind, Strategy};
 use crate::error::Error;
 use crate::graph::{Generation, Plan, Retired};
 
@@ -16,38 +17,88 @@ use crate::graph::{Generation, Plan, Retired};
 pub struct ReloadReport {
     /// The generation that serves now.
     pub generation: Generation,
-    /// What became of each plugin.
-    pub plan: Plan,
-    /// The time it took to compare the configs.
-    pub planning: Duration,
-    /// The time it took to build what is new.
-    pub building: Duration,
-    /// The time it took to swap the graph.
-    pub publishing: Duration,
+    /// What became of each plugin, or under [`ReloadOptions::dry_run`](super::ReloadOptions::dry_run) would.
+    pub plan: Arc<Plan>,
+    /// How the new took the place of the old.
+    pub strategy: Strategy,
+    /// What was found of the new once it served.
+    pub verdict: Verdict,
+    /// The plugins that the program has changed, which the file does not decide about.
+    pub overlay: BTreeMap<PluginName, OverlayKind>,
+    /// Those that this reload took out of it.
+    pub overlay_ended: Vec<PluginName>,
+    /// The time each step took.
+    pub times: ReloadTimes,
     /// The end of the nodes that left.
     pub retirement: Retirement,
 }
 
-impl ReloadReport {
-    pub(super) fn new(
-        generation: Generation,
-        plan: Plan,
-        [begun, planned, built, published]: [Instant; 4],
-    ) -> Self {
-        Self {
-            generation,
-            plan,
-            planning: planned - begun,
-            building: built - planned,
-            publishing: published - built,
-            retirement: Retirement::default(),
+/// The time each step of a reload took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReloadTimes {
+    /// To compare the configs.
+    pub planning: Duration,
+    /// To build what is new, and the graphs that have it.
+    pub building: Duration,
+    /// To wait until it was ready.
+    pub waiting: Duration,
+    /// To swap the graph, all swaps together.
+    pub publishing: Duration,
+    /// To drain plugins that cannot run twice.
+    pub exchanging: Duration,
+    /// To watch what was published.
+    pub watching: Duration,
+}
+
+/// What was found of the new once it served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Nobody watched.
+    #[default]
+    Unwatched,
+    /// It was no worse than the old.
+    Fine,
+    /// There were too few calls to tell; its health is not bad.
+    Unjudged,
+    /// A newer change came before it was known.
+    Overtaken,
+    /// It was worse, and serves all the same, for the second reason.
+    Worse {
+        /// In what.
+        why: String,
+        /// Why it was not taken back.
+        kept: &'static str,
+    },
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unwatched => f.write_str("unwatched"),
+            Self::Fine => f.write_str("fine"),
+            Self::Unjudged => f.write_str("unjudged"),
+            Self::Overtaken => f.write_str("overtaken"),
+            Self::Worse { why, kept } => write!(f, "worse ({why}), and kept: {kept}"),
         }
     }
 }
 
 impl fmt::Display for ReloadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "generation {}: {}", self.generation, self.plan)
+        write!(f, "generation {}: {}", self.generation, self.plan)?;
+        if self.verdict != Verdict::Unwatched {
+            write!(f, "; {}", self.verdict)?;
+        }
+        if !self.overlay.is_empty() {
+            f.write_str("; changed by the program:")?;
+            for (n, (name, kind)) in self.overlay.iter().enumerate() {
+                let comma = if n == 0 { "" } else { "," };
+                write!(f, "{comma} {name} ({kind})")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -60,8 +111,8 @@ pub struct Retirement {
 }
 
 impl Retirement {
-    pub(super) const fn new(outcomes: Vec<oneshot::Receiver<Retired>>) -> Self {
-        Self { outcomes }
+    pub(super) fn add(&mut self, outcome: oneshot::Receiver<Retired>) {
+        self.outcomes.push(outcome);
     }
 
     /// How many nodes left.
@@ -105,25 +156,43 @@ pub struct ReloadStatus {
     pub generation: Generation,
     /// Plugins in it.
     pub plugins: usize,
+    /// What is being done.
+    pub phase: ReloadPhase,
     /// Configs that were taken, those that changed nothing included.
     pub accepted: u64,
     /// Configs that were refused.
     pub rejected: u64,
-    /// Why the newest config was refused; `None` when it runs.
+    /// Configs that were taken back because they did worse.
+    pub rolled_back: u64,
+    /// Why the newest config was refused or taken back; `None` when it runs.
     pub last_error: Option<Arc<Error>>,
+    /// The plugins that the program has changed, which the file does not decide about.
+    pub overlay: BTreeMap<PluginName, OverlayKind>,
     /// Nodes that left and have not ended yet.
     pub retiring: usize,
     /// Calls that outlived a drain and were cancelled, since the start.
     pub cancelled: u64,
 }
 
-impl ReloadStatus {
-    pub(super) fn applied(&mut self, generation: Generation, plugins: usize) {
-        self.generation = generation;
-        self.plugins = plugins;
-        self.unchanged();
-    }
+/// What a reload is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum ReloadPhase {
+    /// There is none.
+    #[default]
+    Idle,
+    /// It waits until what is new is ready.
+    Waiting,
+    /// Plugins that cannot run twice end, and begin again.
+    Exchanging,
+    /// It watches how the new does that gets this share of the calls, from 0 to 1.
+    Watching {
+        /// Less than 1 under canary alone.
+        share: f64,
+    },
+}
 
+impl ReloadStatus {
     pub(super) fn unchanged(&mut self) {
         self.accepted += 1;
         self.last_error = None;
@@ -134,9 +203,10 @@ impl ReloadStatus {
         self.last_error = Some(error);
     }
 
-    pub(super) const fn shut_down(&mut self, generation: Generation) {
+    pub(super) fn shut_down(&mut self, generation: Generation) {
         self.generation = generation;
         self.plugins = 0;
+        self.phase = ReloadPhase::Idle;
     }
 }
 
@@ -153,8 +223,12 @@ pub(super) fn with_causes(error: &Error) -> String {
     text
 }
 
-/// Why a config was refused: `parse`, `config`, or `build` if a plugin could not be made of it.
+/// Why a config was refused: `parse`, `config`, `frozen` if it was rolled back before, or `build` if a plugin could not
+/// be made of it.
 pub(super) fn why_rejected(error: &Error) -> &'static str {
+    if error.is_frozen() {
+        return "frozen";
+    }
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(config) = cause.downcast_ref::<ConfigError>() {

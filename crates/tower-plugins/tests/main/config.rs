@@ -5,6 +5,7 @@ mod files;
 mod included;
 mod keys;
 mod refused;
+mod reload;
 mod seed;
 mod text;
 mod upstream;
@@ -98,6 +99,7 @@ fn a_plugin_is_laid_over_the_defaults_field_by_field() {
         plugin_over(root, extra).unwrap().plugins["a"]
             .policy
             .clone()
+            .into_inner()
     };
 
     let inherited = of("");

@@ -22,6 +22,7 @@ mod outlier_detection;
 mod plugin;
 mod rate_limit;
 mod redis;
+mod reload;
 mod retry;
 mod root;
 mod set;
@@ -51,6 +52,78 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "drain_timeout",
         "tower_plugins::tests::effect::root::drain_timeout_at_the_root_is_that_of_plugins_without_their_own",
+    ),
+    (
+        "reload",
+        "tower_plugins::tests::effect::reload::reload_holds_for_the_reload_that_brings_it",
+    ),
+    (
+        "reload.strategy",
+        "tower_plugins::tests::effect::reload::strategy_is_how_the_new_takes_the_place_of_the_old",
+    ),
+    (
+        "reload.graceful_timeout",
+        "tower_plugins::tests::effect::reload::graceful_timeout_is_how_long_the_drains_of_a_reload_may_take",
+    ),
+    (
+        "reload.health_check_timeout",
+        "tower_plugins::tests::effect::reload::health_check_timeout_is_how_long_the_new_may_take_to_be_ready",
+    ),
+    (
+        "reload.validation_timeout",
+        "tower_plugins::tests::effect::reload::validation_timeout_is_how_long_reading_the_files_may_take",
+    ),
+    (
+        "reload.max_concurrent_reloads",
+        "tower_plugins::tests::effect::reload::max_concurrent_reloads_is_how_many_are_exchanged_at_a_time",
+    ),
+    (
+        "reload.rollback_on_failure",
+        "tower_plugins::tests::effect::reload::rollback_on_failure_is_whether_what_is_worse_is_taken_back",
+    ),
+    (
+        "reload.observe_for",
+        "tower_plugins::tests::effect::reload::observe_for_is_how_long_the_new_is_watched",
+    ),
+    (
+        "reload.canary_steps",
+        "tower_plugins::tests::effect::reload::canary_steps_are_the_shares_that_the_new_gets_one_after_the_other",
+    ),
+    (
+        "reload.canary_step_time",
+        "tower_plugins::tests::effect::reload::canary_step_time_is_how_long_a_step_lasts",
+    ),
+    (
+        "reload.canary_min_calls",
+        "tower_plugins::tests::effect::reload::canary_min_calls_are_what_a_step_waits_for",
+    ),
+    (
+        "reload.stick_to",
+        "tower_plugins::tests::effect::reload::stick_to_is_the_header_that_keeps_a_caller_on_its_side",
+    ),
+    (
+        "reload.max_failure_increase",
+        "tower_plugins::tests::effect::reload::max_failure_increase_is_how_much_more_may_fail",
+    ),
+    (
+        "reload.max_latency_factor",
+        "tower_plugins::tests::effect::reload::max_latency_factor_is_how_much_slower_it_may_be",
+    ),
+    (
+        "reload.min_calls",
+        "tower_plugins::tests::effect::reload::min_calls_are_needed_to_judge",
+    ),
+    (
+        "reload.history",
+        "tower_plugins::tests::effect::reload::history_is_how_many_generations_are_kept",
+    ),
+    (
+        "reload.max_retiring",
+        "tower_plugins::tests::effect::reload::max_retiring_is_how_many_nodes_may_be_on_their_way_out",
+    ),
+    (
+        "reload.max_held",
+        "tower_plugins::tests::effect::reload::max_held_is_how_many_calls_wait_for_an_exclusive_plugin",
     ),
     (
         "default_retry",
@@ -135,6 +208,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "plugins[].start_timeout",
         "tower_plugins::tests::effect::start::start_timeout_is_how_long_a_start_waits_for_a_plugin",
+    ),
+    (
+        "plugins[].exclusive",
+        "tower_plugins::tests::effect::reload::exclusive_is_whether_the_old_one_ends_before_the_new_one_begins",
     ),
     (
         "plugins[].auth",

@@ -2,6 +2,18 @@
 
 type Gone = &'static [(&'static str, &'static str)];
 
+pub(super) const RELOAD: Gone = &[
+    (
+        "drain_timeout",
+        "stands at the root, or in a plugin: move it there",
+    ),
+    ("reload_strategy", "is `strategy` here: rename it"),
+    (
+        "poll_interval",
+        "is not read: the system tells of changes; a program that wants another pace sets `Timing::poll`",
+    ),
+];
+
 pub(super) const ROOT: Gone = &[
     ("version", "is not read: a config has no version; remove it"),
     (

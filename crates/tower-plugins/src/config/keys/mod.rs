@@ -16,6 +16,7 @@ mod health;
 mod jwt;
 mod limits;
 mod outlier;
+mod reload;
 mod top;
 
 pub(super) use access::{AUTHORIZE, FALLBACK, FILTER};
@@ -32,6 +33,7 @@ pub(super) use health::HEALTH_CHECK;
 pub(super) use jwt::JWT;
 pub(super) use limits::{CONCURRENCY, RATE_LIMIT, REDIS};
 pub(super) use outlier::OUTLIER_DETECTION;
+pub(super) use reload::RELOAD;
 pub(super) use top::{ENDPOINT, LAYER, PLUGIN, ROOT};
 
 /// A table of the config, and the keys that it may have.
@@ -91,6 +93,9 @@ pub(super) enum Kind {
     /// A list of statuses, and of ranges of them.
     #[cfg_attr(not(feature = "schema"), expect(dead_code))]
     Statuses(u16, u16),
+    /// A list of whole numbers that rise.
+    #[cfg_attr(not(feature = "schema"), expect(dead_code))]
+    Percents(u32, u32),
     /// A table from the name of a header to a secret.
     Headers,
     /// A table from names to texts.
@@ -139,6 +144,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &LOAD_BALANCING,
         &TLS,
         &GRPC,
+        &RELOAD,
     ];
     blocks.iter().any(|block| block.key(name).is_some())
 }

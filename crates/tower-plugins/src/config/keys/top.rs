@@ -1,7 +1,7 @@
 use super::{
     AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, DNS, FALLBACK, FILTER, GRPC,
-    HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RETRY, SHADOW, SPLIT,
-    TLS, gone, key,
+    HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RELOAD, RETRY,
+    SHADOW, SPLIT, TLS, gone, key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -35,6 +35,13 @@ pub(in super::super) static ROOT: Block = Block {
             "30s",
             r#""10s""#,
             "the default for plugins",
+        ),
+        key(
+            "reload",
+            Kind::Block(&RELOAD),
+            "",
+            r#"{ "strategy": "blue-green" }"#,
+            "how a new config takes the place of the one that runs",
         ),
         key(
             "default_retry",
@@ -140,7 +147,7 @@ pub(in super::super) static PLUGIN: Block = Block {
             Kind::Bool,
             "true",
             "false",
-            "`false`: checked like the others, and left out",
+            "`false`: checked like the others, and left out until the program enables it",
         ),
         key(
             "transport",
@@ -190,6 +197,13 @@ pub(in super::super) static PLUGIN: Block = Block {
             "10s",
             r#""30s""#,
             "how long it waits; refused without `start: ready`",
+        ),
+        key(
+            "exclusive",
+            Kind::Bool,
+            "false",
+            "true",
+            "whether the plugin cannot run twice: a reload that replaces it holds new calls, lets the old one drain and end, and only then makes the new one; if that fails, the old one is made again",
         ),
         key(
             "auth",

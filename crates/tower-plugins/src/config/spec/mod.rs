@@ -6,6 +6,7 @@
 mod access;
 mod attempts;
 mod balance;
+mod beside;
 mod breaker;
 mod connection;
 mod dns;
@@ -15,6 +16,8 @@ mod health;
 mod jwt;
 mod limits;
 mod oauth2;
+mod reload;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +29,7 @@ use std::time::Duration;
 pub use self::access::{AuthorizeSpec, CredentialsSpec, FallbackSpec, FilterSpec};
 pub use self::attempts::{BudgetKind, HedgeSpec, JitterKind, RetrySpec};
 pub use self::balance::{BalanceSpec, BalanceStrategy, KeySpec, SubsetFallback};
+pub(crate) use self::beside::Beside;
 pub use self::breaker::{BreakerSpec, OutlierSpec};
 pub use self::connection::{
     ConnectionSpec, Identity, InvalidPin, Pin, Protocol, ProxySpec, TlsSpec, TlsVersion,
@@ -38,6 +42,9 @@ pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{ClaimValue, JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};
 pub use self::oauth2::{AuthStyle, OAuth2Spec};
+pub(super) use self::reload::STRATEGIES;
+pub use self::reload::{ReloadSpec, Strategy};
+pub use self::shared::Shared;
 use super::own_transport::OwnOrigin;
 use super::{LayerSpec, Options};
 
@@ -46,12 +53,16 @@ use super::{LayerSpec, Options};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PluginName(Arc<str>);
 
-/// A whole config: the plugins that are to run.
+/// A whole config: the plugins that are to run, and how it takes the place of another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
     /// The plugins by name. A plugin with `enabled: false` is not among them.
     pub plugins: BTreeMap<PluginName, PluginSpec>,
+    /// Those with `enabled: false`, as they would be: checked as the others are. No name is in both.
+    pub disabled: BTreeMap<PluginName, PluginSpec>,
+    /// `reload`.
+    pub reload: ReloadSpec,
 }
 
 /// One plugin: how calls to it are treated, and where it is.
@@ -61,9 +72,9 @@ pub struct PluginSpec {
     /// Its name.
     pub name: PluginName,
     /// How calls are treated. A change of it restacks the plugin: connections survive.
-    pub policy: Policy,
+    pub policy: Shared<Policy>,
     /// Where the plugin is and how it is reached.
-    pub upstream: Upstream,
+    pub upstream: Shared<Upstream>,
 }
 
 /// How calls to a plugin are treated: the layers of its stack. What is `None` is not armed.
@@ -75,6 +86,8 @@ pub struct Policy {
     /// How long a start or a reload that makes the plugin waits until it is ready (`start_timeout`, with
     /// `start: ready`); `None` is not at all (`start: lazy`).
     pub ready_within: Option<Duration>,
+    /// Whether it cannot run twice, so that the old one ends before a new one begins (`exclusive`).
+    pub exclusive: bool,
     /// The time a whole call may take, waits and retries included (`connection.request_timeout`).
     pub deadline: Option<Duration>,
     /// Where callers say how long they wait, and endpoints are told what is left of it

@@ -10,6 +10,7 @@ mod grpc;
 mod health;
 mod layers;
 mod limits;
+mod reload;
 mod values;
 
 use self::access::{fallback, filter};
@@ -20,10 +21,11 @@ use self::connection::{dns, tls};
 use self::grpc::grpc;
 use self::health::health;
 use self::limits::concurrency;
-use self::values::{duration, integer, list, named, off, table, text};
+use self::reload::reload;
+use self::values::{bool, duration, integer, list, named, off, table, text};
 use super::format::Format;
 use super::secret::{self, HIDDEN};
-use super::tree::{Node, Value};
+use super::tree::Node;
 use super::{Address, Config, EndpointSpec, PluginSpec, Secret};
 
 /// Whether secrets are written.
@@ -54,13 +56,15 @@ impl Config {
     #[must_use]
     pub fn to_text(&self, format: Format, secrets: Secrets) -> String {
         let writer = Writer { secrets };
-        let plugins = self.plugins.values().map(|plugin| writer.plugin(plugin));
+        let enabled = self.plugins.values();
+        let enabled = enabled.map(|plugin| writer.plugin(plugin, true));
+        let disabled = self.disabled.values();
+        let disabled = disabled.map(|plugin| writer.plugin(plugin, false));
+        let is_empty = self.plugins.is_empty() && self.disabled.is_empty();
         let root = table([
-            (
-                "allow_empty",
-                Some(Node::unplaced(Value::Bool(self.plugins.is_empty()))),
-            ),
-            ("plugins", Some(list(plugins.collect()))),
+            ("allow_empty", bool(is_empty)),
+            ("reload", Some(reload(&self.reload))),
+            ("plugins", Some(list(enabled.chain(disabled).collect()))),
         ]);
         // None of them fails for values like these; what came of it is read back by tests.
         match format {
@@ -76,7 +80,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn plugin(&self, plugin: &PluginSpec) -> Node<'static> {
+    fn plugin(&self, plugin: &PluginSpec, is_enabled: bool) -> Node<'static> {
         let PluginSpec {
             name,
             policy,
@@ -110,11 +114,13 @@ impl Writer {
         let is_tls = transport == "https" || transport == "grpc-tls";
         table([
             ("name", text(name.as_str())),
+            ("enabled", bool(is_enabled)),
             ("transport", text(transport)),
             ("endpoints", Some(list(endpoints))),
             ("drain_timeout", duration(policy.drain_timeout)),
             ("start", policy.ready_within.and_then(|_| text("ready"))),
             ("start_timeout", policy.ready_within.and_then(duration)),
+            ("exclusive", bool(policy.exclusive)),
             ("auth", Some(self.auth(policy))),
             (
                 "authorize",

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tower::Layer;
 use tower_plugins_layers::{BoxError, Principal};
 use tower_service::Service;
@@ -23,7 +23,7 @@ use crate::Body;
 use crate::config::PluginName;
 
 /// Finds a plugin by its name, in the graph that serves.
-pub(crate) type Find = dyn Fn(&str) -> Option<Arc<Node>> + Send + Sync;
+pub(crate) type Find = dyn Fn(&str, &HeaderMap) -> Option<Arc<Node>> + Send + Sync;
 
 /// Marks a request that has been sent elsewhere, or is a copy: neither happens to it again.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +37,8 @@ struct Other {
 }
 
 impl Other {
-    fn find(&self) -> Option<Arc<Node>> {
-        self.services.find(self.name.as_str())
+    fn find(&self, headers: &HeaderMap) -> Option<Arc<Node>> {
+        self.services.find(self.name.as_str(), headers)
     }
 }
 
@@ -131,4 +131,20 @@ impl Service<Request<Body>> for Elsewhere {
         }
         self.here.call(request)
     }
+}
+
+/// A number from 0 to 1, of the same bytes always the same, in each process.
+pub(crate) fn spread(key: &[u8]) -> f64 {
+    // The upper 53 bits are what a float holds.
+    (hash(key) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// FNV-1a, and the end of SplitMix64 for the upper bits: the same in each process.
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
 }

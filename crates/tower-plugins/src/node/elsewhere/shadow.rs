@@ -196,7 +196,8 @@ impl Sender {
         request: Request<Body>,
         caller: Option<Principal>,
     ) -> Result<(), BoxError> {
-        let there = self.to.find().ok_or("there is no such plugin")?;
+        let there = self.to.find(request.headers());
+        let there = there.ok_or("there is no such plugin")?;
         let mut body = send(there, request, caller).await?.into_body();
         while let Some(frame) = body.frame().await {
             frame?;

@@ -9,7 +9,7 @@ use tower_plugins_layers::RequestHead;
 use tower_plugins_layers::balance::KeyFrom;
 
 use super::super::{Node, Services};
-use super::Other;
+use super::{Other, spread};
 use crate::Body;
 use crate::config::{PluginSpec, SplitSpec};
 
@@ -68,7 +68,7 @@ impl Split {
     pub(super) fn way(&self, request: &Request<Body>) -> Option<Arc<Node>> {
         let draw = self.draw(request);
         let target = self.targets.iter().find(|target| draw < target.end)?;
-        let there = target.to.find()?;
+        let there = target.to.find(request.headers())?;
         target.calls.increment(1);
         Some(there)
     }
@@ -77,19 +77,6 @@ impl Split {
     fn draw(&self, request: &Request<Body>) -> f64 {
         let key = self.key.as_ref();
         let key = key.and_then(|key| key.take(RequestHead::of(request)));
-        key.map_or_else(fastrand::f64, |key| {
-            // The upper 53 bits are what a float holds.
-            (hash(&key) >> 11) as f64 / (1_u64 << 53) as f64
-        })
+        key.map_or_else(fastrand::f64, |key| spread(&key))
     }
-}
-
-/// FNV-1a, and the end of SplitMix64 for the upper bits: the same in each process.
-fn hash(bytes: &[u8]) -> u64 {
-    let mut hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
 }

@@ -36,6 +36,7 @@ pub(super) enum Stamp {
 }
 
 /// What one look found.
+#[derive(Debug)]
 pub(super) struct Look {
     /// The directories that matter, with those of them that are there; `None` if they were not looked
     /// at.
@@ -43,6 +44,14 @@ pub(super) struct Look {
     pub(super) found: Found,
 }
 
+impl Look {
+    pub(super) const NOTHING: Self = Self {
+        directories: None,
+        found: Found::AsBefore,
+    };
+}
+
+#[derive(Debug)]
 pub(super) enum Found {
     /// The config file is not there.
     Missing(Box<Snapshot>),

@@ -17,10 +17,14 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::look::{Found, Identity, Look, Stamps, directories, is_gone, look};
-use crate::config::{Config, ConfigError, Dependencies, Environment, Loaded, Loader, Problem};
+use crate::config::{
+    Config, ConfigError, Dependencies, Environment, FileContents, Loaded, Loader, Now, Problem,
+    ReloadSpec, overdue,
+};
 
 #[cfg(test)]
 #[cfg(unix)]
@@ -64,6 +68,22 @@ pub struct Watch {
     digest: Option<[u8; 32]>,
     /// When what was refused is read again, although nothing has changed.
     retry: Option<Instant>,
+    /// The look that is under way, which a dropped call has left to the next one.
+    looking: Option<Looking>,
+    /// How long a look may take: what the config says that was read last.
+    limit: Duration,
+    /// Whether the files are to be read whatever they look like, and are news whatever they hold.
+    again: bool,
+}
+
+/// A look on a thread for blocking work.
+#[derive(Debug)]
+struct Looking {
+    task: JoinHandle<Look>,
+    begun: Instant,
+    now: Now,
+    /// Whether that it takes too long was returned.
+    is_overdue: bool,
 }
 
 /// A certificate may be refused for the time, and become valid with it.
@@ -92,8 +112,7 @@ pub struct Snapshot {
     config: Result<Config, ConfigError>,
     warnings: Vec<Problem>,
     digest: [u8; 32],
-    #[cfg(test)]
-    files: Vec<crate::config::FileContents>,
+    files: Vec<FileContents>,
 }
 
 impl Default for Timing {
@@ -152,6 +171,9 @@ impl Watch {
             dependencies: Dependencies::default(),
             digest: None,
             retry: None,
+            looking: None,
+            limit: ReloadSpec::default().validation_timeout,
+            again: false,
         };
         watch.arm(directories(&watch.path, &watch.dependencies, None));
         Ok(watch)
@@ -172,6 +194,10 @@ impl Watch {
     /// call. What changes while nobody waits is
     /// returned by the next call, its last state only.
     ///
+    /// Reading and checking that takes longer than `reload.validation_timeout`, of the config that was read last and 10
+    /// seconds before there is one, is an error, once; what it comes to is returned when it has come to its end. Until
+    /// then nothing else is read, so that a file system that hangs takes no more than one thread.
+    ///
     /// The call can be dropped at any time: the next one takes over.
     pub async fn changed(&mut self) -> Snapshot {
         loop {
@@ -179,6 +205,15 @@ impl Watch {
                 return snapshot;
             }
         }
+    }
+
+    /// Has the next [`changed`](Self::changed) return what the files hold, whether or not that is something else: to try again
+    /// what was refused, or to see an environment that has changed. A file that is gone is an error then.
+    ///
+    /// It keeps to [`Timing::min_gap`], and to a look that is under way.
+    pub const fn again(&mut self) {
+        self.again = true;
+        self.due = true;
     }
 
     /// Waits for a reason to look, looks, and returns what is new.
@@ -189,12 +224,23 @@ impl Watch {
         if let Some(last) = self.last_news {
             sleep_until(last + self.timing.min_gap).await;
         }
-        let look = self.look().await;
+        let was_overdue = self.looking.as_ref().is_some_and(|it| it.is_overdue);
+        let look = match self.look().await {
+            Ok(look) => look,
+            Err(overdue) => return self.take(overdue),
+        };
         self.next_look = Instant::now() + self.timing.poll;
         // What happened before a directory was watched was not seen: look once more.
-        self.due = look.directories.is_some_and(|found| self.arm(found));
+        self.due = look.directories.is_some_and(|found| self.arm(found)) || self.again;
         match look.found {
-            Found::AsBefore => None,
+            Found::AsBefore => {
+                if was_overdue {
+                    // It is no longer as it was said to be: read it, and say so.
+                    self.stamps.clear();
+                    self.due = true;
+                }
+                None
+            }
             Found::Missing(snapshot) => {
                 self.stamps.clear();
                 self.digest.is_none().then(|| self.take(*snapshot))?
@@ -206,8 +252,11 @@ impl Watch {
             } => {
                 self.stamps = stamps;
                 self.dependencies = dependencies;
-                let refused = snapshot.config.is_err();
-                self.retry = refused.then(|| Instant::now() + RETRY);
+                self.retry = None;
+                match &snapshot.config {
+                    Ok(config) => self.limit = config.reload.validation_timeout,
+                    Err(_) => self.retry = Some(Instant::now() + RETRY),
+                }
                 self.take(*snapshot)
             }
         }
@@ -246,28 +295,58 @@ impl Watch {
         }
     }
 
-    /// Looks at the files, and reads them if they may have changed. On a thread for blocking work: they
-    /// may be on a network file system, and a large config takes a while.
-    async fn look(&self) -> Look {
-        let (path, loader) = (self.path.clone(), self.loader.clone());
+    /// Looks at the files, and reads them if they may have changed; an error if that takes too long, of which the next
+    /// call waits for the end.
+    async fn look(&mut self) -> Result<Look, Snapshot> {
+        if self.looking.is_none() {
+            self.looking = Some(self.begin());
+        }
+        let Some(looking) = &mut self.looking else {
+            return Ok(Look::NOTHING);
+        };
+        let looked = if looking.is_overdue {
+            (&mut looking.task).await
+        } else {
+            let latest = looking.begun + self.limit;
+            match timeout_at(latest, &mut looking.task).await {
+                Ok(looked) => looked,
+                Err(_) => {
+                    looking.is_overdue = true;
+                    let file = looking.now.get();
+                    let error = overdue(file.as_deref().unwrap_or(&self.path), self.limit);
+                    return Err(Snapshot::refused(error));
+                }
+            }
+        };
+        self.looking = None;
+        Ok(looked.unwrap_or_else(|error| {
+            // Else it is only that the runtime shuts down.
+            if error.is_panic() {
+                tracing::error!(file = %self.path.display(), "reading the config panicked");
+            }
+            Look::NOTHING
+        }))
+    }
+
+    /// Begins a look. On a thread for blocking work: the files may be on a network file system, and a large config
+    /// takes a while.
+    fn begin(&mut self) -> Looking {
+        if std::mem::take(&mut self.again) {
+            self.stamps.clear();
+            self.digest = None;
+        }
+        let now = Now::default();
+        let (path, loader) = (self.path.clone(), self.loader.clone().tell(now.clone()));
         let dependencies = self.dependencies.clone();
         let stamps = match self.retry {
             Some(retry) if retry <= Instant::now() => Stamps::new(),
             _ => self.stamps.clone(),
         };
-        let look = move || look(&path, &loader, &stamps, &dependencies);
-        match tokio::task::spawn_blocking(look).await {
-            Ok(look) => look,
-            Err(error) => {
-                // Else it is only that the runtime shuts down.
-                if error.is_panic() {
-                    tracing::error!(file = %self.path.display(), "reading the config panicked");
-                }
-                Look {
-                    directories: None,
-                    found: Found::AsBefore,
-                }
-            }
+        Looking {
+            task: tokio::task::spawn_blocking(move || look(&path, &loader, &stamps, &dependencies)),
+            begun: Instant::now(),
+            now,
+            is_overdue: false,
         }
     }
 
@@ -330,9 +409,23 @@ impl Snapshot {
             digest: news(&loaded),
             config: loaded.config,
             warnings: loaded.warnings,
-            #[cfg(test)]
             files: loaded.files,
         }
+    }
+
+    /// Of files that could not even be read.
+    fn refused(error: ConfigError) -> Self {
+        Self {
+            digest: Sha256::digest(error.to_string()).into(),
+            config: Err(error),
+            warnings: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// The config's files as they were read, the main one first.
+    pub(crate) fn files(&self) -> &[FileContents] {
+        &self.files
     }
 
     /// The config that the files said.

@@ -12,8 +12,9 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 25] = [
+const BLOCKS: [&str; 26] = [
     "root",
+    "reload",
     "plugin",
     "endpoint",
     "auth",
@@ -279,6 +280,9 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             "load_balancing" if needed.is_empty() && keys.is_empty() => {
                 "plugins: { a: { transport: http, endpoint: 'http://localhost' } }".to_owned()
             }
+            "reload" => format!(
+                "{{ plugins: {{ a: {{ transport: http, endpoint: 'http://h' }} }}, reload: {{ {keys} }} }}"
+            ),
             "jwt" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: 'http://h', authorize: {{ jwt: {{
                     secret: a secret of more than thirty-two bytes, algorithms: [HS256], {keys} }} }} }} }}"

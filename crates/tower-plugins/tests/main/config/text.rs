@@ -11,7 +11,7 @@ use tower_plugins::config::{
     Environment, FallbackSpec, FilterSpec, Format, HealthKind, HealthSpec, HedgeSpec, JitterKind,
     JwtAlgorithm, JwtKey, JwtSpec, KeySpec, LayerSpec, Loader, Number, OAuth2Spec, Options,
     OutlierSpec, PluginName, PluginSpec, Policy, Protocol, ProxySpec, RateLimitSpec, RedisSpec,
-    RetryOn, RetrySpec, Secret, Secrets, ShadowSpec, SplitSpec, SubsetFallback,
+    ReloadSpec, RetryOn, RetrySpec, Secret, Secrets, ShadowSpec, SplitSpec, SubsetFallback,
 };
 use tower_plugins_layers::RateLimiter;
 
@@ -720,6 +720,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 let mut policy = Policy::default();
                 policy.drain_timeout = drain;
                 policy.ready_within = attempt.filter(|_| limit.is_none());
+                policy.exclusive = deadline.is_none();
                 policy.deadline = deadline;
                 policy.timeout_header = header.map(|name| name.parse().unwrap());
                 policy.stream_idle_timeout = idle;
@@ -836,7 +837,7 @@ fn plugin() -> impl Strategy<Value = PluginSpec> {
                 policy.stream_idle_timeout = None;
             }
             plugin.upstream.endpoints = endpoints;
-            plugin.policy = policy;
+            plugin.policy = policy.into();
             let mut endpoints = plugin.upstream.endpoints.iter();
             plugin.policy.allow_plaintext = plugin.policy.credentials != CredentialsSpec::None
                 && endpoints.any(|end| match &end.address {
@@ -854,6 +855,70 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         .prop_map(|plugins| plugins.into_iter().fold(Config::new(), Config::with))
 }
 
+fn reload() -> impl Strategy<Value = ReloadSpec> {
+    let strategies = ["graceful", "immediate", "blue-green", "canary", "rolling"];
+    (
+        prop::sample::select(strategies.to_vec()),
+        prop::option::of(duration()),
+        [duration(), duration(), duration(), duration()],
+        [
+            1_u32..1_000,
+            1..1_000,
+            1..1_000,
+            1..1_000,
+            1..1_000,
+            1..1_000,
+        ],
+        any::<bool>(),
+        prop::collection::btree_set(1_u32..=99, 0..4),
+        prop::option::of("x-[a-z]{1,5}"),
+        (number(0.0, 1.0), number(1.0, 1_000.0)),
+    )
+        .prop_map(
+            |(strategy, graceful, times, numbers, rollback, steps, header, (increase, factor))| {
+                let mut reload = ReloadSpec::default();
+                reload.strategy = strategy.parse().unwrap();
+                reload.graceful_timeout = graceful;
+                reload.rollback_on_failure = rollback;
+                reload.canary_steps = steps.into_iter().collect();
+                reload.stick_to = header.map(|name| name.parse().unwrap());
+                reload.max_failure_increase = increase;
+                reload.max_latency_factor = factor;
+                [
+                    reload.health_check_timeout,
+                    reload.validation_timeout,
+                    reload.observe_for,
+                    reload.canary_step_time,
+                ] = times;
+                [
+                    reload.max_concurrent_reloads,
+                    reload.canary_min_calls,
+                    reload.min_calls,
+                    reload.history,
+                    reload.max_retiring,
+                    reload.max_held,
+                ] = numbers;
+                reload
+            },
+        )
+}
+
+/// A config with all that a plan does not look at.
+fn whole() -> impl Strategy<Value = Config> {
+    (config(), prop::collection::vec(plugin(), 0..2), reload()).prop_map(
+        |(mut config, disabled, reload)| {
+            let named = disabled
+                .into_iter()
+                .map(|plugin| (plugin.name.clone(), plugin));
+            config.disabled = named
+                .filter(|(name, _)| !config.plugins.contains_key(name))
+                .collect();
+            config.reload = reload;
+            config
+        },
+    )
+}
+
 fn read(text: &str, format: Format) -> Config {
     let loaded = Loader::text(text, format)
         .environment(Environment::empty())
@@ -867,7 +932,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn a_config_that_is_written_and_read_is_equal(config in config()) {
+    fn a_config_that_is_written_and_read_is_equal(config in whole()) {
         for format in FORMATS {
             let text = config.to_text(format, Secrets::Shown);
             prop_assert_eq!(&read(&text, format), &config, "{}", text);
@@ -875,7 +940,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_fits_the_schema(config in config()) {
+    fn what_is_written_fits_the_schema(config in whole()) {
         let text = config.to_text(Format::Json, Secrets::Shown);
         let validator = super::docs::validator();
         let value = serde_json::from_str(&text).unwrap();

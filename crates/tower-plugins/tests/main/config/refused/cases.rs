@@ -35,6 +35,31 @@ allow_empty: true
 "#,
     ),
     case(
+        "reload_in_other_words",
+        r#"reload:
+  reload_strategy: rolling
+  strategy: recreate
+  drain_timeout: 10s
+  graceful_timeout: 60
+  canary_steps: [1, 5, 100]
+  stick_to: x tenant
+  max_latency_factor: 0.5
+plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+"#,
+    ),
+    case(
+        "reload_steps_that_fall",
+        r#"reload: { strategy: canary, canary_steps: [25, 5, 1] }
+plugins:
+  - name: search
+    transport: http
+    endpoint: http://10.0.0.1:8080
+"#,
+    ),
+    case(
         "unknown_key_of_block",
         r#"plugins:
   - name: search

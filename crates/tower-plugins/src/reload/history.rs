@@ -1,0 +1,56 @@
+//! What served before, to go back to.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::overlay::Wanted;
+use crate::config::Config;
+use crate::graph::{Generation, Plan};
+
+/// A generation that served.
+///
+/// Its config is whole: what is secret in it is shown as such, and never as its value.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HistoryEntry {
+    /// Its number.
+    pub generation: Generation,
+    /// When it was published.
+    pub at: SystemTime,
+    /// What it changed.
+    pub plan: Arc<Plan>,
+    /// What it ran.
+    pub config: Arc<Config>,
+    /// Why it was taken back, if it was.
+    pub rolled_back: Option<String>,
+    pub(super) wanted: Arc<Wanted>,
+}
+
+/// The last generations, the newest last.
+#[derive(Debug, Default)]
+pub(super) struct History(Mutex<VecDeque<HistoryEntry>>);
+
+impl History {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<HistoryEntry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps `entry`, and as many before it that there are `max` at the most.
+    pub(super) fn add(&self, entry: HistoryEntry, max: usize) {
+        let mut entries = self.lock();
+        entries.push_back(entry);
+        let over = entries.len().saturating_sub(max.max(1));
+        entries.drain(..over);
+    }
+
+    pub(super) fn find(&self, generation: Generation) -> Option<Arc<Wanted>> {
+        let entries = self.lock();
+        let found = entries.iter().find(|entry| entry.generation == generation);
+        found.map(|entry| Arc::clone(&entry.wanted))
+    }
+
+    pub(super) fn all(&self) -> Vec<HistoryEntry> {
+        self.lock().iter().cloned().collect()
+    }
+}
