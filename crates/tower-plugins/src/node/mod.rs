@@ -53,6 +53,7 @@ use self::parts::Parts;
 use self::score::Score;
 pub(crate) use self::score::Tally;
 use self::stack::Stack;
+pub(crate) use self::stack::deadline;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};

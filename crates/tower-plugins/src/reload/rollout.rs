@@ -11,7 +11,7 @@ use super::overlay::Wanted;
 use super::watching::Watched;
 use super::{ReloadTimes, Reply, Verdict};
 use crate::config::{Config, PluginName, PluginSpec, Strategy};
-use crate::graph::{Built, Change, Entries, Entry, Gate, Graph, Plan, Split, exchange};
+use crate::graph::{Built, Change, Entries, Entry, Gate, Graph, Held, Plan, Split, exchange};
 use crate::node::Node;
 
 /// Why a new node has to be ready under a strategy that asks for it, and what to do.
@@ -118,7 +118,8 @@ impl Rollout {
     pub(super) fn held(&self, graph: &Graph, gate: &Arc<Gate>) -> Entries {
         let mut entries = graph.entries().clone();
         for spec in &self.exclusive {
-            entries.insert(spec.name.clone(), Entry::Held(Arc::clone(gate)));
+            let held = Held::new(gate, &spec.policy);
+            entries.insert(spec.name.clone(), Entry::Held(held.into()));
         }
         entries
     }
