@@ -192,8 +192,8 @@ pub(super) fn steps(
             [all(ready(), None)].into()
         }
         Strategy::Canary => {
-            let share = |(n, percent): (usize, &u32)| Step {
-                ready: if n == 0 { ready() } else { Vec::new() },
+            let share = |percent: &u32| Step {
+                ready: Vec::new(),
                 publish: Publish::Share(f64::from(*percent) / 100.0),
                 watch: Some(Watch {
                     at_least: spec.canary_step_time,
@@ -201,8 +201,12 @@ pub(super) fn steps(
                     min_calls: spec.canary_min_calls.into(),
                 }),
             };
-            let shares = spec.canary_steps.iter().enumerate().map(share);
-            shares.chain([all(Vec::new(), observe)]).collect()
+            let shares = spec.canary_steps.iter().map(share);
+            let mut steps: VecDeque<_> = shares.chain([all(Vec::new(), observe)]).collect();
+            if let Some(first) = steps.front_mut() {
+                first.ready = ready();
+            }
+            steps
         }
         Strategy::Rolling => {
             let mut names = BTreeSet::new();
