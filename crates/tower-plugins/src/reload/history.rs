@@ -25,6 +25,8 @@ pub struct HistoryEntry {
     /// Why it was taken back, if it was.
     pub rolled_back: Option<String>,
     pub(super) wanted: Arc<Wanted>,
+    /// The last generation in which it served again, since another was taken back.
+    pub(super) again: Option<Generation>,
 }
 
 /// The last generations, the newest last.
@@ -44,9 +46,22 @@ impl History {
         entries.drain(..over);
     }
 
+    /// What served last, and was not taken back, serves again as `generation`.
+    pub(super) fn serves_again(&self, generation: Generation) {
+        let mut entries = self.lock();
+        let served = entries.iter_mut().rev();
+        let mut served = served.filter(|entry| entry.rolled_back.is_none());
+        if let Some(entry) = served.next() {
+            entry.again = Some(generation);
+        }
+    }
+
     pub(super) fn find(&self, generation: Generation) -> Option<Arc<Wanted>> {
         let entries = self.lock();
-        let found = entries.iter().find(|entry| entry.generation == generation);
+        let is_it = |entry: &&HistoryEntry| {
+            entry.generation == generation || entry.again == Some(generation)
+        };
+        let found = entries.iter().find(is_it);
         found.map(|entry| Arc::clone(&entry.wanted))
     }
 

@@ -104,6 +104,11 @@ impl Wanted {
         Arc::new(config)
     }
 
+    /// The config as it was given whole.
+    pub(super) fn base(&self) -> &Config {
+        &self.base
+    }
+
     /// What the program changed.
     pub(super) fn overlay(&self) -> BTreeMap<PluginName, OverlayKind> {
         let kind = |overlay: &Overlay| match overlay {

@@ -23,6 +23,7 @@ pub(super) struct Rollout {
     pub(super) settings: Settings,
     /// Whether it is of a whole config, and not of one plugin.
     pub(super) is_whole: bool,
+    pub(super) is_of_file: bool,
     pub(super) wanted: Wanted,
     pub(super) config: Arc<Config>,
     pub(super) plan: Arc<Plan>,

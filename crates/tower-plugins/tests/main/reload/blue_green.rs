@@ -246,3 +246,41 @@ async fn a_newer_change_ends_the_watch_and_what_serves_stays() {
     assert_eq!(first.await.unwrap().unwrap().verdict, Verdict::Overtaken);
     assert!(plugins.names().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_forced_and_stays_is_not_refused_any_more() {
+    let plugins = services().start(p(WATCHED, "good")).await.unwrap();
+    let load = Load::on(plugins.plugin("p"));
+    sleep(SECOND).await;
+    plugins.reload(p(WATCHED, "bad")).await.unwrap_err();
+    let forced = ReloadOptions::new().force().strategy(Strategy::Graceful);
+    let taken = plugins.reload(p(WATCHED, "bad")).options(forced);
+    let taken = taken.await.unwrap().generation;
+    drop(load);
+    sleep(600 * SECOND).await;
+    plugins.reload(p(WATCHED, "good")).await.unwrap();
+    plugins.rollback(taken).await.unwrap();
+    assert_eq!(who(&plugins, "p").await.unwrap(), "bad");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_back_takes_no_history_with_it_and_what_serves_again_is_in_it() {
+    let plugins = services().start(p(WATCHED, "good")).await.unwrap();
+    let _load = Load::on(plugins.plugin("p"));
+    sleep(SECOND).await;
+    let bad = p(&format!("{WATCHED}, history: 1"), "bad");
+    plugins.reload(bad).await.unwrap_err();
+    let history = plugins.history();
+    let taken_back: Vec<_> = history.iter().map(|it| it.rolled_back.is_some()).collect();
+    assert_eq!(taken_back, [false, true]);
+    // The generation that serves can be gone back to, as each other that served whole.
+    let again = plugins.status().generation;
+    plugins
+        .reload(p("", "better"))
+        .strategy(Strategy::Graceful)
+        .await
+        .unwrap();
+    let report = plugins.rollback(again).await.unwrap();
+    assert_eq!(report.plan.to_string(), "replace p (endpoints)");
+    assert_eq!(who(&plugins, "p").await.unwrap(), "good");
+}

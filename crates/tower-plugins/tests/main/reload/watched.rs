@@ -1,7 +1,8 @@
 use std::path::{Path, PathBuf};
 
 use tower_plugins::Plugins;
-use tower_plugins::reload::ReloadStatus;
+use tower_plugins::config::PluginSpec;
+use tower_plugins::reload::{ReloadPhase, ReloadStatus, Strategy};
 
 use crate::support::{Shelf, causes, get, text, within};
 
@@ -163,4 +164,27 @@ async fn a_file_is_watched_no_longer_after_the_plugins_are_dropped_or_shut_down(
         .await
         .unwrap();
     none().await;
+}
+
+#[tokio::test]
+async fn a_config_of_the_file_comes_after_a_change_that_cuts_it_short() {
+    let canary =
+        "reload: { strategy: canary, canary_steps: [50], canary_step_time: 2s, observe_for: 1s }";
+    let watched = Watched::start().await;
+    let new = "plugins: { one: { transport: in-process, endpoint: shelf, drain_timeout: 1s } }";
+    replace(&watched.path, &format!("{{ {canary}, {new} }}"));
+    watched
+        .until(|status| matches!(status.phase, ReloadPhase::Watching { .. }))
+        .await;
+    let own = PluginSpec::in_process("own", "shelf").unwrap();
+    let update = watched.plugins.update(own);
+    update.strategy(Strategy::Graceful).await.unwrap();
+    // The share that the file's had is gone, and the file still says so.
+    watched
+        .until(|status| status.phase == ReloadPhase::Idle && status.accepted == 3)
+        .await;
+    let history = watched.plugins.history();
+    let plan = history.last().unwrap().plan.to_string();
+    assert_eq!(plan, "restack one (drain_timeout)");
+    assert_eq!(watched.plugins.names(), ["one", "own"]);
 }
