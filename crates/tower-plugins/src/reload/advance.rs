@@ -10,7 +10,7 @@ use super::report::Verdict;
 use super::rollout::{Publish, Rollout, Step, Wait, Watch, lap, steps};
 use super::task::Task;
 use super::{ReloadEvent, ReloadPhase};
-use crate::config::{Config, Strategy};
+use crate::config::Strategy;
 use crate::error::{Error, Kind};
 use crate::node::Inherit;
 
@@ -196,11 +196,11 @@ impl Task {
             return self.commit(*rollout, Verdict::Overtaken);
         }
         let is_again = rollout.is_of_file && !by_whole;
-        let again = is_again.then(|| Config::clone(rollout.wanted.base()));
+        let again = is_again.then(|| rollout.wanted.again(&self.wanted));
         let reply = self.go_back(*rollout);
         self.show_phase(ReloadPhase::Idle);
-        if let Some(config) = again {
-            return self.again(config, reply);
+        if let Some(edit) = again {
+            return self.again(edit, reply);
         }
         let _ = reply.send(Err(Error::new(Kind::Superseded)));
     }

@@ -144,7 +144,7 @@ impl Task {
         let is_whole = |job: &Job| job.edit.is_whole();
         let by_whole = self.pending.iter().any(is_whole);
         let (rollout, phase) = match &self.under_way {
-            None => return self.pending.pop_front(),
+            None => return self.pop(),
             // One that was cut short itself ends nothing.
             Some(_) if self.pending.iter().all(|job| job.is_again) => return None,
             Some(under_way) => under_way,
@@ -154,9 +154,15 @@ impl Task {
         let may_end = phase.is_wait() && rollout.is_whole && rollout.gate.is_none();
         if phase.is_watch() || (may_end && by_whole) {
             self.cut_short(by_whole);
-            return self.pending.pop_front();
+            return self.pop();
         }
         None
+    }
+
+    /// The first that waits; what was cut short before comes last.
+    fn pop(&mut self) -> Option<Job> {
+        let next = self.pending.iter().position(|job| !job.is_again);
+        self.pending.remove(next.unwrap_or(0))
     }
 
     /// A config that a newer one overtook before it was begun is not built.
@@ -178,10 +184,10 @@ impl Task {
         self.pending = kept;
     }
 
-    /// Has `config`, which was cut short, made after what it was cut short for.
-    pub(super) fn again(&mut self, config: Config, reply: Reply) {
+    /// Has `edit`, which was cut short, made after what it was cut short for.
+    pub(super) fn again(&mut self, edit: Edit, reply: Reply) {
         self.pending.push_back(Job {
-            edit: Edit::Base(Box::new(config)),
+            edit,
             options: ReloadOptions::new(),
             is_of_file: true,
             is_again: true,

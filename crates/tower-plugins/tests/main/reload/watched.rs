@@ -176,15 +176,21 @@ async fn a_config_of_the_file_comes_after_a_change_that_cuts_it_short() {
     watched
         .until(|status| matches!(status.phase, ReloadPhase::Watching { .. }))
         .await;
-    let own = PluginSpec::in_process("own", "shelf").unwrap();
-    let update = watched.plugins.update(own);
-    update.strategy(Strategy::Graceful).await.unwrap();
+    let update = async |name, time| {
+        let mut spec = PluginSpec::in_process(name, "shelf").unwrap();
+        spec.policy.drain_timeout = std::time::Duration::from_secs(time);
+        let update = watched.plugins.update(spec);
+        update.strategy(Strategy::Graceful).await.unwrap();
+    };
+    // One that the file says something else of, and one that it does not know: both are newer.
+    update("one", 2).await;
+    update("own", 3).await;
     // The share that the file's had is gone, and the file still says so.
-    watched
-        .until(|status| status.phase == ReloadPhase::Idle && status.accepted == 3)
+    let status = watched
+        .until(|status| status.phase == ReloadPhase::Idle && status.accepted == 4)
         .await;
-    let history = watched.plugins.history();
-    let plan = history.last().unwrap().plan.to_string();
-    assert_eq!(plan, "restack one (drain_timeout)");
-    assert_eq!(watched.plugins.names(), ["one", "own"]);
+    let overlaid: Vec<_> = status.overlay.keys().map(ToString::to_string).collect();
+    assert_eq!(overlaid, ["one", "own"]);
+    let config = watched.plugins.history().pop().unwrap().config;
+    assert_eq!(config.reload.canary_steps, [50], "the file's");
 }
