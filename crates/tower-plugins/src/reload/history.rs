@@ -38,12 +38,17 @@ impl History {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps `entry`, and as many before it that there are `max` at the most.
+    /// Keeps `entry`, and as many before it that there are `max` at the most: what serves is always there, however many
+    /// were taken back.
     pub(super) fn add(&self, entry: HistoryEntry, max: usize) {
         let mut entries = self.lock();
         entries.push_back(entry);
-        let over = entries.len().saturating_sub(max.max(1));
-        entries.drain(..over);
+        while entries.len() > max.max(1) {
+            let serves = entries
+                .iter()
+                .rposition(|entry| entry.rolled_back.is_none());
+            entries.remove(usize::from(serves == Some(0)));
+        }
     }
 
     /// What served last, and was not taken back, serves again as `generation`.

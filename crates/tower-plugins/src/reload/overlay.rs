@@ -156,7 +156,10 @@ impl Wanted {
                     .insert(spec.name.clone(), Overlay::Updated(spec));
             }
             Edit::Remove(name) => {
-                new.running(&name)?;
+                let is_disabled = matches!(new.overlay.get(&name), Some(Overlay::Disabled(_)));
+                if !is_disabled {
+                    new.running(&name)?;
+                }
                 if new.in_base(&name) {
                     new.overlay.insert(name, Overlay::Removed);
                 } else {

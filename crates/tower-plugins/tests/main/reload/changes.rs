@@ -354,7 +354,7 @@ fn a_plan_says_each_key_that_differs() {
             "connection: { timeout_header: x-time }",
             "connection.timeout_header",
         ),
-        ("", "connection: { connect_timeout: 7s }", "connection"),
+        ("", "connection: { connection_timeout: 7s }", "connection"),
         ("", "drain_timeout: 7s", "drain_timeout"),
         ("", "start: ready", "start"),
         ("", "exclusive: true", "exclusive"),
@@ -364,4 +364,16 @@ fn a_plan_says_each_key_that_differs() {
         let change = &plan.changes()[&tower_plugins::config::PluginName::new("p").unwrap()];
         assert_eq!(change.keys(), [key]);
     }
+}
+
+#[tokio::test]
+async fn what_is_disabled_can_be_removed() {
+    let plugins = start().await;
+    plugins.update(in_process("own", "good")).await.unwrap();
+    for name in ["a", "own"] {
+        plugins.disable(name).await.unwrap();
+        plugins.remove(name).await.unwrap();
+        assert!(plugins.enable(name).await.unwrap_err().is_not_found());
+    }
+    assert_eq!(overlay(&plugins), [("a".to_owned(), OverlayKind::Removed)]);
 }
