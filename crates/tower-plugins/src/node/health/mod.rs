@@ -25,7 +25,7 @@ pub(super) use self::ask::Ask;
 pub(super) use self::ask::with_causes;
 pub(crate) use self::hub::HealthHub;
 pub(super) use self::hub::gauge;
-pub(super) use self::ready::ready;
+pub(super) use self::ready::{not_ready, ready};
 pub use self::report::{EndpointHealth, HealthReport, HealthStatus, PluginHealth};
 use self::state::{Changed, State, Verdict};
 use super::endpoint::Shown;

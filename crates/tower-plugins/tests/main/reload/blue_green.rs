@@ -284,3 +284,51 @@ async fn what_is_taken_back_takes_no_history_with_it_and_what_serves_again_is_in
     assert_eq!(report.plan.to_string(), "replace p (endpoints)");
     assert_eq!(who(&plugins, "p").await.unwrap(), "good");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_serves_is_in_the_history_however_many_were_taken_back() {
+    let with = |n: u32, service: &str| {
+        let canary = "strategy: canary, canary_steps: [50], canary_step_time: 10s, history: 2";
+        p(&format!("{canary}, min_calls: {n}"), service)
+    };
+    let plugins = services().start(with(1, "good")).await.unwrap();
+    let _load = Load::on(plugins.plugin("p"));
+    sleep(SECOND).await;
+    for n in 2..5 {
+        plugins.reload(with(n, "dead")).await.unwrap_err();
+    }
+    let history = plugins.history();
+    let taken_back: Vec<_> = history.iter().map(|it| it.rolled_back.is_some()).collect();
+    assert_eq!(taken_back, [false, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plugin_without_an_endpoint_is_not_ready_before_one_is_found() {
+    use futures_util::{StreamExt, stream};
+    use tower::discover::Change;
+    use tower_plugins::config::{Address, EndpointSpec, PluginName, PluginSpec};
+
+    let never = stream::pending::<Result<Change<&str, EndpointSpec>, std::io::Error>>();
+    let good = EndpointSpec::from(Address::in_process("good").unwrap());
+    let later = stream::once(async {
+        sleep(SECOND).await;
+        Ok::<_, std::io::Error>(Change::Insert("one", good))
+    });
+    let plugins = services()
+        .endpoints("never", never)
+        .endpoints("later", Box::pin(later.chain(stream::pending())))
+        .start(p("health_check_timeout: 2s", "good"))
+        .await
+        .unwrap();
+    let update = |hosts: &str| {
+        let source = Address::source(hosts).unwrap();
+        let spec = PluginSpec::new(PluginName::new("q").unwrap(), source);
+        plugins.update(spec).strategy(Strategy::BlueGreen)
+    };
+    let error = update("never").await.unwrap_err();
+    assert_eq!(error.plugin(), Some("q"));
+    assert!(causes(&error).contains("health_check_timeout"));
+    assert!(causes(&error).contains("it has no endpoint"));
+    update("later").await.unwrap();
+    assert_eq!(who(&plugins, "q").await.unwrap(), "good");
+}
