@@ -161,8 +161,11 @@ impl Task {
 
     /// The first that waits; what was cut short before comes last.
     fn pop(&mut self) -> Option<Job> {
-        let next = self.pending.iter().position(|job| !job.is_again);
-        self.pending.remove(next.unwrap_or(0))
+        self.pending.remove(self.next().unwrap_or(0))
+    }
+
+    fn next(&self) -> Option<usize> {
+        self.pending.iter().position(|job| !job.is_again)
     }
 
     /// A config that a newer one overtook before it was begun is not built.
@@ -197,7 +200,8 @@ impl Task {
 
     /// What cannot be made in any case ends no watch.
     fn drop_impossible(&mut self) {
-        while let (Some((rollout, phase)), Some(job)) = (&self.under_way, self.pending.front()) {
+        while let (Some((rollout, phase)), Some(next)) = (&self.under_way, self.next()) {
+            let job = &self.pending[next];
             let error = |wanted: &Wanted| wanted.edited(job.edit.clone()).err();
             if !phase.is_watch() || job.edit.is_whole() {
                 return;
@@ -209,7 +213,7 @@ impl Task {
             if !phase.is_last_watch() && self.wanted.edited(job.edit.clone()).is_ok() {
                 return;
             }
-            if let Some(job) = self.pending.pop_front() {
+            if let Some(job) = self.pending.remove(next) {
                 let _ = job.reply.send(Err(error));
             }
         }

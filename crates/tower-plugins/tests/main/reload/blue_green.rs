@@ -332,3 +332,33 @@ async fn a_plugin_without_an_endpoint_is_not_ready_before_one_is_found() {
     update("later").await.unwrap();
     assert_eq!(who(&plugins, "q").await.unwrap(), "good");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_back_takes_its_rate_with_it() {
+    let with = |service: &str, rate: u32| {
+        config(&format!(
+            "
+            reload: {{ {WATCHED} }}
+            plugins:
+              p:
+                transport: in-process
+                endpoint: {service}
+                circuit_breaker: off
+                retry: off
+                rate_limit: {{ requests_per_second: {rate}, burst_size: {rate} }}
+            "
+        ))
+    };
+    let plugins = services().start(with("good", 5000)).await.unwrap();
+    let load = Load::on(plugins.plugin("p"));
+    sleep(SECOND).await;
+    assert_eq!(load.so_far().failures, 0);
+    let error = plugins.reload(with("dead", 50)).await.unwrap_err();
+    assert!(error.is_rolled_back(), "{error}");
+    sleep(100 * MS).await;
+    let before = load.so_far();
+    sleep(2 * SECOND).await;
+    let after = load.so_far();
+    assert_eq!(after.failures, before.failures);
+    assert!(after.calls > before.calls + 1500, "{after:?}");
+}

@@ -534,3 +534,45 @@ async fn while_old_and_new_ask_the_same_endpoint_no_failure_counts_twice() {
     let failures = health.plugin("p").unwrap().endpoints[0].failures;
     assert!((9..=11).contains(&failures), "{failures} in ten seconds");
 }
+
+#[tokio::test(start_paused = true)]
+async fn whom_too_few_call_to_tell_goes_back_if_its_health_says_so() {
+    let with = |reload: &str, endpoint: &str| {
+        config(&format!(
+            "
+            reload: {{ {reload} }}
+            plugins:
+              p:
+                transport: failing
+                endpoint: {endpoint}
+                health_check: {{ kind: tcp, interval: 1s, jitter: 0, failure_limit: 2 }}
+            "
+        ))
+    };
+    for reload in [WATCHED, CANARY] {
+        let failing = Arc::<AtomicUsize>::default();
+        let shown = Arc::clone(&failing);
+        let plugins = services()
+            .transport("failing", move |args: EndpointArgs<()>| {
+                let is_new = args.endpoint == "two";
+                let shown = if is_new {
+                    Arc::clone(&shown)
+                } else {
+                    Arc::default()
+                };
+                Ok::<_, std::convert::Infallible>(Failing(shown))
+            })
+            .start(with("", "one"))
+            .await
+            .unwrap();
+        let change = spawn(&plugins, with(reload, "two"));
+        sleep(SECOND).await;
+        failing.store(1, SeqCst);
+        let error = change.await.unwrap().unwrap_err();
+        assert!(error.is_rolled_back(), "{error}");
+        assert!(causes(&error).contains("p is "), "{}", causes(&error));
+        let health = plugins.health();
+        let address = &health.plugin("p").unwrap().endpoints[0].address;
+        assert!(address.to_string().contains("one"), "{address}");
+    }
+}
