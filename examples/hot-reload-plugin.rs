@@ -335,7 +335,7 @@ struct Counter {
 
 impl Counter {
     fn add(&self, version: &str) -> Result<String, StatusCode> {
-        if version == "v3" && self.asked.fetch_add(1, Relaxed) % 3 == 0 {
+        if version == "v3" && self.asked.fetch_add(1, Relaxed).is_multiple_of(3) {
             self.broken.fetch_add(1, Relaxed);
             return Err(StatusCode::INTERNAL_SERVER_ERROR);
         }

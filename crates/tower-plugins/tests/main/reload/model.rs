@@ -40,13 +40,15 @@ enum Op {
 
 #[derive(Clone, Debug)]
 struct Act {
+    /// After the one before.
+    after: Duration,
     op: Op,
     by: By,
     /// Its caller goes away.
     abandoned: bool,
 }
 
-/// What is asked at once, and what fails before and while it is done.
+/// What is asked at once or one after the other, and what fails before and while it is done.
 #[derive(Clone, Debug)]
 struct Batch {
     acts: Vec<Act>,
@@ -87,7 +89,13 @@ fn act() -> impl Strategy<Value = Act> {
         By::Rolling,
     ]);
     let abandoned = prop::bool::weighted(0.15);
-    (op, by, abandoned).prop_map(|(op, by, abandoned)| Act { op, by, abandoned })
+    let after = prop_oneof![Just(0), 0..400_u64].prop_map(Duration::from_millis);
+    (after, op, by, abandoned).prop_map(|(after, op, by, abandoned)| Act {
+        after,
+        op,
+        by,
+        abandoned,
+    })
 }
 
 fn batch() -> impl Strategy<Value = Batch> {
@@ -210,7 +218,13 @@ impl Run {
         // There is something to compare with.
         sleep(500 * MS).await;
         let known: Vec<_> = self.generations.keys().copied().collect();
-        let asked: Vec<_> = batch.acts.iter().map(|act| self.ask(act)).collect();
+        let mut asked = Vec::new();
+        for act in &batch.acts {
+            if !act.after.is_zero() {
+                sleep(act.after).await;
+            }
+            asked.push(self.ask(act));
+        }
         sleep(batch.after).await;
         self.world.fails(&batch.meanwhile);
         for (act, asked) in batch.acts.iter().zip(asked) {

@@ -237,19 +237,21 @@ async fn what_is_replaced_finds_what_is_new_in_each_step() {
             plugins:
               a: {{ transport: in-process, endpoint: good, split: {{ to: {to}, percent: 100 }} }}
               b: {{ transport: in-process, endpoint: good, shadow: {{ to: {to}, percent: 100 }} }}
-              {to}: {{ transport: in-process, endpoint: better }}
+              {to}: {{ transport: hesitant, endpoint: one }}
             "
         ))
     };
     for reload in [CANARY, "strategy: rolling, max_concurrent_reloads: 1"] {
-        let plugins = services().start(with(reload, "y")).await.unwrap();
-        let loads = ["a", "b"].map(|name| Load::on(plugins.plugin(name)));
-        sleep(SECOND).await;
-        plugins.reload(with(reload, "z")).await.unwrap();
-        sleep(SECOND).await;
-        for load in loads {
-            assert_eq!(load.so_far().failures, 0, "{reload}: {:?}", load.so_far());
+        let plugins = hesitant().start(with(reload, "y")).await.unwrap();
+        let load = Load::on(plugins.plugin("b"));
+        let reload = spawn(&plugins, with(reload, "z"));
+        while !reload.is_finished() {
+            assert_eq!(who(&plugins, "a").await.unwrap(), "one", "of `y` or of `z`");
+            sleep(10 * MS).await;
         }
+        reload.await.unwrap().unwrap();
+        assert_eq!(who(&plugins, "a").await.unwrap(), "one");
+        assert_eq!(load.so_far().failures, 0, "{:?}", load.so_far());
         assert_eq!(plugins.names(), ["a", "b", "z"]);
     }
 }
