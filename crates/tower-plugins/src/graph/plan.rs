@@ -190,6 +190,9 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
     if old.upstream.dns != new.upstream.dns {
         keys.push("dns");
     }
+    if old.upstream.grpc != new.upstream.grpc {
+        keys.push("grpc");
+    }
     if old.upstream.options != new.upstream.options {
         keys.push("options");
     }

@@ -15,12 +15,14 @@ use super::phase::Phase;
 use super::report::{self, Verdict};
 use super::rollout::Rollout;
 use super::{
-    Command, End, Job, ReloadEvent, ReloadPhase, ReloadReport, ReloadStatus, Reply, Retirement,
-    ShutdownReport,
+    Command, End, Job, ReloadEvent, ReloadOptions, ReloadPhase, ReloadReport, ReloadStatus, Reply,
+    Retirement, ShutdownReport,
 };
 use crate::config::{Config, PluginName};
 use crate::error::{Error, Kind};
-use crate::graph::{Entries, Entry, Gate, Graph, GraphCell, Patience, Plan, Retired, retire};
+use crate::graph::{
+    Entries, Entry, Gate, Graph, GraphCell, Patience, Plan, Retired, check_names, retire,
+};
 use crate::node::{HealthHub, Node, Services};
 
 /// Counts configs that were refused, by why.
@@ -142,18 +144,28 @@ impl Task {
         let is_whole = |job: &Job| job.edit.is_whole();
         let by_whole = self.pending.iter().any(is_whole);
         let (rollout, phase) = match &self.under_way {
-            None => return self.pending.pop_front(),
-            Some(_) if self.pending.is_empty() => return None,
+            None => return self.pop(),
+            // One that was cut short itself ends nothing.
+            Some(_) if self.pending.iter().all(|job| job.is_again) => return None,
             Some(under_way) => under_way,
         };
         // A watch is cut short for whatever comes, and a wait for a config by a newer one; but those whose calls are held
         // are not made to wait longer.
         let may_end = phase.is_wait() && rollout.is_whole && rollout.gate.is_none();
         if phase.is_watch() || (may_end && by_whole) {
-            self.cut_short();
-            return self.pending.pop_front();
+            self.cut_short(by_whole);
+            return self.pop();
         }
         None
+    }
+
+    /// The first that waits; what was cut short before comes last.
+    fn pop(&mut self) -> Option<Job> {
+        self.pending.remove(self.next().unwrap_or(0))
+    }
+
+    fn next(&self) -> Option<usize> {
+        self.pending.iter().position(|job| !job.is_again)
     }
 
     /// A config that a newer one overtook before it was begun is not built.
@@ -175,17 +187,33 @@ impl Task {
         self.pending = kept;
     }
 
+    /// Has `edit`, which was cut short, made after what it was cut short for.
+    pub(super) fn again(&mut self, edit: Edit, reply: Reply) {
+        self.pending.push_back(Job {
+            edit,
+            options: ReloadOptions::new(),
+            is_of_file: true,
+            is_again: true,
+            reply,
+        });
+    }
+
     /// What cannot be made in any case ends no watch.
     fn drop_impossible(&mut self) {
-        while let (Some((rollout, phase)), Some(job)) = (&self.under_way, self.pending.front()) {
+        while let (Some((rollout, phase)), Some(next)) = (&self.under_way, self.next()) {
+            let job = &self.pending[next];
             let error = |wanted: &Wanted| wanted.edited(job.edit.clone()).err();
-            if !phase.is_watch() || job.edit.is_whole() || error(&rollout.wanted).is_none() {
+            if !phase.is_watch() || job.edit.is_whole() {
                 return;
             }
-            let Some(error) = error(&self.wanted) else {
+            let Some(error) = error(&rollout.wanted) else {
                 return;
             };
-            if let Some(job) = self.pending.pop_front() {
+            // What serves whole stays: what served before is of no more use.
+            if !phase.is_last_watch() && self.wanted.edited(job.edit.clone()).is_ok() {
+                return;
+            }
+            if let Some(job) = self.pending.remove(next) {
                 let _ = job.reply.send(Err(error));
             }
         }
@@ -197,7 +225,9 @@ impl Task {
         let Job {
             edit,
             options,
+            is_of_file,
             reply,
+            ..
         } = job;
         let mut begun = Instant::now();
         let is_whole = edit.is_whole();
@@ -219,6 +249,7 @@ impl Task {
         let mut rollout = Box::new(Rollout {
             settings: options.over(&config.reload),
             is_whole,
+            is_of_file,
             wanted,
             config,
             plan,
@@ -242,10 +273,28 @@ impl Task {
 
     fn dry_run(&self, job: Job) {
         let missing = self.missing(&job.edit);
+        let force = job.options.force;
         if let Some(rollout) = self.planned(job, missing.into_iter()) {
-            let report = self.report(&rollout, Verdict::Unwatched);
-            let _ = rollout.reply.send(Ok(report));
+            let found = self.check(&rollout, force);
+            let answer = found.map(|()| self.report(&rollout, Verdict::Unwatched));
+            let _ = rollout.reply.send(answer);
         }
+    }
+
+    /// Whether it has nothing to do.
+    fn is_idle(&self, rollout: &Rollout) -> bool {
+        rollout.plan.is_empty() && self.cell.load().generation().get() > 0
+    }
+
+    /// What can be found of it before it is built.
+    fn check(&self, rollout: &Rollout, force: bool) -> Result<(), Error> {
+        if self.is_idle(rollout) {
+            return Ok(());
+        }
+        if !force && self.frozen.contains(&rollout.config) {
+            return Err(Error::new(Kind::Frozen));
+        }
+        check_names(&rollout.config, &rollout.plan)
     }
 
     /// Plugins that are to run and do not, as far as `edit` is of them: those that cannot run twice, and could not be
@@ -273,7 +322,7 @@ impl Task {
             return;
         };
         self.tell(|| ReloadEvent::Planned(Arc::clone(&rollout.plan)));
-        if rollout.plan.is_empty() && self.cell.load().generation().get() > 0 {
+        if self.is_idle(&rollout) {
             self.wanted = rollout.wanted.clone();
             self.config = Arc::clone(&rollout.config);
             self.status.send_modify(ReloadStatus::unchanged);
@@ -281,8 +330,8 @@ impl Task {
             let report = self.report(&rollout, Verdict::Unwatched);
             return drop(rollout.reply.send(Ok(report)));
         }
-        if !force && self.frozen.contains(&rollout.config) {
-            return self.reject(*rollout, Error::new(Kind::Frozen));
+        if let Err(error) = self.check(&rollout, force) {
+            return self.reject(*rollout, error);
         }
         self.roll_out(rollout);
     }
@@ -384,6 +433,10 @@ impl Task {
         if !matches!(verdict, Verdict::Unwatched | Verdict::Worse { .. }) {
             self.tell(|| ReloadEvent::Judged(verdict.clone()));
         }
+        if !matches!(verdict, Verdict::Worse { .. }) {
+            // It was forced: it is no more refused for what it was once.
+            self.frozen.retain(|frozen| *frozen != rollout.config);
+        }
         let mut report = self.report(&rollout, verdict);
         self.remember(&rollout, None);
         let Rollout {
@@ -419,16 +472,22 @@ impl Task {
     }
 
     fn remember(&self, rollout: &Rollout, rolled_back: Option<String>) {
+        // What is taken back does not say how much is remembered.
+        let says = match rolled_back {
+            Some(_) => &self.config,
+            None => &rollout.config,
+        };
+        let max = says.reload.history as usize;
         let entry = HistoryEntry {
             generation: self.cell.load().generation(),
             at: SystemTime::now(),
             plan: Arc::clone(&rollout.plan),
             config: Arc::clone(&rollout.config),
             wanted: Arc::new(rollout.wanted.clone()),
+            again: None,
             rolled_back,
         };
-        self.history
-            .add(entry, rollout.settings.spec.history as usize);
+        self.history.add(entry, max);
     }
 
     /// What served before `rollout` serves again. Gives who is to be told, once the status says so too.
@@ -444,6 +503,7 @@ impl Task {
             node.take_effect();
         }
         self.publish(rollout.old.entries().clone(), &rollout.plan, 1.0);
+        self.history.serves_again(self.cell.load().generation());
         let drain = |own| rollout.settings.drain(own);
         let left: Vec<_> = rollout.built.values().map(Arc::clone).collect();
         drop(self.retire(left, drain));
