@@ -3,7 +3,9 @@
 //! One task owns what runs. A change of it is a rollout: nodes that are built, and the steps in which they are published.
 
 mod advance;
+mod begin;
 mod drain;
+mod ends;
 mod event;
 mod exchange;
 #[cfg(feature = "watch")]
@@ -16,6 +18,7 @@ mod options;
 mod overlay;
 mod phase;
 mod report;
+mod retiring;
 mod rollout;
 mod task;
 #[cfg(feature = "watch")]
