@@ -236,6 +236,7 @@ macro_rules! each {
 
 impl Socket {
     /// Whether some of `length` bytes can have gone out although the write failed.
+    #[cfg_attr(not(feature = "tls"), allow(unused_variables))]
     const fn may_write_part(&self, length: usize) -> bool {
         match self {
             #[cfg(feature = "tls")]

@@ -222,6 +222,7 @@ struct Names<'a> {
 }
 
 /// Where `address` is, and how requests to it are addressed.
+#[cfg_attr(not(feature = "tls"), allow(clippy::only_used_in_recursion))]
 fn find(
     address: &Address,
     connection: &ConnectionSpec,
