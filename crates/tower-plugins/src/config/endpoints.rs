@@ -18,6 +18,7 @@ pub(super) enum Transport {
     Https,
     Unix,
     UnixJson,
+    ExecJson,
     Grpc,
     GrpcTls,
     InProcess,
@@ -30,23 +31,29 @@ impl Transport {
         matches!(self, Self::Grpc | Self::GrpcTls)
     }
 
+    /// Whether it runs an executable.
+    pub(super) const fn is_process(&self) -> bool {
+        matches!(self, Self::ExecJson)
+    }
+
     pub(super) const fn is_tls(&self) -> bool {
         matches!(self, Self::Https | Self::GrpcTls)
     }
 }
 
-pub(super) const TRANSPORTS: [(&str, Transport); 7] = [
+pub(super) const TRANSPORTS: [(&str, Transport); 8] = [
     ("http", Transport::Http),
     ("https", Transport::Https),
     ("unix", Transport::Unix),
     ("unix-json", Transport::UnixJson),
+    ("exec-json", Transport::ExecJson),
     ("grpc", Transport::Grpc),
     ("grpc-tls", Transport::GrpcTls),
     ("in-process", Transport::InProcess),
 ];
 
 /// Transports that there are names for, and that this version does not have.
-const LATER: [&str; 3] = ["exec", "subprocess", "exec-json"];
+const LATER: [&str; 2] = ["exec", "subprocess"];
 
 /// Whether each of `endpoints` is a Unix socket over which HTTP is spoken, and there is one.
 pub(super) fn are_sockets(endpoints: &[EndpointSpec]) -> bool {
@@ -170,8 +177,8 @@ fn read_endpoint<'t>(
             Some(Transport::GrpcTls) => address::parse_grpc_tls(text).map(Some),
             Some(Transport::InProcess) => address::parse_in_process(text).map(Some),
             Some(Transport::Custom(name)) => address::parse_custom(name, text).map(Some),
-            // What is wrong with the transport has been said.
-            None => Ok(None),
+            // It has none; and what is wrong with a transport has been said.
+            Some(Transport::ExecJson) | None => Ok(None),
         }
     };
     let (report, doc, at) = (plugin.report(), plugin.doc(), given.node.at);
@@ -201,8 +208,9 @@ fn read_endpoint<'t>(
                     }
                     *prefix = own;
                 }
-                // The last two are never read of a `url`.
+                // The last two, and a process, are never read of a `url`.
                 Address::UnixJson { .. }
+                | Address::ExecJson { .. }
                 | Address::InProcess { .. }
                 | Address::Custom { .. }
                 | Address::Resolved { .. }

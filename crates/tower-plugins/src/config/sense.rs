@@ -108,6 +108,19 @@ pub(super) fn refuse_inert(
                 refuse("connection", "max_response_body", why);
             }
         }
+        if transport == Some(&Transport::ExecJson) {
+            let of_process = ["connection_timeout", "max_response_body"];
+            for key in ON_THE_WIRE.iter().filter(|key| !of_process.contains(key)) {
+                let why = "does nothing with exec-json, which has a process and no connections";
+                refuse("connection", key, why);
+            }
+            if connection.max_response_body.is_none() {
+                let why = "cannot be off with exec-json, which holds an answer in memory: give a size, or \
+                           remove it, which is 16MiB";
+                refuse("connection", "max_response_body", why);
+            }
+            return;
+        }
         if transport == Some(&Transport::Unix) {
             let why = "does nothing over a Unix socket, where nothing is compressed: remove it";
             refuse("connection", "disable_compression", why);

@@ -1,5 +1,5 @@
-//! How an endpoint is reached: HTTP over TCP, TLS and Unix sockets, lines of JSON on a Unix socket,
-//! services of this program, and ways that it has itself.
+//! How an endpoint is reached: HTTP over TCP, TLS and Unix sockets, lines of JSON on a Unix socket or on
+//! the standard streams of a process, services of this program, and ways that it has itself.
 //!
 //! A transport is a [`tower_service::Service`] of requests for a shared reference: it is never
 //! cloned for a call, is always ready, and boxes one future per call.
@@ -32,10 +32,20 @@ use crate::Body;
 
 mod custom;
 mod enveloped;
+#[cfg(any(feature = "http", feature = "subprocess"))]
+mod error;
+#[cfg(all(feature = "subprocess", unix))]
+mod exec_json;
 #[cfg(feature = "http")]
 pub mod http;
 mod in_process;
+#[cfg(all(any(feature = "http", feature = "subprocess"), unix))]
+mod lines;
 mod messages;
+#[cfg(all(feature = "subprocess", unix))]
+pub mod subprocess;
+#[cfg(any(feature = "http", feature = "subprocess"))]
+mod task;
 #[cfg(all(feature = "http", unix))]
 mod unix_json;
 
@@ -43,6 +53,8 @@ pub use self::custom::EndpointArgs;
 pub(crate) use self::custom::{Factory, Unmade};
 pub use self::enveloped::Enveloped;
 pub(crate) use self::enveloped::as_map;
+#[cfg(all(feature = "subprocess", unix))]
+pub use self::exec_json::ExecJson;
 #[cfg(feature = "http")]
 pub use self::http::Http;
 pub use self::in_process::InProcess;
