@@ -35,13 +35,25 @@ fn which(name: &str) -> PathBuf {
     found.find(|path| path.exists()).expect(name)
 }
 
+/// The interpreter itself: what stands in the path may be a script that looks for it.
+fn interpreter() -> &'static str {
+    static FOUND: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    FOUND.get_or_init(|| {
+        let mut python = std::process::Command::new("python3");
+        let output = python
+            .args(["-c", "import sys; print(sys.executable)"])
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
+    })
+}
+
 /// The keys of a plugin that is this Python program.
 pub(crate) fn python(code: &str) -> String {
-    let (python, code) = (which("python3"), format!("{PRELUDE}{code}"));
+    let code = format!("{PRELUDE}{code}");
     let args = serde_json::to_string(&["-S", "-E", "-c", &code]).unwrap();
     format!(
         "transport: exec-json, executable: '{}', args: {args}",
-        python.display()
+        interpreter()
     )
 }
 

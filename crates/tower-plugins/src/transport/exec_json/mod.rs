@@ -232,7 +232,7 @@ impl ExecJson {
         lease.why = "it closed its standard input or output";
         // As a rule its streams end because it does.
         let error = match lease.running.exited(LAST_WORDS).await {
-            Some(exited) => lost(name, Box::new((*exited).clone())),
+            Some(exited) => lost(name, (*exited).clone()),
             None => lost(name, error),
         };
         Err(match was_sent {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tower_plugins::Plugins;
 
-use super::{PRELUDE, ask, signal, until_gone, which};
+use super::{PRELUDE, ask, interpreter, signal, until_gone, which};
 use crate::support::{causes, config};
 
 /// A program in a folder of its own.
@@ -55,10 +55,9 @@ fn sum(path: &Path) -> String {
 }
 
 fn script(answer: &str) -> Vec<u8> {
-    let python = which("python3");
     format!(
-        "#!{}\n{PRELUDE}serve(lambda _: [{answer:?}, os.getpid()])\n",
-        python.display()
+        "#!{} -S\n{PRELUDE}serve(lambda _: [{answer:?}, os.getpid()])\n",
+        interpreter()
     )
     .into_bytes()
 }

@@ -75,8 +75,8 @@ asked = json.loads(sys.stdin.readline())
 print(json.dumps({'id': asked['id'], 'result': 'done'}), flush=True)
 os._exit(0)
 ";
-    let plugins = start(code, "process: { max_restarts: 100 }").await;
     for _ in 0..5 {
+        let plugins = start(code, "").await;
         assert_eq!(ask(&plugins, "1").await.unwrap(), "done");
     }
 }
