@@ -53,7 +53,7 @@ pub(super) const TRANSPORTS: [(&str, Transport); 8] = [
 ];
 
 /// Transports that there are names for, and that this version does not have.
-const LATER: [&str; 2] = ["exec", "subprocess"];
+const LATER: [&str; 1] = ["subprocess"];
 
 /// Whether each of `endpoints` is a Unix socket over which HTTP is spoken, and there is one.
 pub(super) fn are_sockets(endpoints: &[EndpointSpec]) -> bool {
@@ -90,6 +90,14 @@ pub(super) fn read_transport(table: &mut Table<'_>) -> Option<Transport> {
 pub(super) fn own_name(word: &str) -> Result<(), Fault> {
     let known = TRANSPORTS.iter().map(|(name, _)| *name);
     let is_near = |name: &str| distance(word, name) <= 1;
+    if word == "exec" {
+        let message = "is `exec-json` here, for a program that is sent lines of JSON, as go-plugins sends them: \
+                       write that, and the program as `executable`";
+        return Err(Fault {
+            nearest: Some("exec-json".to_owned()),
+            ..Fault::of_value(message).kind(ProblemKind::Unavailable)
+        });
+    }
     if LATER.contains(&word) {
         let all = known.collect::<Vec<_>>().join(", ");
         let message = format!(
@@ -100,7 +108,7 @@ pub(super) fn own_name(word: &str) -> Result<(), Fault> {
             ..Fault::of_value(message).kind(ProblemKind::Unavailable)
         });
     }
-    if !PluginName::is_valid(word) || known.clone().chain(LATER).any(is_near) {
+    if !PluginName::is_valid(word) || known.clone().chain(LATER).chain(["exec"]).any(is_near) {
         return Err(Fault::unknown_word(word, known));
     }
     Ok(())
@@ -113,7 +121,7 @@ pub(super) fn read_endpoints(
     let (has_one, has_many) = (table.has("endpoint"), table.has("endpoints"));
     match (has_one, has_many) {
         // What `path` is here is said of it.
-        (false, false) if table.has("path") => {}
+        (false, false) if table.has("path") || table.has("executable") => {}
         (false, false) => table.require("endpoint"),
         (true, true) => table.conflict("endpoints", "is there beside endpoint: keep one of them"),
         _ => {}

@@ -224,7 +224,8 @@ pub(super) fn refuse_inert(
             table.conflict("health_check", message);
         }
         Some(transport) if kind == Word::Process && !transport.is_process() => {
-            let message = "is of kind process, which asks whether an executable runs: take another kind";
+            let message =
+                "is of kind process, which asks whether an executable runs: take another kind";
             table.conflict("health_check", message);
         }
         Some(Transport::UnixJson) if is_grpc => {

@@ -81,12 +81,13 @@ pub use source::Source;
 pub(crate) use source::overdue;
 pub use spec::{
     AdaptiveLimit, Address, AuthStyle, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec,
-    BudgetKind, Checksum, ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec,
-    DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind,
-    HealthSpec, HedgeSpec, Identity, InvalidChecksum, InvalidPin, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
-    KeySpec, OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec, Policy, ProcessSpec, Protocol, ProxySpec,
-    RateLimitSpec, RedisSpec, ReloadSpec, Restart, RetrySpec, ShadowSpec, SplitSpec, SplitTarget, Strategy,
-    SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    BudgetKind, Checksum, ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec,
+    CredentialsSpec, DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec,
+    HealthKind, HealthSpec, HedgeSpec, Identity, InvalidChecksum, InvalidPin, JitterKind,
+    JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec,
+    Policy, ProcessSpec, Protocol, ProxySpec, RateLimitSpec, RedisSpec, ReloadSpec, Restart,
+    RetrySpec, ShadowSpec, SplitSpec, SplitTarget, Strategy, SubsetFallback, TlsSpec, TlsVersion,
+    Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

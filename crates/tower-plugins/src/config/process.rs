@@ -103,9 +103,13 @@ fn block_of(mut table: Table<'_>) -> (ProcessSpec, u32) {
         no_new_privileges: table
             .bool("no_new_privileges")
             .unwrap_or(library.no_new_privileges),
-        stop_timeout: table.duration("stop_timeout").unwrap_or(library.stop_timeout),
+        stop_timeout: table
+            .duration("stop_timeout")
+            .unwrap_or(library.stop_timeout),
         restart: table.word("restart", &RESTARTS).unwrap_or(library.restart),
-        max_restarts: table.integer("max_restarts").unwrap_or(library.max_restarts),
+        max_restarts: table
+            .integer("max_restarts")
+            .unwrap_or(library.max_restarts),
         restart_window: table
             .duration("restart_window")
             .unwrap_or(library.restart_window),
@@ -147,7 +151,9 @@ fn umask(text: &str) -> Result<u32, Fault> {
 
 fn no_nul(text: &str) -> Result<(), Fault> {
     if text.contains('\0') {
-        return Err(Fault::of_secret("holds a NUL, which no process can be given"));
+        return Err(Fault::of_secret(
+            "holds a NUL, which no process can be given",
+        ));
     }
     Ok(())
 }
@@ -181,12 +187,17 @@ fn env(table: &mut Table<'_>) -> BTreeMap<String, Secret> {
         }
         _ => {
             for item in table.list("env").unwrap_or_default() {
-                let added = item.given.text().and_then(|text| match text.split_once('=') {
-                    Some((name, value)) => add(name, &item.given.part(value.to_owned()), report, doc),
-                    None => Err(Fault::of_secret(
-                        "is not NAME=value, as an entry of the environment is",
-                    )),
-                });
+                let added = item
+                    .given
+                    .text()
+                    .and_then(|text| match text.split_once('=') {
+                        Some((name, value)) => {
+                            add(name, &item.given.part(value.to_owned()), report, doc)
+                        }
+                        None => Err(Fault::of_secret(
+                            "is not NAME=value, as an entry of the environment is",
+                        )),
+                    });
                 if let Err(mut fault) = added {
                     // It may be the secret itself.
                     fault.names_value = false;

@@ -65,8 +65,7 @@ impl Definitions<'_> {
         let one_of = |one: &str, other: &str| json!({ "oneOf": [{ "required": [one] }, { "required": [other] }] });
         match block.name {
             "plugin" => {
-                table["allOf"] =
-                    json!([one_of("transport", "type"), { "oneOf": [
+                table["allOf"] = json!([one_of("transport", "type"), { "oneOf": [
                         { "required": ["endpoint"] },
                         { "required": ["endpoints"] },
                         { "required": ["executable"] },
@@ -144,7 +143,8 @@ impl Definitions<'_> {
                 json!({ "type": "object", "additionalProperties": { "type": "string" } })
             }
             Kind::Env => {
-                let named = json!({ "type": "object", "additionalProperties": { "type": "string" } });
+                let named =
+                    json!({ "type": "object", "additionalProperties": { "type": "string" } });
                 let entry = json!({ "type": "string", "pattern": r"^[^=]+=|\$\{" });
                 let list = json!({ "type": "array", "items": entry });
                 json!({ "anyOf": [named, list, variable()] })

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 #[cfg(feature = "http")]
@@ -55,7 +55,7 @@ use self::stack::Stack;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};
-use crate::transport::{Factory, InProcess};
+use crate::transport::{EndFuture, Factory, InProcess, Transport};
 #[cfg(feature = "http")]
 use crate::upgrade::{OnUpgrade, Owner};
 
@@ -241,6 +241,15 @@ impl Node {
 
     pub(crate) const fn drain(&self) -> &DrainHandle {
         &self.drain
+    }
+
+    /// What waits for the end of each of its ways to an endpoint, once nobody has that any more.
+    pub(crate) fn ends(&self) -> Vec<(Weak<dyn Transport>, EndFuture)> {
+        let endpoints = self.parts.endpoints.now();
+        let transports = endpoints.iter().map(|parts| &parts.transport);
+        transports
+            .map(|transport| (Arc::downgrade(transport), transport.end()))
+            .collect()
     }
 
     /// Is cancelled when the last holder of this node has let go of it.

@@ -25,8 +25,8 @@ use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, HealthKind,
-    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginName, PluginSpec, ProcessSpec, Protocol,
-    RetrySpec, TlsSpec, Upstream,
+    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginName, PluginSpec, ProcessSpec,
+    Protocol, RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::{EndpointArgs, MessageLimits, Transport, Unmade};

@@ -14,11 +14,7 @@ struct At {
 }
 
 /// `cause`, as what happened while `doing` something with `endpoint`.
-pub(super) fn at(
-    endpoint: &Arc<str>,
-    doing: &'static str,
-    cause: impl Into<BoxError>,
-) -> BoxError {
+pub(super) fn at(endpoint: &Arc<str>, doing: &'static str, cause: impl Into<BoxError>) -> BoxError {
     At {
         doing,
         endpoint: Arc::clone(endpoint),
@@ -27,10 +23,7 @@ pub(super) fn at(
     .into()
 }
 
-pub(super) fn connect_failed(
-    endpoint: &Arc<str>,
-    cause: impl Into<BoxError>,
-) -> Refused {
+pub(super) fn connect_failed(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> Refused {
     Refused::new(Reason::ConnectFailed).caused_by(at(endpoint, "connecting to", cause))
 }
 
@@ -42,10 +35,7 @@ pub(super) fn too_large(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> BoxE
 }
 
 /// `cause`, as why a request's body did not come to its end: nothing is wrong with the endpoint.
-pub(super) fn request_broken(
-    endpoint: &Arc<str>,
-    cause: impl Into<BoxError>,
-) -> BoxError {
+pub(super) fn request_broken(endpoint: &Arc<str>, cause: impl Into<BoxError>) -> BoxError {
     let cause = cause.into();
     // A limit on it has said all there is to say.
     if Reason::of(&*cause) == Some(Reason::RequestTooLarge) {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use serde_json::value::RawValue;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tower_plugins_layers::BoxError;
 use tower_plugins_proto::envelope;
 use tower_plugins_proto::line::Failure;
@@ -88,11 +88,7 @@ impl<S> Lines<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Lines<S> {
     /// Sends `line`, an object and a newline, and gives the line that comes back, without its
     /// newline, of at most `limit` bytes.
-    pub(super) async fn exchange(
-        &mut self,
-        line: &[u8],
-        limit: usize,
-    ) -> Result<Bytes, Broken> {
+    pub(super) async fn exchange(&mut self, line: &[u8], limit: usize) -> Result<Bytes, Broken> {
         self.in_step = false;
         self.send(line).await?;
         let (answer, more) = self.receive(limit).await?;

@@ -73,6 +73,9 @@ pub type ResponseFuture<'a> =
 /// The future of [`Transport::probe`].
 pub type ProbeFuture<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
 
+/// The future of [`Transport::end`].
+pub type EndFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// How an endpoint is reached.
 ///
 /// A call that ends before the endpoint can have processed anything of it fails with
@@ -92,7 +95,16 @@ pub trait Transport: Send + Sync + 'static {
         Box::pin(std::future::ready(Err(error.into())))
     }
 
-    /// The same, for a wire that tells the other side how long it has: from `deadline` on nobody waits for the
+    /// Resolves when all that this has begun has come to its end, after it was dropped: a process, for one. The end of a
+    /// plugin waits for it, and with it [`Plugins::shutdown`](crate::Plugins::shutdown), and the start of another in the
+    /// place of an `exclusive` plugin. It must not keep what it waits for alive, and must be sure to resolve.
+    ///
+    /// By default there is nothing to wait for.
+    fn end(&self) -> EndFuture {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// The same as `call`, for a wire that tells the other side how long it has: from `deadline` on nobody waits for the
     /// response's head. Who calls drops the future then; a transport need not watch the time.
     ///
     /// A transport that does not have it is called by `call`.

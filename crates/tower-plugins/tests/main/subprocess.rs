@@ -36,21 +36,29 @@ fn which(name: &str) -> PathBuf {
 }
 
 /// The interpreter itself: what stands in the path may be a script that looks for it.
-fn interpreter() -> &'static str {
+pub(crate) fn interpreter() -> &'static str {
     static FOUND: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     FOUND.get_or_init(|| {
         let mut python = std::process::Command::new("python3");
         let output = python
             .args(["-c", "import sys; print(sys.executable)"])
             .output();
-        String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
+        String::from_utf8(output.unwrap().stdout)
+            .unwrap()
+            .trim()
+            .to_owned()
     })
+}
+
+/// The arguments that have the interpreter run `code`.
+pub(crate) fn args(code: &str) -> [String; 4] {
+    let code = format!("{PRELUDE}{code}");
+    ["-S", "-E", "-c", &code].map(str::to_owned)
 }
 
 /// The keys of a plugin that is this Python program.
 pub(crate) fn python(code: &str) -> String {
-    let code = format!("{PRELUDE}{code}");
-    let args = serde_json::to_string(&["-S", "-E", "-c", &code]).unwrap();
+    let args = serde_json::to_string(&args(code)).unwrap();
     format!(
         "transport: exec-json, executable: '{}', args: {args}",
         interpreter()
@@ -93,7 +101,7 @@ fn is_there(pid: u32) -> bool {
 }
 
 /// Waits until nothing is left of the process `pid`.
-async fn until_gone(pid: u32) {
+pub(crate) async fn until_gone(pid: u32) {
     let gone = async {
         while is_there(pid) {
             tokio::time::sleep(Duration::from_millis(5)).await;

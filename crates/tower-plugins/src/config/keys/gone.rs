@@ -145,10 +145,7 @@ pub(super) const ROOT: Gone = &[
         "args",
         "is a plugin's: write it in an entry under `plugins`",
     ),
-    (
-        "env",
-        "is a plugin's: write it in an entry under `plugins`",
-    ),
+    ("env", "is a plugin's: write it in an entry under `plugins`"),
     (
         "work_dir",
         "is a plugin's: write it in an entry under `plugins`",

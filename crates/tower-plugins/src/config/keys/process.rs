@@ -74,8 +74,14 @@ pub(in super::super) static PROCESS: Block = Block {
             "executable",
             "stands beside `process`, in the plugin: move it there",
         ),
-        ("args", "stands beside `process`, in the plugin: move it there"),
-        ("env", "stands beside `process`, in the plugin: move it there"),
+        (
+            "args",
+            "stands beside `process`, in the plugin: move it there",
+        ),
+        (
+            "env",
+            "stands beside `process`, in the plugin: move it there",
+        ),
         (
             "work_dir",
             "stands beside `process`, in the plugin: move it there",

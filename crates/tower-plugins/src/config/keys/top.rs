@@ -1,7 +1,7 @@
 use super::{
     AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, DNS, FALLBACK, FILTER, GRPC,
-    HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, PROCESS, RATE_LIMIT, RELOAD, RETRY,
-    SHADOW, SPLIT, TLS, gone, key,
+    HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, PROCESS, RATE_LIMIT, RELOAD,
+    RETRY, SHADOW, SPLIT, TLS, gone, key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -187,7 +187,7 @@ pub(in super::super) static PLUGIN: Block = Block {
         key(
             "args",
             Kind::Texts,
-            "[]",
+            "none",
             r#"["--fast"]"#,
             "the arguments of the executable, each as it stands",
         ),

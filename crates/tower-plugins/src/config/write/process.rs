@@ -46,7 +46,10 @@ impl Writer {
                 ("no_new_privileges", bool(spec.no_new_privileges)),
                 ("stop_timeout", duration(spec.stop_timeout)),
                 ("restart", word(&RESTARTS, &spec.restart)),
-                ("max_restarts", integer(spec.max_restarts).filter(|_| restarts)),
+                (
+                    "max_restarts",
+                    integer(spec.max_restarts).filter(|_| restarts),
+                ),
                 (
                     "restart_window",
                     duration(spec.restart_window).filter(|_| restarts),

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use ::http::request::Parts;
 use ::http::Response;
+use ::http::request::Parts;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -13,7 +13,9 @@ use tower_plugins_proto::exec::{self, Context, Map};
 
 use crate::Body;
 use crate::transport::enveloped::{Enveloped, as_map, as_text};
-use crate::transport::lines::{OF_HTTP, REQUEST_ID, answered, as_line, new_id, not_a_line, out_of_step, parsed};
+use crate::transport::lines::{
+    OF_HTTP, REQUEST_ID, answered, as_line, new_id, not_a_line, out_of_step, parsed,
+};
 
 /// What a request asks, for a plugin that is sent lines.
 #[derive(Debug)]

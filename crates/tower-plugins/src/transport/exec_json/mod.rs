@@ -19,7 +19,7 @@ use self::call::Call;
 use super::error::{at, lost, request_broken, too_large};
 use super::lines::{Broken, Lines, MAX_LINE, collect};
 use super::subprocess::{Launch, Running, Supervisor};
-use super::{ProbeFuture, ResponseFuture, Transport};
+use super::{EndFuture, ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{ConnectionSpec, ProcessSpec};
 
@@ -27,8 +27,7 @@ use crate::config::{ConnectionSpec, ProcessSpec};
 /// is there.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-const OUT_OF_STEP: &str =
-    "it had not answered when the call was over, and what it says next would be taken for another answer";
+const OUT_OF_STEP: &str = "it had not answered when the call was over, and what it says next would be taken for another answer";
 const NO_ANSWER: &str = "what it wrote was no answer to what it was asked";
 
 /// The streams of one process. A call takes them.
@@ -255,7 +254,14 @@ impl ExecJson {
             let lines = session.unwrap_or_else(PoisonError::into_inner).take();
             if lines.is_some() {
                 let why = OUT_OF_STEP;
-                return Ok((turn, Lease { running, lines, why }));
+                return Ok((
+                    turn,
+                    Lease {
+                        running,
+                        lines,
+                        why,
+                    },
+                ));
             }
             // It was left without them: it is of no use to anybody.
             running.discard(NO_ANSWER);
@@ -290,6 +296,10 @@ impl Transport for ExecJson {
 
     fn call_until(&self, request: Request<Body>, deadline: Option<Instant>) -> ResponseFuture<'_> {
         Box::pin(self.run(request, deadline))
+    }
+
+    fn end(&self) -> EndFuture {
+        Box::pin(self.supervisor.end())
     }
 
     /// Whether the process lives; it is started if need be.

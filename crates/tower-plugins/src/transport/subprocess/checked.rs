@@ -22,7 +22,7 @@ pub(crate) enum Unchecked {
     #[error("{0} cannot be checked: {1}")]
     Io(String, io::Error),
     #[error(
-        "{path} is not what `checksum` says: it is sha256:{found}. Put the right file there, or set the checksum to this, if it is meant"
+        "{path} is not what `checksum` says: it is {found}. Put the right file there, or set the checksum to this, if it is meant"
     )]
     Other { path: String, found: Checksum },
     #[error("{0} is a set-user-ID or set-group-ID program, which `checksum` cannot be with")]

@@ -90,8 +90,12 @@ impl Launch {
         let stderr = child.stderr.take().map(OwnedFd::from).ok_or_else(missing);
         Ok(Spawned {
             stdin: stdin.and_then(pipe::Sender::from_owned_fd).map_err(host)?,
-            stdout: stdout.and_then(pipe::Receiver::from_owned_fd).map_err(host)?,
-            stderr: stderr.and_then(pipe::Receiver::from_owned_fd).map_err(host)?,
+            stdout: stdout
+                .and_then(pipe::Receiver::from_owned_fd)
+                .map_err(host)?,
+            stderr: stderr
+                .and_then(pipe::Receiver::from_owned_fd)
+                .map_err(host)?,
             process,
         })
     }
@@ -108,8 +112,8 @@ impl Launch {
         let (path, checksum) = (self.executable.clone(), checksum.clone());
         let read = tokio::task::spawn_blocking(move || checked::Program::read(&path, &checksum));
         let program = read.await;
-        let program =
-            program.map_err(|error| NotStarted::Host("its bytes cannot be checked", error.into()))?;
+        let program = program
+            .map_err(|error| NotStarted::Host("its bytes cannot be checked", error.into()))?;
         let program = Arc::new(program?);
         *known() = Some(Arc::clone(&program));
         Ok(Some(program))

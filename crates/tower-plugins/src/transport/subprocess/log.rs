@@ -55,8 +55,8 @@ impl Logs {
                 tracing::event!(
                     target: "tower_plugins::process",
                     Level::$level,
-                    plugin = &*self.plugin,
-                    endpoint = &*self.endpoint,
+                    plugin.name = &*self.plugin,
+                    server.address = &*self.endpoint,
                     module = said.module,
                     fields = said.fields,
                     "{}",
@@ -82,8 +82,7 @@ impl Logs {
         if line.first() == Some(&b'{')
             && let Ok(object) = serde_json::from_slice(line)
         {
-            return structured(object)
-                .unwrap_or_else(|| Said::text(Level::DEBUG, text(line)));
+            return structured(object).unwrap_or_else(|| Said::text(Level::DEBUG, text(line)));
         }
         let line = text(line);
         if let Some(level) = tagged(&line) {
@@ -149,9 +148,8 @@ mod tests {
 
     #[test]
     fn what_hclog_writes_keeps_its_level_its_module_and_its_fields() {
-        let said = read(
-            r#"{"@level":"warn","@message":"slow","@module":"kv","@timestamp":"t","took":3}"#,
-        );
+        let said =
+            read(r#"{"@level":"warn","@message":"slow","@module":"kv","@timestamp":"t","took":3}"#);
         assert_eq!(said.level, Level::WARN);
         assert_eq!(said.message, "slow");
         assert_eq!(said.module.as_deref(), Some("kv"));

@@ -58,7 +58,18 @@ struct Shared<S> {
     /// Somebody needs a process.
     needed: Notify,
     stop: CancellationToken,
+    /// Whether it is looked after.
+    is_run: watch::Sender<bool>,
     restarts: Counter,
+}
+
+/// Says that a process is not looked after any more.
+struct Over<S>(Arc<Shared<S>>);
+
+impl<S> Drop for Over<S> {
+    fn drop(&mut self) {
+        self.0.is_run.send_replace(false);
+    }
 }
 
 enum State<S> {
@@ -67,9 +78,15 @@ enum State<S> {
     Starting,
     Running(Arc<Running<S>>),
     /// The next one is started then.
-    Pausing { until: Instant, why: Why },
+    Pausing {
+        until: Instant,
+        why: Why,
+    },
     /// It is not started again before that, and not without being asked for; without a time never.
-    Offline { until: Option<Instant>, why: Why },
+    Offline {
+        until: Option<Instant>,
+        why: Why,
+    },
 }
 
 /// Why there is no process.
@@ -153,6 +170,7 @@ impl<S: Send + Sync + 'static> Supervisor<S> {
             state: watch::Sender::new(State::Idle),
             needed: Notify::new(),
             stop: stop.clone(),
+            is_run: watch::Sender::new(false),
             restarts,
         };
         Self {
@@ -204,6 +222,14 @@ impl<S: Send + Sync + 'static> Supervisor<S> {
         }
     }
 
+    /// Waits until there is no process any more, after this was dropped.
+    pub(in crate::transport) fn end(&self) -> impl Future<Output = ()> + Send + use<S> {
+        let mut is_run = self.shared.is_run.subscribe();
+        async move {
+            let _ = is_run.wait_for(|is_run| !is_run).await;
+        }
+    }
+
     /// Begins to look after it, unless that is done.
     fn begin(&self) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
@@ -211,7 +237,9 @@ impl<S: Send + Sync + 'static> Supervisor<S> {
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
             self.shared.state.send_replace(State::Idle);
             self.shared.needed.notify_one();
-            *task = Some(tokio::spawn(Arc::clone(&self.shared).run()));
+            self.shared.is_run.send_replace(true);
+            let over = Over(Arc::clone(&self.shared));
+            *task = Some(tokio::spawn(async move { over.0.run().await }));
         }
     }
 }
@@ -229,7 +257,7 @@ enum Ended {
 }
 
 impl<S: Send + Sync + 'static> Shared<S> {
-    async fn run(self: Arc<Self>) {
+    async fn run(&self) {
         let (mut starts, mut in_vain) = (VecDeque::new(), 0);
         loop {
             tokio::select! {
@@ -257,8 +285,8 @@ impl<S: Send + Sync + 'static> Shared<S> {
                     Ended::Failed(what) => Why { what, exited: None },
                 };
                 tracing::warn!(
-                    plugin = &*self.plugin,
-                    endpoint = &*self.name,
+                    plugin.name = &*self.plugin,
+                    server.address = &*self.name,
                     why = %why.shown(),
                     "a plugin's process ended"
                 );
@@ -294,14 +322,18 @@ impl<S: Send + Sync + 'static> Shared<S> {
             Restart::Never => why.exited.is_some(),
         };
         if is_over {
-            let what = "it has ended, and `process.restart` says that it is not started again".to_owned();
+            let what =
+                "it has ended, and `process.restart` says that it is not started again".to_owned();
             return State::Offline {
                 until: None,
                 why: Why { what, ..why },
             };
         }
         starts.push_back(now);
-        while starts.front().is_some_and(|at| *at + spec.restart_window <= now) {
+        while starts
+            .front()
+            .is_some_and(|at| *at + spec.restart_window <= now)
+        {
             starts.pop_front();
         }
         let limit = spec.max_restarts as usize;
@@ -322,7 +354,9 @@ impl<S: Send + Sync + 'static> Shared<S> {
                 };
             }
         }
-        let pause = SHORTEST_PAUSE.saturating_mul(1 << (*in_vain).min(16)).min(LONGEST_PAUSE);
+        let pause = SHORTEST_PAUSE
+            .saturating_mul(1 << (*in_vain).min(16))
+            .min(LONGEST_PAUSE);
         *in_vain += 1;
         // From half of it on, so that what ended together is not started together.
         let pause = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
@@ -365,12 +399,13 @@ impl<S: Send + Sync + 'static> Shared<S> {
             exited,
         });
         tracing::debug!(
-            plugin = &*self.plugin,
-            endpoint = &*self.name,
+            plugin.name = &*self.plugin,
+            server.address = &*self.name,
             pid = process.id(),
             "a plugin's process runs"
         );
-        self.state.send_replace(State::Running(Arc::clone(&running)));
+        self.state
+            .send_replace(State::Running(Arc::clone(&running)));
         let ended = tokio::select! {
             biased;
             () = self.stop.cancelled() => None,

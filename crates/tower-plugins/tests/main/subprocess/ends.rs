@@ -16,7 +16,12 @@ sys.exit(3)
 ";
     let plugins = start(code, "").await;
     let error = ask(&plugins, "1").await.unwrap_err();
-    assert_eq!(error.reason(), Some(Reason::ConnectionLost), "{}", causes(&error));
+    assert_eq!(
+        error.reason(),
+        Some(Reason::ConnectionLost),
+        "{}",
+        causes(&error)
+    );
     let exited = Exited::find(&error).unwrap();
     assert_eq!((exited.code(), exited.signal()), (Some(3), None));
     assert_eq!(exited.stderr(), ["reading the licence", "no licence"]);
@@ -41,7 +46,8 @@ sys.exit(7)
 #[tokio::test]
 async fn a_program_that_is_not_there_is_refused_by_its_path() {
     let yaml = "plugins: { p: { transport: exec-json, executable: /nowhere/at-all, retry: off } }";
-    let plugins = tower_plugins::Plugins::builder().start(crate::support::config(yaml))
+    let plugins = tower_plugins::Plugins::builder()
+        .start(crate::support::config(yaml))
         .await
         .unwrap();
     let error = ask(&plugins, "1").await.unwrap_err();
@@ -64,7 +70,10 @@ serve(answer)
     let error = ask(&plugins, "true").await.unwrap_err();
     let exited = Exited::find(&error).unwrap();
     assert_eq!((exited.code(), exited.signal()), (None, Some(9)));
-    assert!(!is_there(first), "nothing is left of it when the call fails");
+    assert!(
+        !is_there(first),
+        "nothing is left of it when the call fails"
+    );
     assert_ne!(pid(&plugins).await, first);
 }
 
@@ -127,7 +136,12 @@ serve(lambda _: [os.getpid(), child])
     until_gone(first).await;
     // It is init's child now, which may take its time to look after it.
     let is_over = || match std::fs::read_to_string(format!("/proc/{child}/stat")) {
-        Ok(stat) => stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'),
+        Ok(stat) => stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .trim_start()
+            .starts_with('Z'),
         Err(_) => true,
     };
     within(async {
@@ -158,4 +172,41 @@ serve(answer)
     assert_eq!(exited.stderr().last().unwrap(), "last words");
     let kept: usize = exited.stderr().iter().map(String::len).sum();
     assert!(kept < 20 * 520, "{kept}");
+}
+
+#[tokio::test]
+async fn a_plugin_that_cannot_run_twice_has_ended_before_the_next_begins_and_a_shutdown_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let notes = folder.path().join("notes");
+    let code = format!(
+        "
+def note(what):
+    with open({notes:?}, 'a') as file:
+        file.write(what + ' ')
+note('begun')
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+serve(lambda _: os.getpid())
+time.sleep(0.3)
+note('ended')
+"
+    );
+    let with = |env: &str| {
+        let keys = format!(
+            "{}, exclusive: true, env: {{ A: {env} }}",
+            super::python(&code)
+        );
+        crate::support::config(&format!("plugins: {{ p: {{ {keys} }} }}"))
+    };
+    let plugins = tower_plugins::Plugins::builder()
+        .start(with("one"))
+        .await
+        .unwrap();
+    let first = pid(&plugins).await;
+    plugins.reload(with("two")).await.unwrap();
+    assert_ne!(pid(&plugins).await, first);
+    let said = std::fs::read_to_string(&notes).unwrap();
+    assert_eq!(said, "begun ended begun ");
+    plugins.shutdown(Duration::from_secs(10)).await.unwrap();
+    let said = std::fs::read_to_string(&notes).unwrap();
+    assert_eq!(said, "begun ended begun ended ");
 }

@@ -64,7 +64,12 @@ fn a_plugin_dies_with_its_host_within_a_second_and_not_with_a_thread_of_it() {
     let begun = Clock::now();
     host.wait().unwrap();
     let is_over = || match std::fs::read_to_string(format!("/proc/{plugin}/stat")) {
-        Ok(stat) => stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'),
+        Ok(stat) => stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .trim_start()
+            .starts_with('Z'),
         Err(_) => true,
     };
     while !is_over() {
@@ -132,7 +137,9 @@ fn whose_plugin_is_killed_under_load() {
                 // It serves again.
                 last = loop {
                     match ask(&plugins, "null").await {
-                        Ok(pid) if pid != last => break u32::try_from(pid.as_u64().unwrap()).unwrap(),
+                        Ok(pid) if pid != last => {
+                            break u32::try_from(pid.as_u64().unwrap()).unwrap();
+                        }
                         _ => {}
                     }
                 };

@@ -29,7 +29,12 @@ async fn a_crash_loop_ends_and_a_reload_begins_anew() {
             break error;
         }
     };
-    assert_eq!(error.reason(), Some(Reason::ConnectFailed), "{}", causes(&error));
+    assert_eq!(
+        error.reason(),
+        Some(Reason::ConnectFailed),
+        "{}",
+        causes(&error)
+    );
     let wait = error.retry_after().unwrap();
     assert!(wait > Duration::from_secs(3000), "{wait:?}");
     assert!(causes(&error).contains("exited with code 1"));
@@ -72,9 +77,14 @@ async fn a_reload_that_changes_the_process_replaces_it_and_one_that_does_not_kee
     let first = pid(&plugins).await;
     let with = |keys: &str| {
         let keys = format!("{}, {keys}", python(PID));
-        config(&format!("plugins: {{ p: {{ circuit_breaker: off, {keys} }} }}"))
+        config(&format!(
+            "plugins: {{ p: {{ circuit_breaker: off, {keys} }} }}"
+        ))
     };
-    plugins.reload(with("concurrency: { max_concurrent: 9 }")).await.unwrap();
+    plugins
+        .reload(with("concurrency: { max_concurrent: 9 }"))
+        .await
+        .unwrap();
     assert_eq!(pid(&plugins).await, first);
     plugins.reload(with("env: { A: b }")).await.unwrap();
     assert_ne!(pid(&plugins).await, first);

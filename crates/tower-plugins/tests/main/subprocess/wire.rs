@@ -37,7 +37,10 @@ async fn the_plugin_is_told_how_long_the_caller_waits() {
     let line = ask(&plugins, "null").await.unwrap();
     let line: serde_json::Value = serde_json::from_str(line.as_str().unwrap()).unwrap();
     let timeout = line["context"]["timeout"].as_u64().unwrap();
-    assert!((1_000_000_000..=20_000_000_000).contains(&timeout), "{timeout}");
+    assert!(
+        (1_000_000_000..=20_000_000_000).contains(&timeout),
+        "{timeout}"
+    );
 }
 
 #[tokio::test]
@@ -90,7 +93,10 @@ serve(answer)
 async fn what_is_no_answer_fails_the_call_and_ends_the_process() {
     for (code, why) in [
         ("print('hello', flush=True)", "wrong at byte"),
-        ("print('{\"id\":\"other\",\"result\":1}', flush=True)", "out of step"),
+        (
+            "print('{\"id\":\"other\",\"result\":1}', flush=True)",
+            "out of step",
+        ),
         ("print('x' * 2000, flush=True)", "longer than 1000 bytes"),
     ] {
         let code = format!(
