@@ -111,7 +111,6 @@ struct Lease {
 
 impl Lease {
     fn complete(mut self) {
-        self.running.has_answered();
         let lines = self.lines.take();
         if let Some(lines) = lines.filter(Lines::is_in_step) {
             let session = self.running.session.lock();
@@ -209,6 +208,7 @@ impl ExecJson {
         let broken = match self.exchange(&mut lease, &line).await {
             Ok(answer) => match call.respond(&answer) {
                 Ok(response) => {
+                    lease.running.has_answered();
                     lease.complete();
                     return Ok(response);
                 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower_plugins::{Plugins, Reason};
 
 use super::{PID, ask, pid, python, signal, start, until_gone};
@@ -7,6 +8,9 @@ use crate::support::{causes, config};
 
 #[tokio::test]
 async fn a_process_that_was_killed_is_there_again_for_the_next_call() {
+    let recorder = DebuggingRecorder::new();
+    let counted = recorder.snapshotter();
+    let _recording = metrics::set_default_local_recorder(&recorder);
     let plugins = start(PID, "").await;
     let mut last = pid(&plugins).await;
     for _ in 0..3 {
@@ -16,6 +20,12 @@ async fn a_process_that_was_killed_is_there_again_for_the_next_call() {
         assert_ne!(next, last);
         last = next;
     }
+    let counters = counted.snapshot().into_vec();
+    let restarts = counters.into_iter().find_map(|(key, _, _, value)| {
+        let key = key.key();
+        (key.name() == "plugin_process_restarts_total").then_some(value)
+    });
+    assert_eq!(restarts, Some(DebugValue::Counter(3)));
 }
 
 #[tokio::test]
