@@ -113,8 +113,12 @@ struct State {
     came: Option<Instant>,
     /// When the token is refreshed ahead of its end.
     refresh_at: Option<Instant>,
-    /// And when it was begun.
+    /// The one that is under way, and when it was begun.
     refresh: Option<(Refresh, Instant)>,
+    /// Counts the refreshes there were: the last is the one under way.
+    refreshes: u64,
+    /// Which of them the token is of.
+    token_of: u64,
     /// The last failure, and until when nobody asks again.
     failed: Option<(Failure, Instant)>,
 }
@@ -194,6 +198,8 @@ impl Cache {
         {
             return Err(self.failed(failure.clone(), *until - now));
         }
+        state.refreshes += 1;
+        let id = state.refreshes;
         let (source, cache) = (Arc::clone(&self.source), Arc::downgrade(self));
         let refresh: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
             // Begun where it is first polled, outside of the lock; a panic is one failure, not all
@@ -208,20 +214,25 @@ impl Cache {
             let Some(cache) = cache.upgrade() else {
                 return result.map(drop);
             };
-            cache.end(result)
+            cache.end(id, result)
         });
         let refresh = refresh.shared();
         state.refresh = Some((refresh.clone(), now));
         Ok(refresh)
     }
 
-    /// Takes in what a refresh came to.
-    fn end(&self, result: Result<Token, Failure>) -> Result<(), Failure> {
+    /// Takes in what refresh `id` came to. One that was given up may end after others: it ends none of them.
+    fn end(&self, id: u64, result: Result<Token, Failure>) -> Result<(), Failure> {
         let now = Instant::now();
         let mut state = self.lock();
-        state.refresh = None;
+        let is_last = state.refreshes == id;
+        if is_last {
+            state.refresh = None;
+        }
         match result {
+            Ok(_) if state.token.is_some() && state.token_of > id => Ok(()),
             Ok(token) => {
+                state.token_of = id;
                 state.refresh_at = token.expires.map(|expires| {
                     // A token that lives shorter than the margin is used for half its life.
                     let left = expires.saturating_duration_since(now);
@@ -234,7 +245,9 @@ impl Cache {
                 Ok(())
             }
             Err(failure) => {
-                state.failed = Some((failure.clone(), now + self.backoff));
+                if is_last {
+                    state.failed = Some((failure.clone(), now + self.backoff));
+                }
                 Err(failure)
             }
         }

@@ -89,14 +89,12 @@ impl Backoff {
     #[must_use]
     pub fn wait_after(&self, previous: Duration, retry: u32) -> Duration {
         match self.jitter {
-            Jitter::Full => self.ceiling(retry).mul_f64(fastrand::f64()),
+            Jitter::Full => part(self.ceiling(retry)),
             Jitter::None => self.ceiling(retry),
             Jitter::Decorrelated => {
                 let most = previous.max(self.initial).saturating_mul(3);
                 let spread = most.saturating_sub(self.initial);
-                // Bounded first: a product with a fraction never overflows.
-                let drawn = spread.mul_f64(fastrand::f64());
-                self.initial.saturating_add(drawn).min(self.max)
+                self.initial.saturating_add(part(spread)).min(self.max)
             }
         }
     }
@@ -107,6 +105,12 @@ impl Backoff {
         // Infinity and what else is no duration is more than any ceiling.
         Duration::try_from_secs_f64(seconds).map_or(self.max, |d| d.min(self.max))
     }
+}
+
+/// A part of `time`, by chance. Of the longest there is, a float may make one that is longer.
+fn part(time: Duration) -> Duration {
+    let seconds = time.as_secs_f64() * fastrand::f64();
+    Duration::try_from_secs_f64(seconds).unwrap_or(time)
 }
 
 impl Default for Backoff {

@@ -216,6 +216,20 @@ fn custom(table: &mut Table<'_>) -> Option<CredentialsSpec> {
     Some(CredentialsSpec::Custom { headers })
 }
 
+impl CredentialsSpec {
+    /// Whether what is sent stands in the header `name`.
+    pub(crate) fn sets(&self, name: &HeaderName) -> bool {
+        match self {
+            Self::None => false,
+            Self::ApiKey { header, .. } => header == name,
+            Self::Bearer { .. } | Self::Basic { .. } | Self::OAuth2(_) => {
+                *name == header::AUTHORIZATION
+            }
+            Self::Custom { headers } => headers.iter().any(|(header, _)| header == name),
+        }
+    }
+}
+
 pub(super) fn header_name(name: &str) -> Result<HeaderName, Fault> {
     let header = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| Fault::of_value("is not the name of a header"))?;

@@ -60,6 +60,7 @@ mod table;
 mod tls;
 mod tree;
 pub(crate) mod units;
+pub(crate) mod unix_json;
 mod value;
 mod values;
 mod write;

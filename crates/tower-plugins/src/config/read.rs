@@ -214,6 +214,10 @@ impl Reader<'_> {
         let is_grpc = transport.is_some_and(Transport::is_grpc);
         let mut policy = blocks.policy(credentials, transport);
         policy.allow_plaintext = allow_plaintext;
+        if matches!(transport, Some(Transport::UnixJson | Transport::ExecJson)) {
+            // Inherited, it is about streams of others.
+            policy.stream_idle_timeout = None;
+        }
         policy.authorize = table.table("authorize").map(access::authorize);
         policy.filter = table.table("filter").and_then(access::filter);
         policy.fallback = table.table("fallback").map(access::fallback);

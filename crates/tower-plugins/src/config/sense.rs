@@ -8,9 +8,7 @@ use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::{Table, is_unset, join};
 use super::units::write_duration;
-use super::{
-    BudgetKind, ConnectionSpec, CredentialsSpec, KeySpec, Policy, Protocol, ProxySpec, health,
-};
+use super::{BudgetKind, ConnectionSpec, KeySpec, Policy, Protocol, ProxySpec, health, unix_json};
 
 /// Refuses keys of the plugin `table` that would do nothing. One that is inherited may: it is not
 /// about this plugin.
@@ -88,37 +86,16 @@ pub(super) fn refuse_inert(
         }
     } else {
         if transport == Some(&Transport::UnixJson) {
-            for key in [
-                "protocol",
-                "max_streams",
-                "max_age",
-                "proxy",
-                "disable_compression",
-                "max_response_head",
-            ] {
-                refuse(
-                    "connection",
-                    key,
-                    "does nothing with unix-json, which is not HTTP",
-                );
-            }
-            if connection.max_response_body.is_none() {
-                let why = "cannot be off with unix-json, which holds an answer in memory: give a size, or \
-                           remove it, which is 16MiB";
-                refuse("connection", "max_response_body", why);
-            }
+            let keys = &unix_json::INERT;
+            let why = "which is not HTTP";
+            unix_json::refuse_inert("unix-json", keys, why, connection, policy, &refuse);
         }
         if transport == Some(&Transport::ExecJson) {
             let of_process = ["connection_timeout", "max_response_body"];
-            for key in ON_THE_WIRE.iter().filter(|key| !of_process.contains(key)) {
-                let why = "does nothing with exec-json, which has a process and no connections";
-                refuse("connection", key, why);
-            }
-            if connection.max_response_body.is_none() {
-                let why = "cannot be off with exec-json, which holds an answer in memory: give a size, or \
-                           remove it, which is 16MiB";
-                refuse("connection", "max_response_body", why);
-            }
+            let mut keys = ON_THE_WIRE.to_vec();
+            keys.retain(|key| !of_process.contains(key));
+            let why = "which has a process and no connections";
+            unix_json::refuse_inert("exec-json", &keys, why, connection, policy, refuse);
             return;
         }
         if transport == Some(&Transport::Unix) {
@@ -210,15 +187,7 @@ pub(super) fn refuse_shared_header(table: &Table<'_>, policy: &Policy) {
     let Some(name) = &policy.timeout_header else {
         return;
     };
-    let of_auth = match &policy.credentials {
-        CredentialsSpec::None => false,
-        CredentialsSpec::ApiKey { header, .. } => header == name,
-        CredentialsSpec::Bearer { .. }
-        | CredentialsSpec::Basic { .. }
-        | CredentialsSpec::OAuth2(_) => *name == http::header::AUTHORIZATION,
-        CredentialsSpec::Custom { headers } => headers.iter().any(|(header, _)| header == name),
-    };
-    if of_auth {
+    if policy.credentials.sets(name) {
         let message = format!("timeout_header, {name}, is where auth puts a secret: name another");
         table.conflict("connection", message);
     }

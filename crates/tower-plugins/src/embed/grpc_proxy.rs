@@ -1,10 +1,11 @@
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Frame;
 use tower_plugins_layers::BoxError;
 use tower_service::Service;
@@ -25,7 +26,8 @@ use crate::{Body, Plugin};
 /// | an [`Error`], such as an open breaker, in place of an answer | trailers only, by the error's table |
 /// | an answer that breaks off, or is cut by a deadline or a drain | its messages so far, then trailers by the table |
 /// | an answer that is not gRPC, such as a proxy's 502 | trailers only, by the status (gRPC's mapping of HTTP) |
-/// | an answer without a status at its end | trailers with `INTERNAL` |
+/// | an answer with a `grpc-status`, whatever else it is in HTTP | that status, and what stands beside it |
+/// | an answer without a status at its end | trailers with `INTERNAL`, or by the status of HTTP if that is not 200 |
 /// | a request that is not gRPC | 415 |
 ///
 /// `grpc-timeout` bounds the call, and what is left of it goes on to the plugin. The path is sent as it comes: a router
@@ -111,18 +113,63 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// `response`, which ends with a gRPC status whatever happens.
+/// `response`, which ends with a gRPC status whatever happens: with its own, if it has one.
 fn with_status(response: Response<Body>) -> Response<Body> {
-    let status = response.status();
-    if status != StatusCode::OK || !is_grpc(response.headers()) {
-        let message = format!("the plugin answered with status {status}, and not in gRPC");
-        return Dialect::grpc().say(status, code_of(status), &message);
+    let (status, is_grpc) = (response.status(), is_grpc(response.headers()));
+    if response.headers().contains_key(GRPC_STATUS) {
+        return match (status, is_grpc) {
+            (StatusCode::OK, true) => response,
+            _ => trailers_only(response),
+        };
     }
-    if response.headers().contains_key("grpc-status") {
-        // Trailers only.
+    let ends = if status == StatusCode::OK && is_grpc {
+        Missing {
+            code: 13,
+            message: NO_STATUS.into(),
+        }
+    } else {
+        Missing {
+            code: code_of(status),
+            message: format!("the plugin answered with status {status}, and not in gRPC").into(),
+        }
+    };
+    // Its trailers may have a status.
+    if is_grpc && !http_body::Body::is_end_stream(response.body()) {
+        let mut response = response.map(|inner| {
+            Body::boxed(ToTheStatus {
+                inner: Some(inner),
+                missing: ends,
+            })
+        });
+        *response.status_mut() = StatusCode::OK;
         return response;
     }
-    response.map(|inner| Body::boxed(ToTheStatus { inner: Some(inner) }))
+    Dialect::grpc().say(status, ends.code, &ends.message)
+}
+
+/// An answer of nothing but its head, which has the status, whatever else it is in HTTP.
+fn trailers_only(mut response: Response<Body>) -> Response<Body> {
+    *response.status_mut() = StatusCode::OK;
+    *response.body_mut() = Body::empty();
+    let headers = response.headers_mut();
+    for about_body in [
+        header::CONTENT_LENGTH,
+        header::CONTENT_ENCODING,
+        header::TRAILER,
+    ] {
+        headers.remove(about_body);
+    }
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    response
+}
+
+/// What is said where there is no status.
+struct Missing {
+    code: i32,
+    message: Cow<'static, str>,
 }
 
 /// The code that stands for an answer of HTTP, by gRPC's own table (http-grpc-status-mapping).
@@ -137,6 +184,8 @@ fn code_of(status: StatusCode) -> i32 {
     }
 }
 
+const GRPC_STATUS: &str = "grpc-status";
+
 const NO_STATUS: &str = "the answer ended without a gRPC status";
 
 fn trailers(code: i32, message: &str) -> HeaderMap {
@@ -146,9 +195,16 @@ fn trailers(code: i32, message: &str) -> HeaderMap {
     trailers
 }
 
+impl Missing {
+    fn trailers(&self) -> HeaderMap {
+        trailers(self.code, &self.message)
+    }
+}
+
 /// A body whose error becomes trailers, and that is not over before there were some.
 struct ToTheStatus {
     inner: Option<Body>,
+    missing: Missing,
 }
 
 impl http_body::Body for ToTheStatus {
@@ -159,15 +215,16 @@ impl http_body::Body for ToTheStatus {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(inner) = &mut self.inner else {
+        let Self { inner, missing } = &mut *self;
+        let Some(inner) = inner else {
             return Poll::Ready(None);
         };
         let last = match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(frame)) if !frame.is_trailers() => return Poll::Ready(Some(Ok(frame))),
             Some(Ok(frame)) => match frame.into_trailers() {
-                Ok(said) if !said.contains_key("grpc-status") => {
+                Ok(said) if !said.contains_key(GRPC_STATUS) => {
                     let mut all = said;
-                    all.extend(trailers(13, NO_STATUS));
+                    all.extend(missing.trailers());
                     Frame::trailers(all)
                 }
                 Ok(said) => Frame::trailers(said),
@@ -177,7 +234,7 @@ impl http_body::Body for ToTheStatus {
                 Some(error) => trailers(error.grpc_code(), &error.to_string()),
                 None => trailers(13, "the answer broke off"),
             }),
-            None => Frame::trailers(trailers(13, NO_STATUS)),
+            None => Frame::trailers(missing.trailers()),
         };
         self.inner = None;
         Poll::Ready(Some(Ok(last)))

@@ -1,12 +1,79 @@
 //! Who may call, of what the config says.
 
-use tower_plugins_layers::authorize::{AuthorizeLayer, Callers};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use crate::config::{JwtSpec, Policy};
+use futures_util::future::Either;
+use http::{HeaderName, Request, Response};
+use tower::Layer;
+use tower_plugins_layers::BoxError;
+use tower_plugins_layers::authorize::{
+    Authorize, AuthorizeLayer, Callers, Policy as _, ResponseFuture,
+};
+use tower_service::Service;
+
+use super::around::{Next, Owned};
+use crate::Body;
+use crate::config::{JwtSpec, PluginName, Policy};
 use crate::error::{Error, Kind};
 
+/// Marks a request that another plugin has let in, and sends to this one.
+///
+/// With the name, so that nobody else lets it in to whom it may be passed on.
+#[derive(Clone, Debug)]
+pub(super) struct LetIn(pub(super) PluginName);
+
+/// Asks who calls, but for calls that were [let in](LetIn) by another plugin: that has taken off what they showed.
+#[derive(Clone, Debug)]
+pub(super) struct DoorLayer {
+    name: PluginName,
+    asks: AuthorizeLayer,
+    /// The headers that the service inside does not see.
+    hides: Arc<[HeaderName]>,
+}
+
+impl Layer<Next> for DoorLayer {
+    type Service = Door;
+
+    fn layer(&self, inside: Next) -> Door {
+        Door {
+            asks: self.asks.layer(inside.clone()),
+            inside,
+            layer: self.clone(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    asks: Authorize<Next>,
+    inside: Next,
+    layer: DoorLayer,
+}
+
+impl Service<Request<Body>> for Door {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Either<Owned, ResponseFuture<Next, Body>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inside.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let let_in = request.extensions_mut().remove::<LetIn>();
+        if let_in.is_none_or(|LetIn(name)| name != self.layer.name) {
+            return Either::Right(self.asks.call(request));
+        }
+        for header in &*self.layer.hides {
+            request.headers_mut().remove(header);
+        }
+        Either::Left(self.inside.call(request))
+    }
+}
+
 /// Whoever is named may call; where nobody is asked for, everybody may.
-pub(super) fn layer(policy: &Policy) -> Result<Option<AuthorizeLayer>, Error> {
+pub(super) fn layer(name: &PluginName, policy: &Policy) -> Result<Option<DoorLayer>, Error> {
     let Some(spec) = &policy.authorize else {
         return Ok(None);
     };
@@ -21,10 +88,18 @@ pub(super) fn layer(policy: &Policy) -> Result<Option<AuthorizeLayer>, Error> {
         let refused = |why| Error::caused_by(Kind::Config, format!("authorize.jwt: {why}"));
         callers = with_jwt(callers, spec).map_err(refused)?;
     }
-    let layer = AuthorizeLayer::new(callers)
+    let hides = match spec.forward_credentials {
+        true => [].into(),
+        false => callers.headers().into(),
+    };
+    let asks = AuthorizeLayer::new(callers)
         .anonymous(spec.anonymous)
         .forward_credentials(spec.forward_credentials);
-    Ok(Some(layer))
+    Ok(Some(DoorLayer {
+        name: name.clone(),
+        asks,
+        hides,
+    }))
 }
 
 #[cfg(feature = "jwt")]

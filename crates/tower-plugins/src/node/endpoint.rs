@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{Request, Response, header};
 use tokio::time::Instant;
 use tower_plugins_layers::balance::{Health, Load, SlowStart};
 use tower_plugins_layers::classify::ClassifyPolicy;
@@ -52,6 +52,8 @@ pub(super) struct Wire {
     _label: Arc<Label>,
     /// Of an endpoint that speaks gRPC.
     limits: Option<MessageLimits>,
+    /// Whether this program is the proxy that `proxy-authorization` is for (RFC 9110, section 11.7.1).
+    is_hop: bool,
 }
 
 impl Wire {
@@ -61,12 +63,14 @@ impl Wire {
         endpoint: &str,
         label: Arc<Label>,
         limits: Option<MessageLimits>,
+        is_hop: bool,
     ) -> Self {
         Self {
             transport,
             endpoint: endpoint.into(),
             _label: label,
             limits,
+            is_hop,
         }
     }
 
@@ -103,6 +107,9 @@ impl<'a> Service<Request<ReplayBody<Body>>> for &'a Wire {
             both.into_iter().flatten().min()
         });
         CallContext::detach(&mut request);
+        if self.is_hop {
+            request.headers_mut().remove(header::PROXY_AUTHORIZATION);
+        }
         let is_grpc = self.limits.is_some() && is_grpc(request.headers());
         let call = {
             let _entered = attempt.as_ref().map(Attempt::enter);

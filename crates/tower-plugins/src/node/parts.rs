@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use http::header;
 use tower_plugins_layers::balance::{Arrival, EndpointLoad};
 use tower_plugins_layers::breaker::BreakerHistory;
 use tower_plugins_layers::concurrency::{AdaptivePolicy, Algorithm};
@@ -444,7 +445,13 @@ impl EndpointParts {
         let grpc = spec.upstream.grpc.as_ref();
         let limits = grpc.map(|grpc| MessageLimits::new(grpc, &name));
         let label = Arc::clone(&self.label);
-        let wire = Wire::new(Arc::clone(&self.transport), &name, label, limits);
+        let speaks_http = !matches!(
+            self.address,
+            Address::UnixJson { .. } | Address::InProcess { .. } | Address::Custom { .. }
+        );
+        // What `auth` has put there is not the caller's.
+        let is_hop = speaks_http && !spec.policy.credentials.sets(&header::PROXY_AUTHORIZATION);
+        let wire = Wire::new(Arc::clone(&self.transport), &name, label, limits, is_hop);
         self.credentials.around(wire)
     }
 

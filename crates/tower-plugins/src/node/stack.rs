@@ -80,7 +80,7 @@ pub(super) fn build(
                 .layers(own.at(Place::Call))
                 .layer(fallback_service(policy, parts))
                 .layer(fallback_answer(policy)?)
-                .layer(authorize::layer(policy)?),
+                .layer(authorize::layer(&spec.name, policy)?),
         )
         .layer(deadline(policy))
         .layer(
@@ -153,7 +153,7 @@ fn elsewhere(plugin: &PluginSpec, services: &Arc<Services>) -> Option<ElsewhereL
     });
     let shadow = policy.shadow.as_ref();
     let shadow = shadow.map(|spec| Shadow::new(plugin, spec, max_kept(policy), services));
-    ElsewhereLayer::new(split, shadow)
+    ElsewhereLayer::new(split, shadow, policy.authorize.is_some())
 }
 
 fn key_from(key: &KeySpec) -> KeyFrom {

@@ -16,29 +16,6 @@ use tower_plugins_proto::line::Failure;
 
 use crate::Body;
 
-pub(super) const REQUEST_ID: &str = "x-request-id";
-
-/// Headers that are about HTTP: its connections, its bodies and who is meant by it.
-pub(super) const OF_HTTP: [&str; 17] = [
-    "accept-encoding",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    REQUEST_ID,
-];
-
 /// The largest answer that is read, unless `max_response_body` says otherwise, and the largest body
 /// that is sent: 16 MiB. Both are held in memory.
 pub(super) const MAX_LINE: usize = 16 << 20;

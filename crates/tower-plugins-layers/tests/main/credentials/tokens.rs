@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use http::header::AUTHORIZATION;
 use http::{Request, Response, StatusCode};
+use tokio::sync::Semaphore;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_plugins_layers::credentials::{Token, TokenCredentialsLayer};
 use tower_plugins_layers::{BoxError, Reason};
@@ -282,4 +283,37 @@ async fn a_refresh_that_nobody_drove_for_long_is_begun_anew() {
     }
     tokio::time::sleep(secs(31)).await;
     assert_eq!(shown(&layer, millis(0)).await.unwrap(), "Bearer t2");
+}
+
+/// One that nobody has polled for so long is given up; its waiters may come back all the same.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_was_given_up_and_goes_on_makes_no_room_for_a_third() {
+    let (asked, gates) = (Arc::new(AtomicU32::new(0)), Arc::new(Semaphore::new(0)));
+    let layer = {
+        let (asked, gates) = (Arc::clone(&asked), Arc::clone(&gates));
+        let source = move || {
+            let n = asked.fetch_add(1, Ordering::SeqCst) + 1;
+            let gates = Arc::clone(&gates);
+            async move {
+                gates.acquire().await?.forget();
+                Ok::<_, BoxError>(Token::new(&format!("t{n}"))?)
+            }
+        };
+        TokenCredentialsLayer::new(source, secs(20))
+    };
+    let mut first = Box::pin(shown(&layer, millis(0)));
+    assert!(is_pending(&mut first).await);
+    tokio::time::sleep(secs(31)).await;
+    let mut second = Box::pin(shown(&layer, millis(0)));
+    assert!(is_pending(&mut second).await);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    // The old one ends without a token: that is not how the new one goes.
+    assert_eq!(reason(first.await), Some(Reason::CredentialsFailed));
+    let mut third = Box::pin(shown(&layer, millis(0)));
+    assert!(is_pending(&mut third).await);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    gates.add_permits(1);
+    assert_eq!(second.await.unwrap(), "Bearer t2");
+    assert_eq!(third.await.unwrap(), "Bearer t2");
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
 }

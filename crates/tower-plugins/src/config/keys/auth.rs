@@ -27,7 +27,7 @@ pub(in super::super) static AUTH: Block = Block {
             Kind::Text,
             "x-api-key",
             r#""x-search-key""#,
-            "for `api-key`: the header that carries it",
+            "for `api-key`: the header that carries it; with `unix-json` none that is about HTTP",
         ),
         key(
             "token",
@@ -55,7 +55,7 @@ pub(in super::super) static AUTH: Block = Block {
             Kind::Headers,
             "required for `custom`",
             r#"{ "x-tenant": "blue" }"#,
-            "a table from header to value. Headers that frame a message (`content-length`, `transfer-encoding`, `host`, …) are refused",
+            "a table from header to value. Headers that frame a message (`content-length`, `transfer-encoding`, `host`, …) are refused, and with `unix-json` all that are about HTTP",
         ),
         key(
             "cert_file",
@@ -139,7 +139,7 @@ pub(in super::super) static AUTH: Block = Block {
             Kind::Bool,
             "false",
             "true",
-            "whether what is sent may go over plaintext, with `transport: http` or `grpc`, to another machine than this one: all between can read it. Without it such a config is refused",
+            "whether what is sent may go over plaintext, with `transport: http` or `grpc`, to another machine than this one: all between can read it. Without it such a config is refused. It is a permission, which may stand where it is not needed: an endpoint that is this machine's here may be another's where a variable says so. Refused where the transport never needs it: over TLS, a Unix socket, or in process",
         ),
     ],
     gone: gone::AUTH,

@@ -3,8 +3,8 @@ use super::{Block, Kind, gone, key};
 pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
     about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
-            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy`, `disable_compression` and `max_response_head` are. \
-            With `exec-json` only `connection_timeout`, how long a call waits for a process that is free, `max_response_body` and those three mean something.",
+            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy`, `disable_compression`, `max_response_head` and `stream_idle_timeout` are. \
+            With `exec-json` only `connection_timeout`, how long a call waits for a process that is free, `request_timeout`, `timeout_header` and `max_response_body` mean something.",
     keys: &[
         key(
             "protocol",
@@ -109,7 +109,7 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::Size(8 << 10, 16 << 20),
             "64KiB",
             r#""128KiB""#,
-            "the largest response head",
+            "the largest response head; over HTTP/1.1 it has at most 100 headers as well, whatever their size",
         ),
         key(
             "max_response_body",

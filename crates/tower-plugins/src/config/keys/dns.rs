@@ -2,14 +2,14 @@ use super::{Block, Kind, key};
 
 pub(in super::super) static DNS: Block = Block {
     name: "dns",
-    about: "How names are looked up of endpoints such as `dns:///search.internal:8080`. The last answer stands until there is another.",
+    about: "How names are looked up of endpoints such as `dns:///search.internal:8080`. The last answer stands until there is another, of IPv4 and of IPv6 each for itself.",
     keys: &[
         key(
             "min_ttl",
             Kind::Timeout,
             "5s",
             r#""1s""#,
-            "the shortest time between two lookups, however soon an answer is out of date: a list that flaps changes no more often. After a lookup that failed it doubles with each, up to `max_ttl`",
+            "the shortest time between two lookups, however soon an answer is out of date: a list that flaps changes no more often. After a lookup that failed, or of which a part did, it doubles with each, up to `max_ttl`",
         ),
         key(
             "max_ttl",

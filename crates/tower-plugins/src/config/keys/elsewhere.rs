@@ -14,7 +14,8 @@ const PERCENT: Key = key(
 pub(in super::super) static SPLIT: Block = Block {
     name: "split",
     about: "A part of the calls goes to another plugin, or to several, after what this one asks of callers: `authorize`, the deadline and \
-            `filter` are its, all else is the other's. `fallback` is for both. A call that was sent elsewhere is not split \
+            `filter` are its, all else is the other's. The other's `authorize` asks only of calls whose caller this one does not know, and \
+            lets in the others; its deadline counts too. `fallback` is for both. A call that was sent elsewhere is not split \
             there again, and a config whose splits lead back to where they began is refused.",
     keys: &[
         key(
@@ -68,7 +69,8 @@ pub(in super::super) static TARGET: Block = Block {
 
 pub(in super::super) static SHADOW: Block = Block {
     name: "shadow",
-    about: "Another plugin gets copies of the calls that `authorize` and `filter` let in, and its answers are dropped. A copy is sent when \
+    about: "Another plugin gets copies of the calls that `authorize` and `filter` let in, and its answers are dropped. The other's `authorize` asks only of those whose \
+            caller this one does not know. A copy is sent when \
             the call's body has been read to its end; the call neither waits for it nor fails for it. A copy is not copied \
             again, nor split.",
     keys: &[

@@ -34,13 +34,12 @@ impl Writer {
             return table(timeouts);
         }
         if transport == "exec-json" {
-            let [request, header, idle] = timeouts;
+            let [request, header, _] = timeouts;
             return table([
                 ("connection_timeout", duration(spec.connection_timeout)),
                 ("max_response_body", spec.max_response_body.and_then(size)),
                 request,
                 header,
-                idle,
             ]);
         }
         let keeps = spec.keep_alive && spec.max_idle_connections > 0;
@@ -79,7 +78,7 @@ impl Writer {
             ),
             request,
             header,
-            idle,
+            (idle.0, idle.1.filter(|_| is_http)),
             ("keep_alive", bool(spec.keep_alive)),
             (
                 "disable_compression",

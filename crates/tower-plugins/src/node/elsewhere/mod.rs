@@ -11,12 +11,13 @@ use std::task::{Context, Poll};
 
 use http::{HeaderMap, Request, Response};
 use tower::Layer;
-use tower_plugins_layers::BoxError;
+use tower_plugins_layers::{BoxError, Principal};
 use tower_service::Service;
 
 pub(super) use self::shadow::Shadow;
 pub(super) use self::split::Split;
 use super::around::{Next, Owned};
+use super::authorize::LetIn;
 use super::{CallFuture, Node, Services};
 use crate::Body;
 use crate::config::PluginName;
@@ -41,9 +42,14 @@ impl Other {
     }
 }
 
-/// Sends `request` elsewhere.
-fn send(node: Arc<Node>, mut request: Request<Body>) -> CallFuture {
-    request.extensions_mut().insert(Sent);
+/// Sends `request`, of `caller` if it was let in by this plugin, elsewhere.
+fn send(node: Arc<Node>, mut request: Request<Body>, caller: Option<Principal>) -> CallFuture {
+    let extensions = request.extensions_mut();
+    extensions.insert(Sent);
+    if let Some(caller) = caller {
+        extensions.insert(caller);
+        extensions.insert(LetIn(node.spec.name.clone()));
+    }
     node.call(request)
 }
 
@@ -58,13 +64,29 @@ impl fmt::Debug for Other {
 pub(super) struct ElsewhereLayer {
     split: Option<Arc<Split>>,
     shadow: Option<Arc<Shadow>>,
+    /// Whether this plugin asks who calls. Otherwise whoever is named in a request is named by somebody else.
+    authorizes: bool,
 }
 
 impl ElsewhereLayer {
     /// `None` if all calls stay here, and are not copied.
-    pub(super) fn new(split: Option<Split>, shadow: Option<Shadow>) -> Option<Self> {
+    pub(super) fn new(
+        split: Option<Split>,
+        shadow: Option<Shadow>,
+        authorizes: bool,
+    ) -> Option<Self> {
         let (split, shadow) = (split.map(Arc::new), shadow.map(Arc::new));
-        (split.is_some() || shadow.is_some()).then_some(Self { split, shadow })
+        (split.is_some() || shadow.is_some()).then_some(Self {
+            split,
+            shadow,
+            authorizes,
+        })
+    }
+
+    /// Whom this plugin has let in.
+    fn caller(&self, request: &Request<Body>) -> Option<Principal> {
+        let caller = request.extensions().get::<Principal>();
+        caller.filter(|_| self.authorizes).cloned()
     }
 }
 
@@ -98,11 +120,13 @@ impl Service<Request<Body>> for Elsewhere {
         if request.extensions().get::<Sent>().is_none() {
             let split = self.layer.split.as_ref();
             if let Some(there) = split.and_then(|split| split.way(&request)) {
-                let call = send(there, request);
+                let caller = self.layer.caller(&request);
+                let call = send(there, request, caller);
                 return Box::pin(async { Ok(call.await?) });
             }
             if let Some(shadow) = &self.layer.shadow {
-                request = shadow.copy(request);
+                let caller = self.layer.caller(&request);
+                request = shadow.copy(request, caller);
             }
         }
         self.here.call(request)

@@ -16,7 +16,7 @@ use metrics::{Counter, counter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tower_plugins_layers::{BoxError, CallContext};
+use tower_plugins_layers::{BoxError, CallContext, Principal};
 
 use super::super::Services;
 use super::{Other, send};
@@ -92,8 +92,8 @@ impl Shadow {
         }
     }
 
-    /// The request as it goes on, of which a copy is made, or is not.
-    pub(super) fn copy(&self, request: Request<Body>) -> Request<Body> {
+    /// The request of `caller` as it goes on, of which a copy is made, or is not.
+    pub(super) fn copy(&self, request: Request<Body>, caller: Option<Principal>) -> Request<Body> {
         let is_wanted = !self.idempotent_only || is_idempotent(&request);
         if !is_wanted || fastrand::f64() >= self.part {
             return request;
@@ -113,6 +113,7 @@ impl Shadow {
             uri: parts.uri.clone(),
             version: parts.version,
             headers: parts.headers.clone(),
+            caller,
             place,
             sender: Arc::clone(&self.sender),
         };
@@ -152,6 +153,8 @@ struct Copy {
     uri: Uri,
     version: Version,
     headers: HeaderMap<HeaderValue>,
+    /// Whom the plugin has let in.
+    caller: Option<Principal>,
     place: OwnedSemaphorePermit,
     sender: Arc<Sender>,
 }
@@ -163,6 +166,7 @@ impl Copy {
             uri,
             version,
             mut headers,
+            caller,
             place,
             sender,
         } = self;
@@ -174,7 +178,7 @@ impl Copy {
         *request.headers_mut() = headers;
         CallContext::new().attach(&mut request);
         tokio::spawn(async move {
-            let call = timeout(sender.timeout, sender.call(request));
+            let call = timeout(sender.timeout, sender.call(request, caller));
             let answered = sender.gone.run_until_cancelled(call).await;
             drop(place);
             match answered {
@@ -187,10 +191,14 @@ impl Copy {
 
 impl Sender {
     /// Makes the call, and reads its answer to the end.
-    async fn call(&self, request: Request<Body>) -> Result<(), BoxError> {
+    async fn call(
+        &self,
+        request: Request<Body>,
+        caller: Option<Principal>,
+    ) -> Result<(), BoxError> {
         let there = self.to.find(request.headers());
         let there = there.ok_or("there is no such plugin")?;
-        let mut body = send(there, request).await?.into_body();
+        let mut body = send(there, request, caller).await?.into_body();
         while let Some(frame) = body.frame().await {
             frame?;
         }

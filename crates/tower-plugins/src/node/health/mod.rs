@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, histogram};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tower_plugins_layers::balance::HealthHandle;
 
 pub(super) use self::ask::Ask;
@@ -160,9 +160,9 @@ impl Run {
         let (since, failed) = self.state.last();
         let wait = match failed {
             Some(failed) => self.pause(failed),
-            None => self.spec.interval.mul_f64(self.jitter()),
+            None => times(self.spec.interval, self.jitter()),
         };
-        sleep_until(since + wait).await;
+        sleep(wait.saturating_sub(since.elapsed())).await;
         loop {
             let begun = Instant::now();
             self.state.begin();
@@ -187,7 +187,7 @@ impl Run {
         let shorter = self.spec.unhealthy_interval.filter(|_| failed);
         let interval = shorter.unwrap_or(self.spec.interval);
         // One that is made in code may be zero.
-        interval.max(SHORTEST).mul_f64(1.0 + self.jitter())
+        times(interval.max(SHORTEST), 1.0 + self.jitter())
     }
 
     fn take(&self, verdict: &Verdict, took: Duration) {
@@ -216,6 +216,11 @@ impl Run {
             event!(info, "endpoint health changed");
         }
     }
+}
+
+/// As long as there is time, if it is more.
+fn times(time: Duration, factor: f64) -> Duration {
+    Duration::try_from_secs_f64(time.as_secs_f64() * factor).unwrap_or(Duration::MAX)
 }
 
 /// The metrics of one endpoint.

@@ -12,10 +12,9 @@ use tower_plugins_proto::envelope;
 use tower_plugins_proto::exec::{self, Context, Map};
 
 use crate::Body;
+use crate::config::unix_json::{OF_HTTP, REQUEST_ID};
 use crate::transport::enveloped::{Enveloped, as_map, as_text};
-use crate::transport::lines::{
-    OF_HTTP, REQUEST_ID, answered, as_line, new_id, not_a_line, out_of_step, parsed,
-};
+use crate::transport::lines::{answered, as_line, new_id, not_a_line, out_of_step, parsed};
 
 /// What a request asks, for a plugin that is sent lines.
 #[derive(Debug)]

@@ -134,6 +134,7 @@ pub(super) struct Notes {
     ask: AtomicBool,
     wrote: AtomicBool,
     turned_away: OnceLock<String>,
+    hint: OnceLock<String>,
 }
 
 impl Notes {
@@ -165,6 +166,17 @@ impl Notes {
     pub(super) fn turned_away(&self, why: String) {
         // The first word is the one that counts.
         let _ = self.turned_away.set(why);
+    }
+
+    /// The peer has closed before it said anything, and this may be why: `hint`.
+    #[cfg(feature = "tls")]
+    pub(super) fn closed_unheard(&self, hint: &str) {
+        self.hint.get_or_init(|| hint.to_owned());
+    }
+
+    /// Why the peer may have closed, if there is more to say than that it has.
+    pub(super) fn hint(&self) -> Option<&str> {
+        self.hint.get().map(String::as_str)
     }
 
     /// Why the peer has refused this side, if it has.

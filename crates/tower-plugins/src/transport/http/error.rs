@@ -7,6 +7,26 @@ use tower_plugins_layers::BoxError;
 
 pub(super) use super::super::error::{at, connect_failed, lost, request_broken, too_large};
 
+/// The end of a connection, and what may be behind it.
+#[derive(Debug, thiserror::Error)]
+#[error("{hint}")]
+struct Hinted {
+    hint: Box<str>,
+    source: BoxError,
+}
+
+pub(super) fn hinted(hint: Option<&str>, error: impl Into<BoxError>) -> BoxError {
+    let source = error.into();
+    match hint {
+        None => source,
+        Some(hint) => Hinted {
+            hint: hint.into(),
+            source,
+        }
+        .into(),
+    }
+}
+
 /// How a peer turned a request away that it did not and will not process.
 pub(super) enum TurnedAway {
     /// It is going away (GOAWAY), and the request came after the last one that it took.
@@ -29,13 +49,13 @@ pub(super) fn turned_away(error: &hyper::Error) -> Option<TurnedAway> {
 }
 
 /// The error of a request that went out, wholly or in part, and has no response.
-pub(super) fn unanswered(endpoint: &Arc<str>, error: hyper::Error) -> BoxError {
+pub(super) fn unanswered(endpoint: &Arc<str>, hint: Option<&str>, error: hyper::Error) -> BoxError {
     if error.is_parse_too_large() {
         too_large(endpoint, error)
     } else if error.is_body_write_aborted() {
         // The caller's body was shorter than its content-length.
         request_broken(endpoint, error)
     } else {
-        lost(endpoint, error).into()
+        lost(endpoint, hinted(hint, error)).into()
     }
 }

@@ -8,7 +8,9 @@ use hyper::client::conn::TrySendError;
 use tower_plugins_layers::{BoxError, Reason, Refused, Unsent};
 
 use super::body::{Hold, ResponseBody};
-use super::error::{TurnedAway, at, connect_failed, lost, request_broken, turned_away, unanswered};
+use super::error::{
+    TurnedAway, at, connect_failed, hinted, lost, request_broken, turned_away, unanswered,
+};
 use super::gunzip;
 use super::head::{Asked, strip_response, strip_upgrade};
 use super::pool::{Endpoint, Lease, Pool};
@@ -171,7 +173,7 @@ fn conclude<L: Lease>(
         return Err(Failed::Other(unsent));
     }
     if let Some(request) = error.take_message() {
-        let lost = lost(&endpoint.name, error.into_error());
+        let lost = lost(&endpoint.name, hinted(lease.hint(), error.into_error()));
         return Err(Failed::Unsent(Box::new(request), lost));
     }
     if let Some(failure) = upload.failure() {
@@ -179,7 +181,7 @@ fn conclude<L: Lease>(
     }
     let error = error.into_error();
     if !lease.wrote() && !error.is_user() && !error.is_parse() {
-        let lost = lost(&endpoint.name, error);
+        let lost = lost(&endpoint.name, hinted(lease.hint(), error));
         return Err(match upload.again() {
             Some(mut request) => {
                 *upload = Upload::of(&mut request);
@@ -189,7 +191,8 @@ fn conclude<L: Lease>(
         });
     }
     let Some(turned_away) = turned_away(&error) else {
-        return Err(Failed::Other(unanswered(&endpoint.name, error)));
+        let error = unanswered(&endpoint.name, lease.hint(), error);
+        return Err(Failed::Other(error));
     };
     let again = upload.again();
     let lost = lost(&endpoint.name, error);

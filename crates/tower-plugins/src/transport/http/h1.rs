@@ -110,6 +110,10 @@ impl pool::Lease for Lease {
         self.conn.notes.refusal()
     }
 
+    fn hint(&self) -> Option<&str> {
+        self.conn.notes.hint()
+    }
+
     fn wrote(&self) -> bool {
         self.conn.notes.wrote()
     }

@@ -155,6 +155,10 @@ impl pool::Lease for Lease {
         self.conn.notes.refusal()
     }
 
+    fn hint(&self) -> Option<&str> {
+        self.conn.notes.hint()
+    }
+
     /// Others write over the same connection: that of one call alone is not known.
     fn wrote(&self) -> bool {
         true

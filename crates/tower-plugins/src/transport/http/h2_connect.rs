@@ -12,6 +12,7 @@ use tower_plugins_layers::BoxError;
 
 use super::connect::{Task, too_late};
 use super::cut::{Cut, CutStream};
+use super::error::hinted;
 use super::h2::{Conn, Sender, lock};
 use super::pool::Endpoint;
 
@@ -38,7 +39,8 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Conn, BoxError> {
             stream,
             cut: Arc::clone(&cut),
         })
-        .await?;
+        .await
+        .map_err(|error| hinted(notes.hint(), error))?;
     let greeted = async {
         tokio::select! {
             () = cut.greeted() => Ok(()),
@@ -55,7 +57,7 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Conn, BoxError> {
             if let Some(why) = notes.refusal() {
                 return Err(why.into());
             }
-            ended?;
+            ended.map_err(|error| hinted(notes.hint(), error))?;
             return Err("it closed the connection without a word of HTTP/2".into());
         }
         Err(_) => {

@@ -83,6 +83,9 @@ pub(super) trait Lease: Into<Hold> + Send {
     /// Why the peer has refused this side, if it has: it has read nothing of what was sent.
     fn refusal(&self) -> Option<&str>;
 
+    /// Why the peer may have closed, if there is more to say than that it has.
+    fn hint(&self) -> Option<&str>;
+
     /// Whether anything of the request that was sent last can have reached the peer.
     fn wrote(&self) -> bool;
 }

@@ -234,8 +234,12 @@ impl Secured {
         let version = self.io.inner().get_ref().1.protocol_version();
         // Over TLS 1.2 it was accepted within the handshake, and may have read a request since.
         let is_late = version == Some(ProtocolVersion::TLSv1_3);
-        if turned_away && is_late && !self.heard {
-            self.notes.turned_away(error.to_string());
+        if is_late && !self.heard {
+            if turned_away {
+                self.notes.turned_away(error.to_string());
+            } else if let Some(hint) = self.told.why_closed(&error) {
+                self.notes.closed_unheard(hint);
+            }
         }
         error
     }
@@ -244,7 +248,7 @@ impl Secured {
     fn explain_write(&mut self, error: io::Error) -> io::Error {
         match self.take_in() {
             Err(said) if said.kind() == io::ErrorKind::InvalidData => self.explain(said),
-            _ => error,
+            _ => self.explain(error),
         }
     }
 }

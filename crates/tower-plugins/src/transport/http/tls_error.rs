@@ -85,6 +85,24 @@ impl Told {
         }
     }
 
+    /// Why a peer may have closed that has not said a word, if `error` is that it has.
+    ///
+    /// Over TLS 1.3 one that wants a certificate should say so, and some do not.
+    pub(super) fn why_closed(&self, error: &io::Error) -> Option<&'static str> {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let kinds = [
+            BrokenPipe,
+            ConnectionAborted,
+            ConnectionReset,
+            UnexpectedEof,
+        ];
+        let is_closed = kinds.contains(&error.kind());
+        (is_closed && self.cert.is_none()).then_some(
+            "it closed the connection before it said anything: it may require a client certificate \
+             (set tls.cert_file and tls.key_file)",
+        )
+    }
+
     /// An error unless the peer speaks the protocol that was asked for.
     ///
     /// One that names none speaks HTTP/1.1: that is what all spoke before it could be named.

@@ -832,6 +832,10 @@ fn plugin() -> impl Strategy<Value = PluginSpec> {
                 }
                 _ => plugin.upstream.connection = connection,
             }
+            if let Address::UnixJson { .. } = endpoints[0].address {
+                // Nor is what streams need.
+                policy.stream_idle_timeout = None;
+            }
             plugin.upstream.endpoints = endpoints;
             plugin.policy = policy;
             let mut endpoints = plugin.upstream.endpoints.iter();
@@ -1105,4 +1109,20 @@ fn no_text_in_a_layers_options_is_shown() {
         printed.contains("size") && !printed.contains("s3cret"),
         "{printed}"
     );
+}
+
+/// No answer of `unix-json` is a stream.
+#[test]
+fn what_defaults_say_of_streams_is_nothing_for_lines() {
+    let text = "{ default_connection: { stream_idle_timeout: 5s }, plugins: {
+        lines: { transport: unix-json, endpoint: /run/p.sock },
+        http: { transport: http, endpoint: 'http://h' } } }";
+    let config = read(text, Format::Yaml);
+    let idle = |name: &str| config.plugins[name].policy.stream_idle_timeout;
+    assert_eq!(idle("lines"), None);
+    assert_eq!(idle("http"), Some(std::time::Duration::from_secs(5)));
+    for format in FORMATS {
+        let text = config.to_text(format, Secrets::Shown);
+        assert_eq!(read(&text, format), config, "{text}");
+    }
 }

@@ -111,6 +111,8 @@ fn allow_plaintext_lets_a_secret_go_in_the_clear_to_another_machine() {
         "'http://[::ffff:127.0.0.1]'",
     ] {
         at("http", here, "").unwrap();
+        // It is a permission: an address may be a variable's, and is this machine's only here.
+        at("http", here, ", allow_plaintext: true").unwrap();
     }
     for there in [
         "'http://10.0.0.1'",
@@ -213,4 +215,30 @@ async fn a_plugin_made_in_code_sends_no_secret_in_the_clear_either() {
     })
     .await
     .unwrap();
+}
+
+/// They are about HTTP, and its lines are not.
+#[test]
+fn a_header_that_no_line_carries_is_refused_with_unix_json() {
+    let with = |transport: &str, header: &str| {
+        let yaml = format!(
+            "plugins: {{ p: {{ transport: {transport}, endpoint: /run/p.sock,
+                auth: {{ method: api-key, api_key: hunter2, header: {header} }} }} }}"
+        );
+        Config::parse(&yaml, Format::Yaml).map_err(|error| error.to_string())
+    };
+    for header in [
+        "accept-encoding",
+        "content-encoding",
+        "Content-Type",
+        "proxy-authorization",
+        "via",
+        "x-request-id",
+    ] {
+        let refused = with("unix-json", header).unwrap_err();
+        assert!(refused.contains("plugins.p.auth.header"), "{refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
+        with("unix", header).unwrap();
+    }
+    with("unix-json", "authorization").unwrap();
 }

@@ -366,3 +366,74 @@ async fn timeout_of_shadow_is_how_long_a_copy_may_take() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(spread(&stage, 1).await, [("one", 1), ("two", 1)].into());
 }
+
+/// A call of `p` that shows `key`.
+async fn shows(stage: &Stage, key: &str) -> Result<String, Option<Reason>> {
+    let request = Request::get("/").header("x-api-key", key);
+    let request = request.body(Body::empty()).unwrap();
+    match stage.send("p", request).await {
+        Ok(response) => Ok(response.headers()["x-service"].to_str().unwrap().to_owned()),
+        Err(error) => Err(error.reason()),
+    }
+}
+
+/// `p`, which lets in as `here` says and sends its calls on, and `other`, which lets in as `there` says.
+async fn two_doors(here: &str, there: &str, on: &str) -> Stage {
+    Stage::start(&format!(
+        "plugins: {{ p: {{ transport: in-process, endpoint: one, {here} {on} }},
+            other: {{ transport: in-process, endpoint: two, authorize: {{ {there} }} }} }}"
+    ))
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_let_in_here_is_let_in_where_a_split_sends_it() {
+    let split = "split: { to: other, percent: 100 }";
+    let there = "api_keys: { b: theirs }";
+    let stage = two_doors("authorize: { api_keys: { a: ours } },", there, split).await;
+    assert_eq!(shows(&stage, "ours").await, Ok("two".to_owned()));
+    let refused = Err(Some(Reason::Unauthenticated));
+    assert_eq!(shows(&stage, "theirs").await, refused);
+    // A call of the other's own is asked as ever.
+    let error = stage.send("other", get("/")).await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::Unauthenticated));
+
+    // Whoever nobody knows here is asked there, and so is everybody where nobody is asked here.
+    let anonymous = "authorize: { api_keys: { a: ours }, anonymous: true },";
+    let stage = two_doors(anonymous, there, split).await;
+    assert_eq!(shows(&stage, "ours").await, Ok("two".to_owned()));
+    assert_eq!(stage.refusal().await, Some(Reason::Unauthenticated));
+    let stage = two_doors("", there, split).await;
+    assert_eq!(shows(&stage, "ours").await, refused);
+    assert_eq!(shows(&stage, "theirs").await, Ok("two".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_a_call_that_was_let_in_here_is_let_in_there() {
+    let shadow = "shadow: { to: other }";
+    let ours = "authorize: { api_keys: { a: ours } },";
+    let stage = two_doors(ours, "api_keys: { b: theirs }", shadow).await;
+    assert_eq!(shows(&stage, "ours").await, Ok("one".to_owned()));
+    settle().await;
+    assert_eq!(stage.seen().len(), 2);
+    let stage = two_doors("", "api_keys: { b: theirs }", shadow).await;
+    assert_eq!(shows(&stage, "ours").await, Ok("one".to_owned()));
+    settle().await;
+    assert_eq!(stage.seen().len(), 1);
+}
+
+/// The other has its own word on whether its plugin sees what callers show.
+#[tokio::test(start_paused = true)]
+async fn what_a_caller_showed_goes_on_only_where_both_forward_it() {
+    let split = "split: { to: other, percent: 100 }";
+    let ours = "authorize: { api_keys: { a: ours }, forward_credentials: true },";
+    for (there, is_seen) in [
+        ("api_keys: { b: theirs }", false),
+        ("api_keys: { b: theirs }, forward_credentials: true", true),
+    ] {
+        let stage = two_doors(ours, there, split).await;
+        assert_eq!(shows(&stage, "ours").await, Ok("two".to_owned()));
+        let seen = stage.seen().remove(0).request;
+        assert_eq!(seen.headers().contains_key("x-api-key"), is_seen);
+    }
+}

@@ -266,6 +266,58 @@ async fn an_answer_that_is_not_grpc_is_told_by_its_status() {
     }
 }
 
+/// A plugin, or a proxy before it, may say both (gRPC's "Status Codes and HTTP"): the gRPC status is the plugin's word.
+#[tokio::test]
+async fn a_grpc_status_counts_whatever_the_status_of_http_is() {
+    for kind in ["application/grpc", "application/grpc+proto", "text/plain"] {
+        let (_plugins, front) = answering(move || {
+            let head = Response::builder().header("content-type", kind).status(503);
+            let head = head
+                .header("grpc-status", "9")
+                .header("grpc-message", "not now")
+                .header("content-length", "7")
+                .header("x-why", "because");
+            head.body(Body::from("nothing")).unwrap()
+        })
+        .await;
+        let (status, headers, body, _) = front.wire("application/grpc").await;
+        assert_eq!(
+            (status, &headers["grpc-status"]),
+            (200, &"9".parse().unwrap())
+        );
+        assert_eq!(headers["grpc-message"], "not now");
+        assert_eq!(headers["x-why"], "because");
+        assert!(
+            headers["content-type"]
+                .to_str()
+                .unwrap()
+                .starts_with("application/grpc")
+        );
+        assert!(body.is_empty(), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_grpc_status_in_trailers_counts_whatever_the_status_of_http_is() {
+    for (given, code) in [(Some("9"), "9"), (None, "14")] {
+        let (_plugins, front) = answering(move || {
+            let mut trailers = HeaderMap::new();
+            if let Some(given) = given {
+                trailers.insert("grpc-status", given.parse().unwrap());
+            }
+            let frames = [Ok::<_, BoxError>(Frame::trailers(trailers))];
+            let body = Body::new(StreamBody::new(stream::iter(frames)));
+            let grpc = Response::builder().header("content-type", "application/grpc");
+            grpc.status(503).body(body).unwrap()
+        })
+        .await;
+        let (status, headers, _, trailers) = front.wire("application/grpc").await;
+        assert_eq!(status, 200);
+        let said = trailers.unwrap_or(headers);
+        assert_eq!(said["grpc-status"], code);
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_breaks_off_or_forgets_its_status_ends_with_one() {
     for broken in [true, false] {

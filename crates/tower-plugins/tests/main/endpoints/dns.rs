@@ -2,13 +2,14 @@
 
 pub(crate) mod server;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use hickory_resolver::proto::rr::RecordType;
 use http::Response;
 use tower_plugins::config::{Address, Config, PluginName, PluginSpec, Protocol};
 use tower_plugins::{Body, Plugins, Reason};
 
-use self::server::NameServer;
+use self::server::{Failure, NameServer};
 use super::{all, named, until, who};
 use crate::support::{Server, Socket, call, config, get, text, within};
 use crate::transport::tls::server::{Ca, Setup, TlsServer};
@@ -129,6 +130,61 @@ async fn an_answer_in_part_takes_no_endpoint_away() {
     names.fails_for("two.test", false);
     names.forget("two.test");
     until(&plugins, &["one"]).await;
+}
+
+/// A name with an address of each kind, of which one cannot be looked up any more.
+#[tokio::test]
+async fn the_addresses_of_a_kind_stay_while_that_kind_cannot_be_looked_up() {
+    let here = Ipv6Addr::LOCALHOST;
+    for (failing, failure) in [
+        (RecordType::AAAA, Failure::Said),
+        (RecordType::AAAA, Failure::Silent),
+        (RecordType::A, Failure::Said),
+    ] {
+        let (_one, _two, port) = pair().await;
+        let Ok(_six) = tokio::net::TcpListener::bind((here, port)).await else {
+            eprintln!("skipped: no IPv6 here");
+            return;
+        };
+        drop(_six);
+        let _six = named("six", Some((here, port).into())).await;
+        let names = NameServer::start().await;
+        names.addresses("search.test", 0, &[ip(1)]);
+        names.address6("search.test", 0, here);
+        let url = names.url(&format!("search.test:{port}"));
+        let plugins = start(&url, "timeout: 200ms").await;
+        until(&plugins, &["one", "six"]).await;
+        names.fails_for_kind(failing, Some(failure));
+        names.asked(8).await;
+        assert_eq!(
+            all(&plugins.plugin("p"), 8).await,
+            ["one", "six"],
+            "{failing} {failure:?}"
+        );
+        // What is said of the other kind counts meanwhile.
+        if failing == RecordType::AAAA {
+            names.addresses("search.test", 0, &[ip(2)]);
+            until(&plugins, &["six", "two"]).await;
+        }
+        // That there is none is an answer.
+        names.fails_for_kind(failing, None);
+        names.forget("search.test");
+        names.addresses("search.test", 0, &[ip(1)]);
+        until(&plugins, &["one"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_name_with_a_kind_that_never_had_an_answer_has_the_other() {
+    for failure in [Failure::Said, Failure::Silent] {
+        let (_one, _two, port) = pair().await;
+        let names = NameServer::start().await;
+        names.addresses("search.test", 0, &[ip(1)]);
+        names.fails_for_kind(RecordType::AAAA, Some(failure));
+        let url = names.url(&format!("search.test:{port}"));
+        let plugins = start(&url, "timeout: 200ms").await;
+        assert_eq!(who(&plugins.plugin("p")).await, "one", "{failure:?}");
+    }
 }
 
 #[tokio::test]

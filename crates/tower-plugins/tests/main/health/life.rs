@@ -1,13 +1,17 @@
 //! When checks begin and end, and what they decide.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::{Request, Response};
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 use tower::ServiceExt;
 use tower_plugins::HealthStatus::{Degraded, Healthy, Unhealthy, Unknown};
-use tower_plugins::Plugins;
+use tower_plugins::config::{Config, HealthSpec, Number, PluginSpec};
+use tower_plugins::{Body, Plugins};
 use tower_service::Service;
 
 use super::checked::Checked;
@@ -223,4 +227,33 @@ async fn a_plugin_without_checks_is_unknown_and_gets_its_calls() {
     assert_eq!(health.plugin("p").unwrap().endpoints[0].last_check, None);
     plugins.plugin("p").oneshot(get("/")).await.unwrap();
     assert!(plugins.plugin("nobody").health().is_none());
+}
+
+/// In a config an interval is bounded; in code it is not.
+#[tokio::test(start_paused = true)]
+async fn an_interval_beyond_all_bounds_is_one_check_that_does_not_end_in_a_panic() {
+    for (interval, unhealthy) in [(Duration::MAX, None), (SECOND, Some(Duration::MAX))] {
+        let mut plugin = PluginSpec::in_process("p", "s").unwrap();
+        let mut check = HealthSpec::default();
+        check.interval = interval;
+        check.unhealthy_interval = unhealthy;
+        check.jitter = Number::new(1.0).unwrap();
+        check.timeout = SECOND;
+        plugin.policy.health = Some(check);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let service = tower::service_fn(move |_: Request<Body>| {
+            count.fetch_add(1, Ordering::SeqCst);
+            async { Err::<Response<Body>, _>(tower::BoxError::from("not well")) }
+        });
+        let plugins = Plugins::builder().service("s", service);
+        let plugins = plugins.start(Config::new().with(plugin)).await.unwrap();
+        let alive = Handle::current().metrics().num_alive_tasks();
+        sleep(3_600 * SECOND).await;
+        let expected = usize::from(unhealthy.is_some());
+        assert_eq!(asked.load(Ordering::SeqCst), expected);
+        // One that panicked asks no more, as one that waits; the runtime has only the latter.
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), alive);
+        plugins.shutdown(SECOND).await.unwrap();
+    }
 }

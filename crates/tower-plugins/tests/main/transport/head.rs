@@ -4,11 +4,12 @@ use http::header::{CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tower_plugins::Body;
 use tower_plugins::config::Protocol;
 use tower_plugins::transport::{Http, Transport};
+use tower_plugins::{Body, Plugins};
 
-use super::server::{EVERY, Server, channel, data, echo, get, read, spec, tcp, within};
+use super::server::{EVERY, Server, Socket, channel, data, echo, get, read, spec, tcp, within};
+use crate::support::{config, text};
 
 /// HTTP/2 has them in several (RFC 9113, section 8.2.3), and servers of HTTP/1.1 read one.
 #[tokio::test]
@@ -79,5 +80,43 @@ async fn a_get_keeps_a_body_of_which_nobody_knows_the_length() {
             assert_eq!(answer, "search for this", "{socket:?} {protocol:?}");
         }
         assert_eq!(server.accepted(), 1, "{socket:?} {protocol:?}");
+    }
+}
+
+/// It is for the next hop (RFC 9110, section 11.7.1), which is this program.
+#[tokio::test]
+async fn a_callers_credentials_for_a_proxy_go_no_further() {
+    for (socket, protocol) in EVERY {
+        let server = Server::start(socket, protocol, |request: Request<Body>| async move {
+            let seen = request.headers().get_all("proxy-authorization").iter();
+            let seen: Vec<_> = seen.map(|value| value.to_str().unwrap()).collect();
+            Response::new(Body::from(seen.join(" | ")))
+        })
+        .await;
+        let asked = || {
+            let mut request = get("/");
+            let secret = HeaderValue::from_static("Basic callers");
+            request.headers_mut().append("proxy-authorization", secret);
+            request
+        };
+        let auth = "auth: { method: api-key, api_key: ours, header: proxy-authorization }";
+        for (keys, sent) in [("", ""), (auth, "ours")] {
+            let transport = match socket {
+                Socket::Unix => "unix",
+                _ => "http",
+            };
+            let protocol = match protocol {
+                Protocol::Http1 => "http1",
+                _ => "http2",
+            };
+            let yaml = format!(
+                "plugins: {{ p: {{ transport: {transport}, endpoint: '{}',
+                    connection: {{ protocol: {protocol} }}, {keys} }} }}",
+                server.address
+            );
+            let plugins = Plugins::builder().start(config(&yaml)).await.unwrap();
+            let answer = text(&plugins.plugin("p"), asked()).await.unwrap();
+            assert_eq!(answer, sent, "{transport} {protocol}");
+        }
     }
 }

@@ -271,8 +271,21 @@ plugins:
   - name: files
     transport: unix-json
     endpoints: [{ url: /run/files.sock, path: /v1 }]
-    connection: { protocol: http2, max_response_head: 64KiB, max_response_body: off }
+    connection: { protocol: http2, max_response_head: 64KiB, max_response_body: off, stream_idle_timeout: 5s }
     tls: { ca_file: /etc/ca.pem }
+"#,
+    ),
+    case(
+        "unix_json_sends_no_header_about_http",
+        r#"plugins:
+  - name: files
+    transport: unix-json
+    endpoint: /run/files.sock
+    auth: { method: custom, headers: { proxy-authorization: hunter2, x-key: hunter2 } }
+  - name: mail
+    transport: unix-json
+    endpoint: /run/mail.sock
+    auth: { method: api-key, api_key: hunter2, header: X-Request-Id }
 "#,
     ),
     case(

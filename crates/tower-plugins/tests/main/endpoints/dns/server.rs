@@ -19,6 +19,14 @@ struct Zone {
     asked: HashMap<String, usize>,
     fails: bool,
     fail: HashSet<String>,
+    fail_kind: Option<(RecordType, Failure)>,
+}
+
+/// How a question stays without an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Failure {
+    Said,
+    Silent,
 }
 
 /// Ends with this value.
@@ -44,7 +52,9 @@ impl NameServer {
                     continue;
                 };
                 let answer = answering.lock().unwrap().answer(query);
-                let _ = socket.send_to(&answer.to_vec().unwrap(), peer).await;
+                if let Some(answer) = answer {
+                    let _ = socket.send_to(&answer.to_vec().unwrap(), peer).await;
+                }
                 count.send_modify(|asked| *asked += 1);
             }
         });
@@ -112,7 +122,12 @@ impl NameServer {
         }
     }
 
-    /// Waits until it has answered so many more questions.
+    /// Whether, and how, it fails to answer questions of the kind.
+    pub(crate) fn fails_for_kind(&self, kind: RecordType, failure: Option<Failure>) {
+        self.zone.lock().unwrap().fail_kind = failure.map(|failure| (kind, failure));
+    }
+
+    /// Waits until it was asked so many more questions.
     pub(crate) async fn asked(&self, more: usize) {
         let mut asked = self.asked.clone();
         let until = *asked.borrow() + more;
@@ -138,12 +153,17 @@ impl Drop for NameServer {
 }
 
 impl Zone {
-    fn answer(&mut self, query: Message) -> Message {
+    fn answer(&mut self, query: Message) -> Option<Message> {
         let question = query.queries[0].clone();
         let name = question.name().to_utf8().to_lowercase();
         *self.asked.entry(name.clone()).or_default() += 1;
         let mut answer = query.into_response();
-        let fails = self.fails || self.fail.contains(&name);
+        let of_kind = self.fail_kind;
+        let of_kind = of_kind.filter(|(kind, _)| *kind == question.query_type());
+        if let Some((_, Failure::Silent)) = of_kind {
+            return None;
+        }
+        let fails = self.fails || self.fail.contains(&name) || of_kind.is_some();
         answer.metadata.response_code = if fails {
             ResponseCode::ServFail
         } else if self.records.keys().any(|(known, _)| *known == name) {
@@ -158,6 +178,6 @@ impl Zone {
                 answer.add_answer(record);
             }
         }
-        answer
+        Some(answer)
     }
 }

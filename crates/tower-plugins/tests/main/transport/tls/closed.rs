@@ -141,3 +141,36 @@ async fn a_body_that_ends_with_the_connection_is_whole_only_if_the_peer_says_goo
         server.join().unwrap();
     }
 }
+
+/// Some servers want a certificate, and say nothing to who has none.
+#[tokio::test]
+async fn a_peer_that_closes_before_a_word_may_want_a_certificate() {
+    let (ca, hint) = (Ca::new(), "it may require a client certificate");
+    let shows = ca.certify(&["localhost"]);
+    let mine = ca.certify(&["me"]).identity();
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!(
+            "https://localhost:{}",
+            listener.local_addr().unwrap().port()
+        );
+        let config = Arc::new(Setup::new(&shows).config());
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let mut session = ServerConnection::new(Arc::clone(&config)).unwrap();
+                while session.is_handshaking() && session.complete_io(&mut stream).is_ok() {}
+            }
+        });
+        for (identity, is_hinted) in [(None, true), (Some(mine.clone()), false)] {
+            let mut tls = ca.trusted();
+            tls.identity = identity;
+            // Which side of the connection sees its end first is a race: it is run often.
+            for _ in 0..20 {
+                let http = http(&Address::https(&url).unwrap(), protocol, &tls);
+                let error = within(http.call(post("/", BODY))).await.unwrap_err();
+                let text = chain(&error);
+                assert_eq!(text.contains(hint), is_hinted, "{protocol:?}: {text}");
+            }
+        }
+    }
+}
