@@ -88,7 +88,7 @@ pub(super) fn refuse_inert(
         if transport == Some(&Transport::UnixJson) {
             let keys = &unix_json::INERT;
             let why = "which is not HTTP";
-            unix_json::refuse_inert("unix-json", keys, why, connection, policy, &refuse);
+            unix_json::refuse_inert("unix-json", keys, why, connection, policy, refuse);
         }
         if transport == Some(&Transport::ExecJson) {
             let of_process = ["connection_timeout", "max_response_body"];

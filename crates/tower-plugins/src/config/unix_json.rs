@@ -48,7 +48,11 @@ pub(super) fn refuse_inert(
     refuse: impl Fn(&str, &str, &str),
 ) {
     for key in keys {
-        refuse("connection", key, &format!("does nothing with {wire}, {why}"));
+        refuse(
+            "connection",
+            key,
+            &format!("does nothing with {wire}, {why}"),
+        );
     }
     let why = format!("does nothing with {wire}, where no answer is a stream: remove it");
     refuse("connection", "stream_idle_timeout", &why);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ::http::request::Parts;
 use ::http::{Request, Response};
+use bytes::Bytes;
 use tokio::io::Join;
 use tokio::net::unix::pipe;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -26,6 +27,9 @@ use crate::config::{ConnectionSpec, ProcessSpec};
 /// How long the end of an answer may take to come out of the pipe, and the end of a process to be known, when the other
 /// is there.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How often a line may not go out to a process that has answered before, until the call fails.
+const USED_TRIES: u32 = 3;
 
 const OUT_OF_STEP: &str = "it had not answered when the call was over, and what it says next would be taken for another answer";
 const NO_ANSWER: &str = "what it wrote was no answer to what it was asked";
@@ -196,34 +200,57 @@ impl ExecJson {
         let name = &self.name;
         let unfit = |why: String| Failed::Other(request_broken(name, why));
         let call = Call::of(head, body).map_err(unfit)?;
-        let (_turn, mut lease) = self.lease().await.map_err(Failed::Unsent)?;
-        let line = call.line(deadline).map_err(unfit);
-        let line = match line {
-            Ok(line) => line,
-            Err(unfit) => {
-                lease.complete();
-                return Err(unfit);
-            }
-        };
-        let broken = match self.exchange(&mut lease, &line).await {
-            Ok(answer) => match call.respond(&answer) {
-                Ok(response) => {
-                    lease.running.has_answered();
-                    lease.complete();
-                    return Ok(response);
-                }
+        let mut tries = 0;
+        loop {
+            let (_turn, mut lease) = self.lease().await.map_err(Failed::Unsent)?;
+            let line = match call.line(deadline) {
+                Ok(line) => line,
                 Err(why) => {
-                    lease.why = NO_ANSWER;
-                    return Err(Failed::Other(lost(name, why).into()));
+                    lease.complete();
+                    return Err(unfit(why));
                 }
-            },
-            Err(broken) => broken,
-        };
+            };
+            let broken = match self.exchange(&mut lease, &line).await {
+                Ok(answer) => return self.answer(&call, &answer, lease),
+                Err(broken) => broken,
+            };
+            match broken {
+                // It had ended and that was not known: the next one gets the line.
+                Broken::Unsent(_) if lease.running.is_used() && tries < USED_TRIES => {
+                    lease.running.exited(LAST_WORDS).await;
+                    tries += 1;
+                }
+                broken => return Err(self.broken(broken, lease).await),
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        call: &Call<'_>,
+        answer: &Bytes,
+        mut lease: Lease,
+    ) -> Result<Response<Body>, Failed> {
+        match call.respond(answer) {
+            Ok(response) => {
+                lease.running.has_answered();
+                lease.complete();
+                Ok(response)
+            }
+            Err(why) => {
+                lease.why = NO_ANSWER;
+                Err(Failed::Other(lost(&self.name, why).into()))
+            }
+        }
+    }
+
+    async fn broken(&self, broken: Broken, mut lease: Lease) -> Failed {
+        let name = &self.name;
         let (error, was_sent) = match broken {
             Broken::TooLong => {
                 lease.why = "its answer was longer than max_response_body";
                 let why = format!("it is longer than {} bytes", self.limit);
-                return Err(Failed::Other(too_large(name, why)));
+                return Failed::Other(too_large(name, why));
             }
             Broken::Unsent(error) => (error, false),
             Broken::Lost(error) => (error, true),
@@ -234,10 +261,10 @@ impl ExecJson {
             Some(exited) => lost(name, (*exited).clone()),
             None => lost(name, error),
         };
-        Err(match was_sent {
+        match was_sent {
             true => Failed::Other(error.into()),
             false => Failed::Unsent(error),
-        })
+        }
     }
 
     /// A process that is in step, for one call.
@@ -264,11 +291,11 @@ impl ExecJson {
                 ));
             }
             // It was left without them: it is of no use to anybody.
-            running.discard(NO_ANSWER);
+            running.discard(OUT_OF_STEP);
         }
     }
 
-    async fn exchange(&self, lease: &mut Lease, line: &[u8]) -> Result<bytes::Bytes, Broken> {
+    async fn exchange(&self, lease: &mut Lease, line: &[u8]) -> Result<Bytes, Broken> {
         let gone = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
         let Some(lines) = &mut lease.lines else {
             return Err(Broken::Lost(gone()));

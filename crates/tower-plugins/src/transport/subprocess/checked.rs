@@ -70,7 +70,7 @@ impl Program {
         let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
         fcntl_add_seals(&copy, seals).map_err(|error| io(error.into()))?;
         Ok(Self {
-            file: reopened(copy).map_err(io)?,
+            file: reopened(&copy).map_err(io)?,
             is_script: start == *b"#!",
         })
     }
@@ -112,7 +112,7 @@ fn in_memory() -> io::Result<OwnedFd> {
 
 /// The same file for reading alone: the kernel runs none that is open for writing.
 #[cfg(target_os = "linux")]
-fn reopened(file: File) -> io::Result<OwnedFd> {
+fn reopened(file: &File) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     Ok(File::open(path)?.into())
 }

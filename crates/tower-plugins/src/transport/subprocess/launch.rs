@@ -109,7 +109,7 @@ impl Launch {
         if let Some(program) = &*known() {
             return Ok(Some(Arc::clone(program)));
         }
-        let (path, checksum) = (self.executable.clone(), checksum.clone());
+        let (path, checksum) = (self.executable.clone(), *checksum);
         let read = tokio::task::spawn_blocking(move || checked::Program::read(&path, &checksum));
         let program = read.await;
         let program = program

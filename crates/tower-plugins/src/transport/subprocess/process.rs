@@ -103,6 +103,11 @@ impl Handle {
         self.signal(Signal::KILL);
     }
 
+    /// Whether it has ended, and nothing is left of its group.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.status.borrow().is_some()
+    }
+
     /// Waits for its end, when nothing is left of its group.
     pub(crate) async fn exited(&self) -> Status {
         let mut status = self.0.status.subscribe();

@@ -124,8 +124,13 @@ impl<S> Running<S> {
         self.process.kill();
     }
 
-    fn is_discarded(&self) -> bool {
-        self.killed.get().is_some()
+    fn is_over(&self) -> bool {
+        self.killed.get().is_some() || self.process.is_over()
+    }
+
+    /// Whether it has answered a call.
+    pub(in crate::transport) fn is_used(&self) -> bool {
+        self.answered.get().is_some()
     }
 
     /// It has answered a call: if it ends, it is worth another start without delay.
@@ -190,7 +195,7 @@ impl<S: Send + Sync + 'static> Supervisor<S> {
         self.begin();
         loop {
             let why = match &*states.borrow_and_update() {
-                State::Running(running) if !running.is_discarded() => {
+                State::Running(running) if !running.is_over() => {
                     return Ok(Arc::clone(running));
                 }
                 State::Offline { until, why } => {

@@ -1,9 +1,10 @@
 #![cfg(unix)]
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tower_plugins::Plugins;
 
 use crate::subprocess::{PID, ask, pid, python, start, until_gone};
@@ -179,7 +180,7 @@ time.sleep(60)
     for (keys, least) in [("0s", 0), ("700ms", 700)] {
         let plugins = start(code, &format!("process: {{ stop_timeout: {keys} }}")).await;
         let first = pid(&plugins).await;
-        let begun = Clock::now();
+        let begun = Instant::now();
         drop(plugins);
         until_gone(first).await;
         assert!(begun.elapsed() >= Duration::from_millis(least));

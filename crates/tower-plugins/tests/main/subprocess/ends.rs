@@ -1,5 +1,6 @@
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tower_plugins::Reason;
 use tower_plugins::transport::subprocess::Exited;
 
@@ -108,7 +109,7 @@ while True:
 ";
     let plugins = start(code, "process: { stop_timeout: 300ms }").await;
     let first = pid(&plugins).await;
-    let begun = Clock::now();
+    let begun = Instant::now();
     drop(plugins);
     until_gone(first).await;
     assert!(begun.elapsed() >= Duration::from_millis(300));

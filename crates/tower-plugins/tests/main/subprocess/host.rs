@@ -4,8 +4,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tower_plugins::transport::subprocess::Exited;
 
 use super::{PID, ask, is_there, pid, signal, start};
@@ -61,7 +62,7 @@ fn a_plugin_dies_with_its_host_within_a_second_and_not_with_a_thread_of_it() {
     let plugin = said_pid(&mut host);
     assert!(is_there(plugin));
     host.kill().unwrap();
-    let begun = Clock::now();
+    let begun = Instant::now();
     host.wait().unwrap();
     let is_over = || match std::fs::read_to_string(format!("/proc/{plugin}/stat")) {
         Ok(stat) => stat

@@ -59,11 +59,10 @@ async fn it_is_tried_again_when_the_window_is_over() {
     let flag = folder.path().join("well");
     let code = format!(
         "
-if not os.path.exists({:?}):
+if not os.path.exists({flag:?}):
     sys.exit(1)
 serve(lambda _: os.getpid())
-",
-        flag
+"
     );
     let plugins = start(&code, "process: { max_restarts: 1, restart_window: 1s }").await;
     loop {
