@@ -53,6 +53,7 @@ impl<S> Lines<S> {
         }
     }
 
+    #[cfg(feature = "http")]
     pub(super) const fn stream(&self) -> &S {
         &self.stream
     }

@@ -8,9 +8,11 @@ mod in_child;
 mod launch;
 mod log;
 mod process;
+mod running;
 mod stdio;
 mod supervise;
 
 pub use self::exited::Exited;
 pub(super) use self::launch::Launch;
-pub(super) use self::supervise::{Running, Streams, Supervisor};
+pub(super) use self::running::Running;
+pub(super) use self::supervise::{Streams, Supervisor};

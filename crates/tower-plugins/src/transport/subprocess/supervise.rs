@@ -1,9 +1,8 @@
 //! Keeps a process running: started when it is needed, and again when it ends.
 
 use std::collections::VecDeque;
-use std::error::Error as StdError;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::Counter;
@@ -16,7 +15,8 @@ use tower_plugins_layers::Refused;
 use super::exited::Exited;
 use super::launch::{Launch, Spawned};
 use super::log::Logs;
-use super::process::{Handle, Process, Status};
+use super::process::{Process, Status};
+use super::running::{Running, Why};
 use super::stdio::{Tail, drain};
 use crate::config::{ProcessSpec, Restart};
 use crate::transport::error::connect_failed;
@@ -87,68 +87,6 @@ enum State<S> {
         until: Option<Instant>,
         why: Why,
     },
-}
-
-/// Why there is no process.
-#[derive(Clone, Debug)]
-struct Why {
-    what: String,
-    exited: Option<Arc<Exited>>,
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl StdError for Why {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.exited.as_deref().map(|exited| exited as _)
-    }
-}
-
-/// A process that runs, and what calls go through.
-pub(in crate::transport) struct Running<S> {
-    pub(in crate::transport) session: S,
-    process: Handle,
-    killed: OnceLock<&'static str>,
-    answered: OnceLock<()>,
-    exited: watch::Receiver<Option<Arc<Exited>>>,
-}
-
-impl<S> Running<S> {
-    /// It is of no use any more, because of `why`: it is killed, and a new one is made at once.
-    pub(in crate::transport) fn discard(&self, why: &'static str) {
-        let _ = self.killed.set(why);
-        self.process.kill();
-    }
-
-    fn is_over(&self) -> bool {
-        self.killed.get().is_some() || self.process.is_over()
-    }
-
-    /// Whether it has answered a call.
-    pub(in crate::transport) fn is_used(&self) -> bool {
-        self.answered.get().is_some()
-    }
-
-    /// It has answered a call: if it ends, it is worth another start without delay.
-    pub(in crate::transport) fn has_answered(&self) {
-        let _ = self.answered.set(());
-    }
-
-    /// Waits until it has ended, and is gone.
-    pub(in crate::transport) async fn gone(&self) {
-        self.process.exited().await;
-    }
-
-    /// How it ended, if it does within `limit`.
-    pub(in crate::transport) async fn exited(&self, limit: Duration) -> Option<Arc<Exited>> {
-        let mut exited = self.exited.clone();
-        let exited = timeout(limit, exited.wait_for(Option::is_some)).await;
-        exited.ok()?.ok()?.clone()
-    }
 }
 
 impl<S: Send + Sync + 'static> Supervisor<S> {
@@ -391,38 +329,13 @@ impl<S: Send + Sync + 'static> Shared<S> {
         let tail = Tail::default();
         let logs = Logs::new(Arc::clone(&self.plugin), Arc::clone(&self.name));
         let stderr = Task::spawn(drain(stderr, tail.clone(), logs));
-        let mut streams = Streams {
+        let streams = Streams {
             stdin: Some(stdin),
             stdout: Some(stdout),
         };
         let (tell, exited) = watch::channel(None);
-        let running = Arc::new(Running {
-            session: (self.begin)(&mut streams),
-            process: process.handle(),
-            killed: OnceLock::new(),
-            answered: OnceLock::new(),
-            exited,
-        });
-        tracing::debug!(
-            plugin.name = &*self.plugin,
-            server.address = &*self.name,
-            pid = process.id(),
-            "a plugin's process runs"
-        );
-        self.state
-            .send_replace(State::Running(Arc::clone(&running)));
-        let ended = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => None,
-            status = process.exited() => Some(status),
-        };
-        self.state.send_replace(State::Starting);
-        let answered = running.answered.get().is_some();
-        let killed = running.killed.get().copied();
-        // With it goes the writing end of its standard input, unless a call has it.
-        drop(running);
-        drop(streams);
-        let (status, is_stopped) = match ended {
+        let (status, answered, killed) = self.serve(&process, streams, exited).await;
+        let (status, is_stopped) = match status {
             Some(status) => (status, false),
             None => (stopped(&process, self.spec.stop_timeout).await, true),
         };
@@ -435,6 +348,34 @@ impl<S: Send + Sync + 'static> Shared<S> {
         }
         Ended::Exited { how, answered }
     }
+
+    /// Has calls go to `process` until it has ended, or is not needed any more. Gives how it ended, whether it had answered
+    /// and why it was killed. With what it made of `streams` goes the writing end of the process's standard input, unless a
+    /// call has it.
+    async fn serve(
+        &self,
+        process: &Process,
+        mut streams: Streams,
+        exited: watch::Receiver<Option<Arc<Exited>>>,
+    ) -> (Option<Status>, bool, Option<&'static str>) {
+        let session = (self.begin)(&mut streams);
+        let running = Arc::new(Running::new(session, process.handle(), exited));
+        tracing::debug!(
+            plugin.name = &*self.plugin,
+            server.address = &*self.name,
+            pid = process.id(),
+            "a plugin's process runs"
+        );
+        self.state
+            .send_replace(State::Running(Arc::clone(&running)));
+        let status = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            status = process.exited() => Some(status),
+        };
+        self.state.send_replace(State::Starting);
+        (status, running.is_used(), running.killed())
+    }
 }
 
 async fn stopped(process: &Process, grace: Duration) -> Status {
@@ -445,15 +386,6 @@ async fn due(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-impl Why {
-    fn shown(&self) -> String {
-        match &self.exited {
-            Some(exited) => format!("{}: {exited}", self.what),
-            None => self.what.clone(),
-        }
     }
 }
 
