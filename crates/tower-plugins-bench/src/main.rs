@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p tower-plugins-bench -- GROUP [--json FILE]`
 //!
-//! `GROUP` is `inproc`, `layers`, `contention`, `loopback`, `grpc`, `reload` or `all`. A Markdown table goes to the
+//! `GROUP` is `inproc`, `layers`, `contention`, `loopback`, `grpc`, `reload`, `drain`, `rollback` or `all`. A Markdown table goes to the
 //! standard output, and with `--json` one JSON object per variant to `FILE`. `--quick` measures
 //! next to nothing, to see that all works; `--profile DIR` keeps callgrind's output for
 //! `callgrind_annotate`.
@@ -26,7 +26,7 @@ type BoxError = tower_plugins_layers::BoxError;
 type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 const USAGE: &str = "\
-usage: tower-plugins-bench inproc|layers|contention|loopback|grpc|reload|all [--json FILE] [--quick] [--profile DIR]";
+usage: tower-plugins-bench inproc|layers|contention|loopback|grpc|reload|drain|rollback|all [--json FILE] [--quick] [--profile DIR]";
 
 #[derive(Default)]
 struct Options {

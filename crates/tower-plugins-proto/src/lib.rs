@@ -6,15 +6,18 @@
 //! * [`mod@line`]: the lines of JSON that a plugin behind a Unix socket is sent, and answers with.
 //! * [`exec`]: the lines of JSON that a plugin's process is sent, and answers with.
 //! * [`duration`]: durations as text, as an envelope writes a timeout.
+//! * [`go_plugin`]: the protocol of HashiCorp's go-plugin: variables, handshake line, and by feature its gRPC services
+//!   (`go-plugin`), certificates and TLS (`tls`), and connections that either side offers the other (`broker`).
 //! * [`health`]: the two messages of `grpc.health.v1`.
 //!
-//! A host and a plugin depend on this crate alone to understand each other; it holds no behaviour.
+//! A host and a plugin depend on this crate alone to understand each other. It starts nothing and listens nowhere.
 
 #![forbid(unsafe_code)]
 
 pub mod duration;
 pub mod envelope;
 pub mod exec;
+pub mod go_plugin;
 pub mod health;
 pub mod line;
 

@@ -153,6 +153,10 @@ impl Plugin {
             let opened = waiting.opened(limit).await;
             opened.map_err(|_| refused(Reason::DeadlineExceeded))?;
             found = self.cell.find(&self.name, headers);
+            // Who was to bring it back is gone.
+            if matches!(&found, Found::Held(same) if Arc::ptr_eq(same, &gate)) {
+                break;
+            }
         }
         self.found(found)
     }

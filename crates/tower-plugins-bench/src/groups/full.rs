@@ -37,11 +37,16 @@ plugins:
 {policy}",
         SERVICES[..endpoints].join(", ")
     );
+    start(&text).await
+}
+
+/// The set of the config `text`, with these services.
+pub(super) async fn start(text: &str) -> Result<Plugins> {
     let mut builder = Plugins::builder();
     for name in SERVICES {
         builder = builder.service(name, null());
     }
-    Ok(builder.start(Config::parse(&text, Format::Yaml)?).await?)
+    Ok(builder.start(Config::parse(text, Format::Yaml)?).await?)
 }
 
 /// The service that does nothing but answer.

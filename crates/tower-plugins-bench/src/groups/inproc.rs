@@ -23,6 +23,7 @@ fn variants() -> Vec<Variant> {
         Variant::new(FLOOR, FLOOR, CALLS, bare),
         plugin("full", full::ARMED.to_owned(), 3),
         plugin("full-1-endpoint", full::ARMED.to_owned(), 1),
+        plugin("full-scored", format!("{}{SCORED}", full::ARMED), 3),
         plugin("nothing-armed", NOTHING.to_owned(), 1),
     ];
     variants.extend(KEYS.map(|key| plugin(&format!("full-without-{key}"), without(key), 3)));
@@ -39,6 +40,11 @@ const KEYS: [&str; 6] = [
     "attempt_timeout",
     "circuit_breaker",
 ];
+
+/// Has score kept of what becomes of calls.
+const SCORED: &str = "
+reload: { strategy: blue-green }
+";
 
 const NOTHING: &str = "
     retry: { enabled: false }

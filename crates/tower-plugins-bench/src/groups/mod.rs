@@ -1,6 +1,7 @@
 //! What is measured.
 
 mod contention;
+mod drain;
 mod forms;
 mod full;
 mod grpc;
@@ -8,6 +9,7 @@ mod inproc;
 mod layers;
 mod loopback;
 mod reload;
+mod rollback;
 
 use crate::harness::Variant;
 use crate::report::Row;
@@ -37,4 +39,6 @@ pub(crate) const GROUPS: &[Group] = &[
     loopback::GROUP,
     grpc::GROUP,
     reload::GROUP,
+    drain::GROUP,
+    rollback::GROUP,
 ];

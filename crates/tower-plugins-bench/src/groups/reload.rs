@@ -1,6 +1,7 @@
 //! From a changed config to the calls that see it.
 
 use std::fmt::Write;
+use std::future::IntoFuture;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::runtime::Builder;
 use tokio::time::Instant;
 use tower::service_fn;
 use tower_plugins::config::{Config, Format};
-use tower_plugins::reload::{ReloadReport, Timing};
+use tower_plugins::reload::{ReloadTimes, Timing};
 use tower_plugins::{Body, Plan, Plugin, Plugins};
 use tower_service::Service;
 
@@ -20,7 +21,7 @@ use crate::harness::{Calls, Run, Sample, Variant, runtime, thread_cpu};
 
 pub(super) const GROUP: Group = Group {
     name: "reload",
-    about: "`rename-to-first-call-N`: wall time from the rename of a changed file of N plugins to the first call that the new graph answers; `-debounce` is the quiet that the watch waits for by design, `-beyond-debounce` the rest. `swap-1-of-N`: CPU time of a reload in which 1 of N plugins changed, and the wall time of its steps; `read-N-FORMAT`: of parsing and validating a text and planning the change of one plugin.",
+    about: "`rename-to-first-call-N`: wall time from the rename of a changed file of N plugins to the first call that the new graph answers; `-debounce` is the quiet that the watch waits for by design, `-beyond-debounce` the rest. `swap-C-of-N`: CPU time of a reload in code in which C of N plugins changed, and the wall time of its steps; `read-N-FORMAT`: of parsing and validating a text and planning the change of one plugin.",
     variants,
     prepare: None,
     summary: None,
@@ -28,7 +29,7 @@ pub(super) const GROUP: Group = Group {
 
 fn variants() -> Vec<Variant> {
     let mut variants = Vec::new();
-    for plugins in [10, 1000] {
+    for plugins in [10, 100, 1000] {
         let name = format!("rename-to-first-call-{plugins}");
         variants.push(Variant::new(name, "", Calls::Few(1), move || {
             rename(plugins)
@@ -42,10 +43,17 @@ fn variants() -> Vec<Variant> {
             }));
         }
     }
-    for plugins in [1000, 10_000] {
-        let name = format!("swap-1-of-{plugins}");
+    for (changed, plugins) in [
+        (1, 10),
+        (1, 100),
+        (1, 1000),
+        (1, 10_000),
+        (10, 1000),
+        (100, 10_000),
+    ] {
+        let name = format!("swap-{changed}-of-{plugins}");
         variants.push(Variant::new(name, "", Calls::Counted(8), move || {
-            swap(plugins)
+            swap(changed, plugins)
         }));
     }
     variants.into_iter().map(Variant::without_floor).collect()
@@ -213,10 +221,15 @@ fn read(count: usize, format: Format) -> Result<Run> {
     }))
 }
 
-fn swap(count: usize) -> Result<Run> {
+/// As a program changes a config that it has: what it leaves alone is not made anew.
+fn swap(changed: usize, count: usize) -> Result<Run> {
     let runtime = runtime()?;
-    let parse = |probe| -> Result<_> { Ok(Config::parse(&config(count, probe)?, Format::Yaml)?) };
-    let configs = [parse(SERVICES[0])?, parse(SERVICES[1])?];
+    let config = Config::parse(&config(count, SERVICES[0])?, Format::Yaml)?;
+    let mut other = config.clone();
+    for spec in other.plugins.values_mut().rev().take(changed) {
+        spec.policy.drain_timeout += Duration::from_secs(1);
+    }
+    let configs = [config, other];
     let plugins = runtime.block_on(builder().start(configs[0].clone()))?;
     let mut serves = 0;
     Ok(Box::new(move |calls| {
@@ -230,14 +243,14 @@ fn swap(count: usize) -> Result<Run> {
             serves = 1 - serves;
             let config = configs[serves].clone();
             let begun = thread_cpu();
-            let report = runtime.block_on(plugins.reload(config))?;
+            let report = runtime.block_on(plugins.reload(config).into_future())?;
             sample.time += thread_cpu() - begun;
-            let ReloadReport {
+            let ReloadTimes {
                 planning,
                 building,
                 publishing,
                 ..
-            } = report;
+            } = report.times;
             for ((_, part), took) in sample
                 .parts
                 .iter_mut()

@@ -145,9 +145,28 @@ fn reload_measures_from_the_rename_and_without_the_debounce() {
         "rename-to-first-call-1000-beyond-debounce",
         "swap-1-of-1000",
         "swap-1-of-10000",
-        "swap-1-of-10000-planning",
+        "swap-100-of-10000-planning",
     ] {
         assert_line(&lines, variant, "reload", None);
         assert!(lines[variant]["median_ns"].is_number());
     }
+}
+
+#[test]
+fn drain_compares_calls_beside_a_drain_with_those_in_quiet() {
+    let lines = lines("drain");
+    for variant in ["last-byte-to-noticed", "of-nothing"] {
+        assert_line(&lines, variant, "drain", None);
+        assert!(lines[variant]["median_ns"].is_number());
+    }
+    let beside = "neighbour-of-a-drain-of-1000";
+    assert_line(&lines, beside, "drain", Some("neighbour-in-quiet"));
+    assert!(lines[beside]["ratio"].is_number());
+}
+
+#[test]
+fn rollback_measures_from_the_first_bad_answer() {
+    let lines = lines("rollback");
+    assert_line(&lines, "first-failure-to-last", "rollback", None);
+    assert!(lines["first-failure-to-last"]["median_ns"].is_number());
 }

@@ -216,6 +216,7 @@ where
         (&self.inner).poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let (seen, hold) = self.layer.enter(&mut request);
         let inner = if hold.is_some() {
@@ -254,6 +255,7 @@ where
 {
     type Output = Result<Response<ResponseBody<RB>>, BoxError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let (Some(inner), Some(hold)) = (this.inner.as_mut().as_pin_mut(), &*this.hold) else {

@@ -149,6 +149,7 @@ where
         (&self.inner).poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let record = Record::begin(&self.names, &request);
         let inner = {
@@ -181,6 +182,7 @@ where
 {
     type Output = Result<Response<ResponseBody<RB>>, BoxError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let polled = {

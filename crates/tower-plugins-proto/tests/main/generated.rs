@@ -19,12 +19,18 @@ struct Generated {
     described: bool,
 }
 
-const ALL: [Generated; 2] = [
+const ALL: [Generated; 3] = [
     Generated {
         protos: "proto",
         file: "tower_plugins/v1/plugin.proto",
         code: "crates/tower-plugins-proto/src/generated",
         described: false,
+    },
+    Generated {
+        protos: "proto",
+        file: "go_plugin/plugin.proto",
+        code: "crates/tower-plugins-proto/src/go_plugin/generated",
+        described: true,
     },
     Generated {
         protos: "examples/proto",
@@ -39,7 +45,8 @@ fn generate(what: &Generated, out: &Path) {
     let protos = root().join(what.protos);
     let descriptors = protox::compile([what.file], [&protos]).unwrap();
     if what.described {
-        let name = what.file.replace(".proto", ".binpb");
+        let name = Path::new(what.file).with_extension("binpb");
+        let name = name.file_name().unwrap();
         fs::write(out.join(name), descriptors.encode_to_vec()).unwrap();
     }
     tonic_prost_build::configure()

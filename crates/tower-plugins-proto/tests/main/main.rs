@@ -1,5 +1,12 @@
-//! The generated code: that it is current, and that its two ends understand each other.
+//! That the generated code is current, and that two ends understand each other: both ours, or one of them Go's.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod broker;
 mod generated;
+mod go_plugin;
+mod handshake;
+#[cfg(unix)]
+mod interop;
+mod multiplexed;
 mod service;
+mod tls;

@@ -125,7 +125,7 @@ impl PluginSpec {
     pub fn new(name: PluginName, address: Address) -> Self {
         Self {
             name,
-            policy: Policy::default(),
+            policy: Policy::default().into(),
             upstream: Upstream {
                 endpoints: vec![address.into()],
                 connection: ConnectionSpec::default(),
@@ -135,7 +135,8 @@ impl PluginSpec {
                 process: ProcessSpec::default(),
                 options: Options::default(),
                 origin: OwnOrigin::default(),
-            },
+            }
+            .into(),
         }
     }
 

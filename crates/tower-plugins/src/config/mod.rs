@@ -80,6 +80,7 @@ pub use secret::Secret;
 pub use source::Source;
 #[cfg(feature = "watch")]
 pub(crate) use source::overdue;
+pub(crate) use spec::Beside;
 pub use spec::{
     AdaptiveLimit, Address, AuthStyle, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec,
     BudgetKind, Checksum, ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec,
@@ -87,8 +88,8 @@ pub use spec::{
     HealthKind, HealthSpec, HedgeSpec, Identity, InvalidChecksum, InvalidPin, JitterKind,
     JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec,
     Policy, ProcessSpec, Protocol, ProxySpec, RateLimitSpec, RedisSpec, ReloadSpec, Restart,
-    RetrySpec, ShadowSpec, SplitSpec, SplitTarget, Strategy, SubsetFallback, TlsSpec, TlsVersion,
-    Upstream,
+    RetrySpec, ShadowSpec, Shared, SplitSpec, SplitTarget, Strategy, SubsetFallback, TlsSpec,
+    TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

@@ -294,8 +294,8 @@ impl Reader<'_> {
         self.declared.insert(name.clone(), declared);
         let plugin = PluginSpec {
             name: name.clone(),
-            policy,
-            upstream,
+            policy: policy.into(),
+            upstream: upstream.into(),
         };
         let Config {
             plugins, disabled, ..

@@ -23,7 +23,7 @@ impl Graph {
         inherit: Inherit,
         services: &Arc<Services>,
     ) -> Result<Built, Error> {
-        let specs = plan.changes().iter();
+        let specs = plan.changed();
         let specs = specs.filter_map(|(name, change)| Some((name, change.spec()?)));
         let specs = specs.filter(|(name, _)| wanted(name));
         specs
@@ -38,8 +38,8 @@ impl Graph {
 
 /// Makes `entries` what `plan` makes of them with the nodes that were built for it.
 pub(crate) fn exchange(entries: &mut Entries, plan: &Plan, built: &Built) {
-    for (name, change) in plan.changes() {
-        if *change == Change::Remove {
+    for (name, change) in plan.changed() {
+        if matches!(change, Change::Remove) {
             entries.remove(name);
         } else if let Some(node) = built.get(name) {
             entries.insert(name.clone(), Entry::Node(Arc::clone(node)));
@@ -47,21 +47,32 @@ pub(crate) fn exchange(entries: &mut Entries, plan: &Plan, built: &Built) {
     }
 }
 
-/// Whether each plugin that another names is there, and no split leads back to where it began.
-pub(crate) fn check_names(config: &Config) -> Result<(), Error> {
+/// Whether what `plan` changes is sound: each plugin that another names is there, and no split leads back to where it began.
+pub(crate) fn check_names(config: &Config, plan: &Plan) -> Result<(), Error> {
     let dangling = |spec: &PluginSpec| {
         let others = spec.policy.others().into_iter();
         let mut missing = others.filter(|(_, to)| !config.plugins.contains_key(*to));
         missing.next().map(|(key, to)| (key, to.clone()))
     };
-    for (name, spec) in &config.plugins {
+    let changed = || plan.changed().filter_map(|(_, change)| change.spec());
+    let removes = plan
+        .changed()
+        .any(|(_, change)| matches!(change, Change::Remove));
+    let specs: Box<dyn Iterator<Item = &PluginSpec>> = if removes {
+        Box::new(config.plugins.values())
+    } else {
+        Box::new(changed())
+    };
+    for spec in specs {
         if let Some((key, other)) = dangling(spec) {
             let why = format!("{key}: there is no plugin `{other}`: name one of this config");
-            let name: Arc<str> = name.as_str().into();
+            let name: Arc<str> = spec.name.as_str().into();
             return Err(Error::caused_by(Kind::Config, why).of_plugin(&name));
         }
     }
-    if let Some(way) = split_loop(&config.plugins) {
+    // There was no loop before: one that is there now leads by what is changed.
+    let begins = changed().map(|spec| &spec.name);
+    if let Some(way) = split_loop(&config.plugins, begins) {
         let name = way[0].as_str().into();
         let way: Vec<_> = way.iter().map(|name| name.as_str()).collect();
         let why = format!(
@@ -73,15 +84,18 @@ pub(crate) fn check_names(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// The way from a plugin by splits back to itself, if there is one.
-fn split_loop(plugins: &BTreeMap<PluginName, PluginSpec>) -> Option<Vec<&PluginName>> {
+/// A way from one of `begins` by splits that comes back to where it was, if there is one.
+fn split_loop<'a>(
+    plugins: &'a BTreeMap<PluginName, PluginSpec>,
+    begins: impl Iterator<Item = &'a PluginName>,
+) -> Option<Vec<&'a PluginName>> {
     let targets = |name: &PluginName| {
         let plugin = plugins.get(name);
         let targets = plugin.map(|plugin| plugin.policy.split_to().collect::<Vec<_>>());
         targets.unwrap_or_default().into_iter()
     };
     let mut leads_out = HashSet::new();
-    for name in plugins.keys() {
+    for name in begins {
         let mut way = vec![(name, targets(name))];
         while let Some((last, rest)) = way.last_mut() {
             let Some(next) = rest.next() else {

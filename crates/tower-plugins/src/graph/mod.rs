@@ -43,7 +43,7 @@ impl std::fmt::Display for Generation {
 pub(crate) type Entries = HashMap<PluginName, Entry, foldhash::fast::RandomState>;
 
 /// All plugins, as calls see them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {
     generation: Generation,
     entries: Entries,
@@ -61,6 +61,10 @@ impl Graph {
 
     pub(crate) const fn entries(&self) -> &Entries {
         &self.entries
+    }
+
+    pub(crate) const fn entries_mut(&mut self) -> &mut Entries {
+        &mut self.entries
     }
 
     /// The node of `name`; of two the one that was there before.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::config::{Config, EndpointSpec, PluginName, PluginSpec, Policy, Upstream};
+use crate::config::{Beside, Config, EndpointSpec, PluginName, PluginSpec, Policy, Upstream};
 
 /// What becomes of each plugin between two configs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,11 +45,15 @@ impl Plan {
     /// What turns `old` into `new`. Every name of either is in exactly one class.
     #[must_use]
     pub fn between(old: &Config, new: &Config) -> Self {
+        let mut before = Beside::new(&old.plugins);
+        let mut stay = 0;
         let mut changes: BTreeMap<_, _> = new
             .plugins
             .iter()
             .map(|(name, new)| {
-                let change = match old.plugins.get(name) {
+                let before = before.get(name);
+                stay += usize::from(before.is_some());
+                let change = match before {
                     None => Change::Add {
                         spec: Box::new(new.clone()),
                     },
@@ -66,10 +70,10 @@ impl Plan {
                 (name.clone(), change)
             })
             .collect();
-        for name in old.plugins.keys() {
-            if !new.plugins.contains_key(name) {
-                changes.insert(name.clone(), Change::Remove);
-            }
+        if stay < old.plugins.len() {
+            let mut after = Beside::new(&new.plugins);
+            let gone = old.plugins.keys().filter(|name| after.get(name).is_none());
+            changes.extend(gone.map(|name| (name.clone(), Change::Remove)));
         }
         Self { changes }
     }
@@ -90,10 +94,16 @@ impl Plan {
         &self.changes
     }
 
+    /// Those that are not kept, by plugin.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = (&PluginName, &Change)> {
+        let changes = self.changes.iter();
+        changes.filter(|(_, change)| !matches!(change, Change::Keep))
+    }
+
     /// Whether nothing is to be done.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.changes.values().all(|change| *change == Change::Keep)
+        self.changed().next().is_none()
     }
 
     /// The config that this plan makes of `old`.
@@ -226,11 +236,7 @@ impl Change {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut first = true;
-        for (name, change) in self
-            .changes
-            .iter()
-            .filter(|(_, change)| **change != Change::Keep)
-        {
+        for (name, change) in self.changed() {
             if !std::mem::take(&mut first) {
                 f.write_str(", ")?;
             }

@@ -52,63 +52,65 @@ pub(crate) struct Patience {
 /// Waits for the last call on `node`, as long as there is patience; then cancels what is left. Until then `tell` is
 /// told now and again how many there are.
 ///
-/// The wait begins when the caller has let go of the graph, and ends by a notification from the
-/// last holder of the node.
-pub(crate) async fn retire(
+/// The time and the calls count from now on. The wait begins when the caller has let go of the graph, and ends by a
+/// notification from the last holder of the node.
+pub(crate) fn retire(
     node: Arc<Node>,
     patience: Patience,
     tell: impl Fn(&PluginName, usize),
-) -> Retired {
+) -> impl Future<Output = Retired> {
     let start = Instant::now();
-    let plugin = node.spec().name.clone();
-    let drain = node.drain().clone();
-    let gone = node.gone();
-    let deadline = start.checked_add(patience.drain);
-    let under_way = drain.active();
-    let ends = node.ends();
-    drop(node);
-    let mut retired = Retired {
-        plugin,
-        drained: 0,
-        cancelled: 0,
-        remaining: 0,
-        elapsed: Duration::ZERO,
-    };
-    // Services of this program may hold connections that outlive their calls and the node: the count knows of them.
-    let over = || async {
-        gone.cancelled().await;
-        drain.close();
-        drain.drained().await;
-    };
-    let progress = async {
-        let mut ticks = interval(PROGRESS);
-        loop {
-            ticks.tick().await;
-            tell(&retired.plugin, drain.active());
+    let under_way = node.drain().active();
+    async move {
+        let plugin = node.spec().name.clone();
+        let drain = node.drain().clone();
+        let gone = node.gone();
+        let ends = node.ends();
+        drop(node);
+        let deadline = start.checked_add(patience.drain);
+        let mut retired = Retired {
+            plugin,
+            drained: 0,
+            cancelled: 0,
+            remaining: 0,
+            elapsed: Duration::ZERO,
+        };
+        // Services of this program may hold connections that outlive their calls and the node: the count knows of them.
+        let over = || async {
+            gone.cancelled().await;
+            drain.close();
+            drain.drained().await;
+        };
+        let progress = async {
+            let mut ticks = interval(PROGRESS);
+            loop {
+                ticks.tick().await;
+                tell(&retired.plugin, drain.active());
+            }
+        };
+        let drained = tokio::select! {
+            biased;
+            () = over() => true,
+            () = until(deadline) => false,
+            () = patience.hurry.cancelled() => false,
+            () = set(patience.limit) => false,
+            () = progress => false,
+        };
+        if !drained {
+            // A call that was made and not yet polled is not counted, and must not begin either.
+            drain.close();
+            retired.cancelled = drain.cancel();
+            if timeout(CANCEL_GRACE, over()).await.is_err() {
+                retired.remaining = drain.active().max(1);
+            }
         }
-    };
-    let drained = tokio::select! {
-        biased;
-        () = over() => true,
-        () = until(deadline) => false,
-        () = patience.hurry.cancelled() => false,
-        () = set(patience.limit) => false,
-        () = progress => false,
-    };
-    if !drained {
-        // A call that was made and not yet polled is not counted, and must not begin either.
-        drain.close();
-        retired.cancelled = drain.cancel();
-        if timeout(CANCEL_GRACE, over()).await.is_err() {
-            retired.remaining = drain.active().max(1);
+        if gone.is_cancelled() {
+            ended(ends).await;
         }
+        retired.drained = under_way.saturating_sub(retired.cancelled);
+        retired.elapsed = start.elapsed();
+        retired
     }
-    if gone.is_cancelled() {
-        ended(ends).await;
-    }
-    retired.drained = under_way.saturating_sub(retired.cancelled);
-    retired.elapsed = start.elapsed();
-    retired
 }
 
 /// Waits for what each transport began, but for those that go on in another node.

@@ -22,6 +22,7 @@ mod stage;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -55,7 +56,7 @@ use self::stack::Stack;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};
-use crate::transport::{EndFuture, Factory, InProcess, Transport};
+use crate::transport::{EndFuture, Factory, InProcess, Transport, panic_text};
 #[cfg(feature = "http")]
 use crate::upgrade::{OnUpgrade, Owner};
 
@@ -139,7 +140,7 @@ pub(crate) struct Node {
     /// What becomes of its calls, once somebody wants to know.
     score: OnceLock<Box<Score>>,
     gone: CancellationToken,
-    _gone: DropGuard,
+    gone_guard: Arc<DropGuard>,
 }
 
 /// The future of a call, which owns its node.
@@ -148,6 +149,23 @@ pub(crate) type CallFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, 
 impl Node {
     /// The node of `spec`. Parts of `old` whose slice of the spec is equal go on in it.
     pub(crate) fn build(
+        spec: PluginSpec,
+        old: Option<&Self>,
+        inherit: Inherit,
+        services: &Arc<Services>,
+    ) -> Result<Self, Error> {
+        let name: Arc<str> = spec.name.as_str().into();
+        // Unwind safe: what was begun is dropped, and the old node is only read.
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            Self::made(spec, old, inherit, services)
+        }));
+        made.unwrap_or_else(|panic| {
+            let why = format!("it panicked when it was made: {}", panic_text(&*panic));
+            Err(Error::caused_by(Kind::Config, why).of_plugin(&name))
+        })
+    }
+
+    fn made(
         spec: PluginSpec,
         old: Option<&Self>,
         inherit: Inherit,
@@ -176,7 +194,7 @@ impl Node {
             drain,
             follower,
             score: OnceLock::new(),
-            _gone: gone.clone().drop_guard(),
+            gone_guard: Arc::new(gone.clone().drop_guard()),
             gone,
         })
     }
@@ -216,7 +234,9 @@ impl Node {
         self.parts.endpoints.tell(Some(hub));
         let checkers = self.parts.endpoints.checkers();
         for checker in &checkers {
-            checker.begin(hub);
+            // One that cannot run twice is there as long as it is asked.
+            let is_exclusive = self.spec.policy.exclusive;
+            checker.begin(hub, is_exclusive.then(|| Arc::clone(&self.gone_guard)));
         }
         if !checkers.is_empty() {
             health::gauge(&self.spec.name, self.health().status);

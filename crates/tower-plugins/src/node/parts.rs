@@ -117,7 +117,7 @@ impl Endpoints {
         let hub = hub.clone();
         if let Some(hub) = hub {
             for checker in self.checkers() {
-                checker.begin(&hub);
+                checker.begin(&hub, None);
             }
             hub.changed_endpoints(plugin, PluginHealth::new(self.health()));
         }

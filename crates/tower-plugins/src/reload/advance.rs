@@ -11,7 +11,7 @@ use super::rollout::{Publish, Rollout, Step, Wait, Watch, lap, steps};
 use super::task::Task;
 use super::{ReloadEvent, ReloadPhase};
 use crate::config::Strategy;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::graph::check_names;
 use crate::node::Inherit;
 
@@ -35,7 +35,7 @@ impl Task {
         };
         let graph = self.cell.load();
         let is_now = |name: &_| !rollout.exclusive.iter().any(|spec| spec.name == *name);
-        let built = check_names(&rollout.config)
+        let built = check_names(&rollout.config, &rollout.plan)
             .and_then(|()| graph.build(&rollout.plan, is_now, inherit, &self.services));
         match built {
             Ok(built) => rollout.built = built,
@@ -101,12 +101,13 @@ impl Task {
             Publish::Share(share) => *share,
             Publish::Plugins(_) | Publish::All => 1.0,
         };
+        let entries = rollout.entries(publish);
+        rollout.times.building += lap(&mut begun);
         rollout.take_effect(publish);
         if watch.is_some() {
             rollout.watch();
         }
-        let entries = rollout.entries(publish);
-        self.publish(entries, share);
+        self.publish(entries, &rollout.plan, share);
         rollout.published = true;
         rollout.times.publishing += lap(&mut begun);
         if let (true, Some(gate)) = (is_last, &rollout.gate) {
@@ -148,6 +149,7 @@ impl Task {
                 rollout.times.exchanging += lap(&mut begun);
                 self.start_again(rollout);
             }
+            (Phase::Restoring { error, .. }, _) => self.restore(*rollout, &error),
             (
                 Phase::Watching {
                     ticks,
@@ -181,17 +183,10 @@ impl Task {
 
     /// A change that cannot be made. What it has changed so far is undone.
     pub(super) fn refuse(&mut self, rollout: Box<Rollout>, error: Error) {
-        self.show_phase(ReloadPhase::Idle);
         if rollout.gate.is_some() {
-            return self.restore(*rollout, &error);
+            return self.end_new(rollout, error);
         }
-        if !rollout.published {
-            return self.reject(*rollout, error);
-        }
-        let error = Arc::new(error);
-        let shared = Error::shared(&error);
-        self.go_back(*rollout, Some(shared));
-        self.rejected(error);
+        self.reject(*rollout, error);
     }
 
     /// Ends what is under way for something newer: what serves whole stays, what does not goes.
@@ -199,13 +194,12 @@ impl Task {
         let Some((rollout, phase)) = self.under_way.take() else {
             return;
         };
-        self.show_phase(ReloadPhase::Idle);
-        match phase {
-            Phase::Watching { is_last: true, .. } | Phase::Asking { .. } => {
-                self.commit(*rollout, Verdict::Overtaken);
-            }
-            _ => self.go_back(*rollout, None),
+        if matches!(phase, Phase::Watching { is_last: true, .. }) {
+            return self.commit(*rollout, Verdict::Overtaken);
         }
+        let reply = self.go_back(*rollout);
+        self.show_phase(ReloadPhase::Idle);
+        let _ = reply.send(Err(Error::new(Kind::Superseded)));
     }
 
     /// What there is to say of what is watched.

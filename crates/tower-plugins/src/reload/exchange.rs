@@ -21,10 +21,10 @@ const GONE: Duration = Duration::from_secs(2);
 impl Task {
     /// Those that cannot run twice, and might: one that runs, or has not yet ended.
     pub(super) fn exclusive(&self, rollout: &Rollout) -> Vec<PluginSpec> {
-        let specs = rollout.plan.changes().values();
-        let specs = specs.filter_map(|change| change.spec());
+        let specs = rollout.plan.changed();
+        let specs = specs.filter_map(|(_, change)| change.spec());
         let might = |spec: &&PluginSpec| {
-            let old = rollout.old.get(spec.name.as_str()).and_then(Entry::node);
+            let old = rollout.old.node(spec.name.as_str());
             let leaving = self.leaving.get(&spec.name);
             let is_there = old.is_some() || leaving.is_some_and(|gone| !gone.is_cancelled());
             let was = old.is_some_and(|old| old.spec().policy.exclusive);
@@ -45,12 +45,13 @@ impl Task {
         let graph = self.cell.load();
         let entries = rollout.held(&graph, &gate);
         drop(graph);
-        self.publish(entries, 1.0);
+        self.publish(entries, &rollout.plan, 1.0);
         rollout.published = true;
         rollout.gate = Some(gate);
         let mut leaving = JoinSet::new();
         for spec in &rollout.exclusive {
-            let old = rollout.old.remove(spec.name.as_str());
+            let old = Arc::make_mut(&mut rollout.old).entries_mut();
+            let old = old.remove(spec.name.as_str());
             let nodes: Vec<_> = old.into_iter().flat_map(Entry::into_nodes).collect();
             let limit = rollout.settings.drain(spec.policy.drain_timeout);
             let before = self.leaving.get(&spec.name).cloned();
@@ -106,12 +107,22 @@ impl Task {
         }
     }
 
+    /// Lets what cannot run twice come to its end that took the place of the old, and is of no use.
+    pub(super) fn end_new(&mut self, mut rollout: Box<Rollout>, error: Error) {
+        let mut leaving = JoinSet::new();
+        for spec in &rollout.exclusive {
+            if let Some(new) = rollout.built.remove(&spec.name) {
+                let gone = new.gone();
+                leaving.spawn(async move { drop(timeout(GONE, gone.cancelled()).await) });
+            }
+        }
+        self.under_way = Some((rollout, Phase::Restoring { leaving, error }));
+    }
+
     /// Starts what cannot run twice as it ran before, since it cannot run as it should now.
     pub(super) fn restore(&mut self, mut rollout: Rollout, error: &Error) {
         let mut notes = String::new();
         for spec in std::mem::take(&mut rollout.exclusive) {
-            // One that is being made holds nothing of what it will run with.
-            rollout.built.remove(&spec.name);
             let Some(old) = self.config.plugins.get(&spec.name) else {
                 continue;
             };
@@ -119,7 +130,8 @@ impl Task {
             match node {
                 Ok(node) => {
                     let entry = Entry::Node(Arc::new(node));
-                    rollout.old.insert(spec.name.clone(), entry);
+                    let old = Arc::make_mut(&mut rollout.old).entries_mut();
+                    old.insert(spec.name.clone(), entry);
                     notes = format!("{notes}; {} was started again as it was", spec.name);
                 }
                 Err(again) => {
@@ -130,9 +142,10 @@ impl Task {
         let gate = rollout.gate.take();
         let why = format!("{}{notes}", super::report::with_causes(error));
         let error = Arc::new(Error::caused_by(Kind::Config, why));
-        let shared = Error::shared(&error);
-        self.go_back(rollout, Some(shared));
+        let reply = self.go_back(rollout);
         gate.as_deref().map(Gate::open);
-        self.rejected(error);
+        self.rejected(Arc::clone(&error));
+        self.show_phase(ReloadPhase::Idle);
+        let _ = reply.send(Err(Error::shared(&error)));
     }
 }

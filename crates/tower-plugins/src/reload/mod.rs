@@ -60,6 +60,8 @@ const EVENTS: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Reloader {
     commands: mpsc::Sender<Command>,
+    /// Apart from the commands, which may have to wait for room.
+    ends: mpsc::Sender<End>,
     status: status_channel::Receiver<ReloadStatus>,
     events: broadcast::Sender<ReloadEvent>,
     history: Arc<History>,
@@ -71,10 +73,12 @@ type Reply = oneshot::Sender<Result<ReloadReport, Error>>;
 enum Command {
     Edit(Job),
     Reject(Arc<Error>),
-    Shutdown {
-        timeout: Duration,
-        reply: oneshot::Sender<ShutdownReport>,
-    },
+}
+
+/// A shutdown.
+struct End {
+    timeout: Duration,
+    reply: oneshot::Sender<ShutdownReport>,
 }
 
 /// A change that waits its turn.
@@ -88,6 +92,7 @@ impl Reloader {
     /// Starts with an empty graph in `cell`.
     pub(crate) fn start(cell: Arc<GraphCell>, services: Services, health: Arc<HealthHub>) -> Self {
         let (commands, inbox) = mpsc::channel(QUEUE);
+        let (ends, end) = mpsc::channel(1);
         let (status, watched) = status_channel::channel(ReloadStatus::default());
         let (events, _) = broadcast::channel(EVENTS);
         let history = Arc::<History>::default();
@@ -106,9 +111,10 @@ impl Reloader {
             events.clone(),
             Arc::clone(&history),
         );
-        let task = tokio::spawn(task.run(inbox)).abort_handle();
+        let task = tokio::spawn(task.run(inbox, end)).abort_handle();
         Self {
             commands,
+            ends,
             status: watched,
             events,
             history,
@@ -156,7 +162,9 @@ impl Reloader {
 
     pub(crate) async fn shutdown(&self, timeout: Duration) -> Result<ShutdownReport, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Shutdown { timeout, reply }).await?;
+        let end = End { timeout, reply };
+        let gone = |_| Error::new(Kind::Shutdown);
+        self.ends.send(end).await.map_err(gone)?;
         answer.await.map_err(|_| Error::new(Kind::Shutdown))
     }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind};
 /// What is wanted: the config as it was given whole, and what was changed of it since then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    base: Config,
+    base: Arc<Config>,
     overlay: BTreeMap<PluginName, Overlay>,
 }
 
@@ -64,15 +64,29 @@ pub(crate) enum Edit {
 
 impl Edit {
     /// Whether it takes the place of whatever was wanted before.
-    pub(super) const fn is_whole(&self) -> bool {
-        matches!(self, Self::Base(_) | Self::Restore(_))
+    pub(super) fn is_whole(&self) -> bool {
+        self.name().is_none()
+    }
+
+    /// The plugin that it is of, if it is of one.
+    pub(super) fn name(&self) -> Option<&PluginName> {
+        match self {
+            Self::Base(_) | Self::Restore(_) => None,
+            Self::Update(spec) => Some(&spec.name),
+            Self::Remove(name) | Self::Enable(name) | Self::Disable(name) | Self::Clear(name) => {
+                Some(name)
+            }
+        }
     }
 }
 
 impl Wanted {
     /// The config that is to run.
-    pub(super) fn config(&self) -> Config {
-        let mut config = self.base.clone();
+    pub(super) fn config(&self) -> Arc<Config> {
+        if self.overlay.is_empty() {
+            return Arc::clone(&self.base);
+        }
+        let mut config = Config::clone(&self.base);
         for (name, overlay) in &self.overlay {
             config.disabled.remove(name);
             match overlay {
@@ -87,7 +101,7 @@ impl Wanted {
                 }
             }
         }
-        config
+        Arc::new(config)
     }
 
     /// What the program changed.
@@ -107,8 +121,9 @@ impl Wanted {
     pub(super) fn edited(&self, edit: Edit) -> Result<(Self, Vec<PluginName>), Error> {
         let mut new = self.clone();
         match edit {
-            Edit::Base(config) => {
-                new.base = *config;
+            Edit::Base(mut config) => {
+                config.share(&self.base);
+                new.base = Arc::new(*config);
                 let ended = self.ended_by(&new.base);
                 new.overlay.retain(|name, _| !ended.contains(name));
                 return Ok((new, ended));

@@ -25,6 +25,8 @@ pub(super) enum Phase {
         leaving: JoinSet<()>,
         begun: Instant,
     },
+    /// For those to be gone that took their place and are of no use.
+    Restoring { leaving: JoinSet<()>, error: Error },
     /// For what is known of the nodes that were published.
     Watching {
         ticks: Interval,
@@ -79,9 +81,9 @@ impl Phase {
         }
     }
 
-    /// Whether what is wanted serves already, in part at least.
+    /// Whether what is wanted serves already, in part at least, and nothing is known against it.
     pub(super) const fn is_watch(&self) -> bool {
-        matches!(self, Self::Watching { .. } | Self::Asking { .. })
+        matches!(self, Self::Watching { .. })
     }
 
     pub(super) const fn is_wait(&self) -> bool {
@@ -101,7 +103,7 @@ impl Phase {
                 }
                 Progress::Ready
             }
-            Some(Self::Exchanging { leaving, .. }) => {
+            Some(Self::Exchanging { leaving, .. } | Self::Restoring { leaving, .. }) => {
                 while leaving.join_next().await.is_some() {}
                 Progress::Gone
             }

@@ -39,7 +39,7 @@ pub struct ReloadReport {
 pub struct ReloadTimes {
     /// To compare the configs.
     pub planning: Duration,
-    /// To build what is new.
+    /// To build what is new, and the graphs that have it.
     pub building: Duration,
     /// To wait until it was ready.
     pub waiting: Duration,

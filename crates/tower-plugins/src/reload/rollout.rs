@@ -24,10 +24,10 @@ pub(super) struct Rollout {
     /// Whether it is of a whole config, and not of one plugin.
     pub(super) is_whole: bool,
     pub(super) wanted: Wanted,
-    pub(super) config: Config,
+    pub(super) config: Arc<Config>,
     pub(super) plan: Arc<Plan>,
     /// What served before, but for plugins that cannot run twice once they were asked to end.
-    pub(super) old: Entries,
+    pub(super) old: Arc<Graph>,
     pub(super) built: Built,
     pub(super) steps: VecDeque<Step>,
     /// Whether some of it serves.
@@ -87,7 +87,7 @@ pub(super) struct Watch {
 impl Rollout {
     /// What `publish` makes of what served before.
     pub(super) fn entries(&self, publish: &Publish) -> Entries {
-        let mut entries = self.old.clone();
+        let mut entries = self.old.entries().clone();
         let built = |name: &PluginName| Some(Entry::Node(Arc::clone(self.built.get(name)?)));
         match publish {
             Publish::All => exchange(&mut entries, &self.plan, &self.built),
@@ -152,7 +152,7 @@ impl Rollout {
         if self.watched.is_empty() {
             let (old, settings) = (&self.old, &self.settings);
             let pairs = self.built.iter().filter_map(|(name, new)| {
-                let old = old.get(name).and_then(Entry::node)?;
+                let old = old.node(name.as_str())?;
                 Some(Watched::new(Arc::clone(old), Arc::clone(new), settings))
             });
             self.watched = pairs.collect();
@@ -164,7 +164,7 @@ impl Rollout {
 pub(super) fn steps(
     settings: &Settings,
     plan: &Plan,
-    old: &Entries,
+    old: &Graph,
     built: &Built,
 ) -> VecDeque<Step> {
     let spec = &settings.spec;
@@ -187,7 +187,7 @@ pub(super) fn steps(
     match spec.strategy {
         Strategy::BlueGreen => [all(ready(), observe)].into(),
         // There is nothing to share with.
-        Strategy::Canary if !built.keys().any(|name| old.contains_key(name)) => {
+        Strategy::Canary if !built.keys().any(|name| old.entry(name.as_str()).is_some()) => {
             [all(ready(), None)].into()
         }
         Strategy::Canary => {
@@ -206,7 +206,9 @@ pub(super) fn steps(
         Strategy::Rolling => {
             let mut names = BTreeSet::new();
             let mut steps = VecDeque::new();
-            let nodes: Vec<_> = built.iter().collect();
+            let mut nodes: Vec<_> = built.iter().collect();
+            // What is replaced may send calls to what is new.
+            nodes.sort_by_key(|(name, _)| old.entry(name.as_str()).is_some());
             for some in nodes.chunks(spec.max_concurrent_reloads.max(1) as usize) {
                 names.extend(some.iter().map(|(name, _)| PluginName::clone(name)));
                 steps.push_back(Step {

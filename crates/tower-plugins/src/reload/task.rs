@@ -1,7 +1,6 @@
 //! The owner of what runs, and of the nodes that are on their way out.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,12 +15,13 @@ use super::phase::Phase;
 use super::report::{self, Verdict};
 use super::rollout::Rollout;
 use super::{
-    Command, Job, ReloadEvent, ReloadPhase, ReloadReport, ReloadStatus, Retirement, ShutdownReport,
+    Command, End, Job, ReloadEvent, ReloadPhase, ReloadReport, ReloadStatus, Reply, Retirement,
+    ShutdownReport,
 };
 use crate::config::{Config, PluginName};
 use crate::error::{Error, Kind};
 use crate::graph::{Entries, Entry, Gate, Graph, GraphCell, Patience, Plan, Retired, retire};
-use crate::node::{HealthHub, HealthReport, Node, Services};
+use crate::node::{HealthHub, Node, Services};
 
 /// Counts configs that were refused, by why.
 const REJECTED: &str = "plugin_reloads_rejected_total";
@@ -39,7 +39,7 @@ pub(super) struct Task {
     health: Arc<HealthHub>,
     /// What runs, as it is wanted and as it came of that.
     pub(super) wanted: Wanted,
-    pub(super) config: Config,
+    pub(super) config: Arc<Config>,
     pending: VecDeque<Job>,
     pub(super) under_way: Option<(Box<Rollout>, Phase)>,
     retiring: JoinSet<(u64, Retired)>,
@@ -49,7 +49,7 @@ pub(super) struct Task {
     pub(super) leaving: HashMap<PluginName, CancellationToken>,
     /// When every drain is over, whatever its own timeout: known once the set shuts down.
     limit: status_channel::Sender<Option<Instant>>,
-    pub(super) frozen: VecDeque<Config>,
+    pub(super) frozen: VecDeque<Arc<Config>>,
     pub(super) last_rollback: Option<Instant>,
     status: status_channel::Sender<ReloadStatus>,
     events: broadcast::Sender<ReloadEvent>,
@@ -70,7 +70,7 @@ impl Task {
             services: Arc::new(services),
             health,
             wanted: Wanted::default(),
-            config: Config::default(),
+            config: Arc::default(),
             pending: VecDeque::new(),
             under_way: None,
             retiring: JoinSet::new(),
@@ -85,13 +85,18 @@ impl Task {
         }
     }
 
-    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+    pub(super) async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Command>,
+        mut ends: mpsc::Receiver<End>,
+    ) {
         loop {
+            if let Ok(end) = ends.try_recv() {
+                return self.end(end, inbox).await;
+            }
             // All that waits is looked at together: what is overtaken is not begun.
             while let Some(command) = self.room().then(|| inbox.try_recv().ok()).flatten() {
-                if self.take(command, &mut inbox).await.is_break() {
-                    return;
-                }
+                self.take(command);
             }
             while let Some(job) = self.next_job() {
                 self.begin(job);
@@ -99,12 +104,11 @@ impl Task {
             let room = self.room();
             let phase = self.under_way.as_mut().map(|(_, phase)| phase);
             tokio::select! {
-                command = inbox.recv(), if room => {
-                    let Some(command) = command else { return };
-                    if self.take(command, &mut inbox).await.is_break() {
-                        return;
-                    }
-                }
+                Some(end) = ends.recv() => return self.end(end, inbox).await,
+                command = inbox.recv(), if room => match command {
+                    Some(command) => self.take(command),
+                    None => return,
+                },
                 Some(retired) = self.retiring.join_next() => self.retired(retired.ok()),
                 progress = Phase::progress(phase) => self.proceed(progress),
             }
@@ -115,27 +119,26 @@ impl Task {
         self.pending.len() < super::QUEUE
     }
 
-    async fn take(
-        &mut self,
-        command: Command,
-        inbox: &mut mpsc::Receiver<Command>,
-    ) -> ControlFlow<()> {
+    fn take(&mut self, command: Command) {
         match command {
+            // It is in nobody's way.
+            Command::Edit(job) if job.options.dry_run => self.dry_run(job),
             Command::Edit(job) => self.pending.push_back(job),
             Command::Reject(error) => self.rejected(error),
-            Command::Shutdown { timeout, reply } => {
-                inbox.close();
-                let _ = reply.send(self.shut_down(timeout).await);
-                // What is still in the queue finds the set shut down.
-                return ControlFlow::Break(());
-            }
         }
-        ControlFlow::Continue(())
+    }
+
+    /// Shuts down. What is still in the queue finds it so.
+    async fn end(&mut self, end: End, mut inbox: mpsc::Receiver<Command>) {
+        inbox.close();
+        while inbox.try_recv().is_ok() {}
+        let _ = end.reply.send(self.shut_down(end.timeout).await);
     }
 
     /// The next change whose turn it is, if nothing is in its way.
     fn next_job(&mut self) -> Option<Job> {
         self.drop_overtaken();
+        self.drop_impossible();
         let is_whole = |job: &Job| job.edit.is_whole();
         let by_whole = self.pending.iter().any(is_whole);
         let (rollout, phase) = match &self.under_way {
@@ -172,7 +175,25 @@ impl Task {
         self.pending = kept;
     }
 
-    fn begin(&mut self, job: Job) {
+    /// What cannot be made in any case ends no watch.
+    fn drop_impossible(&mut self) {
+        while let (Some((rollout, phase)), Some(job)) = (&self.under_way, self.pending.front()) {
+            let error = |wanted: &Wanted| wanted.edited(job.edit.clone()).err();
+            if !phase.is_watch() || job.edit.is_whole() || error(&rollout.wanted).is_none() {
+                return;
+            }
+            let Some(error) = error(&self.wanted) else {
+                return;
+            };
+            if let Some(job) = self.pending.pop_front() {
+                let _ = job.reply.send(Err(error));
+            }
+        }
+    }
+
+    /// What `job` is to be, and which plugins begin anew for it though nothing of them differs; tells its caller if it
+    /// cannot be made.
+    fn planned(&self, job: Job, renewed: impl Iterator<Item = PluginName>) -> Option<Box<Rollout>> {
         let Job {
             edit,
             options,
@@ -180,18 +201,19 @@ impl Task {
         } = job;
         let mut begun = Instant::now();
         let is_whole = edit.is_whole();
-        let reopened = match &edit {
-            Edit::Enable(name) if !options.dry_run => self.reopen(name),
-            _ => None,
-        };
         let (wanted, ended) = match self.wanted.edited(edit) {
             Ok(edited) => edited,
-            Err(error) => return drop(reply.send(Err(error))),
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return None;
+            }
         };
         let config = wanted.config();
         let mut plan = Plan::between(&self.config, &config);
-        if let Some(spec) = reopened.and_then(|name| config.plugins.get(&name)) {
-            plan.renew(spec);
+        for name in renewed {
+            if let Some(spec) = config.plugins.get(&name) {
+                plan.renew(spec);
+            }
         }
         let plan = Arc::new(plan);
         let mut rollout = Box::new(Rollout {
@@ -200,7 +222,7 @@ impl Task {
             wanted,
             config,
             plan,
-            old: self.cell.load().entries().clone(),
+            old: self.cell.load(),
             built: BTreeMap::new(),
             steps: VecDeque::new(),
             published: false,
@@ -215,20 +237,51 @@ impl Task {
             reply,
         });
         rollout.times.planning = super::rollout::lap(&mut begun);
-        self.tell(|| ReloadEvent::Planned(Arc::clone(&rollout.plan)));
-        if options.dry_run {
+        Some(rollout)
+    }
+
+    fn dry_run(&self, job: Job) {
+        let missing = self.missing(&job.edit);
+        if let Some(rollout) = self.planned(job, missing.into_iter()) {
             let report = self.report(&rollout, Verdict::Unwatched);
-            return drop(rollout.reply.send(Ok(report)));
+            let _ = rollout.reply.send(Ok(report));
         }
+    }
+
+    /// Plugins that are to run and do not, as far as `edit` is of them: those that cannot run twice, and could not be
+    /// started again.
+    fn missing(&self, edit: &Edit) -> Vec<PluginName> {
+        let graph = self.cell.load();
+        let plugins = &self.config.plugins;
+        if graph.entries().len() == plugins.len() {
+            return Vec::new();
+        }
+        let is_missing = |name: &&PluginName| {
+            graph.entry(name.as_str()).is_none() && edit.name().is_none_or(|edited| edited == *name)
+        };
+        plugins.keys().filter(is_missing).cloned().collect()
+    }
+
+    fn begin(&mut self, job: Job) {
+        let force = job.options.force;
+        let reopened = match &job.edit {
+            Edit::Enable(name) => self.reopen(name),
+            _ => None,
+        };
+        let renewed = self.missing(&job.edit).into_iter().chain(reopened);
+        let Some(rollout) = self.planned(job, renewed) else {
+            return;
+        };
+        self.tell(|| ReloadEvent::Planned(Arc::clone(&rollout.plan)));
         if rollout.plan.is_empty() && self.cell.load().generation().get() > 0 {
             self.wanted = rollout.wanted.clone();
-            self.config = rollout.config.clone();
+            self.config = Arc::clone(&rollout.config);
             self.status.send_modify(ReloadStatus::unchanged);
             self.show_overlay();
             let report = self.report(&rollout, Verdict::Unwatched);
             return drop(rollout.reply.send(Ok(report)));
         }
-        if !options.force && self.frozen.contains(&rollout.config) {
+        if !force && self.frozen.contains(&rollout.config) {
             return self.reject(*rollout, Error::new(Kind::Frozen));
         }
         self.roll_out(rollout);
@@ -245,11 +298,13 @@ impl Task {
         is_over.then(|| name.clone())
     }
 
-    /// The end of a change that is refused before any of it served.
+    /// The end of a change that is refused. What served before it serves.
     pub(super) fn reject(&mut self, rollout: Rollout, error: Error) {
         let error = Arc::new(error);
+        let reply = self.go_back(rollout);
         self.rejected(Arc::clone(&error));
-        let _ = rollout.reply.send(Err(Error::shared(&error)));
+        self.show_phase(ReloadPhase::Idle);
+        let _ = reply.send(Err(Error::shared(&error)));
     }
 
     pub(super) fn rejected(&self, error: Arc<Error>) {
@@ -299,12 +354,12 @@ impl Task {
         }
     }
 
-    /// Lets the graph of `entries` serve from now on.
-    pub(super) fn publish(&mut self, entries: Entries, share: f64) {
+    /// Lets the graph of `entries` serve from now on, which differs from the one before in what `plan` changes.
+    pub(super) fn publish(&mut self, entries: Entries, plan: &Plan, share: f64) {
         let graph = self.cell.load().next(entries);
         let (generation, plugins) = (graph.generation(), graph.entries().len());
         drop(self.cell.publish(graph));
-        self.begin_checks();
+        self.begin_checks(plan);
         self.status.send_modify(|status| {
             status.generation = generation;
             status.plugins = plugins;
@@ -312,17 +367,23 @@ impl Task {
         self.tell(|| ReloadEvent::Published { generation, share });
     }
 
-    /// Has the endpoints of the graph asked how they are, those that are new from now on.
-    fn begin_checks(&self) {
+    /// Has the endpoints of what `plan` changed asked how they are from now on.
+    fn begin_checks(&self, plan: &Plan) {
         let graph = self.cell.load();
-        for (_, node) in graph.nodes() {
+        for node in nodes_of(&graph, plan) {
             node.begin_checks(&self.health);
         }
-        self.health.publish(|| graph.health());
+        let health = |name: &PluginName| Some(graph.node(name.as_str())?.health());
+        let changed = plan.changed().map(|(name, _)| (name, health(name)));
+        self.health.publish(changed);
     }
 
     /// What `rollout` wants is what runs.
     pub(super) fn commit(&mut self, rollout: Rollout, verdict: Verdict) {
+        // What is worse, and stays, was told of when it was found.
+        if !matches!(verdict, Verdict::Unwatched | Verdict::Worse { .. }) {
+            self.tell(|| ReloadEvent::Judged(verdict.clone()));
+        }
         let mut report = self.report(&rollout, verdict);
         self.remember(&rollout, None);
         let Rollout {
@@ -345,7 +406,8 @@ impl Task {
                 node.keep_score();
             }
         }
-        let left = old.into_values().flat_map(Entry::into_nodes);
+        let left = nodes_of(&old, &report.plan);
+        drop(old);
         report.retirement = self.retire(left, |own| settings.drain(own));
         self.status.send_modify(ReloadStatus::unchanged);
         self.show_phase(ReloadPhase::Idle);
@@ -361,7 +423,7 @@ impl Task {
             generation: self.cell.load().generation(),
             at: SystemTime::now(),
             plan: Arc::clone(&rollout.plan),
-            config: Arc::new(rollout.config.clone()),
+            config: Arc::clone(&rollout.config),
             wanted: Arc::new(rollout.wanted.clone()),
             rolled_back,
         };
@@ -369,36 +431,37 @@ impl Task {
             .add(entry, rollout.settings.spec.history as usize);
     }
 
-    /// What served before `rollout` serves again, and `rollout` ends with `error`, or as refused if there is none.
-    pub(super) fn go_back(&mut self, rollout: Rollout, error: Option<Error>) {
+    /// What served before `rollout` serves again. Gives who is to be told, once the status says so too.
+    pub(super) fn go_back(&mut self, rollout: Rollout) -> Reply {
         if !rollout.published {
-            let error = error.unwrap_or_else(|| Error::new(Kind::Superseded));
-            let _ = rollout.reply.send(Err(error));
-            return;
+            for node in rollout.built.values() {
+                self.leaves(node);
+            }
+            return rollout.reply;
         }
-        for node in rollout.old.values().filter_map(Entry::node) {
+        let changed = rollout.plan.changed();
+        for node in changed.filter_map(|(name, _)| rollout.old.node(name.as_str())) {
             node.take_effect();
         }
-        self.publish(rollout.old.clone(), 1.0);
+        self.publish(rollout.old.entries().clone(), &rollout.plan, 1.0);
         let drain = |own| rollout.settings.drain(own);
         let left: Vec<_> = rollout.built.values().map(Arc::clone).collect();
         drop(self.retire(left, drain));
-        let error = error.unwrap_or_else(|| Error::new(Kind::Superseded));
-        let _ = rollout.reply.send(Err(error));
+        rollout.reply
     }
 
     /// The same because it was worse.
     pub(super) fn roll_back(&mut self, rollout: Rollout, why: String) {
         self.remember(&rollout, Some(why.clone()));
         self.last_rollback = Some(Instant::now());
-        self.frozen.push_back(rollout.config.clone());
+        self.frozen.push_back(Arc::clone(&rollout.config));
         if self.frozen.len() > FROZEN {
             self.frozen.pop_front();
         }
         metrics::counter!(ROLLED_BACK).increment(1);
         let error = Arc::new(Error::caused_by(Kind::RolledBack, why.clone()));
         let shared = Error::shared(&error);
-        self.go_back(rollout, Some(shared));
+        let reply = self.go_back(rollout);
         let generation = self.cell.load().generation();
         tracing::error!(generation = generation.get(), why, "reload rolled back");
         self.status.send_modify(|status| {
@@ -407,6 +470,7 @@ impl Task {
         });
         self.show_phase(ReloadPhase::Idle);
         self.tell(|| ReloadEvent::RolledBack { generation, why });
+        let _ = reply.send(Err(shared));
     }
 
     /// Lets each of `nodes` that is no longer in the graph come to its end, within what `drain` makes of its own
@@ -446,10 +510,7 @@ impl Task {
     ) -> oneshot::Receiver<Retired> {
         let spec = node.spec();
         node.end_checks(graph.node(spec.name.as_str()).map(|node| &**node));
-        if spec.policy.exclusive {
-            self.leaving.retain(|_, gone| !gone.is_cancelled());
-            self.leaving.insert(spec.name.clone(), node.gone());
-        }
+        self.leaves(&node);
         let (sender, receiver) = oneshot::channel();
         let id = self.hurry.last_key_value().map_or(0, |(id, _)| id + 1);
         let patience = Patience {
@@ -471,6 +532,15 @@ impl Task {
             (id, retired)
         });
         receiver
+    }
+
+    /// Whoever comes after `node` has to wait until it is gone, if it cannot run twice.
+    fn leaves(&mut self, node: &Node) {
+        let spec = node.spec();
+        if spec.policy.exclusive {
+            self.leaving.retain(|_, gone| !gone.is_cancelled());
+            self.leaving.insert(spec.name.clone(), node.gone());
+        }
     }
 
     fn retired(&mut self, ended: Option<(u64, Retired)>) {
@@ -507,7 +577,7 @@ impl Task {
             let Rollout {
                 old, built, gate, ..
             } = *rollout;
-            let old = old.into_values().flat_map(Entry::into_nodes);
+            let old = old.nodes().map(|(_, node)| Arc::clone(node));
             let others = old.chain(built.into_values());
             for node in others {
                 if !left.iter().any(|other| Arc::ptr_eq(other, &node)) {
@@ -518,8 +588,8 @@ impl Task {
         }
         // Their ends come with those of the nodes that left before.
         drop(self.retire(left, |own| own));
-        self.health.publish(HealthReport::default);
-        self.config = Config::default();
+        self.health.clear();
+        self.config = Arc::default();
         let mut retired = Vec::with_capacity(self.retiring.len());
         while let Some(ended) = self.retiring.join_next().await {
             let ended = ended.ok();
@@ -531,6 +601,24 @@ impl Task {
         ShutdownReport {
             retired,
             elapsed: begun.elapsed(),
+        }
+    }
+}
+
+/// The nodes in `graph` of what `plan` changes.
+fn nodes_of(graph: &Graph, plan: &Plan) -> Vec<Arc<Node>> {
+    let entries = plan
+        .changed()
+        .filter_map(|(name, _)| graph.entry(name.as_str()));
+    entries.flat_map(Entry::nodes).map(Arc::clone).collect()
+}
+
+impl Drop for Task {
+    /// Calls that are held would be held for ever.
+    fn drop(&mut self) {
+        let under_way = self.under_way.as_ref();
+        if let Some(gate) = under_way.and_then(|(rollout, _)| rollout.gate.as_deref()) {
+            gate.open();
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tower_plugins_layers::BoxError;
 
 use super::in_process::{Call, unpanicked};
-use super::{EndFuture, ResponseFuture, Transport};
+use super::{EndFuture, ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{ConnectionSpec, Options};
 
@@ -97,6 +97,14 @@ impl<T: Transport> Transport for Caught<T> {
     fn call_until(&self, request: Request<Body>, deadline: Option<Instant>) -> ResponseFuture<'_> {
         match unpanicked(&self.name, || self.transport.call_until(request, deadline)) {
             Ok(call) => Box::pin(Call::new(&self.name, call)),
+            Err(panicked) => Box::pin(std::future::ready(Err(panicked))),
+        }
+    }
+
+    // Who asks catches the panics of the future.
+    fn probe(&self) -> ProbeFuture<'_> {
+        match unpanicked(&self.name, || self.transport.probe()) {
+            Ok(probe) => probe,
             Err(panicked) => Box::pin(std::future::ready(Err(panicked))),
         }
     }

@@ -184,12 +184,17 @@ pub(super) fn unpanicked<T>(name: &str, work: impl FnOnce() -> T) -> Result<T, B
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(name, &*panic))
 }
 
-fn panicked(name: &str, panic: &(dyn Any + Send)) -> BoxError {
-    let text = panic
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text");
+        .unwrap_or("no text")
+}
+
+fn panicked(name: &str, panic: &(dyn Any + Send)) -> BoxError {
+    let text = panic_text(panic);
     let cause = format!("in-process service {name} panicked: {text}");
     Refused::new(Reason::Panicked).caused_by(cause).into()
 }

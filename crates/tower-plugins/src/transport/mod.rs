@@ -58,6 +58,7 @@ pub use self::exec_json::ExecJson;
 #[cfg(feature = "http")]
 pub use self::http::Http;
 pub use self::in_process::InProcess;
+pub(crate) use self::in_process::panic_text;
 #[cfg(feature = "grpc")]
 pub(crate) use self::messages::Limit;
 pub(crate) use self::messages::{MessageLimits, is_grpc};

@@ -99,6 +99,7 @@ fn a_plugin_is_laid_over_the_defaults_field_by_field() {
         plugin_over(root, extra).unwrap().plugins["a"]
             .policy
             .clone()
+            .into_inner()
     };
 
     let inherited = of("");

@@ -1,4 +1,5 @@
 //! Faults and bad input, by the rows of the table in `docs/reliability.md`.
 
 mod input;
+mod reload;
 mod watched;

@@ -11,6 +11,8 @@ pub(crate) mod folder;
 mod hangup;
 mod kept;
 mod last_good;
+mod model;
+mod moments;
 mod on_demand;
 mod refused;
 mod rolling;

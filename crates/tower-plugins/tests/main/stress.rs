@@ -2,6 +2,7 @@
 //! loses a call.
 
 mod servers;
+mod strategies;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -228,51 +229,54 @@ fn no_reload_under_load_fails_a_call_or_leaves_anything_behind() {
 }
 
 #[test]
-fn ten_thousand_reloads_leave_nothing_behind() {
-    alone("stress::ten_thousand_reloads_leave_nothing_behind", || {
-        runtime(1).block_on(async {
-            let service = tower::service_fn(|request: Request<Body>| async {
-                Ok::<_, std::convert::Infallible>(Response::new(request.into_body()))
-            });
-            let plugins = Plugins::builder()
-                .service("s", service)
-                .start(idle("s"))
-                .await
-                .unwrap();
-            let step = async |step: u64| {
-                let mut spec = PluginSpec::in_process("p", "s").unwrap();
-                restack(&mut spec, step);
-                let guest = PluginSpec::in_process(&format!("guest-{step}"), "s").unwrap();
-                let config = idle("s").with(spec).with(guest);
-                plugins.reload(config).await.unwrap();
-                let answer = whole(&plugins.plugin("p"), post("/", "hello")).await;
-                assert_eq!(answer.unwrap(), "hello");
-            };
-            let measured = async || {
-                within(plugins.subscribe().wait_for(|status| status.retiring == 0))
+fn fault_59_ten_thousand_reloads_leave_nothing_behind() {
+    alone(
+        "stress::fault_59_ten_thousand_reloads_leave_nothing_behind",
+        || {
+            runtime(1).block_on(async {
+                let service = tower::service_fn(|request: Request<Body>| async {
+                    Ok::<_, std::convert::Infallible>(Response::new(request.into_body()))
+                });
+                let plugins = Plugins::builder()
+                    .service("s", service)
+                    .start(idle("s"))
                     .await
                     .unwrap();
-                within(async {
-                    while Held::now().tasks > 1 {
-                        tokio::task::yield_now().await;
-                    }
-                })
-                .await;
-                Held::now()
-            };
-            for number in 0..1_000 {
-                step(number % 60).await;
-            }
-            step(0).await;
-            let before = measured().await;
-            for number in 1..=10_000 {
-                step(number % 60).await;
-            }
-            step(0).await;
-            measured().await.assert_like(&before, 1.0);
-            assert_eq!(plugins.status().cancelled, 0);
-        });
-    });
+                let step = async |step: u64| {
+                    let mut spec = PluginSpec::in_process("p", "s").unwrap();
+                    restack(&mut spec, step);
+                    let guest = PluginSpec::in_process(&format!("guest-{step}"), "s").unwrap();
+                    let config = idle("s").with(spec).with(guest);
+                    plugins.reload(config).await.unwrap();
+                    let answer = whole(&plugins.plugin("p"), post("/", "hello")).await;
+                    assert_eq!(answer.unwrap(), "hello");
+                };
+                let measured = async || {
+                    within(plugins.subscribe().wait_for(|status| status.retiring == 0))
+                        .await
+                        .unwrap();
+                    within(async {
+                        while Held::now().tasks > 1 {
+                            tokio::task::yield_now().await;
+                        }
+                    })
+                    .await;
+                    Held::now()
+                };
+                for number in 0..1_000 {
+                    step(number % 60).await;
+                }
+                step(0).await;
+                let before = measured().await;
+                for number in 1..=10_000 {
+                    step(number % 60).await;
+                }
+                step(0).await;
+                measured().await.assert_like(&before, 1.0);
+                assert_eq!(plugins.status().cancelled, 0);
+            });
+        },
+    );
 }
 
 #[test]

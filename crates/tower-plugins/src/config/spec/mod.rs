@@ -6,6 +6,7 @@
 mod access;
 mod attempts;
 mod balance;
+mod beside;
 mod breaker;
 mod connection;
 mod dns;
@@ -17,6 +18,7 @@ mod limits;
 mod oauth2;
 mod process;
 mod reload;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,6 +30,7 @@ use std::time::Duration;
 pub use self::access::{AuthorizeSpec, CredentialsSpec, FallbackSpec, FilterSpec};
 pub use self::attempts::{BudgetKind, HedgeSpec, JitterKind, RetrySpec};
 pub use self::balance::{BalanceSpec, BalanceStrategy, KeySpec, SubsetFallback};
+pub(crate) use self::beside::Beside;
 pub use self::breaker::{BreakerSpec, OutlierSpec};
 pub use self::connection::{
     ConnectionSpec, Identity, InvalidPin, Pin, Protocol, ProxySpec, TlsSpec, TlsVersion,
@@ -43,6 +46,7 @@ pub use self::oauth2::{AuthStyle, OAuth2Spec};
 pub use self::process::{Checksum, InvalidChecksum, ProcessSpec, Restart};
 pub(super) use self::reload::STRATEGIES;
 pub use self::reload::{ReloadSpec, Strategy};
+pub use self::shared::Shared;
 use super::own_transport::OwnOrigin;
 use super::{LayerSpec, Options};
 
@@ -70,9 +74,9 @@ pub struct PluginSpec {
     /// Its name.
     pub name: PluginName,
     /// How calls are treated. A change of it restacks the plugin: connections survive.
-    pub policy: Policy,
+    pub policy: Shared<Policy>,
     /// Where the plugin is and how it is reached.
-    pub upstream: Upstream,
+    pub upstream: Shared<Upstream>,
 }
 
 /// How calls to a plugin are treated: the layers of its stack. What is `None` is not armed.

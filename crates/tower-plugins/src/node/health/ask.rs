@@ -251,7 +251,7 @@ pub(in super::super) fn with_causes(error: &(dyn StdError + 'static)) -> String 
 }
 
 /// What `future` gives, unless it panics.
-async fn unpanicked<T>(future: impl Future<Output = T>) -> Result<T, ()> {
+pub(super) async fn unpanicked<T>(future: impl Future<Output = T>) -> Result<T, ()> {
     let mut future = pin!(future);
     poll_fn(|cx| {
         // Unwind safe: what panicked is never polled again.

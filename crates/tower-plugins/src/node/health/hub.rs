@@ -17,12 +17,32 @@ impl HealthHub {
         self.0.subscribe()
     }
 
-    /// The plugins are others than before, or have other endpoints.
-    pub(crate) fn publish(&self, look: impl FnOnce() -> HealthReport) {
+    /// Each of `plugins` is another than before, or has other endpoints, or is not there any more.
+    pub(crate) fn publish<'a>(
+        &self,
+        plugins: impl Iterator<Item = (&'a PluginName, Option<PluginHealth>)>,
+    ) {
+        // Looked at inside: of two changes the later one stays.
         self.0.send_if_modified(|report| {
-            let new = look();
-            let is_new = !report.says_the_same(&new);
-            *report = new;
+            let mut is_new = false;
+            for (name, new) in plugins {
+                let Some(new) = new else {
+                    is_new |= report.plugins.remove(name).is_some();
+                    continue;
+                };
+                let old = report.plugins.get(name);
+                is_new |= old.is_none_or(|old| !old.says_the_same(&new));
+                report.plugins.insert(name.clone(), new);
+            }
+            is_new
+        });
+    }
+
+    /// There are no plugins any more.
+    pub(crate) fn clear(&self) {
+        self.0.send_if_modified(|report| {
+            let is_new = !report.plugins.is_empty();
+            report.plugins.clear();
             is_new
         });
     }
@@ -43,7 +63,6 @@ impl HealthHub {
     /// An endpoint of `plugin` is not what it was.
     pub(super) fn changed(&self, plugin: &PluginName, state: &State) {
         let mut status = None;
-        // Looked at inside: of two changes the later one stays.
         self.0.send_if_modified(|report| {
             let Some(plugin) = report.plugins.get_mut(plugin) else {
                 return false;
@@ -68,19 +87,15 @@ pub(in super::super) fn gauge(plugin: &PluginName, status: HealthStatus) {
     metrics::gauge!(PLUGIN, "plugin_name" => plugin.as_str().to_owned()).set(status.gauge());
 }
 
-impl HealthReport {
+impl PluginHealth {
     /// Whether there is no difference but in times.
     fn says_the_same(&self, other: &Self) -> bool {
-        let one = self.plugins.iter();
-        let two = other.plugins.iter();
-        self.plugins.len() == other.plugins.len()
-            && one.zip(two).all(|((name, one), (other, two))| {
-                let same = |(one, two): (&super::EndpointHealth, &super::EndpointHealth)| {
-                    (&one.address, one.status) == (&two.address, two.status)
-                };
-                name == other
-                    && one.endpoints.len() == two.endpoints.len()
-                    && one.endpoints.iter().zip(&two.endpoints).all(same)
-            })
+        let said = |health: &Self| {
+            let endpoints = health.endpoints.iter();
+            endpoints
+                .map(|end| (end.address.clone(), end.status))
+                .collect::<Vec<_>>()
+        };
+        said(self) == said(other)
     }
 }

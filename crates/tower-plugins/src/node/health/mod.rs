@@ -18,6 +18,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, counter, histogram};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::DropGuard;
 use tower_plugins_layers::balance::HealthHandle;
 
 pub(super) use self::ask::Ask;
@@ -102,8 +103,8 @@ impl Checker {
         self.state.snapshot()
     }
 
-    /// Begins to ask, unless it has.
-    pub(super) fn begin(&self, hub: &Arc<HealthHub>) {
+    /// Begins to ask, unless it has. The task holds `node` until it has ended.
+    pub(super) fn begin(&self, hub: &Arc<HealthHub>, node: Option<Arc<DropGuard>>) {
         let mut task = self.task();
         if task.is_none() {
             let run = Run {
@@ -113,6 +114,7 @@ impl Checker {
                 state: Arc::clone(&self.state),
                 hub: Arc::clone(hub),
                 seen: Seen::new(&self.key.plugin, &self.key.label),
+                _node: node,
             };
             *task = Some(tokio::spawn(run.run()).abort_handle());
         }
@@ -153,6 +155,7 @@ struct Run {
     state: Arc<State>,
     hub: Arc<HealthHub>,
     seen: Seen,
+    _node: Option<Arc<DropGuard>>,
 }
 
 impl Run {

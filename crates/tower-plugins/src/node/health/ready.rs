@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::{sleep, timeout};
 
-use super::ask::{Ask, Failed};
+use super::ask::{Ask, Failed, unpanicked};
 use crate::config::Address;
 use crate::config::units::write_duration;
 
@@ -24,26 +25,18 @@ pub(in super::super) async fn ready(
     limit: Duration,
     why: &str,
 ) -> Result<(), String> {
-    let mut asking = JoinSet::new();
+    // Here, and not in tasks: what is dropped with this holds the endpoint no longer.
+    let mut asking = FuturesUnordered::new();
     let mut said = Vec::with_capacity(asks.len());
     for (address, ask) in asks {
         let last = Arc::new(Mutex::new("no answer yet".to_owned()));
         said.push((address, Arc::clone(&last)));
-        asking.spawn(until_well(ask, last));
+        asking.push(until_well(ask, last));
     }
     if asking.is_empty() {
         return Ok(());
     }
-    let one = async {
-        // A panic of a transport is no answer.
-        while let Some(answer) = asking.join_next().await {
-            if answer.is_ok() {
-                return;
-            }
-        }
-        std::future::pending::<()>().await;
-    };
-    if timeout(limit, one).await.is_ok() {
+    if timeout(limit, asking.next()).await.is_ok() {
         return Ok(());
     }
     let mut message = format!("it is not ready after {}, {why}", write_duration(limit));
@@ -58,10 +51,11 @@ pub(in super::super) async fn ready(
 async fn until_well(ask: Arc<Ask>, last: Arc<Mutex<String>>) {
     let mut pause = AGAIN;
     loop {
-        let failed = match ask.once().await {
-            Ok(()) => return,
-            Err(Failed::There(failure)) => failure.message,
-            Err(Failed::Here) => "it could not be asked".to_owned(),
+        let failed = match unpanicked(ask.once()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(Failed::There(failure))) => failure.message,
+            Ok(Err(Failed::Here)) => "it could not be asked".to_owned(),
+            Err(()) => "the check panicked".to_owned(),
         };
         *last.lock().unwrap_or_else(PoisonError::into_inner) = failed;
         sleep(pause).await;

@@ -20,7 +20,9 @@ pub(in super::super) struct Begun {
     head: Option<Duration>,
 }
 
+// Out of line: a call that nobody keeps score of is to be as small as without it, or the layers around it are not inlined.
 impl Score {
+    #[inline(never)]
     pub(in super::super) fn begin<B>(&self, request: &Request<B>) -> Begun {
         Begun {
             at: CallContext::now(request.extensions()),
@@ -31,6 +33,7 @@ impl Score {
 
     /// Its response is here; a body of `None` has ended. Gives the call back unless it is over, or what follows of its
     /// body says nothing more.
+    #[inline(never)]
     pub(in super::super) fn head<B>(
         &self,
         mut call: Begun,
@@ -57,11 +60,13 @@ impl Score {
     }
 
     /// Its body has ended.
+    #[inline(never)]
     pub(in super::super) fn end(&self, call: Begun, end: &End<'_>) {
         self.over(call, call.reading.end(&self.judged, end));
     }
 
     /// An error came in place of its response.
+    #[inline(never)]
     pub(in super::super) fn failed(&self, call: Begun, error: &(dyn StdError + 'static)) {
         self.over(call, call.reading.error(&self.judged, error));
     }

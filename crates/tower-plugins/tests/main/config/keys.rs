@@ -58,7 +58,7 @@ fn streams_are_counted_over_http2_alone_and_only_what_is_kept_has_an_age() {
     }
     let both =
         spec("connection: { protocol: http2, max_streams: 5, max_connections: 2, max_age: 5m }");
-    let connection = both.upstream.connection;
+    let connection = &both.upstream.connection;
     assert_eq!((connection.max_streams, connection.max_connections), (5, 2));
     assert_eq!(connection.max_age, Some(Duration::from_secs(300)));
 }
@@ -124,6 +124,7 @@ fn yaml_does_not_guess_at_types() {
     );
     let CredentialsSpec::Bearer { token } = spec("auth: { method: bearer, token: 007 }")
         .policy
+        .into_inner()
         .credentials
     else {
         panic!("not a bearer");

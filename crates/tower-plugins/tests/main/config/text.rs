@@ -837,7 +837,7 @@ fn plugin() -> impl Strategy<Value = PluginSpec> {
                 policy.stream_idle_timeout = None;
             }
             plugin.upstream.endpoints = endpoints;
-            plugin.policy = policy;
+            plugin.policy = policy.into();
             let mut endpoints = plugin.upstream.endpoints.iter();
             plugin.policy.allow_plaintext = plugin.policy.credentials != CredentialsSpec::None
                 && endpoints.any(|end| match &end.address {

@@ -153,7 +153,7 @@ async fn headers_of_the_defaults_are_switched_off_alone() {
             q: {{ transport: in-process, endpoint: one, {keys} }}
         }} }}"
     ));
-    let of = |name: &str| config.plugins[name].policy.clone();
+    let of = |name: &str| config.plugins[name].policy.clone().into_inner();
     let (p, q) = (of("p"), of("q"));
     let limit = p.rate_limit.unwrap();
     assert!(limit.key_header.is_some() && limit.cost_header.is_some() && limit.redis.is_some());

@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 use tower_plugins::config::Protocol;
-use tower_plugins::reload::{ReloadOptions, ReloadPhase, ReloadStatus, Strategy, Verdict};
+use tower_plugins::reload::{
+    ReloadEvent, ReloadOptions, ReloadPhase, ReloadStatus, Strategy, Verdict,
+};
 
 use super::support::{Load, MS, SECOND, p, services, who};
 use crate::support::{Server, Socket, causes, config, echo, get, text, within};
@@ -16,7 +18,16 @@ async fn what_is_no_worse_stays_and_no_call_fails() {
     let load = Load::on(plugins.plugin("p"));
     sleep(2 * SECOND).await;
     let begun = Instant::now();
+    let mut events = plugins.events();
     let report = plugins.reload(p(WATCHED, "better")).await.unwrap();
+    let told = std::iter::from_fn(|| events.try_recv().ok());
+    let told: Vec<_> = told
+        .filter(|it| matches!(it, ReloadEvent::Judged(_)))
+        .collect();
+    assert!(
+        matches!(told[..], [ReloadEvent::Judged(Verdict::Fine)]),
+        "{told:?}"
+    );
     assert_eq!(begun.elapsed().as_secs(), 60);
     assert_eq!(
         (report.verdict, report.strategy),

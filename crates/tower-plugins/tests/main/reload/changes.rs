@@ -192,6 +192,24 @@ async fn history_is_as_long_as_it_may_be_and_shows_no_secret() {
     plugins.rollback(history[0].generation).await.unwrap();
 }
 
+#[tokio::test]
+async fn what_generations_say_alike_they_have_in_common() {
+    let plugins = start().await;
+    // As if it were read again: nothing of it is in common with the first.
+    plugins.reload(two("good", "better")).await.unwrap();
+    let history = plugins.history();
+    let same = |what: fn(&PluginSpec) -> *const ()| {
+        ["a", "b"].map(|name| {
+            let [one, two] = [0, 1].map(|n: usize| what(&history[n].config.plugins[name]));
+            std::ptr::eq(one, two)
+        })
+    };
+    let policies = same(|spec| std::ptr::from_ref(&*spec.policy).cast());
+    assert_eq!(policies, [true, true]);
+    let upstreams = same(|spec| std::ptr::from_ref(&*spec.upstream).cast());
+    assert_eq!(upstreams, [true, false]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_config_that_waits_and_is_overtaken_is_not_built() {
     // The first waits for its plugin for a minute, and the others wait for that.

@@ -200,7 +200,7 @@ async fn a_drain_timeout_longer_than_the_clock_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_open_bodies_end_whole_on_the_node_they_began_on() {
+async fn fault_18_a_thousand_open_bodies_end_whole_on_the_node_they_began_on() {
     let (shelf, plugins) = start("1h").await;
     let p = plugins.plugin("p");
     let mut open = Vec::new();

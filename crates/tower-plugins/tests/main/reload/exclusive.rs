@@ -192,3 +192,24 @@ async fn a_shutdown_lets_go_of_those_that_are_held() {
     assert!(report.unwrap_err().is_shutdown());
     assert!(held.unwrap_err().is_shutdown());
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_made_and_never_served_is_gone_before_the_next_is_made() {
+    let (plugins, most) = start(Config::new()).await;
+    let unready = config(
+        "
+        plugins:
+          a: { transport: unix, endpoint: /nowhere.sock, start: ready, start_timeout: 1s }
+          p: { transport: device, endpoint: one, exclusive: true, start: ready, start_timeout: 1m }
+        ",
+    );
+    let update = device("two").plugins.remove("p").unwrap();
+    let (refused, report) = tokio::join!(
+        plugins.reload(unready).into_future(),
+        plugins.update(update).into_future(),
+    );
+    assert!(refused.unwrap_err().is_config());
+    report.unwrap();
+    assert_eq!(who(&plugins, "p").await.unwrap(), "two");
+    assert_eq!(most.load(SeqCst), 1);
+}

@@ -209,3 +209,46 @@ async fn a_config_that_cannot_be_kept_runs_all_the_same() {
     folder.write("plugins.yaml", ONE);
     folder.until_kept(&[ONE]).await;
 }
+
+/// Two plugins, in a text of which no part is a config.
+fn whole(n: usize) -> String {
+    let plugin = |name| format!("{name}{n}: {{ transport: in-process, endpoint: shelf }}");
+    format!("{{ plugins: {{ {}, {} }} }}", plugin("a"), plugin("b"))
+}
+
+#[tokio::test]
+async fn whatever_becomes_of_the_file_and_the_disk_one_config_runs_whole() {
+    let folder = Folder::with(&whole(0));
+    let mut plugins = folder.keeping(&[]).await.unwrap();
+    let is_whole = |plugins: &Plugins, n: usize| {
+        assert_eq!(plugins.names(), [format!("a{n}"), format!("b{n}")]);
+    };
+    for n in 1..9 {
+        let next = whole(n);
+        for part in 1..4 {
+            let rejected = plugins.status().rejected;
+            // As it is in the middle of a write.
+            fs::write(folder.path("plugins.yaml"), &next[..next.len() * part / 4]).unwrap();
+            until(&plugins, |status| status.rejected > rejected).await;
+            is_whole(&plugins, n - 1);
+        }
+        let is_full = n % 3 == 0;
+        if is_full {
+            let _ = fs::remove_dir_all(folder.path("kept"));
+            folder.write("kept", "no room");
+        }
+        let generation = plugins.status().generation;
+        fs::write(folder.path("plugins.yaml"), &next).unwrap();
+        until(&plugins, |status| status.generation > generation).await;
+        is_whole(&plugins, n);
+        if is_full {
+            fs::remove_file(folder.path("kept")).unwrap();
+            continue;
+        }
+        folder.until_kept(&[&next]).await;
+        drop(plugins);
+        folder.write("plugins.yaml", BROKEN);
+        plugins = folder.keeping(&[]).await.unwrap();
+        is_whole(&plugins, n);
+    }
+}

@@ -11,7 +11,7 @@ const ONE: &str = "plugins: { p: { transport: in-process, endpoint: shelf, drain
 const TWO: &str = "plugins: { p: { transport: in-process, endpoint: shelf, drain_timeout: 31s } }";
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_refuses_new_calls_and_waits_for_bodies() {
+async fn fault_58_a_shutdown_refuses_new_calls_and_waits_for_bodies() {
     let shelf = Shelf::default();
     let plugins = shelf.start(ONE).await;
     let p = plugins.plugin("p");

@@ -102,7 +102,7 @@ impl Servers {
     }
 
     /// A plugin at one of the servers, which is not helped by retries.
-    fn spec(&self, name: &str, server: usize, prefix: &str) -> PluginSpec {
+    pub(super) fn spec(&self, name: &str, server: usize, prefix: &str) -> PluginSpec {
         let server = &self.servers[server];
         let address = match server.address.clone() {
             Address::Http { authority, .. } => Address::Http {
@@ -143,7 +143,7 @@ impl Servers {
         }
         if step.is_multiple_of(3) {
             // Another endpoint beside the first, and away again.
-            let mut more = self.spec("restacked-h2", 3, "").upstream.endpoints;
+            let mut more = self.spec("restacked-h2", 3, "").upstream.endpoints.clone();
             let spec = config.plugins.get_mut("restacked-h2").unwrap();
             spec.upstream.endpoints.append(&mut more);
         }

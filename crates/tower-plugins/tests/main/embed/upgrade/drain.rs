@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tower::{ServiceBuilder, service_fn};
+use tower_plugins::config::PluginSpec;
 use tower_plugins::{Body, Error, Plugins, Reason};
 use tower_plugins_layers::drain::DrainHold;
 use tower_plugins_layers::filter::FilterBody;
@@ -116,6 +117,27 @@ async fn drain_timeout_cuts_an_upgraded_connection() {
         assert_eq!(error.plugin(), Some("p"));
     }
     // However it ends: it ends.
+    let _ = within(stream.read_to_end(&mut Vec::new())).await;
+    raw.until_open(0).await;
+}
+
+#[tokio::test]
+async fn fault_19_an_upgraded_connection_survives_reloads_until_its_plugin_is_gone_for_a_drain() {
+    let raw = Raw::start().await;
+    let plugins = raw.plugins("drain_timeout: 300ms").await;
+    let front = Front::start(&plugins).await;
+    let mut stream = front.upgraded().await;
+    within(stream.read_exact(&mut [0; 5])).await.unwrap();
+    for n in 0..5 {
+        let other = PluginSpec::http(&format!("other-{n}"), "http://127.0.0.1:9").unwrap();
+        plugins.update(other).await.unwrap();
+        echoes(&mut stream, "its route is what it was").await;
+    }
+    let removed = plugins.remove("p").await.unwrap();
+    echoes(&mut stream, "and may come to its end").await;
+    let retired = within(removed.retirement.wait()).await;
+    assert_eq!((retired[0].cancelled, retired[0].remaining), (1, 0));
+    assert!(retired[0].elapsed >= Duration::from_millis(300));
     let _ = within(stream.read_to_end(&mut Vec::new())).await;
     raw.until_open(0).await;
 }
