@@ -144,17 +144,19 @@ impl Plugin {
     pub(crate) async fn find(
         &self,
         headers: &HeaderMap,
-        limit: Option<Instant>,
+        mut limit: Option<Instant>,
     ) -> Result<Arc<Node>, Error> {
         let mut found = self.cell.find(&self.name, headers);
-        while let Found::Held(gate) = found {
+        while let Found::Held(held) = found {
             let refused = |reason| Error::new(Kind::Refused(reason)).of_plugin(&self.name);
+            limit = held.limit(headers, limit);
+            let gate = held.gate();
             let waiting = gate.enter().ok_or_else(|| refused(Reason::Draining))?;
             let opened = waiting.opened(limit).await;
             opened.map_err(|_| refused(Reason::DeadlineExceeded))?;
             found = self.cell.find(&self.name, headers);
             // Who was to bring it back is gone.
-            if matches!(&found, Found::Held(same) if Arc::ptr_eq(same, &gate)) {
+            if matches!(&found, Found::Held(same) if Arc::ptr_eq(same.gate(), gate)) {
                 break;
             }
         }

@@ -71,6 +71,24 @@ impl Latencies {
         }))
     }
 
+    /// Others that begin as these are, and share no sample that comes later.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let this = &*self.0;
+        let window = |n: usize| {
+            let counts = &this.windows[n].0;
+            Window(std::array::from_fn(|i| counts[i].load(Relaxed).into()))
+        };
+        Self(Arc::new(Histogram {
+            epoch: this.epoch,
+            windows: [window(0), window(1)],
+            turn: this.turn.load(Relaxed).into(),
+            stale_at: AtomicU64::new(0),
+            answer: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+        }))
+    }
+
     /// Adds an attempt that ended at `now`.
     pub fn record(&self, took: Duration, now: Instant) {
         let this = &*self.0;
@@ -204,5 +222,22 @@ mod tests {
             assert!(bucket == 0 || micros >= upper_bound(bucket - 1), "{micros}");
         }
         assert_eq!(bucket(Duration::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn a_copy_begins_as_the_other_is_and_shares_nothing_that_comes_later() {
+        let (one, now) = (Latencies::new(), Instant::now());
+        let record = |to: &Latencies, millis| {
+            for _ in 0..100 {
+                to.record(Duration::from_millis(millis), now);
+            }
+        };
+        record(&one, 10);
+        let other = one.copy();
+        record(&other, 1000);
+        let time = |of: &Latencies, share| of.quantile(share, 1, now).unwrap().as_millis();
+        assert!((10..12).contains(&time(&one, 0.99)));
+        assert!((10..12).contains(&time(&other, 0.4)));
+        assert!(time(&other, 0.99) >= 1000);
     }
 }

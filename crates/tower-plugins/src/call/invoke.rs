@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
+use tokio::time::Instant;
 
 #[cfg(feature = "grpc")]
 use super::grpc;
@@ -74,8 +75,9 @@ impl<'a, Req: ?Sized, Res, C> Invoke<'a, Req, Res, C> {
     where
         C: Codec<Req, Res>,
     {
-        let limit = self.options.deadline();
+        let (begun, limit) = (Instant::now(), self.options.deadline());
         let node = self.plugin.find(&self.options.headers, limit).await?;
+        self.options.waited(begun);
         #[cfg(feature = "grpc")]
         if let Some(spec) = &node.spec().upstream.grpc {
             // One answer is all of it, though its head looks like that of a stream.

@@ -100,6 +100,14 @@ impl Options {
         self.timeout.and_then(at)
     }
 
+    /// Takes what has passed since `begun` from the call's time, if its plugin was waited for.
+    pub(super) fn waited(&mut self, begun: Instant) {
+        let waited = begun.elapsed();
+        if waited >= Duration::from_millis(1) {
+            self.timeout = self.timeout.map(|timeout| timeout.saturating_sub(waited));
+        }
+    }
+
     /// A call of `path` with all this, and with nothing in it yet.
     pub(super) fn request(
         &mut self,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderMap, Request, Response};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tonic::Streaming;
 use tower_plugins_layers::BoxError;
 use tower_plugins_proto::v1::{ExecuteRequest, ExecuteResponse};
@@ -57,8 +58,9 @@ where
 {
     async fn open(mut self) -> Result<Answers<Res>, Error> {
         let refuse = |error| Error::caused_by(Kind::Encode, error);
-        let limit = self.options.deadline();
+        let (begun, limit) = (Instant::now(), self.options.deadline());
         let node = self.plugin.find(&self.options.headers, limit).await?;
+        self.options.waited(begun);
         let Some(spec) = &node.spec().upstream.grpc else {
             let message = "a stream of typed calls takes transport: grpc or grpc-tls";
             return Err(refuse(message.into()));

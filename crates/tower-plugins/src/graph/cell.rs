@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::HeaderMap;
 
-use super::{Entry, Gate, Graph};
+use super::{Entry, Graph, Held};
 use crate::node::Node;
 
 /// Holds the graph that serves.
@@ -16,7 +16,7 @@ pub(crate) struct GraphCell(ArcSwap<Graph>);
 pub(crate) enum Found {
     Node(Arc<Node>),
     /// To a node soon.
-    Held(Arc<Gate>),
+    Held(Arc<Held>),
     Nothing,
     Shutdown,
 }
@@ -33,7 +33,7 @@ impl GraphCell {
         match graph.entry(name) {
             Some(Entry::Node(node)) => Found::Node(Arc::clone(node)),
             Some(Entry::Split(split)) => Found::Node(Arc::clone(split.side(headers))),
-            Some(Entry::Held(gate)) => Found::Held(Arc::clone(gate)),
+            Some(Entry::Held(held)) => Found::Held(Arc::clone(held)),
             None if graph.is_shutdown() => Found::Shutdown,
             None => Found::Nothing,
         }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tower_plugins_layers::DeadlineLayer;
 
-use crate::node::{Node, spread};
+use crate::config::Policy;
+use crate::node::{Node, deadline, spread};
 
 /// What serves a plugin.
 #[derive(Clone, Debug)]
@@ -18,7 +20,7 @@ pub(crate) enum Entry {
     /// Two nodes, while a new one is tried.
     Split(Arc<Split>),
     /// Nobody for a moment: a plugin that cannot run twice is exchanged.
-    Held(Arc<Gate>),
+    Held(Arc<Held>),
 }
 
 impl Entry {
@@ -84,20 +86,52 @@ fn trace_id(headers: &HeaderMap) -> Option<&[u8]> {
     fields.nth(1).filter(|id| id.len() == 32)
 }
 
-/// Holds calls until a plugin is there again.
+/// A plugin whose calls wait at a gate.
+#[derive(Debug)]
+pub(crate) struct Held {
+    gate: Arc<Gate>,
+    /// Knows how long callers wait.
+    deadline: DeadlineLayer,
+    /// How long the plugin has them wait at the most.
+    patience: Option<Duration>,
+}
+
+impl Held {
+    pub(crate) fn new(gate: &Arc<Gate>, policy: &Policy) -> Self {
+        Self {
+            gate: Arc::clone(gate),
+            deadline: deadline(policy),
+            patience: policy.deadline,
+        }
+    }
+
+    pub(crate) const fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// When a call with these headers has to be over that begins now, if its caller has set it no other `limit`.
+    pub(crate) fn limit(&self, headers: &HeaderMap, limit: Option<Instant>) -> Option<Instant> {
+        let mut request = Request::new(());
+        request.headers_mut().clone_from(headers);
+        let said = self.deadline.caller_waits(&request);
+        let times = said.into_iter().chain(self.patience);
+        let now = Instant::now();
+        let times = times.filter_map(|time| now.checked_add(time));
+        times.chain(limit).min()
+    }
+}
+
+/// Holds calls until plugins are there again.
 #[derive(Debug)]
 pub(crate) struct Gate {
     open: CancellationToken,
     held: AtomicUsize,
     max: usize,
-    /// How long a call waits that has no deadline of its own.
-    patience: Option<Duration>,
 }
 
 impl Gate {
-    pub(crate) fn new(max: usize, patience: Option<Duration>) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self {
-            patience,
             open: CancellationToken::new(),
             held: AtomicUsize::new(0),
             max,
@@ -124,9 +158,7 @@ pub(crate) struct Waiting(Arc<Gate>);
 impl Waiting {
     /// Resolves when the gate is open, or fails when the time is over.
     pub(crate) async fn opened(&self, deadline: Option<Instant>) -> Result<(), Elapsed> {
-        let patience = self.0.patience;
-        let own = patience.and_then(|patience| Instant::now().checked_add(patience));
-        match deadline.into_iter().chain(own).min() {
+        match deadline {
             Some(at) => timeout_at(at, self.0.open.cancelled()).await,
             None => {
                 self.0.open.cancelled().await;
@@ -148,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_gate_has_as_many_places_as_it_has() {
-        let gate = Arc::new(Gate::new(2, None));
+        let gate = Arc::new(Gate::new(2));
         let (one, two) = (gate.enter(), gate.enter());
         assert!(one.is_some() && two.is_some());
         assert!(gate.enter().is_none());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub(crate) use self::build::{Built, check_names, exchange};
 pub(crate) use self::cell::{Found, GraphCell};
-pub(crate) use self::entry::{Entry, Gate, Split};
+pub(crate) use self::entry::{Entry, Gate, Held, Split};
 pub use self::plan::{Change, Plan};
 pub use self::retire::Retired;
 pub(crate) use self::retire::{Patience, retire};

@@ -193,6 +193,9 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
     if old.upstream.process != new.upstream.process {
         keys.push("process");
     }
+    if old.upstream.grpc != new.upstream.grpc {
+        keys.push("grpc");
+    }
     if old.upstream.options != new.upstream.options {
         keys.push("options");
     }

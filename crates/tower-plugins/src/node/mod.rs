@@ -30,7 +30,7 @@ use std::time::Duration;
 #[cfg(feature = "http")]
 use http::{Extensions, StatusCode};
 use http::{HeaderMap, Request, Response};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::DrainHandle;
 use tower_plugins_layers::breaker::BreakerHandle;
@@ -53,6 +53,7 @@ use self::parts::Parts;
 use self::score::Score;
 pub(crate) use self::score::Tally;
 use self::stack::Stack;
+pub(crate) use self::stack::deadline;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};
@@ -215,11 +216,19 @@ impl Node {
 
     /// Waits until it is ready, for `limit` at the most; `why` is what has it wait.
     pub(crate) async fn ready(&self, limit: Duration, why: &str) -> Result<(), Error> {
+        let mut left = limit;
         if let Some(follower) = &self.follower {
-            // What there is after that time is judged as it is.
-            let _ = timeout(limit, follower.known()).await;
+            let begun = Instant::now();
+            if timeout(limit, follower.found()).await.is_err() {
+                let message = health::not_ready(limit, why) + "; it has no endpoint";
+                return Err(Error::caused_by(Kind::Config, message).of_plugin(&self.name));
+            }
+            left = limit.saturating_sub(begun.elapsed());
         }
-        let ready = health::ready(self.parts.asks(&self.spec), limit, why).await;
+        let ready = health::ready(self.parts.asks(&self.spec), left, || {
+            health::not_ready(limit, why)
+        })
+        .await;
         ready.map_err(|message| Error::caused_by(Kind::Config, message).of_plugin(&self.name))
     }
 

@@ -196,7 +196,7 @@ impl Parts {
                 .retry
                 .as_ref()
                 .map(|new| budget(new, old.and_then(|old| old.budget.as_ref()))),
-            latencies: policy.hedge.as_ref().map(|_| latencies(old)),
+            latencies: policy.hedge.as_ref().map(|_| latencies(old, inherit)),
             outliers: policy
                 .outlier
                 .as_ref()
@@ -365,9 +365,12 @@ fn budget(new: &RetrySpec, old: Option<&Budget>) -> Budget {
     old.map_or_else(|| limits.into(), |old| old.with_limits(limits))
 }
 
-fn latencies(old: Option<&Parts>) -> Latencies {
-    let old = old.and_then(|old| old.latencies.clone());
-    old.unwrap_or_default()
+fn latencies(old: Option<&Parts>, inherit: Inherit) -> Latencies {
+    let old = old.and_then(|old| old.latencies.as_ref());
+    old.map_or_else(Latencies::default, |old| match inherit {
+        Inherit::Shared => old.clone(),
+        Inherit::Copied => old.copy(),
+    })
 }
 
 /// Who is out stays out, and what was counted counts.

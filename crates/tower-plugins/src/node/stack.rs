@@ -191,7 +191,7 @@ fn filter(policy: &Policy, parts: &Parts) -> Option<FilterLayer<Registered>> {
 }
 
 /// Always there: a caller may bring a deadline of its own.
-pub(super) fn deadline(policy: &Policy) -> DeadlineLayer {
+pub(crate) fn deadline(policy: &Policy) -> DeadlineLayer {
     let layer = policy
         .deadline
         .map_or(DeadlineLayer::of_callers(), DeadlineLayer::new);

@@ -12,7 +12,6 @@ use super::task::Task;
 use super::{ReloadEvent, ReloadPhase};
 use crate::config::Strategy;
 use crate::error::{Error, Kind};
-use crate::graph::check_names;
 use crate::node::Inherit;
 
 /// How long what served before may take to show that it could serve again.
@@ -35,9 +34,7 @@ impl Task {
         };
         let graph = self.cell.load();
         let is_now = |name: &_| !rollout.exclusive.iter().any(|spec| spec.name == *name);
-        let built = check_names(&rollout.config, &rollout.plan)
-            .and_then(|()| graph.build(&rollout.plan, is_now, inherit, &self.services));
-        match built {
+        match graph.build(&rollout.plan, is_now, inherit, &self.services) {
             Ok(built) => rollout.built = built,
             Err(error) => return self.reject(*rollout, error),
         }
@@ -189,16 +186,22 @@ impl Task {
         self.reject(*rollout, error);
     }
 
-    /// Ends what is under way for something newer: what serves whole stays, what does not goes.
-    pub(super) fn cut_short(&mut self) {
+    /// Ends what is under way for something newer, which is a whole config or not: what serves whole stays, what does
+    /// not goes. What a watched file says goes for a newer config alone, and otherwise begins anew behind.
+    pub(super) fn cut_short(&mut self, by_whole: bool) {
         let Some((rollout, phase)) = self.under_way.take() else {
             return;
         };
-        if matches!(phase, Phase::Watching { is_last: true, .. }) {
+        if phase.is_last_watch() {
             return self.commit(*rollout, Verdict::Overtaken);
         }
+        let is_again = rollout.is_of_file && !by_whole;
+        let again = is_again.then(|| rollout.wanted.again(&self.wanted));
         let reply = self.go_back(*rollout);
         self.show_phase(ReloadPhase::Idle);
+        if let Some(edit) = again {
+            return self.again(edit, reply);
+        }
         let _ = reply.send(Err(Error::new(Kind::Superseded)));
     }
 
@@ -214,12 +217,12 @@ impl Task {
         if time < watch.at_least || (!is_judged && time < watch.at_most) {
             return None;
         }
-        if !is_judged {
-            if let Some(why) = watched.iter().find_map(|watched| watched.is_out()) {
-                return Some(Looked::Worse(why));
-            }
-            rollout.unjudged = true;
+        let out = || watched.iter().find_map(|watched| watched.is_out());
+        if let (false, Some(why)) = (is_judged, out()) {
+            return Some(Looked::Worse(why));
         }
+        // Of all calls so far: what is said last counts.
+        rollout.unjudged = !is_judged;
         Some(Looked::Over)
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
-use tower_plugins_layers::DrainHandle;
 pub use tower_plugins_layers::drain::{DrainProgress, Remaining};
+use tower_plugins_layers::{DrainHandle, Reason};
 
 use crate::error::{Error, Kind};
 use crate::graph::Entry;
@@ -26,7 +26,8 @@ const CANCEL_GRACE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// [`Error::drain_timeout`] has what was left when the [timeout](Self::timeout) was over. [`Error::is_not_found`]
-/// without such a plugin.
+/// without such a plugin; refused with the reason `draining` while an `exclusive` one is exchanged, whose old node drains
+/// already.
 ///
 /// # Cancellation
 /// To drop it ends the waiting; new calls stay refused.
@@ -35,6 +36,8 @@ const CANCEL_GRACE: Duration = Duration::from_secs(1);
 pub struct PluginDrain {
     name: Arc<str>,
     nodes: Vec<DrainHandle>,
+    /// Whether the plugin is being exchanged, and has nobody who could be drained.
+    is_held: bool,
     limit: Duration,
     cancels: bool,
 }
@@ -87,6 +90,7 @@ impl PluginDrain {
         Self {
             name: name.into(),
             nodes,
+            is_held: matches!(entry, Some(Entry::Held(_))),
             limit: Duration::from_secs(30),
             cancels: false,
         }
@@ -118,7 +122,11 @@ impl PluginDrain {
 
     async fn drain(self) -> Result<Drained, Error> {
         if self.nodes.is_empty() {
-            return Err(Error::new(Kind::NotFound).of_plugin(&self.name));
+            let kind = match self.is_held {
+                true => Kind::Refused(Reason::Draining),
+                false => Kind::NotFound,
+            };
+            return Err(Error::new(kind).of_plugin(&self.name));
         }
         let begun = Instant::now();
         let calls = self.active();

@@ -25,45 +25,38 @@ impl Task {
         let specs = specs.filter_map(|(_, change)| change.spec());
         let might = |spec: &&PluginSpec| {
             let old = rollout.old.node(spec.name.as_str());
+            // Only those that cannot run twice are known to leave.
             let leaving = self.leaving.get(&spec.name);
-            let is_there = old.is_some() || leaving.is_some_and(|gone| !gone.is_cancelled());
-            let was = old.is_some_and(|old| old.spec().policy.exclusive);
-            is_there && (was || spec.policy.exclusive)
+            let leaves = leaving.is_some_and(|gone| !gone.is_cancelled());
+            let old = old.map(|old| old.spec().policy.exclusive || spec.policy.exclusive);
+            leaves || old.unwrap_or(false)
         };
         specs.filter(might).cloned().collect()
     }
 
     /// Holds the calls of those that cannot run twice, and lets what runs of them come to its end.
     pub(super) fn exchange(&mut self, mut rollout: Box<Rollout>) {
-        let spec = &rollout.settings.spec;
-        let patience = rollout
-            .exclusive
-            .iter()
-            .filter_map(|spec| spec.policy.deadline);
-        let gate = Gate::new(spec.max_held as usize, patience.min());
-        let gate = Arc::new(gate);
+        let gate = Arc::new(Gate::new(rollout.settings.spec.max_held as usize));
         let graph = self.cell.load();
         let entries = rollout.held(&graph, &gate);
         drop(graph);
         self.publish(entries, &rollout.plan, 1.0);
         rollout.published = true;
         rollout.gate = Some(gate);
-        let mut leaving = JoinSet::new();
+        let (mut leaving, mut nodes) = (JoinSet::new(), Vec::new());
         for spec in &rollout.exclusive {
             let old = Arc::make_mut(&mut rollout.old).entries_mut();
             let old = old.remove(spec.name.as_str());
-            let nodes: Vec<_> = old.into_iter().flat_map(Entry::into_nodes).collect();
-            let limit = rollout.settings.drain(spec.policy.drain_timeout);
-            let before = self.leaving.get(&spec.name).cloned();
-            let drain = |own| rollout.settings.drain(own);
-            let retirement = self.retire(nodes, drain);
-            leaving.spawn(async move {
-                drop(retirement.wait().await);
-                if let Some(before) = before {
-                    let _ = timeout(limit + GONE, before.cancelled()).await;
-                }
-            });
+            nodes.extend(old.into_iter().flat_map(Entry::into_nodes));
+            if let Some(before) = self.leaving.get(&spec.name).cloned() {
+                let limit = rollout.settings.drain(spec.policy.drain_timeout);
+                let limit = limit.saturating_add(GONE);
+                leaving.spawn(async move { drop(timeout(limit, before.cancelled()).await) });
+            }
         }
+        // All at once: none of them is one too many for another.
+        let retirement = self.retire(nodes, |own| rollout.settings.drain(own));
+        leaving.spawn(async move { drop(retirement.wait().await) });
         self.show_phase(ReloadPhase::Exchanging);
         let phase = Phase::Exchanging {
             leaving,

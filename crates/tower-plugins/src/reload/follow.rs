@@ -1,5 +1,6 @@
 //! From the file of a config to what runs, for as long as the set of plugins is there.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
@@ -10,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::last_good::Keeper;
 use super::watch::{Snapshot, Watch};
-use super::{Edit, ReloadOptions, ReloadReport, Reloader, Verdict, report};
+use super::{ReloadReport, Reloader, Verdict, report};
 use crate::config::{Config, Environment, FileContents, Loader};
 use crate::error::Error;
 
@@ -118,7 +119,7 @@ impl Follow {
     /// Goes on until the set of plugins is dropped or shut down. While a config is taken, which may be watched for a
     /// while, the next one is waited for.
     pub(crate) async fn run(mut self, reloader: Weak<Reloader>) {
-        let mut under_way = None;
+        let mut under_way = VecDeque::new();
         loop {
             let snapshot = tokio::select! {
                 snapshot = self.next() => snapshot,
@@ -135,9 +136,8 @@ impl Follow {
             let files = snapshot.files().to_vec();
             let done = match taken(snapshot) {
                 Ok(config) => {
-                    let edit = Edit::Base(Box::new(config));
-                    let answer = reloader.offer(edit, ReloadOptions::new()).await;
-                    answer.map(|answer| under_way = Some((answer, files)))
+                    let answer = reloader.offer(config).await;
+                    answer.map(|answer| under_way.push_back((answer, files)))
                 }
                 Err(error) => reloader.reject(error).await,
             };
@@ -174,16 +174,17 @@ type UnderWay = (
     Vec<FileContents>,
 );
 
-/// Waits for the end of the one that is under way, if one is; gives its files if it was taken and is not known to be worse.
-async fn good(under_way: &mut Option<UnderWay>) -> Option<Vec<FileContents>> {
-    let Some((answer, _)) = under_way else {
+/// Waits for the end of the first that is under way, if one is; gives its files if it was taken and is not known to be
+/// worse. There are few: a newer one ends those before it.
+async fn good(under_way: &mut VecDeque<UnderWay>) -> Option<Vec<FileContents>> {
+    let Some((answer, _)) = under_way.front_mut() else {
         return std::future::pending().await;
     };
     let is_good = match answer.await {
         Ok(Ok(report)) => !matches!(report.verdict, Verdict::Worse { .. }),
         Ok(Err(_)) | Err(_) => false,
     };
-    let (_, files) = under_way.take()?;
+    let (_, files) = under_way.pop_front()?;
     is_good.then_some(files)
 }
 

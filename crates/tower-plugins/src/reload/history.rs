@@ -25,6 +25,8 @@ pub struct HistoryEntry {
     /// Why it was taken back, if it was.
     pub rolled_back: Option<String>,
     pub(super) wanted: Arc<Wanted>,
+    /// The last generation in which it served again, since another was taken back.
+    pub(super) again: Option<Generation>,
 }
 
 /// The last generations, the newest last.
@@ -36,17 +38,35 @@ impl History {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps `entry`, and as many before it that there are `max` at the most.
+    /// Keeps `entry`, and as many before it that there are `max` at the most: what serves is always there, however many
+    /// were taken back.
     pub(super) fn add(&self, entry: HistoryEntry, max: usize) {
         let mut entries = self.lock();
         entries.push_back(entry);
-        let over = entries.len().saturating_sub(max.max(1));
-        entries.drain(..over);
+        while entries.len() > max.max(1) {
+            let serves = entries
+                .iter()
+                .rposition(|entry| entry.rolled_back.is_none());
+            entries.remove(usize::from(serves == Some(0)));
+        }
+    }
+
+    /// What served last, and was not taken back, serves again as `generation`.
+    pub(super) fn serves_again(&self, generation: Generation) {
+        let mut entries = self.lock();
+        let served = entries.iter_mut().rev();
+        let mut served = served.filter(|entry| entry.rolled_back.is_none());
+        if let Some(entry) = served.next() {
+            entry.again = Some(generation);
+        }
     }
 
     pub(super) fn find(&self, generation: Generation) -> Option<Arc<Wanted>> {
         let entries = self.lock();
-        let found = entries.iter().find(|entry| entry.generation == generation);
+        let is_it = |entry: &&HistoryEntry| {
+            entry.generation == generation || entry.again == Some(generation)
+        };
+        let found = entries.iter().find(is_it);
         found.map(|entry| Arc::clone(&entry.wanted))
     }
 

@@ -3,7 +3,9 @@
 //! One task owns what runs. A change of it is a rollout: nodes that are built, and the steps in which they are published.
 
 mod advance;
+mod begin;
 mod drain;
+mod ends;
 mod event;
 mod exchange;
 #[cfg(feature = "watch")]
@@ -16,6 +18,7 @@ mod options;
 mod overlay;
 mod phase;
 mod report;
+mod retiring;
 mod rollout;
 mod task;
 #[cfg(feature = "watch")]
@@ -85,6 +88,10 @@ struct End {
 struct Job {
     edit: Edit,
     options: ReloadOptions,
+    /// Whether it is what a watched file says: nobody would ask for it again.
+    is_of_file: bool,
+    /// Whether it was begun before, and cut short.
+    is_again: bool,
     reply: Reply,
 }
 
@@ -134,20 +141,30 @@ impl Reloader {
         edit: Edit,
         options: ReloadOptions,
     ) -> Result<ReloadReport, Error> {
-        let answer = self.offer(edit, options).await?;
-        answer.await.map_err(|_| Error::new(Kind::Shutdown))?
-    }
-
-    /// The same, without waiting for its end.
-    pub(crate) async fn offer(
-        &self,
-        edit: Edit,
-        options: ReloadOptions,
-    ) -> Result<oneshot::Receiver<Result<ReloadReport, Error>>, Error> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Edit(Job {
             edit,
             options,
+            is_of_file: false,
+            is_again: false,
+            reply,
+        }))
+        .await?;
+        answer.await.map_err(|_| Error::new(Kind::Shutdown))?
+    }
+
+    /// Makes `config` what runs, which a watched file says, without waiting for its end.
+    #[cfg(feature = "watch")]
+    pub(crate) async fn offer(
+        &self,
+        config: Config,
+    ) -> Result<oneshot::Receiver<Result<ReloadReport, Error>>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Edit(Job {
+            edit: Edit::Base(Box::new(config)),
+            options: ReloadOptions::new(),
+            is_of_file: true,
+            is_again: false,
             reply,
         }))
         .await?;

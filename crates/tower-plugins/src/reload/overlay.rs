@@ -52,6 +52,12 @@ impl fmt::Display for OverlayKind {
 pub(crate) enum Edit {
     /// The whole config.
     Base(Box<Config>),
+    /// The same after changes of single plugins that came later, and stand over it.
+    Again {
+        base: Arc<Config>,
+        /// What was wanted when it came.
+        before: Box<Wanted>,
+    },
     Update(Box<PluginSpec>),
     Remove(PluginName),
     Enable(PluginName),
@@ -71,7 +77,7 @@ impl Edit {
     /// The plugin that it is of, if it is of one.
     pub(super) fn name(&self) -> Option<&PluginName> {
         match self {
-            Self::Base(_) | Self::Restore(_) => None,
+            Self::Base(_) | Self::Again { .. } | Self::Restore(_) => None,
             Self::Update(spec) => Some(&spec.name),
             Self::Remove(name) | Self::Enable(name) | Self::Disable(name) | Self::Clear(name) => {
                 Some(name)
@@ -104,6 +110,14 @@ impl Wanted {
         Arc::new(config)
     }
 
+    /// What makes the whole config of this wanted again, which came when `before` was.
+    pub(super) fn again(&self, before: &Self) -> Edit {
+        Edit::Again {
+            base: Arc::clone(&self.base),
+            before: Box::new(before.clone()),
+        }
+    }
+
     /// What the program changed.
     pub(super) fn overlay(&self) -> BTreeMap<PluginName, OverlayKind> {
         let kind = |overlay: &Overlay| match overlay {
@@ -128,13 +142,24 @@ impl Wanted {
                 new.overlay.retain(|name, _| !ended.contains(name));
                 return Ok((new, ended));
             }
+            Edit::Again { base, before } => {
+                let is_older =
+                    |name: &PluginName| before.overlay.get(name) == self.overlay.get(name);
+                let ended: Vec<_> = self.ended_by(&base).into_iter().filter(is_older).collect();
+                new.base = base;
+                new.overlay.retain(|name, _| !ended.contains(name));
+                return Ok((new, ended));
+            }
             Edit::Restore(wanted) => return Ok((*wanted, Vec::new())),
             Edit::Update(spec) => {
                 new.overlay
                     .insert(spec.name.clone(), Overlay::Updated(spec));
             }
             Edit::Remove(name) => {
-                new.running(&name)?;
+                let is_disabled = matches!(new.overlay.get(&name), Some(Overlay::Disabled(_)));
+                if !is_disabled {
+                    new.running(&name)?;
+                }
                 if new.in_base(&name) {
                     new.overlay.insert(name, Overlay::Removed);
                 } else {

@@ -86,6 +86,11 @@ impl Phase {
         matches!(self, Self::Watching { .. })
     }
 
+    /// Whether what is wanted serves whole.
+    pub(super) const fn is_last_watch(&self) -> bool {
+        matches!(self, Self::Watching { is_last: true, .. })
+    }
+
     pub(super) const fn is_wait(&self) -> bool {
         matches!(self, Self::Waiting { .. })
     }

@@ -11,7 +11,7 @@ use super::overlay::Wanted;
 use super::watching::Watched;
 use super::{ReloadTimes, Reply, Verdict};
 use crate::config::{Config, PluginName, PluginSpec, Strategy};
-use crate::graph::{Built, Change, Entries, Entry, Gate, Graph, Plan, Split, exchange};
+use crate::graph::{Built, Change, Entries, Entry, Gate, Graph, Held, Plan, Split, exchange};
 use crate::node::Node;
 
 /// Why a new node has to be ready under a strategy that asks for it, and what to do.
@@ -23,6 +23,7 @@ pub(super) struct Rollout {
     pub(super) settings: Settings,
     /// Whether it is of a whole config, and not of one plugin.
     pub(super) is_whole: bool,
+    pub(super) is_of_file: bool,
     pub(super) wanted: Wanted,
     pub(super) config: Arc<Config>,
     pub(super) plan: Arc<Plan>,
@@ -118,7 +119,8 @@ impl Rollout {
     pub(super) fn held(&self, graph: &Graph, gate: &Arc<Gate>) -> Entries {
         let mut entries = graph.entries().clone();
         for spec in &self.exclusive {
-            entries.insert(spec.name.clone(), Entry::Held(Arc::clone(gate)));
+            let held = Held::new(gate, &spec.policy);
+            entries.insert(spec.name.clone(), Entry::Held(held.into()));
         }
         entries
     }
@@ -191,8 +193,8 @@ pub(super) fn steps(
             [all(ready(), None)].into()
         }
         Strategy::Canary => {
-            let share = |(n, percent): (usize, &u32)| Step {
-                ready: if n == 0 { ready() } else { Vec::new() },
+            let share = |percent: &u32| Step {
+                ready: Vec::new(),
                 publish: Publish::Share(f64::from(*percent) / 100.0),
                 watch: Some(Watch {
                     at_least: spec.canary_step_time,
@@ -200,8 +202,12 @@ pub(super) fn steps(
                     min_calls: spec.canary_min_calls.into(),
                 }),
             };
-            let shares = spec.canary_steps.iter().enumerate().map(share);
-            shares.chain([all(Vec::new(), observe)]).collect()
+            let shares = spec.canary_steps.iter().map(share);
+            let mut steps: VecDeque<_> = shares.chain([all(Vec::new(), observe)]).collect();
+            if let Some(first) = steps.front_mut() {
+                first.ready = ready();
+            }
+            steps
         }
         Strategy::Rolling => {
             let mut names = BTreeSet::new();

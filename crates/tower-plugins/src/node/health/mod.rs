@@ -2,8 +2,8 @@
 //!
 //! Each endpoint of a plugin with `health_check` has a [`Checker`], a part that goes on from node to node while what it
 //! asks is equal. Its task begins when its node is published, asks one check after the other, and ends when no node
-//! of the graph has the checker. What is known of the endpoint is a part as well, by its address, and outlives a change
-//! of how often or with which credentials it is asked.
+//! of the graph has the checker. What is known of the endpoint goes over to the next one as a copy, when it is asked
+//! otherwise, such as more often or with other credentials.
 
 mod ask;
 mod grpc;
@@ -25,7 +25,7 @@ pub(super) use self::ask::Ask;
 pub(super) use self::ask::with_causes;
 pub(crate) use self::hub::HealthHub;
 pub(super) use self::hub::gauge;
-pub(super) use self::ready::ready;
+pub(super) use self::ready::{not_ready, ready};
 pub use self::report::{EndpointHealth, HealthReport, HealthStatus, PluginHealth};
 use self::state::{Changed, State, Verdict};
 use super::endpoint::Shown;
@@ -79,7 +79,8 @@ impl Checker {
         // What another question was answered with says nothing of this one.
         let same = old.filter(|old| old.key.spec.kind == key.spec.kind);
         let state = match same {
-            Some(old) => Arc::clone(&old.state),
+            // Its own from now on: while both ask, nothing is counted twice.
+            Some(old) => Arc::new(old.state.copy()),
             None => Arc::new(State::new(address.clone())),
         };
         let ask = Ask::new(&key.spec, endpoint, Arc::clone(&key.transport));

@@ -23,7 +23,7 @@ const AT_LAST: Duration = Duration::from_secs(1);
 pub(in super::super) async fn ready(
     asks: Vec<(Address, Arc<Ask>)>,
     limit: Duration,
-    why: &str,
+    not_ready: impl FnOnce() -> String,
 ) -> Result<(), String> {
     // Here, and not in tasks: what is dropped with this holds the endpoint no longer.
     let mut asking = FuturesUnordered::new();
@@ -39,13 +39,18 @@ pub(in super::super) async fn ready(
     if timeout(limit, asking.next()).await.is_ok() {
         return Ok(());
     }
-    let mut message = format!("it is not ready after {}, {why}", write_duration(limit));
+    let mut message = not_ready();
     for (address, last) in said {
         let last = last.lock().unwrap_or_else(PoisonError::into_inner);
         // Writing to a text does not fail.
         let _ = write!(message, "; {}: {last}", address.shown());
     }
     Err(message)
+}
+
+/// What is said of a plugin that is not ready after `limit`; `why` is what has it wait.
+pub(in super::super) fn not_ready(limit: Duration, why: &str) -> String {
+    format!("it is not ready after {}, {why}", write_duration(limit))
 }
 
 async fn until_well(ask: Arc<Ask>, last: Arc<Mutex<String>>) {

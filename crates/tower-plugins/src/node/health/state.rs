@@ -58,7 +58,7 @@ pub(super) struct State {
     handle: HealthHandle,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     /// When the last check began or ended; before the first, when it could have.
     touched: Instant,
@@ -96,6 +96,18 @@ impl State {
                 message: None,
             }),
             handle: HealthHandle::new(),
+        }
+    }
+
+    /// What is known so far, for somebody else who asks.
+    pub(super) fn copy(&self) -> Self {
+        let known = self.known().clone();
+        let handle = HealthHandle::new();
+        handle.set_healthy(!known.status.is_out());
+        Self {
+            address: self.address.clone(),
+            known: Mutex::new(known),
+            handle,
         }
     }
 

@@ -218,9 +218,12 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Waits until it is known what endpoints there are.
-    pub(super) async fn known(&self) {
-        self.live.known().await;
+    /// Waits until there is an endpoint.
+    pub(super) async fn found(&self) {
+        let mut told = self.live.is_known.subscribe();
+        let is_there = |known: &bool| *known && !self.live.parts.now().is_empty();
+        // It does not fail: the sender is here.
+        let _ = told.wait_for(is_there).await;
     }
 }
 

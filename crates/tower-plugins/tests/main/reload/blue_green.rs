@@ -246,3 +246,119 @@ async fn a_newer_change_ends_the_watch_and_what_serves_stays() {
     assert_eq!(first.await.unwrap().unwrap().verdict, Verdict::Overtaken);
     assert!(plugins.names().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_forced_and_stays_is_not_refused_any_more() {
+    let plugins = services().start(p(WATCHED, "good")).await.unwrap();
+    let load = Load::on(plugins.plugin("p"));
+    sleep(SECOND).await;
+    plugins.reload(p(WATCHED, "bad")).await.unwrap_err();
+    let forced = ReloadOptions::new().force().strategy(Strategy::Graceful);
+    let taken = plugins.reload(p(WATCHED, "bad")).options(forced);
+    let taken = taken.await.unwrap().generation;
+    drop(load);
+    sleep(600 * SECOND).await;
+    plugins.reload(p(WATCHED, "good")).await.unwrap();
+    plugins.rollback(taken).await.unwrap();
+    assert_eq!(who(&plugins, "p").await.unwrap(), "bad");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_back_takes_no_history_with_it_and_what_serves_again_is_in_it() {
+    let plugins = services().start(p(WATCHED, "good")).await.unwrap();
+    let _load = Load::on(plugins.plugin("p"));
+    sleep(SECOND).await;
+    let bad = p(&format!("{WATCHED}, history: 1"), "bad");
+    plugins.reload(bad).await.unwrap_err();
+    let history = plugins.history();
+    let taken_back: Vec<_> = history.iter().map(|it| it.rolled_back.is_some()).collect();
+    assert_eq!(taken_back, [false, true]);
+    // The generation that serves can be gone back to, as each other that served whole.
+    let again = plugins.status().generation;
+    plugins
+        .reload(p("", "better"))
+        .strategy(Strategy::Graceful)
+        .await
+        .unwrap();
+    let report = plugins.rollback(again).await.unwrap();
+    assert_eq!(report.plan.to_string(), "replace p (endpoints)");
+    assert_eq!(who(&plugins, "p").await.unwrap(), "good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_serves_is_in_the_history_however_many_were_taken_back() {
+    let with = |n: u32, service: &str| {
+        let canary = "strategy: canary, canary_steps: [50], canary_step_time: 10s, history: 2";
+        p(&format!("{canary}, min_calls: {n}"), service)
+    };
+    let plugins = services().start(with(1, "good")).await.unwrap();
+    let _load = Load::on(plugins.plugin("p"));
+    sleep(SECOND).await;
+    for n in 2..5 {
+        plugins.reload(with(n, "dead")).await.unwrap_err();
+    }
+    let history = plugins.history();
+    let taken_back: Vec<_> = history.iter().map(|it| it.rolled_back.is_some()).collect();
+    assert_eq!(taken_back, [false, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plugin_without_an_endpoint_is_not_ready_before_one_is_found() {
+    use futures_util::{StreamExt, stream};
+    use tower::discover::Change;
+    use tower_plugins::config::{Address, EndpointSpec, PluginName, PluginSpec};
+
+    let never = stream::pending::<Result<Change<&str, EndpointSpec>, std::io::Error>>();
+    let good = EndpointSpec::from(Address::in_process("good").unwrap());
+    let later = stream::once(async {
+        sleep(SECOND).await;
+        Ok::<_, std::io::Error>(Change::Insert("one", good))
+    });
+    let plugins = services()
+        .endpoints("never", never)
+        .endpoints("later", Box::pin(later.chain(stream::pending())))
+        .start(p("health_check_timeout: 2s", "good"))
+        .await
+        .unwrap();
+    let update = |hosts: &str| {
+        let source = Address::source(hosts).unwrap();
+        let spec = PluginSpec::new(PluginName::new("q").unwrap(), source);
+        plugins.update(spec).strategy(Strategy::BlueGreen)
+    };
+    let error = update("never").await.unwrap_err();
+    assert_eq!(error.plugin(), Some("q"));
+    assert!(causes(&error).contains("health_check_timeout"));
+    assert!(causes(&error).contains("it has no endpoint"));
+    update("later").await.unwrap();
+    assert_eq!(who(&plugins, "q").await.unwrap(), "good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_back_takes_its_rate_with_it() {
+    let with = |service: &str, rate: u32| {
+        config(&format!(
+            "
+            reload: {{ {WATCHED} }}
+            plugins:
+              p:
+                transport: in-process
+                endpoint: {service}
+                circuit_breaker: off
+                retry: off
+                rate_limit: {{ requests_per_second: {rate}, burst_size: {rate} }}
+            "
+        ))
+    };
+    let plugins = services().start(with("good", 5000)).await.unwrap();
+    let load = Load::on(plugins.plugin("p"));
+    sleep(SECOND).await;
+    assert_eq!(load.so_far().failures, 0);
+    let error = plugins.reload(with("dead", 50)).await.unwrap_err();
+    assert!(error.is_rolled_back(), "{error}");
+    sleep(100 * MS).await;
+    let before = load.so_far();
+    sleep(2 * SECOND).await;
+    let after = load.so_far();
+    assert_eq!(after.failures, before.failures);
+    assert!(after.calls > before.calls + 1500, "{after:?}");
+}

@@ -155,3 +155,32 @@ async fn plugins_that_come_and_go_do_so_with_it() {
     assert!(plugins.reload(new).await.unwrap_err().is_rolled_back());
     assert_eq!(plugins.names(), ["a", "b"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_steps_the_new_has_to_be_ready_all_the_same() {
+    use crate::support::{causes, config};
+    let plugins = services().start(p("", "good")).await.unwrap();
+    let nowhere = config(
+        "
+        reload: { strategy: canary, canary_steps: [], health_check_timeout: 2s }
+        plugins: { p: { transport: unix, endpoint: /nowhere.sock } }
+        ",
+    );
+    let error = plugins.reload(nowhere).await.unwrap_err();
+    assert!(causes(&error).contains("health_check_timeout"));
+    assert_eq!(who(&plugins, "p").await.unwrap(), "good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_enough_calls_in_the_end_is_judged_though_the_first_steps_had_few() {
+    let steps = "strategy: canary, canary_steps: [1, 50], canary_step_time: 1s, observe_for: 2s";
+    let plugins = services().start(p(steps, "good")).await.unwrap();
+    let _load = Load::on(plugins.plugin("p"));
+    sleep(SECOND).await;
+    let mut events = plugins.events();
+    let report = plugins.reload(p(steps, "better")).await.unwrap();
+    assert_eq!(report.verdict, Verdict::Fine);
+    let told = std::iter::from_fn(|| events.try_recv().ok());
+    let judged = told.filter(|event| matches!(event, ReloadEvent::Judged(Verdict::Fine)));
+    assert_eq!(judged.count(), 1);
+}

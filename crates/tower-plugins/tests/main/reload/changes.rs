@@ -306,3 +306,74 @@ async fn options_of_one_reload_go_before_the_config() {
         .unwrap();
     assert_eq!(report.strategy, Strategy::Immediate);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_finds_what_can_be_found_without_building() {
+    let with = |plugins: &str| config(&format!("plugins: {{ {plugins} }}"));
+    let b = "b: { transport: in-process, endpoint: good }";
+    let a = "a: { transport: in-process, endpoint: good, split: { to: b, percent: 10 } }";
+    let plugins = services().start(with(&format!("{a}, {b}"))).await.unwrap();
+    let real = plugins.remove("b").await.unwrap_err();
+    let dry = plugins.remove("b").dry_run().await.unwrap_err();
+    assert!(dry.is_config() && causes(&dry).contains("split"));
+    assert_eq!(dry.plugin(), real.plugin());
+    assert_eq!(plugins.status().rejected, 1, "the real one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_finds_what_was_taken_back() {
+    let watched = "strategy: blue-green, observe_for: 60s";
+    let plugins = services().start(p(watched, "good")).await.unwrap();
+    let load = super::support::Load::on(plugins.plugin("p"));
+    sleep(SECOND).await;
+    plugins.reload(p(watched, "dead")).await.unwrap_err();
+    drop(load);
+    let dry = plugins.reload(p(watched, "dead")).dry_run().await;
+    assert!(dry.unwrap_err().is_frozen());
+    let forced = ReloadOptions::new().force().dry_run();
+    let dry = plugins.reload(p(watched, "dead")).options(forced).await;
+    assert_eq!(dry.unwrap().plan.to_string(), "replace p (endpoints)");
+}
+
+#[test]
+fn a_plan_says_each_key_that_differs() {
+    let with = |keys: &str| {
+        config(&format!(
+            "plugins: {{ p: {{ transport: grpc, endpoint: 'http://127.0.0.1:1', {keys} }} }}"
+        ))
+    };
+    for (before, after, key) in [
+        ("", "grpc: { max_response_message: 1MiB }", "grpc"),
+        (
+            "",
+            "connection: { stream_idle_timeout: 7s }",
+            "connection.stream_idle_timeout",
+        ),
+        (
+            "",
+            "connection: { timeout_header: x-time }",
+            "connection.timeout_header",
+        ),
+        ("", "connection: { connection_timeout: 7s }", "connection"),
+        ("", "drain_timeout: 7s", "drain_timeout"),
+        ("", "start: ready", "start"),
+        ("", "exclusive: true", "exclusive"),
+        ("", "health_check: {}", "health_check"),
+    ] {
+        let plan = tower_plugins::Plan::between(&with(before), &with(after));
+        let change = &plan.changes()[&tower_plugins::config::PluginName::new("p").unwrap()];
+        assert_eq!(change.keys(), [key]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_disabled_can_be_removed() {
+    let plugins = start().await;
+    plugins.update(in_process("own", "good")).await.unwrap();
+    for name in ["a", "own"] {
+        plugins.disable(name).await.unwrap();
+        plugins.remove(name).await.unwrap();
+        assert!(plugins.enable(name).await.unwrap_err().is_not_found());
+    }
+    assert_eq!(overlay(&plugins), [("a".to_owned(), OverlayKind::Removed)]);
+}

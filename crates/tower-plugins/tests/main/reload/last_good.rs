@@ -252,3 +252,23 @@ async fn whatever_becomes_of_the_file_and_the_disk_one_config_runs_whole() {
         is_whole(&plugins, n);
     }
 }
+
+#[tokio::test]
+async fn a_config_that_was_taken_is_kept_though_a_newer_one_that_is_refused_cut_its_watch_short() {
+    let watched = |plugin: &str| {
+        format!(
+            "{{ reload: {{ strategy: blue-green, observe_for: 1h }}, plugins: {{ one: {{ {plugin} }} }} }}"
+        )
+    };
+    let one = watched("transport: in-process, endpoint: shelf");
+    let two = watched("transport: in-process, endpoint: shelf, drain_timeout: 1s");
+    let nobody = watched("transport: in-process, endpoint: nobody");
+    let folder = Folder::with(&one);
+    let plugins = folder.keeping(&[]).await.unwrap();
+    folder.until_kept(&[&one]).await;
+    folder.write("plugins.yaml", &two);
+    until(&plugins, |status| status.generation.get() == 2).await;
+    folder.write("plugins.yaml", &nobody);
+    until(&plugins, |status| status.rejected == 1).await;
+    folder.until_kept(&[&two]).await;
+}

@@ -465,3 +465,116 @@ async fn one_that_could_not_be_started_again_is_there_with_the_next_change() {
     assert_eq!(report.plan.to_string(), "restack p");
     assert_eq!(who(&plugins, "p").await.unwrap(), "one");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_could_only_be_made_of_what_served_before_ends_no_watch() {
+    let both = |reload: &str, service: &str, more: &str| {
+        config(&format!(
+            "
+            reload: {{ {reload} }}
+            plugins: {{ p: {{ transport: in-process, endpoint: {service} }}, {more} }}
+            "
+        ))
+    };
+    let q = "q: { transport: in-process, endpoint: good }";
+    let plugins = services().start(both("", "good", q)).await.unwrap();
+    let change = spawn(&plugins, both(WATCHED, "better", ""));
+    sleep(SECOND).await;
+    assert!(plugins.disable("q").await.unwrap_err().is_not_found());
+    assert_eq!(change.await.unwrap().unwrap().verdict, Verdict::Unjudged);
+    assert_eq!(who(&plugins, "p").await.unwrap(), "better");
+}
+
+/// An endpoint that is asked how it is, and from some time on is not well.
+struct Failing(Arc<AtomicUsize>);
+
+impl Transport for Failing {
+    fn call(&self, _: Request<Body>) -> ResponseFuture<'_> {
+        Box::pin(std::future::ready(Ok(Response::new(Body::empty()))))
+    }
+
+    fn probe(&self) -> ProbeFuture<'_> {
+        let is_failing = self.0.load(SeqCst) > 0;
+        let said = if is_failing {
+            Err("not well".into())
+        } else {
+            Ok(())
+        };
+        Box::pin(std::future::ready(said))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_old_and_new_ask_the_same_endpoint_no_failure_counts_twice() {
+    let failing = Arc::<AtomicUsize>::default();
+    let with = |limit: u32| {
+        config(&format!(
+            "
+            reload: {{ {WATCHED} }}
+            plugins:
+              p:
+                transport: failing
+                endpoint: there
+                health_check: {{ kind: tcp, interval: 1s, jitter: 0, failure_limit: {limit} }}
+            "
+        ))
+    };
+    let shown = Arc::clone(&failing);
+    let plugins = services()
+        .transport("failing", move |_: EndpointArgs<()>| {
+            Ok::<_, std::convert::Infallible>(Failing(Arc::clone(&shown)))
+        })
+        .start(with(100))
+        .await
+        .unwrap();
+    sleep(3 * SECOND).await;
+    spawn(&plugins, with(101));
+    until(&plugins, ReloadPhase::Watching { share: 1.0 }).await;
+    failing.store(1, SeqCst);
+    sleep(10 * SECOND).await;
+    let health = plugins.health();
+    let failures = health.plugin("p").unwrap().endpoints[0].failures;
+    assert!((9..=11).contains(&failures), "{failures} in ten seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_too_few_call_to_tell_goes_back_if_its_health_says_so() {
+    let with = |reload: &str, endpoint: &str| {
+        config(&format!(
+            "
+            reload: {{ {reload} }}
+            plugins:
+              p:
+                transport: failing
+                endpoint: {endpoint}
+                health_check: {{ kind: tcp, interval: 1s, jitter: 0, failure_limit: 2 }}
+            "
+        ))
+    };
+    for reload in [WATCHED, CANARY] {
+        let failing = Arc::<AtomicUsize>::default();
+        let shown = Arc::clone(&failing);
+        let plugins = services()
+            .transport("failing", move |args: EndpointArgs<()>| {
+                let is_new = args.endpoint == "two";
+                let shown = if is_new {
+                    Arc::clone(&shown)
+                } else {
+                    Arc::default()
+                };
+                Ok::<_, std::convert::Infallible>(Failing(shown))
+            })
+            .start(with("", "one"))
+            .await
+            .unwrap();
+        let change = spawn(&plugins, with(reload, "two"));
+        sleep(SECOND).await;
+        failing.store(1, SeqCst);
+        let error = change.await.unwrap().unwrap_err();
+        assert!(error.is_rolled_back(), "{error}");
+        assert!(causes(&error).contains("p is "), "{}", causes(&error));
+        let health = plugins.health();
+        let address = &health.plugin("p").unwrap().endpoints[0].address;
+        assert!(address.to_string().contains("one"), "{address}");
+    }
+}

@@ -1,7 +1,8 @@
 use std::path::{Path, PathBuf};
 
 use tower_plugins::Plugins;
-use tower_plugins::reload::ReloadStatus;
+use tower_plugins::config::PluginSpec;
+use tower_plugins::reload::{ReloadPhase, ReloadStatus, Strategy};
 
 use crate::support::{Shelf, causes, get, text, within};
 
@@ -163,4 +164,33 @@ async fn a_file_is_watched_no_longer_after_the_plugins_are_dropped_or_shut_down(
         .await
         .unwrap();
     none().await;
+}
+
+#[tokio::test]
+async fn a_config_of_the_file_comes_after_a_change_that_cuts_it_short() {
+    let canary =
+        "reload: { strategy: canary, canary_steps: [50], canary_step_time: 2s, observe_for: 1s }";
+    let watched = Watched::start().await;
+    let new = "plugins: { one: { transport: in-process, endpoint: shelf, drain_timeout: 1s } }";
+    replace(&watched.path, &format!("{{ {canary}, {new} }}"));
+    watched
+        .until(|status| matches!(status.phase, ReloadPhase::Watching { .. }))
+        .await;
+    let update = async |name, time| {
+        let mut spec = PluginSpec::in_process(name, "shelf").unwrap();
+        spec.policy.drain_timeout = std::time::Duration::from_secs(time);
+        let update = watched.plugins.update(spec);
+        update.strategy(Strategy::Graceful).await.unwrap();
+    };
+    // One that the file says something else of, and one that it does not know: both are newer.
+    update("one", 2).await;
+    update("own", 3).await;
+    // The share that the file's had is gone, and the file still says so.
+    let status = watched
+        .until(|status| status.phase == ReloadPhase::Idle && status.accepted == 4)
+        .await;
+    let overlaid: Vec<_> = status.overlay.keys().map(ToString::to_string).collect();
+    assert_eq!(overlaid, ["one", "own"]);
+    let config = watched.plugins.history().pop().unwrap().config;
+    assert_eq!(config.reload.canary_steps, [50], "the file's");
 }

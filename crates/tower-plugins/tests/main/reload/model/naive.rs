@@ -95,7 +95,9 @@ impl Naive {
     }
 
     pub(super) fn removed(&self, name: &'static str) -> Result<Self, NotFound> {
-        self.runs(name).ok_or(NotFound)?;
+        if !matches!(self.own.get(name), Some(Own::Disabled(_))) {
+            self.runs(name).ok_or(NotFound)?;
+        }
         let is_known = self.file.contains_key(name);
         Ok(self.with(name, is_known.then_some(Own::Removed)))
     }
