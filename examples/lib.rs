@@ -24,5 +24,6 @@ pages! {
     reliability: "../docs/reliability.md"
     reload: "../docs/reload.md"
     security: "../docs/security.md"
+    subprocess: "../docs/subprocess.md"
     transports: "../docs/transports.md"
 }

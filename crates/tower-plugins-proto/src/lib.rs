@@ -4,6 +4,7 @@
 //!   generated from `proto/` and checked in, so building this crate needs no `protoc`.
 //! * [`envelope`]: the JSON that a plugin behind plain HTTP is sent, and answers with.
 //! * [`mod@line`]: the lines of JSON that a plugin behind a Unix socket is sent, and answers with.
+//! * [`exec`]: the lines of JSON that a plugin's process is sent, and answers with.
 //! * [`duration`]: durations as text, as an envelope writes a timeout.
 //! * [`go_plugin`]: the protocol of HashiCorp's go-plugin: variables, handshake line, and by feature its gRPC services
 //!   (`go-plugin`), certificates and TLS (`tls`), and connections that either side offers the other (`broker`).
@@ -15,6 +16,7 @@
 
 pub mod duration;
 pub mod envelope;
+pub mod exec;
 pub mod go_plugin;
 pub mod health;
 pub mod line;

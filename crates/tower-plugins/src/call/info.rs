@@ -122,7 +122,12 @@ async fn ask(node: &Arc<Node>) -> Result<Option<Said>, Error> {
         };
     }
     let first = node.spec().upstream.endpoints.first();
-    if first.is_some_and(|one| matches!(one.address, Address::InProcess { .. })) {
+    if first.is_some_and(|one| {
+        matches!(
+            one.address,
+            Address::InProcess { .. } | Address::ExecJson { .. }
+        )
+    }) {
         return Ok(None);
     }
     let mut request = Request::new(Body::empty());

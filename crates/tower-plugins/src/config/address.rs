@@ -25,6 +25,7 @@ impl Address {
             Self::Resolved { origin, at } => return format!("{} at {at}", origin.shown()),
             Self::Unix { .. }
             | Self::UnixJson { .. }
+            | Self::ExecJson { .. }
             | Self::InProcess { .. }
             | Self::Dns(_)
             | Self::Source { .. } => return whole,
@@ -76,6 +77,26 @@ impl Address {
     pub fn unix_json(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         let path = at_socket(path.into())?;
         Ok(Self::UnixJson { path })
+    }
+
+    /// The process `instance`, from 1, of the program at `executable`, for lines of JSON on its standard streams.
+    ///
+    /// # Errors
+    ///
+    /// If `executable` is not absolute.
+    pub fn exec_json(executable: impl Into<PathBuf>, instance: u32) -> Result<Self, ConfigError> {
+        let executable = executable.into();
+        if !is_plain(&executable) {
+            let shown = executable.display().to_string();
+            let fault = Fault::of_value(
+                "is not the path of a program: write an absolute one, without `..`",
+            );
+            return Err(fault.into_problem("executable", &shown).into());
+        }
+        Ok(Self::ExecJson {
+            executable,
+            instance,
+        })
     }
 
     /// What the program's own transport `transport` reaches at `endpoint`.

@@ -12,6 +12,7 @@ use super::address;
 use super::attempts::{Hedge, Retry};
 use super::auth;
 use super::breaker::Breaker;
+use super::endpoints::Transport;
 use super::fault::Fault;
 use super::given::Given;
 use super::health::Health;
@@ -150,7 +151,11 @@ impl Blocks {
         }
     }
 
-    pub(super) fn policy(&self, credentials: CredentialsSpec, is_grpc: bool) -> Policy {
+    pub(super) fn policy(
+        &self,
+        credentials: CredentialsSpec,
+        transport: Option<&Transport>,
+    ) -> Policy {
         Policy {
             drain_timeout: self.drain_timeout,
             ready_within: None,
@@ -166,7 +171,7 @@ impl Blocks {
             hedge: self.hedge.armed().filter(|_| self.retry.armed().is_some()),
             breaker: self.breaker.armed(),
             outlier: self.outlier.armed(),
-            health: self.health.armed(is_grpc),
+            health: self.health.armed(transport),
             balance: self.balance.armed(),
             credentials,
             allow_plaintext: false,
@@ -211,6 +216,16 @@ impl Blocks {
             max_response_head: library.max_response_head,
             ..self.connection.spec.clone()
         })
+    }
+
+    /// The same where there are no connections, but a process.
+    pub(super) fn connection_to_process(&self) -> ConnectionSpec {
+        let own = &self.connection.spec;
+        ConnectionSpec {
+            connection_timeout: own.connection_timeout,
+            max_response_body: own.max_response_body,
+            ..ConnectionSpec::default()
+        }
     }
 
     /// The same over a socket of this machine.

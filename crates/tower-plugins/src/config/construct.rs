@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::own_transport::OwnOrigin;
 use super::{
     Address, Config, ConfigError, ConnectionSpec, DnsSpec, EndpointSpec, Format, GrpcSpec, Loader,
-    Options, PluginName, PluginSpec, Policy, Protocol, TlsSpec, Upstream,
+    Options, PluginName, PluginSpec, Policy, ProcessSpec, Protocol, TlsSpec, Upstream,
 };
 
 impl Config {
@@ -132,6 +132,7 @@ impl PluginSpec {
                 tls: TlsSpec::default(),
                 dns: DnsSpec::default(),
                 grpc: None,
+                process: ProcessSpec::default(),
                 options: Options::default(),
                 origin: OwnOrigin::default(),
             }
@@ -214,6 +215,27 @@ impl PluginSpec {
     /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::unix_json`].
     pub fn unix_json(name: &str, path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         Self::named(name, Address::unix_json(path))
+    }
+
+    /// The plugin `name` that is a process of the program at `executable`, an absolute path, which is sent lines of JSON
+    /// on its standard input. How it is run is [`Upstream::process`]; several endpoints are several processes.
+    ///
+    /// ```
+    /// use tower_plugins::config::{Address, Config, PluginSpec};
+    ///
+    /// let mut resize = PluginSpec::exec_json("resize", "/usr/libexec/resize")?;
+    /// resize.upstream.process.args = vec!["--fast".to_owned()];
+    /// let second = Address::exec_json("/usr/libexec/resize", 2)?;
+    /// resize.upstream.endpoints.push(second.into());
+    /// let config = Config::new().with(resize);
+    /// # Ok::<(), tower_plugins::config::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::exec_json`].
+    pub fn exec_json(name: &str, executable: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        Self::named(name, Address::exec_json(executable, 1))
     }
 
     /// The plugin `name` at `endpoint`, reached by the program's own transport that is registered as

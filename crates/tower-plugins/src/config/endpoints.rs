@@ -18,6 +18,7 @@ pub(super) enum Transport {
     Https,
     Unix,
     UnixJson,
+    ExecJson,
     Grpc,
     GrpcTls,
     InProcess,
@@ -30,23 +31,29 @@ impl Transport {
         matches!(self, Self::Grpc | Self::GrpcTls)
     }
 
+    /// Whether it runs an executable.
+    pub(super) const fn is_process(&self) -> bool {
+        matches!(self, Self::ExecJson)
+    }
+
     pub(super) const fn is_tls(&self) -> bool {
         matches!(self, Self::Https | Self::GrpcTls)
     }
 }
 
-pub(super) const TRANSPORTS: [(&str, Transport); 7] = [
+pub(super) const TRANSPORTS: [(&str, Transport); 8] = [
     ("http", Transport::Http),
     ("https", Transport::Https),
     ("unix", Transport::Unix),
     ("unix-json", Transport::UnixJson),
+    ("exec-json", Transport::ExecJson),
     ("grpc", Transport::Grpc),
     ("grpc-tls", Transport::GrpcTls),
     ("in-process", Transport::InProcess),
 ];
 
 /// Transports that there are names for, and that this version does not have.
-const LATER: [&str; 3] = ["exec", "subprocess", "exec-json"];
+const LATER: [&str; 1] = ["subprocess"];
 
 /// Whether each of `endpoints` is a Unix socket over which HTTP is spoken, and there is one.
 pub(super) fn are_sockets(endpoints: &[EndpointSpec]) -> bool {
@@ -83,6 +90,14 @@ pub(super) fn read_transport(table: &mut Table<'_>) -> Option<Transport> {
 pub(super) fn own_name(word: &str) -> Result<(), Fault> {
     let known = TRANSPORTS.iter().map(|(name, _)| *name);
     let is_near = |name: &str| distance(word, name) <= 1;
+    if word == "exec" {
+        let message = "is `exec-json` here, for a program that is sent lines of JSON, as go-plugins sends them: \
+                       write that, and the program as `executable`";
+        return Err(Fault {
+            nearest: Some("exec-json".to_owned()),
+            ..Fault::of_value(message).kind(ProblemKind::Unavailable)
+        });
+    }
     if LATER.contains(&word) {
         let all = known.collect::<Vec<_>>().join(", ");
         let message = format!(
@@ -93,7 +108,7 @@ pub(super) fn own_name(word: &str) -> Result<(), Fault> {
             ..Fault::of_value(message).kind(ProblemKind::Unavailable)
         });
     }
-    if !PluginName::is_valid(word) || known.clone().chain(LATER).any(is_near) {
+    if !PluginName::is_valid(word) || known.clone().chain(LATER).chain(["exec"]).any(is_near) {
         return Err(Fault::unknown_word(word, known));
     }
     Ok(())
@@ -106,7 +121,7 @@ pub(super) fn read_endpoints(
     let (has_one, has_many) = (table.has("endpoint"), table.has("endpoints"));
     match (has_one, has_many) {
         // What `path` is here is said of it.
-        (false, false) if table.has("path") => {}
+        (false, false) if table.has("path") || table.has("executable") => {}
         (false, false) => table.require("endpoint"),
         (true, true) => table.conflict("endpoints", "is there beside endpoint: keep one of them"),
         _ => {}
@@ -170,8 +185,8 @@ fn read_endpoint<'t>(
             Some(Transport::GrpcTls) => address::parse_grpc_tls(text).map(Some),
             Some(Transport::InProcess) => address::parse_in_process(text).map(Some),
             Some(Transport::Custom(name)) => address::parse_custom(name, text).map(Some),
-            // What is wrong with the transport has been said.
-            None => Ok(None),
+            // It has none; and what is wrong with a transport has been said.
+            Some(Transport::ExecJson) | None => Ok(None),
         }
     };
     let (report, doc, at) = (plugin.report(), plugin.doc(), given.node.at);
@@ -201,8 +216,9 @@ fn read_endpoint<'t>(
                     }
                     *prefix = own;
                 }
-                // The last two are never read of a `url`.
+                // The last two, and a process, are never read of a `url`.
                 Address::UnixJson { .. }
+                | Address::ExecJson { .. }
                 | Address::InProcess { .. }
                 | Address::Custom { .. }
                 | Address::Resolved { .. }

@@ -8,7 +8,6 @@ use http::uri::PathAndQuery;
 use super::blocks::Overlay;
 use super::breaker::{list, status_range};
 use super::endpoints::Transport;
-use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::Table;
 use super::units::write_duration;
@@ -21,6 +20,7 @@ impl HealthKind {
             Self::Grpc { .. } => Word::Grpc,
             Self::GrpcWatch { .. } => Word::GrpcWatch,
             Self::Tcp => Word::Tcp,
+            Self::Process => Word::Process,
         }
     }
 }
@@ -31,13 +31,15 @@ enum Word {
     Grpc,
     GrpcWatch,
     Tcp,
+    Process,
 }
 
-const KINDS: [(&str, Word); 4] = [
+const KINDS: [(&str, Word); 5] = [
     ("http", Word::Http),
     ("grpc", Word::Grpc),
     ("grpc-watch", Word::GrpcWatch),
     ("tcp", Word::Tcp),
+    ("process", Word::Process),
 ];
 
 /// Off until it is there. What belongs to a kind is kept until the kind is known.
@@ -147,6 +149,7 @@ impl Health {
             Word::Grpc => HealthKind::Grpc { service: service() },
             Word::GrpcWatch => HealthKind::GrpcWatch { service: service() },
             Word::Tcp => HealthKind::Tcp,
+            Word::Process => HealthKind::Process,
         };
         HealthSpec {
             kind,
@@ -157,9 +160,13 @@ impl Health {
         }
     }
 
-    /// A plugin that speaks gRPC is asked by gRPC where nobody says how.
-    pub(super) fn armed(&self, is_grpc: bool) -> Option<HealthSpec> {
-        let usual = if is_grpc { Word::Grpc } else { Word::Http };
+    /// A plugin that speaks gRPC is asked by gRPC where nobody says how, and one that is a process whether it lives.
+    pub(super) fn armed(&self, transport: Option<&Transport>) -> Option<HealthSpec> {
+        let usual = match transport {
+            Some(transport) if transport.is_grpc() => Word::Grpc,
+            Some(transport) if transport.is_process() => Word::Process,
+            _ => Word::Http,
+        };
         self.enabled.then(|| self.spec(usual))
     }
 }
@@ -167,11 +174,6 @@ impl Health {
 fn kind(table: &mut Table<'_>) -> Option<Word> {
     table.read("kind", |given, _| {
         let word = given.text()?;
-        if word == "process" {
-            let message =
-                "asks whether a subprocess lives, and subprocesses come with a later version";
-            return Err(Fault::of_value(message).kind(ProblemKind::Unavailable));
-        }
         let known = KINDS.iter().find(|(name, _)| *name == word);
         let names = KINDS.iter().map(|(name, _)| *name);
         known
@@ -215,6 +217,15 @@ pub(super) fn refuse_inert(
         Some(Transport::InProcess) if kind == Word::Tcp => {
             let message = "is of kind tcp, and an in-process plugin has no connection: take kind: http, or \
                            health_check: off";
+            table.conflict("health_check", message);
+        }
+        Some(Transport::ExecJson) if kind != Word::Process => {
+            let message = "is not of the kind process, and nothing else can be asked of exec-json: remove kind";
+            table.conflict("health_check", message);
+        }
+        Some(transport) if kind == Word::Process && !transport.is_process() => {
+            let message =
+                "is of kind process, which asks whether an executable runs: take another kind";
             table.conflict("health_check", message);
         }
         Some(Transport::UnixJson) if is_grpc => {

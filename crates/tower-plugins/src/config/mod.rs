@@ -46,6 +46,7 @@ mod page;
 #[cfg(feature = "tls")]
 pub(crate) mod pem;
 mod plaintext;
+mod process;
 mod read;
 mod reload;
 mod report;
@@ -82,12 +83,13 @@ pub(crate) use source::overdue;
 pub(crate) use spec::Beside;
 pub use spec::{
     AdaptiveLimit, Address, AuthStyle, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec,
-    BudgetKind, ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec, CredentialsSpec,
-    DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec, HealthKind,
-    HealthSpec, HedgeSpec, Identity, InvalidPin, JitterKind, JwtAlgorithm, JwtKey, JwtSpec,
-    KeySpec, OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec, Policy, Protocol, ProxySpec,
-    RateLimitSpec, RedisSpec, ReloadSpec, RetrySpec, ShadowSpec, Shared, SplitSpec, SplitTarget,
-    Strategy, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    BudgetKind, Checksum, ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec,
+    CredentialsSpec, DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec,
+    HealthKind, HealthSpec, HedgeSpec, Identity, InvalidChecksum, InvalidPin, JitterKind,
+    JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec,
+    Policy, ProcessSpec, Protocol, ProxySpec, RateLimitSpec, RedisSpec, ReloadSpec, Restart,
+    RetrySpec, ShadowSpec, Shared, SplitSpec, SplitTarget, Strategy, SubsetFallback, TlsSpec,
+    TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

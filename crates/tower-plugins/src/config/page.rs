@@ -287,13 +287,18 @@ impl Parts<'_> {
                     self.value(item, Kind::Endpoint);
                 }
             }
+            (Value::List(items), Kind::Env) => {
+                for item in items {
+                    self.hide(item.at);
+                }
+            }
             (Value::List(items), Kind::Texts | Kind::Statuses(..) | Kind::Percents(..)) => {
                 for item in items {
                     self.value(item, Kind::Text);
                 }
             }
             (Value::Table(_) | Value::List(_), _) => self.keys(node),
-            (_, Kind::Secret | Kind::Headers) => self.hide(node.at),
+            (_, Kind::Secret | Kind::Headers | Kind::Env) => self.hide(node.at),
             // In the place of a block stands a word, if it is a text.
             (Value::Text(text), Kind::Block(_)) if !matches!(&**text, "off" | "default") => {
                 self.hide(node.at);

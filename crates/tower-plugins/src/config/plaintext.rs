@@ -30,6 +30,7 @@ fn is_open(address: &Address, connection: &ConnectionSpec) -> bool {
         Address::Https { .. }
         | Address::Unix { .. }
         | Address::UnixJson { .. }
+        | Address::ExecJson { .. }
         | Address::InProcess { .. }
         | Address::Custom { .. }
         // The program's endpoints are looked at one by one, as they come.

@@ -19,7 +19,7 @@ use super::tree::{Span, Value};
 use super::{
     Config, ConnectionSpec, PluginName, PluginSpec, Policy, ReloadSpec, TlsSpec, Upstream,
 };
-use super::{access, auth, dns, elsewhere, layers, own_transport, plaintext, reload};
+use super::{access, auth, dns, elsewhere, layers, own_transport, plaintext, process, reload};
 
 /// The config that the docs of `report` say together. There may be no plugin only if docs are missing, or
 /// they say so.
@@ -203,13 +203,18 @@ impl Reader<'_> {
             .unwrap_or_default();
         let transport = read_transport(&mut table);
         let transport = transport.as_ref();
-        let endpoints = read_endpoints(&mut table, transport);
+        let (process, processes) = process::read(&mut table, transport);
+        let is_process = transport.is_some_and(Transport::is_process);
+        let endpoints = match is_process {
+            true => processes,
+            false => read_endpoints(&mut table, transport),
+        };
         let dns = dns::of(&table, &endpoints, &blocks.dns);
         let (options, origin) = own_transport::read(&mut table, transport);
         let is_grpc = transport.is_some_and(Transport::is_grpc);
-        let mut policy = blocks.policy(credentials, is_grpc);
+        let mut policy = blocks.policy(credentials, transport);
         policy.allow_plaintext = allow_plaintext;
-        if transport == Some(&Transport::UnixJson) {
+        if matches!(transport, Some(Transport::UnixJson | Transport::ExecJson)) {
             // Inherited, it is about streams of others.
             policy.stream_idle_timeout = None;
         }
@@ -231,6 +236,7 @@ impl Reader<'_> {
             Some(Transport::InProcess) => ConnectionSpec::default(),
             _ if over_socket => blocks.connection_over_socket(is_grpc),
             Some(Transport::UnixJson) => blocks.connection_without_http(),
+            Some(Transport::ExecJson) => blocks.connection_to_process(),
             _ => blocks.connection(is_grpc),
         };
         refuse_inert(&table, transport, &connection, &policy);
@@ -251,6 +257,7 @@ impl Reader<'_> {
                 connection,
                 tls,
                 dns,
+                process,
                 options,
                 origin,
                 grpc: is_grpc.then(|| blocks.grpc.clone()),

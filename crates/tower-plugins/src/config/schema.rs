@@ -65,8 +65,11 @@ impl Definitions<'_> {
         let one_of = |one: &str, other: &str| json!({ "oneOf": [{ "required": [one] }, { "required": [other] }] });
         match block.name {
             "plugin" => {
-                table["allOf"] =
-                    json!([one_of("transport", "type"), one_of("endpoint", "endpoints")]);
+                table["allOf"] = json!([one_of("transport", "type"), { "oneOf": [
+                        { "required": ["endpoint"] },
+                        { "required": ["endpoints"] },
+                        { "required": ["executable"] },
+                    ] }]);
             }
             "split" => {
                 table["allOf"] = json!([one_of("to", "targets"), one_of("percent", "targets")]);
@@ -139,13 +142,20 @@ impl Definitions<'_> {
             Kind::Headers | Kind::Named => {
                 json!({ "type": "object", "additionalProperties": { "type": "string" } })
             }
+            Kind::Env => {
+                let named =
+                    json!({ "type": "object", "additionalProperties": { "type": "string" } });
+                let entry = json!({ "type": "string", "pattern": r"^[^=]+=|\$\{" });
+                let list = json!({ "type": "array", "items": entry });
+                json!({ "anyOf": [named, list, variable()] })
+            }
             Kind::NamedScalars => json!({
                 "type": "object",
                 "additionalProperties": { "type": ["string", "number", "boolean"] }
             }),
             Kind::Block(block) => {
                 let words = match block.name {
-                    "auth" | "authorize" | "jwt" | "filter" | "fallback" | "reload" => {
+                    "auth" | "authorize" | "jwt" | "process" | "filter" | "fallback" | "reload" => {
                         return self.reference(block);
                     }
                     "retry" | "hedge" | "circuit_breaker" | "outlier_detection"
@@ -256,6 +266,7 @@ fn takes(kind: Kind) -> String {
         Kind::Statuses(..) => "a list of statuses".to_owned(),
         Kind::Percents(..) => "a list of whole numbers".to_owned(),
         Kind::Headers => "a table of secrets".to_owned(),
+        Kind::Env => "a table of secrets, or a list of `NAME=value`".to_owned(),
         Kind::Named => "a table of texts".to_owned(),
         Kind::NamedScalars => "a table of texts, numbers and booleans".to_owned(),
         Kind::Block(_) => "a block".to_owned(),

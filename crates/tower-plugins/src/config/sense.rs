@@ -86,7 +86,17 @@ pub(super) fn refuse_inert(
         }
     } else {
         if transport == Some(&Transport::UnixJson) {
-            unix_json::refuse_inert(connection, policy, refuse);
+            let keys = &unix_json::INERT;
+            let why = "which is not HTTP";
+            unix_json::refuse_inert("unix-json", keys, why, connection, policy, refuse);
+        }
+        if transport == Some(&Transport::ExecJson) {
+            let of_process = ["connection_timeout", "max_response_body"];
+            let mut keys = ON_THE_WIRE.to_vec();
+            keys.retain(|key| !of_process.contains(key));
+            let why = "which has a process and no connections";
+            unix_json::refuse_inert("exec-json", &keys, why, connection, policy, refuse);
+            return;
         }
         if transport == Some(&Transport::Unix) {
             let why = "does nothing over a Unix socket, where nothing is compressed: remove it";

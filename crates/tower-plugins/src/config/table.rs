@@ -173,7 +173,7 @@ impl<'t> Table<'t> {
                 return None;
             }
         };
-        given.is_secret = matches!(key.kind, Kind::Secret | Kind::Headers);
+        given.is_secret = matches!(key.kind, Kind::Secret | Kind::Headers | Kind::Env);
         parse(&given, key.kind)
             .map_err(|fault| self.problem_of(entry, fault, &given))
             .ok()

@@ -190,6 +190,9 @@ fn differing_keys(old: &PluginSpec, new: &PluginSpec) -> Vec<&'static str> {
     if old.upstream.dns != new.upstream.dns {
         keys.push("dns");
     }
+    if old.upstream.process != new.upstream.process {
+        keys.push("process");
+    }
     if old.upstream.grpc != new.upstream.grpc {
         keys.push("grpc");
     }

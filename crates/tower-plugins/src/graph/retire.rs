@@ -1,17 +1,22 @@
 //! The end of a node that left the graph.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::PluginName;
 use crate::node::Node;
+use crate::transport::{EndFuture, Transport};
 
 /// How long calls that were cancelled may take to notice.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a health check that was stopped may take to let go of its transport.
+const LET_GO: Duration = Duration::from_millis(20);
 
 /// How often it is told what a drain waits for.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -60,6 +65,7 @@ pub(crate) fn retire(
         let plugin = node.spec().name.clone();
         let drain = node.drain().clone();
         let gone = node.gone();
+        let ends = node.ends();
         drop(node);
         let deadline = start.checked_add(patience.drain);
         let mut retired = Retired {
@@ -98,9 +104,30 @@ pub(crate) fn retire(
                 retired.remaining = drain.active().max(1);
             }
         }
+        if gone.is_cancelled() {
+            ended(ends).await;
+        }
         retired.drained = under_way.saturating_sub(retired.cancelled);
         retired.elapsed = start.elapsed();
         retired
+    }
+}
+
+/// Waits for what each transport began, but for those that go on in another node.
+async fn ended(mut ends: Vec<(Weak<dyn Transport>, EndFuture)>) {
+    // Most have begun nothing.
+    ends.retain_mut(|(_, end)| end.now_or_never().is_none());
+    if ends
+        .iter()
+        .any(|(transport, _)| transport.strong_count() > 0)
+    {
+        // Who asked how the endpoint is lets go of it in its own time.
+        sleep(LET_GO).await;
+    }
+    for (transport, end) in ends {
+        if transport.strong_count() == 0 {
+            end.await;
+        }
     }
 }
 

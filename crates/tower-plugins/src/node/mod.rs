@@ -24,7 +24,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 #[cfg(feature = "http")]
@@ -57,7 +57,7 @@ pub(crate) use self::stack::deadline;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};
-use crate::transport::{Factory, InProcess, panic_text};
+use crate::transport::{EndFuture, Factory, InProcess, Transport, panic_text};
 #[cfg(feature = "http")]
 use crate::upgrade::{OnUpgrade, Owner};
 
@@ -270,6 +270,15 @@ impl Node {
 
     pub(crate) const fn drain(&self) -> &DrainHandle {
         &self.drain
+    }
+
+    /// What waits for the end of each of its ways to an endpoint, once nobody has that any more.
+    pub(crate) fn ends(&self) -> Vec<(Weak<dyn Transport>, EndFuture)> {
+        let endpoints = self.parts.endpoints.now();
+        let transports = endpoints.iter().map(|parts| &parts.transport);
+        transports
+            .map(|transport| (Arc::downgrade(transport), transport.end()))
+            .collect()
     }
 
     /// Is cancelled when the last holder of this node has let go of it.

@@ -26,8 +26,8 @@ use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
     AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, HealthKind,
-    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginName, PluginSpec, Protocol,
-    RetrySpec, TlsSpec, Upstream,
+    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginName, PluginSpec, ProcessSpec,
+    Protocol, RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::{EndpointArgs, MessageLimits, Transport, Unmade};
@@ -150,6 +150,8 @@ pub(super) struct EndpointParts {
     tls: Option<TlsSpec>,
     /// The same.
     options: Option<Options>,
+    /// The same.
+    process: Option<ProcessSpec>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) credentials: Credentials,
     /// What it may be asked again.
@@ -410,10 +412,12 @@ impl EndpointParts {
         let connection = &upstream.connection;
         let tls = address.is_https().then_some(&upstream.tls);
         let options = matches!(address, Address::Custom { .. }).then_some(&upstream.options);
+        let process = matches!(address, Address::ExecJson { .. }).then_some(&upstream.process);
         let is_kept = |old: &&Self| {
             old.connection == *connection
                 && old.tls.as_ref() == tls
                 && old.options.as_ref() == options
+                && old.process.as_ref() == process
         };
         let transport = match old.filter(is_kept) {
             Some(old) => Arc::clone(&old.transport),
@@ -426,6 +430,7 @@ impl EndpointParts {
             connection: connection.clone(),
             tls: tls.cloned(),
             options: options.cloned(),
+            process: process.cloned(),
             transport,
             credentials: credentials.clone(),
             budget: own.map(|new| budget(new, old.and_then(|old| old.budget.as_ref()))),
@@ -499,6 +504,22 @@ fn transport(
             let connection = &spec.upstream.connection;
             Ok(Arc::new(crate::transport::UnixJson::new(path, connection)))
         }
+        #[cfg(all(feature = "subprocess", unix))]
+        Address::ExecJson { executable, .. } => {
+            let (plugin, upstream) = (spec.name.as_str(), &spec.upstream);
+            Ok(Arc::new(crate::transport::ExecJson::named(
+                plugin,
+                address.to_string(),
+                executable.clone(),
+                &upstream.process,
+                &upstream.connection,
+            )))
+        }
+        #[cfg(not(all(feature = "subprocess", unix)))]
+        Address::ExecJson { .. } => Err(Error::caused_by(
+            Kind::Config,
+            format!("`{address}` needs Unix, and the feature `subprocess` of tower-plugins"),
+        )),
         #[cfg(not(all(feature = "http", unix)))]
         Address::UnixJson { .. } => Err(Error::caused_by(
             Kind::Config,

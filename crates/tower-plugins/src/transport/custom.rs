@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tower_plugins_layers::BoxError;
 
 use super::in_process::{Call, unpanicked};
-use super::{ProbeFuture, ResponseFuture, Transport};
+use super::{EndFuture, ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{ConnectionSpec, Options};
 
@@ -88,6 +88,10 @@ struct Caught<T> {
 impl<T: Transport> Transport for Caught<T> {
     fn call(&self, request: Request<Body>) -> ResponseFuture<'_> {
         self.call_until(request, None)
+    }
+
+    fn end(&self) -> EndFuture {
+        self.transport.end()
     }
 
     fn call_until(&self, request: Request<Body>, deadline: Option<Instant>) -> ResponseFuture<'_> {

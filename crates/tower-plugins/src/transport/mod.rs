@@ -1,5 +1,5 @@
-//! How an endpoint is reached: HTTP over TCP, TLS and Unix sockets, lines of JSON on a Unix socket,
-//! services of this program, and ways that it has itself.
+//! How an endpoint is reached: HTTP over TCP, TLS and Unix sockets, lines of JSON on a Unix socket or on
+//! the standard streams of a process, services of this program, and ways that it has itself.
 //!
 //! A transport is a [`tower_service::Service`] of requests for a shared reference: it is never
 //! cloned for a call, is always ready, and boxes one future per call.
@@ -32,10 +32,20 @@ use crate::Body;
 
 mod custom;
 mod enveloped;
+#[cfg(any(feature = "http", feature = "subprocess"))]
+mod error;
+#[cfg(all(feature = "subprocess", unix))]
+mod exec_json;
 #[cfg(feature = "http")]
 pub mod http;
 mod in_process;
+#[cfg(all(any(feature = "http", feature = "subprocess"), unix))]
+mod lines;
 mod messages;
+#[cfg(all(feature = "subprocess", unix))]
+pub mod subprocess;
+#[cfg(any(feature = "http", feature = "subprocess"))]
+mod task;
 #[cfg(all(feature = "http", unix))]
 mod unix_json;
 
@@ -43,6 +53,8 @@ pub use self::custom::EndpointArgs;
 pub(crate) use self::custom::{Factory, Unmade};
 pub use self::enveloped::Enveloped;
 pub(crate) use self::enveloped::as_map;
+#[cfg(all(feature = "subprocess", unix))]
+pub use self::exec_json::ExecJson;
 #[cfg(feature = "http")]
 pub use self::http::Http;
 pub use self::in_process::InProcess;
@@ -61,6 +73,9 @@ pub type ResponseFuture<'a> =
 
 /// The future of [`Transport::probe`].
 pub type ProbeFuture<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
+
+/// The future of [`Transport::end`].
+pub type EndFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// How an endpoint is reached.
 ///
@@ -81,7 +96,16 @@ pub trait Transport: Send + Sync + 'static {
         Box::pin(std::future::ready(Err(error.into())))
     }
 
-    /// The same, for a wire that tells the other side how long it has: from `deadline` on nobody waits for the
+    /// Resolves when all that this has begun has come to its end, after it was dropped: a process, for one. The end of a
+    /// plugin waits for it, and with it [`Plugins::shutdown`](crate::Plugins::shutdown), and the start of another in the
+    /// place of an `exclusive` plugin. It must not keep what it waits for alive, and must be sure to resolve.
+    ///
+    /// By default there is nothing to wait for.
+    fn end(&self) -> EndFuture {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// The same as `call`, for a wire that tells the other side how long it has: from `deadline` on nobody waits for the
     /// response's head. Who calls drops the future then; a transport need not watch the time.
     ///
     /// A transport that does not have it is called by `call`.

@@ -20,6 +20,7 @@ mod load_balancing;
 mod oauth2;
 mod outlier_detection;
 mod plugin;
+mod process;
 mod rate_limit;
 mod redis;
 mod reload;
@@ -1052,6 +1053,62 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "shadow.timeout",
         "tower_plugins::tests::effect::elsewhere::timeout_of_shadow_is_how_long_a_copy_may_take",
+    ),
+    (
+        "plugins[].executable",
+        "tower_plugins::tests::effect::process::executable_is_the_program_that_runs",
+    ),
+    (
+        "plugins[].args",
+        "tower_plugins::tests::effect::process::args_are_what_the_program_is_given",
+    ),
+    (
+        "plugins[].env",
+        "tower_plugins::tests::effect::process::env_is_added_to_what_the_program_finds",
+    ),
+    (
+        "plugins[].work_dir",
+        "tower_plugins::tests::effect::process::work_dir_is_where_the_program_begins",
+    ),
+    (
+        "plugins[].process",
+        "tower_plugins::tests::effect::process::process_is_this_plugins_alone",
+    ),
+    (
+        "process.instances",
+        "tower_plugins::tests::effect::process::instances_is_how_many_processes_run",
+    ),
+    (
+        "process.inherit_env",
+        "tower_plugins::tests::effect::process::inherit_env_passes_on_all_but_what_is_the_protocols",
+    ),
+    (
+        "process.checksum",
+        "tower_plugins::tests::effect::process::checksum_is_what_the_programs_bytes_must_be",
+    ),
+    (
+        "process.umask",
+        "tower_plugins::tests::effect::process::umask_is_what_files_of_the_program_do_not_get",
+    ),
+    (
+        "process.no_new_privileges",
+        "tower_plugins::tests::effect::process::no_new_privileges_is_whether_a_program_can_become_another_user",
+    ),
+    (
+        "process.stop_timeout",
+        "tower_plugins::tests::effect::process::stop_timeout_is_how_long_a_program_may_take_to_end",
+    ),
+    (
+        "process.restart",
+        "tower_plugins::tests::effect::process::restart_is_when_a_program_that_ended_is_started_again",
+    ),
+    (
+        "process.max_restarts",
+        "tower_plugins::tests::effect::process::max_restarts_is_how_often_a_program_is_started_again",
+    ),
+    (
+        "process.restart_window",
+        "tower_plugins::tests::effect::process::restart_window_is_the_time_in_which_restarts_are_counted",
     ),
     (
         "dns.min_ttl",

@@ -26,5 +26,6 @@ mod panic;
 mod plan;
 mod reload;
 mod stress;
+mod subprocess;
 mod support;
 mod transport;

@@ -3,7 +3,8 @@ use super::{Block, Kind, gone, key};
 pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
     about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
-            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy`, `disable_compression`, `max_response_head` and `stream_idle_timeout` are.",
+            mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy`, `disable_compression`, `max_response_head` and `stream_idle_timeout` are. \
+            With `exec-json` only `connection_timeout`, how long a call waits for a process that is free, `request_timeout`, `timeout_header` and `max_response_body` mean something.",
     keys: &[
         key(
             "protocol",
@@ -115,7 +116,7 @@ pub(in super::super) static CONNECTION: Block = Block {
             Kind::SizeOrOff(0, u64::MAX >> 1),
             "off",
             r#""10MiB""#,
-            "the largest response body, decompressed; with `unix-json` an answer's line, 16MiB unless it is said, and never off",
+            "the largest response body, decompressed; with `unix-json` and `exec-json` an answer's line, 16MiB unless it is said, and never off",
         ),
     ],
     gone: gone::CONNECTION,

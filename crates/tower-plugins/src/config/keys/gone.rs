@@ -139,13 +139,16 @@ pub(super) const ROOT: Gone = &[
     ),
     (
         "executable",
-        "subprocesses come with a later version: remove it",
+        "is a plugin's: write it in an entry under `plugins`",
     ),
-    ("args", "subprocesses come with a later version: remove it"),
-    ("env", "subprocesses come with a later version: remove it"),
+    (
+        "args",
+        "is a plugin's: write it in an entry under `plugins`",
+    ),
+    ("env", "is a plugin's: write it in an entry under `plugins`"),
     (
         "work_dir",
-        "subprocesses come with a later version: remove it",
+        "is a plugin's: write it in an entry under `plugins`",
     ),
     (
         "directories",
@@ -263,16 +266,6 @@ pub(super) const PLUGIN: Gone = &[
     (
         "priority",
         "is not read: `load_balancing` chooses among the `endpoints` of a plugin; remove it",
-    ),
-    (
-        "executable",
-        "subprocesses come with a later version: remove it",
-    ),
-    ("args", "subprocesses come with a later version: remove it"),
-    ("env", "subprocesses come with a later version: remove it"),
-    (
-        "work_dir",
-        "subprocesses come with a later version: remove it",
     ),
     (
         "path",

@@ -10,10 +10,10 @@ pub(in super::super) static HEALTH_CHECK: Block = Block {
         ENABLED,
         key(
             "kind",
-            Kind::Word(&["http", "grpc", "grpc-watch", "tcp"]),
-            "`http`, or `grpc` with `transport: grpc` or `grpc-tls`",
+            Kind::Word(&["http", "grpc", "grpc-watch", "tcp", "process"]),
+            "`http`; `grpc` with `transport: grpc` or `grpc-tls`; `process` with `exec-json`",
             r#""grpc""#,
-            "what is asked: `http`, a GET; `grpc`, `grpc.health.v1.Health/Check`; `grpc-watch`, its `Watch`, which tells at once; `tcp`, whether a connection can be opened",
+            "what is asked: `http`, a GET; `grpc`, `grpc.health.v1.Health/Check`; `grpc-watch`, its `Watch`, which tells at once; `tcp`, whether a connection can be opened; `process`, whether the process lives, which is started if need be: only with `exec-json`, where it is the only one",
         ),
         key(
             "endpoint",

@@ -16,6 +16,7 @@ mod health;
 mod jwt;
 mod limits;
 mod outlier;
+mod process;
 mod reload;
 mod top;
 
@@ -33,6 +34,7 @@ pub(super) use health::HEALTH_CHECK;
 pub(super) use jwt::JWT;
 pub(super) use limits::{CONCURRENCY, RATE_LIMIT, REDIS};
 pub(super) use outlier::OUTLIER_DETECTION;
+pub(super) use process::PROCESS;
 pub(super) use reload::RELOAD;
 pub(super) use top::{ENDPOINT, LAYER, PLUGIN, ROOT};
 
@@ -98,6 +100,8 @@ pub(super) enum Kind {
     Percents(u32, u32),
     /// A table from the name of a header to a secret.
     Headers,
+    /// A table from the name of a variable to a secret, or a list of `NAME=value`.
+    Env,
     /// A table from names to texts.
     Named,
     /// A table from names to texts, numbers and booleans.
@@ -135,6 +139,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &HEALTH_CHECK,
         &CONNECTION,
         &DNS,
+        &PROCESS,
         &SPLIT,
         &TARGET,
         &SHADOW,

@@ -1,7 +1,7 @@
 use super::{
     AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, DNS, FALLBACK, FILTER, GRPC,
-    HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, RATE_LIMIT, RELOAD, RETRY,
-    SHADOW, SPLIT, TLS, gone, key,
+    HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, PROCESS, RATE_LIMIT, RELOAD,
+    RETRY, SHADOW, SPLIT, TLS, gone, key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -154,7 +154,7 @@ pub(in super::super) static PLUGIN: Block = Block {
             Kind::WordOrName(&TRANSPORTS),
             "required",
             r#""https""#,
-            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `unix-json`: lines of JSON on a Unix socket; `grpc`: gRPC, over TCP or a Unix socket; `grpc-tls`: gRPC over TLS; `in-process`: a service that the program registered; or the name of a [transport of the program's own](transports.md#a-transport-of-your-own), at least two letters away from these",
+            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `unix-json`: lines of JSON on a Unix socket; `exec-json`: lines of JSON on the standard streams of a process; `grpc`: gRPC, over TCP or a Unix socket; `grpc-tls`: gRPC over TLS; `in-process`: a service that the program registered; or the name of a [transport of the program's own](transports.md#a-transport-of-your-own), at least two letters away from these",
         ),
         key(
             "type",
@@ -166,16 +166,51 @@ pub(in super::super) static PLUGIN: Block = Block {
         key(
             "endpoint",
             Kind::Endpoint,
-            "this or `endpoints`",
+            "this, `endpoints` or `executable`",
             r#""http://search.internal:8080""#,
             "the one endpoint",
         ),
         key(
             "endpoints",
             Kind::Endpoints,
-            "this or `endpoint`",
+            "this, `endpoint` or `executable`",
             r#"["http://10.0.0.1:8080", "http://10.0.0.2:8080"]"#,
             "a list of endpoints, no two the same",
+        ),
+        key(
+            "executable",
+            Kind::File,
+            "none",
+            r#""/usr/libexec/resize""#,
+            "the program, for `exec-json`: its path, absolute or relative to this file; it is looked for nowhere else, and no shell is asked",
+        ),
+        key(
+            "args",
+            Kind::Texts,
+            "none",
+            r#"["--fast"]"#,
+            "the arguments of the executable, each as it stands",
+        ),
+        key(
+            "env",
+            Kind::Env,
+            "none",
+            r#"{ "TOKEN": "file:/run/secrets/token" }"#,
+            "what the environment of the executable has beside the little that is passed on, `process.inherit_env`. Each value is a secret: never shown, and `file:` and a path for what a file holds",
+        ),
+        key(
+            "work_dir",
+            Kind::File,
+            "this program's",
+            r#""/var/lib/resize""#,
+            "the directory that the executable begins in; absolute, or relative to this file",
+        ),
+        key(
+            "process",
+            Kind::Block(&PROCESS),
+            "",
+            r#"{ "restart": "on-failure" }"#,
+            "for an `executable`: how its process is run",
         ),
         key(
             "drain_timeout",
@@ -349,11 +384,12 @@ pub(in super::super) static PLUGIN: Block = Block {
     gone: gone::PLUGIN,
 };
 
-const TRANSPORTS: [&str; 7] = [
+const TRANSPORTS: [&str; 8] = [
     "http",
     "https",
     "unix",
     "unix-json",
+    "exec-json",
     "grpc",
     "grpc-tls",
     "in-process",

@@ -52,6 +52,8 @@ pub enum HealthKind {
     },
     /// `tcp`: whether a connection can be opened.
     Tcp,
+    /// `process`: whether the process lives.
+    Process,
 }
 
 impl HealthKind {

@@ -16,6 +16,7 @@ mod health;
 mod jwt;
 mod limits;
 mod oauth2;
+mod process;
 mod reload;
 mod shared;
 
@@ -42,6 +43,7 @@ pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{ClaimValue, JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};
 pub use self::oauth2::{AuthStyle, OAuth2Spec};
+pub use self::process::{Checksum, InvalidChecksum, ProcessSpec, Restart};
 pub(super) use self::reload::STRATEGIES;
 pub use self::reload::{ReloadSpec, Strategy};
 pub use self::shared::Shared;
@@ -146,6 +148,8 @@ pub struct Upstream {
     /// `grpc`, of a plugin that speaks gRPC (`transport: grpc` or `grpc-tls`): its endpoints are reached over
     /// [`Protocol::Http2`], and typed calls go through the service `tower_plugins.v1.Plugin`.
     pub grpc: Option<GrpcSpec>,
+    /// How its process is run, of a plugin that is an executable: each of its endpoints is one.
+    pub process: ProcessSpec,
     /// `options`, for a transport of the program's own.
     pub options: Options,
     /// Where that transport is written.
@@ -197,6 +201,13 @@ pub enum Address {
     UnixJson {
         /// The socket.
         path: PathBuf,
+    },
+    /// `transport: exec-json`: lines of JSON on the standard streams of a process.
+    ExecJson {
+        /// The program.
+        executable: PathBuf,
+        /// Which of the plugin's processes it is, from 1.
+        instance: u32,
     },
     /// `transport: in-process`: a service that the program registered under this name.
     InProcess {
@@ -278,6 +289,10 @@ impl fmt::Display for Address {
             Self::Https { authority, prefix } => write!(f, "https://{authority}{prefix}"),
             Self::Unix { path, prefix } => write!(f, "unix:{}{prefix}", path.display()),
             Self::UnixJson { path } => write!(f, "unix-json:{}", path.display()),
+            Self::ExecJson {
+                executable,
+                instance,
+            } => write!(f, "exec-json:{}#{instance}", executable.display()),
             Self::InProcess { service } => write!(f, "in-process:{service}"),
             Self::Custom {
                 transport,

@@ -33,6 +33,15 @@ impl Writer {
         if transport == "in-process" {
             return table(timeouts);
         }
+        if transport == "exec-json" {
+            let [request, header, _] = timeouts;
+            return table([
+                ("connection_timeout", duration(spec.connection_timeout)),
+                ("max_response_body", spec.max_response_body.and_then(size)),
+                request,
+                header,
+            ]);
+        }
         let keeps = spec.keep_alive && spec.max_idle_connections > 0;
         let [request, header, idle] = timeouts;
         let is_http = transport != "unix-json";

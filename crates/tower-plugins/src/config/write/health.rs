@@ -21,6 +21,7 @@ pub(super) fn health(health: &HealthSpec) -> Option<Node<'static>> {
         HealthKind::Grpc { service } => ("grpc", None, None, Some(service)),
         HealthKind::GrpcWatch { service } => ("grpc-watch", None, None, Some(service)),
         HealthKind::Tcp => ("tcp", None, None, None),
+        HealthKind::Process => ("process", None, None, None),
     };
     Some(table([
         ("kind", text(word)),

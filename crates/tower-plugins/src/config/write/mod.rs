@@ -10,6 +10,7 @@ mod grpc;
 mod health;
 mod layers;
 mod limits;
+mod process;
 mod reload;
 mod values;
 
@@ -101,6 +102,7 @@ impl Writer {
             }
             Some(Address::Unix { .. }) => "unix",
             Some(Address::UnixJson { .. }) => "unix-json",
+            Some(Address::ExecJson { .. }) => "exec-json",
             Some(Address::InProcess { .. }) => "in-process",
             Some(Address::Custom { transport, .. } | Address::Source { transport, .. }) => {
                 transport
@@ -111,12 +113,19 @@ impl Writer {
         let endpoints = upstream.endpoints.iter();
         let endpoints = endpoints.filter_map(|one| endpoint(one, upstream.grpc.is_some()));
         let endpoints = endpoints.collect();
+        let process = self.process(upstream);
+        let is_process = process.executable.is_some();
         let is_tls = transport == "https" || transport == "grpc-tls";
         table([
             ("name", text(name.as_str())),
             ("enabled", bool(is_enabled)),
             ("transport", text(transport)),
-            ("endpoints", Some(list(endpoints))),
+            ("endpoints", Some(list(endpoints)).filter(|_| !is_process)),
+            ("executable", process.executable),
+            ("args", process.args),
+            ("env", process.env),
+            ("work_dir", process.work_dir),
+            ("process", process.process),
             ("drain_timeout", duration(policy.drain_timeout)),
             ("start", policy.ready_within.and_then(|_| text("ready"))),
             ("start_timeout", policy.ready_within.and_then(duration)),
@@ -187,6 +196,8 @@ fn endpoint(endpoint: &EndpointSpec, is_grpc: bool) -> Option<Node<'static>> {
             (format!("{scheme}{path}"), Some(prefix))
         }
         Address::UnixJson { path } => (path.to_str()?.to_owned(), None),
+        // It is said by `executable`.
+        Address::ExecJson { .. } => return None,
         Address::InProcess { service } => (service.clone(), None),
         Address::Custom { endpoint, .. } => (endpoint.clone(), None),
         Address::Dns(name) => (name.to_string(), Some(&name.prefix)),

@@ -94,7 +94,7 @@ impl Ask {
                 HealthKind::Grpc { service } | HealthKind::GrpcWatch { service } => {
                     grpc::check(self, service).await
                 }
-                HealthKind::Tcp => self
+                HealthKind::Tcp | HealthKind::Process => self
                     .transport
                     .probe()
                     .await

@@ -14,30 +14,10 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 
 use super::dial::dial;
 use super::proxy::Proxy;
-
-/// A task that ends with its owner.
-#[derive(Debug)]
-pub(in crate::transport) struct Task(JoinHandle<()>);
-
-impl Task {
-    pub(in crate::transport) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(tokio::spawn(future))
-    }
-
-    pub(in crate::transport) fn is_finished(&self) -> bool {
-        self.0.is_finished()
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
+pub(super) use crate::transport::task::Task;
 
 /// What a connection is opened to.
 #[derive(Debug)]

@@ -33,7 +33,6 @@ use tower_plugins_layers::BoxError;
 use tower_service::Service;
 
 #[cfg(unix)]
-pub(super) use self::connect::Task;
 use self::connect::{Target, bare_host};
 use self::head::Origin;
 use self::pool::Endpoint;
@@ -263,6 +262,7 @@ fn find(
             return Ok((target.at(*at), origin));
         }
         Address::UnixJson { .. } => return Err("it takes lines of JSON".into()),
+        Address::ExecJson { .. } => return Err("it is a process".into()),
         Address::InProcess { .. } => return Err("it is a service of this program".into()),
         Address::Custom { .. } => return Err("it has a transport of the program's own".into()),
         Address::Dns(_) | Address::Source { .. } => {

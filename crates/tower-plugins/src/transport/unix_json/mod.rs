@@ -1,7 +1,6 @@
 //! Lines of JSON on a Unix socket, as plugins written for go-plugins speak them.
 
 mod call;
-mod lines;
 mod pool;
 
 use std::fmt;
@@ -10,22 +9,16 @@ use std::sync::Arc;
 
 use ::http::request::Parts;
 use ::http::{Request, Response};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::Instant;
 use tower_plugins_layers::{BoxError, Refused, Unsent};
 
 use self::call::Call;
-use self::lines::Broken;
 use self::pool::Pool;
-use super::http::error::{lost, request_broken, too_large};
+use super::error::{lost, request_broken, too_large};
+use super::lines::{Broken, MAX_LINE, collect};
 use super::{ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::ConnectionSpec;
-
-/// The largest answer that is read, unless `max_response_body` says otherwise, and the largest body
-/// that is sent: 16 MiB. Both are held in memory.
-const MAX_LINE: usize = 16 << 20;
 
 /// How often a line may not go out on a used connection before the call gets a new one.
 const USED_TRIES: u32 = 3;
@@ -173,18 +166,6 @@ impl UnixJson {
             };
             return Err(Failed::Other(error));
         }
-    }
-}
-
-/// The whole of `body`, which goes into one line.
-async fn collect(body: Body) -> Result<Bytes, BoxError> {
-    match Limited::new(body, MAX_LINE).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(format!(
-            "its body is larger than {MAX_LINE} bytes, the most that a line takes"
-        )
-        .into()),
-        Err(error) => Err(error),
     }
 }
 

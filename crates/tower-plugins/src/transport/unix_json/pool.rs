@@ -11,10 +11,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 use tower_plugins_layers::{Reason, Refused};
 
-use super::lines::Lines;
 use crate::config::ConnectionSpec;
-use crate::transport::http::Task;
-use crate::transport::http::error::{at, connect_failed};
+use crate::transport::error::{at, connect_failed};
+use crate::transport::lines::Lines;
+use crate::transport::task::Task;
 
 /// Longer than any program runs, and short enough to be added to any instant.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

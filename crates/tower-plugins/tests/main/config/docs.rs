@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 26] = [
+const BLOCKS: [&str; 27] = [
     "root",
     "reload",
     "plugin",
@@ -38,6 +38,7 @@ const BLOCKS: [&str; 26] = [
     "load_balancing",
     "tls",
     "dns",
+    "process",
     "grpc",
 ];
 
@@ -286,6 +287,9 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
             "jwt" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: 'http://h', authorize: {{ jwt: {{
                     secret: a secret of more than thirty-two bytes, algorithms: [HS256], {keys} }} }} }} }}"
+            ),
+            "process" => format!(
+                "plugins: {{ a: {{ transport: exec-json, executable: /a, process: {{ {keys} }} }} }}"
             ),
             "dns" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: 'dns:///h', dns: {{ {keys} }} }} }}"

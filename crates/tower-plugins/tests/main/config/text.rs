@@ -1067,6 +1067,30 @@ fn plugins_that_speak_grpc_are_written_as_such() {
     }
 }
 
+#[test]
+fn plugins_that_are_processes_are_written_and_read_and_their_environment_is_hidden() {
+    let text = "plugins:
+  a: { transport: exec-json, executable: /usr/bin/a, args: ['', '${}'], env: { A: 'file:x', B: s3cret },
+       work_dir: /tmp, process: { instances: 3, inherit_env: true, umask: '0027', no_new_privileges: false,
+       checksum: 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
+       stop_timeout: 0s, restart: on-failure, max_restarts: 7, restart_window: 2m },
+       connection: { connection_timeout: 7s, max_response_body: 1KiB }, health_check: { interval: 3s } }
+  b: { transport: exec-json, executable: /usr/bin/b, process: { restart: never } }
+";
+    let text = text
+        .replace("file:x", "literal:file:x")
+        .replace("${}", "$$");
+    let config = read(&text, Format::Yaml);
+    assert_eq!(config.plugins["a"].upstream.endpoints.len(), 3);
+    for format in FORMATS {
+        let text = config.to_text(format, Secrets::Shown);
+        assert_eq!(read(&text, format), config, "{text}");
+        let hidden = config.to_text(format, Secrets::Hidden);
+        assert!(!hidden.contains("s3cret"), "{hidden}");
+    }
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
 /// What of a layer's options is a secret is not known.
 #[test]
 fn no_text_in_a_layers_options_is_shown() {

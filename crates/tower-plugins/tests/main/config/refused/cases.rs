@@ -70,6 +70,40 @@ plugins:
 "#,
     ),
     case(
+        "process_in_other_words",
+        r#"plugins:
+  - name: bare
+    transport: exec-json
+    executable: plugin
+    endpoint: ./plugin
+    args: [a, 1]
+    env: [A=1, B, A=2]
+    process:
+      instances: 0
+      checksum: md5:0
+      umask: "8"
+      restart: sometimes
+      work_dir: /tmp
+  - name: vain
+    transport: exec-json
+    executable: /usr/bin/plugin
+    env: { A: 1, "B=C": secret }
+    process: { restart: never, max_restarts: 3 }
+    connection: { max_connections: 4, max_response_body: off }
+    health_check: { kind: http }
+  - name: elsewhere
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    executable: /usr/bin/plugin
+    process: { umask: "077" }
+  - name: go
+    transport: exec
+    executable: /usr/bin/plugin
+  - name: none
+    transport: exec-json
+"#,
+    ),
+    case(
         "unknown_key_near_none",
         r#"plugins:
   - name: search

@@ -1,9 +1,24 @@
 //! One line there, one line back, over any stream of bytes.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tower_plugins_layers::BoxError;
+use tower_plugins_proto::envelope;
+use tower_plugins_proto::line::Failure;
+
+use crate::Body;
+
+/// The largest answer that is read, unless `max_response_body` says otherwise, and the largest body
+/// that is sent: 16 MiB. Both are held in memory.
+pub(super) const MAX_LINE: usize = 16 << 20;
 
 /// What a read makes room for.
 const CHUNK: usize = 8 * 1024;
@@ -14,14 +29,14 @@ const CHUNK: usize = 8 * 1024;
 /// that is not, because an exchange failed or its future was dropped, stays so: what comes next
 /// cannot be told from an answer that was late.
 #[derive(Debug)]
-pub(in crate::transport) struct Lines<S> {
+pub(super) struct Lines<S> {
     stream: S,
     in_step: bool,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(in crate::transport) enum Broken {
+pub(super) enum Broken {
     /// The other side cannot have understood the line: its last brace did not go out.
     Unsent(io::Error),
     /// The other side may have understood it.
@@ -31,18 +46,19 @@ pub(in crate::transport) enum Broken {
 }
 
 impl<S> Lines<S> {
-    pub(in crate::transport) const fn new(stream: S) -> Self {
+    pub(super) const fn new(stream: S) -> Self {
         Self {
             stream,
             in_step: true,
         }
     }
 
-    pub(in crate::transport) const fn stream(&self) -> &S {
+    #[cfg(feature = "http")]
+    pub(super) const fn stream(&self) -> &S {
         &self.stream
     }
 
-    pub(in crate::transport) const fn is_in_step(&self) -> bool {
+    pub(super) const fn is_in_step(&self) -> bool {
         self.in_step
     }
 }
@@ -50,11 +66,7 @@ impl<S> Lines<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Lines<S> {
     /// Sends `line`, an object and a newline, and gives the line that comes back, without its
     /// newline, of at most `limit` bytes.
-    pub(in crate::transport) async fn exchange(
-        &mut self,
-        line: &[u8],
-        limit: usize,
-    ) -> Result<Bytes, Broken> {
+    pub(super) async fn exchange(&mut self, line: &[u8], limit: usize) -> Result<Bytes, Broken> {
         self.in_step = false;
         self.send(line).await?;
         let (answer, more) = self.receive(limit).await?;
@@ -108,6 +120,97 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lines<S> {
             }
         }
     }
+}
+
+/// The whole of `body`, which goes into one line.
+pub(super) async fn collect(body: Body) -> Result<Bytes, BoxError> {
+    match Limited::new(body, MAX_LINE).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(format!(
+            "its body is larger than {MAX_LINE} bytes, the most that a line takes"
+        )
+        .into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// `body`, as the JSON that `wire` carries.
+pub(super) fn parsed<'a, T: serde::Deserialize<'a>>(
+    wire: &str,
+    body: &'a [u8],
+) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        format!("its body is not the JSON that {wire} carries, at {line}:{column}")
+    })
+}
+
+/// `request` as JSON on one line, with its newline.
+pub(super) fn as_line(request: &impl serde::Serialize) -> Result<Vec<u8>, String> {
+    let mut line = serde_json::to_vec(request).map_err(|error| error.to_string())?;
+    // Outside of its texts, which have none, JSON may be broken into lines.
+    for byte in &mut line {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Why a line is no answer at all. The error's own words may repeat what the plugin said.
+pub(super) fn not_a_line(error: &serde_json::Error) -> String {
+    let at = error.column();
+    format!("it did not answer with a line as it should: wrong at byte {at}")
+}
+
+/// Why an answer with the id `found` is not that to `id`.
+pub(super) fn out_of_step(id: &str, found: &str) -> String {
+    let found: String = found.chars().take(64).collect();
+    format!("it is out of step: the answer to {id:?} was one to {found:?}")
+}
+
+/// The response of the plugin's `result`, which stands in the line `answer`.
+pub(super) fn answered(
+    answer: &Bytes,
+    result: Result<Option<&RawValue>, Failure>,
+    id: &str,
+    is_enveloped: bool,
+) -> Result<Response<Body>, String> {
+    let mut response = Response::new(Body::empty());
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    let body = match (result, is_enveloped) {
+        (Ok(data), false) => {
+            let data = data.map_or(Bytes::from_static(b"null"), |data| {
+                answer.slice_ref(data.get().as_bytes())
+            });
+            *response.body_mut() = data.into();
+            return Ok(response);
+        }
+        (Ok(data), true) => serde_json::to_vec(&envelope::Response {
+            data,
+            error: None,
+            request_id: id.to_owned(),
+            metadata: None,
+        }),
+        (Err(failure), is_enveloped) => {
+            if !is_enveloped {
+                *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+            }
+            serde_json::to_vec(&envelope::Response::<()>::failure(id, failure.0))
+        }
+    };
+    *response.body_mut() = body.map_err(|error| error.to_string())?.into();
+    Ok(response)
+}
+
+/// An id that no other call has, here or from another process.
+pub(super) fn new_id() -> String {
+    static PROCESS: OnceLock<u64> = OnceLock::new();
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let process = PROCESS.get_or_init(|| RandomState::new().hash_one(std::process::id()));
+    format!("{process:016x}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 #[cfg(test)]

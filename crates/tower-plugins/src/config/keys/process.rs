@@ -1,0 +1,94 @@
+use super::{Block, Kind, key};
+
+pub(in super::super) static PROCESS: Block = Block {
+    name: "process",
+    about: "For a plugin that is an executable: how its process is started, and what is done when it ends. \
+            `executable`, `args`, `env` and `work_dir` stand beside it. See [subprocess.md](subprocess.md).",
+    keys: &[
+        key(
+            "instances",
+            Kind::Integer(1, 256),
+            "1",
+            "4",
+            "how many processes run, each an endpoint of its own to `load_balancing`, `circuit_breaker` and `health_check`. One is sent one call at a time",
+        ),
+        key(
+            "inherit_env",
+            Kind::Bool,
+            "false",
+            "true",
+            "`true`: the process has this program's whole environment, less what begins with `PLUGIN_`; `false`: `PATH`, `HOME`, `USER`, `LANG`, `LC_*`, `TZ`, `TMPDIR`, `SSL_CERT_FILE` and `SSL_CERT_DIR` of it, as secrets are often among the rest. `env` is added to either",
+        ),
+        key(
+            "checksum",
+            Kind::Text,
+            "none",
+            r#""sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855""#,
+            "the SHA-256 of the executable, as `sha256sum` prints it, after `sha256:`. A file with another one is not run, and what is run are the bytes that were read for it. On Linux only; elsewhere such a plugin is not started",
+        ),
+        key(
+            "umask",
+            Kind::Text,
+            "this program's",
+            r#""077""#,
+            "the permissions that files made by the process do not get, as three or four octal digits",
+        ),
+        key(
+            "no_new_privileges",
+            Kind::Bool,
+            "true",
+            "false",
+            "whether the process, and all it starts, can gain no privileges by running a set-user-ID program or one with capabilities, such as `sudo` and `ping`. On Linux; elsewhere it says nothing",
+        ),
+        key(
+            "stop_timeout",
+            Kind::Duration,
+            "5s",
+            r#""1s""#,
+            "how long the process may take to end when its standard input is closed and its group gets a SIGTERM; then the group is killed",
+        ),
+        key(
+            "restart",
+            Kind::Word(&["always", "on-failure", "never"]),
+            "always",
+            r#""on-failure""#,
+            "when a process that ended is started again: `on-failure`, unless it exited with the code 0. A process that was killed because it did not answer in time always is",
+        ),
+        key(
+            "max_restarts",
+            Kind::Integer(1, 1_000_000),
+            "5",
+            "10",
+            "how often it is started again within `restart_window`. If it ends once more, it is not before that time is over, and calls fail at once",
+        ),
+        key(
+            "restart_window",
+            Kind::Timeout,
+            "1m",
+            r#""5m""#,
+            "the time in which restarts are counted",
+        ),
+    ],
+    gone: &[
+        (
+            "executable",
+            "stands beside `process`, in the plugin: move it there",
+        ),
+        (
+            "args",
+            "stands beside `process`, in the plugin: move it there",
+        ),
+        (
+            "env",
+            "stands beside `process`, in the plugin: move it there",
+        ),
+        (
+            "work_dir",
+            "stands beside `process`, in the plugin: move it there",
+        ),
+        (
+            "start_timeout",
+            "stands beside `process`, in the plugin, with `start: ready`: move it there",
+        ),
+    ],
+};

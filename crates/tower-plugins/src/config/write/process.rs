@@ -1,0 +1,60 @@
+//! `executable`, `args`, `env`, `work_dir` and `process`.
+
+use super::super::process::RESTARTS;
+use super::super::tree::Node;
+use super::super::{Address, Restart, Upstream};
+use super::Writer;
+use super::values::{bool, duration, integer, named, table, text, texts, word};
+
+/// The keys of a plugin that is an executable.
+#[derive(Default)]
+pub(super) struct Process {
+    pub(super) executable: Option<Node<'static>>,
+    pub(super) args: Option<Node<'static>>,
+    pub(super) env: Option<Node<'static>>,
+    pub(super) work_dir: Option<Node<'static>>,
+    pub(super) process: Option<Node<'static>>,
+}
+
+impl Writer {
+    pub(super) fn process(&self, upstream: &Upstream) -> Process {
+        let first = upstream.endpoints.first().map(|endpoint| &endpoint.address);
+        let Some(Address::ExecJson { executable, .. }) = first else {
+            return Process::default();
+        };
+        let spec = &upstream.process;
+        let restarts = spec.restart != Restart::Never;
+        let instances = u32::try_from(upstream.endpoints.len());
+        Process {
+            executable: executable.to_str().and_then(text),
+            args: texts(&spec.args),
+            env: named(&spec.env, |value| Some(self.secret(value))),
+            work_dir: (spec.work_dir.as_ref())
+                .and_then(|directory| directory.to_str())
+                .and_then(text),
+            process: Some(table([
+                ("instances", integer(instances.unwrap_or(u32::MAX))),
+                ("inherit_env", bool(spec.inherit_env)),
+                (
+                    "checksum",
+                    (spec.checksum.as_ref()).and_then(|checksum| text(&checksum.to_string())),
+                ),
+                (
+                    "umask",
+                    spec.umask.and_then(|mask| text(&format!("{mask:03o}"))),
+                ),
+                ("no_new_privileges", bool(spec.no_new_privileges)),
+                ("stop_timeout", duration(spec.stop_timeout)),
+                ("restart", word(&RESTARTS, &spec.restart)),
+                (
+                    "max_restarts",
+                    integer(spec.max_restarts).filter(|_| restarts),
+                ),
+                (
+                    "restart_window",
+                    duration(spec.restart_window).filter(|_| restarts),
+                ),
+            ])),
+        }
+    }
+}

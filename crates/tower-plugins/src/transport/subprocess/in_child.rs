@@ -1,0 +1,52 @@
+//! What a child does between fork and exec: the one place of this workspace with `unsafe`.
+#![allow(
+    unsafe_code,
+    reason = "std has no safe way to run code between fork and exec, and none to ask for a signal when the parent dies"
+)]
+
+use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// What a child asks of the kernel about itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InChild {
+    pub(super) umask: Option<u32>,
+    pub(super) no_new_privileges: bool,
+    /// A descriptor that the program is to have open after exec.
+    pub(super) keep: Option<RawFd>,
+}
+
+/// Has the child do what `what` says, and die with the thread that forks it.
+pub(super) fn arrange(command: &mut Command, what: InChild) {
+    let parent = rustix::process::getpid();
+    let prepare = move || {
+        #[cfg(target_os = "linux")]
+        {
+            let signal = Some(rustix::process::Signal::KILL);
+            rustix::process::set_parent_process_death_signal(signal)?;
+            if what.no_new_privileges {
+                rustix::thread::set_no_new_privs(true)?;
+            }
+        }
+        // It may have died before the signal was asked for.
+        if rustix::process::getppid() != Some(parent) {
+            return Err(io::Error::from(rustix::io::Errno::SRCH));
+        }
+        if let Some(mask) = what.umask {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask as _));
+        }
+        if let Some(fd) = what.keep {
+            // SAFETY: the launcher keeps it open until the child has been made.
+            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+            rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only system calls that are safe in a signal handler are made: each of these is one
+    // call of the kernel, and nothing is allocated or locked.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}

@@ -1,0 +1,265 @@
+//! A program started as a process of its own.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, oneshot};
+use tower_plugins_layers::BoxError;
+
+use super::checked;
+use super::in_child::{self, InChild};
+use super::process::Process;
+use crate::config::ProcessSpec;
+
+/// What the host's environment has that a child is given.
+const PASSED: [&str; 8] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
+/// How many processes may wait to be started.
+const QUEUE: usize = 64;
+
+/// How often a program is tried again that is open for writing: a process that another thread of the host forks has a
+/// copy of each descriptor until it executes.
+const BUSY_TRIES: u32 = 10;
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+/// How one program is started, as often as need be.
+pub(crate) struct Launch {
+    executable: PathBuf,
+    spec: ProcessSpec,
+    /// The bytes that were checked, once they were.
+    checked: Mutex<Option<Arc<checked::Program>>>,
+}
+
+/// A process that was started, with its streams.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) process: Process,
+    pub(crate) stdin: pipe::Sender,
+    pub(crate) stdout: pipe::Receiver,
+    pub(crate) stderr: pipe::Receiver,
+}
+
+/// Why a program was not started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotStarted {
+    #[error("{0} cannot be run: {1}")]
+    Refused(String, io::Error),
+    #[error(transparent)]
+    Unchecked(#[from] checked::Unchecked),
+    #[error("{0}")]
+    Host(&'static str, #[source] BoxError),
+}
+
+impl Launch {
+    pub(crate) fn new(executable: impl Into<PathBuf>, spec: &ProcessSpec) -> Self {
+        Self {
+            executable: executable.into(),
+            spec: spec.clone(),
+            checked: Mutex::default(),
+        }
+    }
+
+    /// Starts it. Within a tokio runtime.
+    pub(crate) async fn spawn(&self) -> Result<Spawned, NotStarted> {
+        let program = self.program().await?;
+        let refused = |error| NotStarted::Refused(self.executable.display().to_string(), error);
+        let host = |error: io::Error| NotStarted::Host("its streams cannot be read", error.into());
+        let (mut child, process) = fork(self.command(program.as_deref()), program)
+            .await
+            .map_err(refused)?;
+        let missing = || io::Error::other("a stream is missing");
+        let stdin = child.stdin.take().map(OwnedFd::from).ok_or_else(missing);
+        let stdout = child.stdout.take().map(OwnedFd::from).ok_or_else(missing);
+        let stderr = child.stderr.take().map(OwnedFd::from).ok_or_else(missing);
+        Ok(Spawned {
+            stdin: stdin.and_then(pipe::Sender::from_owned_fd).map_err(host)?,
+            stdout: stdout
+                .and_then(pipe::Receiver::from_owned_fd)
+                .map_err(host)?,
+            stderr: stderr
+                .and_then(pipe::Receiver::from_owned_fd)
+                .map_err(host)?,
+            process,
+        })
+    }
+
+    /// The checked bytes, where there is a checksum. They are read once: what is run again is what was checked.
+    async fn program(&self) -> Result<Option<Arc<checked::Program>>, NotStarted> {
+        let Some(checksum) = &self.spec.checksum else {
+            return Ok(None);
+        };
+        let known = || self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(program) = &*known() {
+            return Ok(Some(Arc::clone(program)));
+        }
+        let (path, checksum) = (self.executable.clone(), *checksum);
+        let read = tokio::task::spawn_blocking(move || checked::Program::read(&path, &checksum));
+        let program = read.await;
+        let program = program
+            .map_err(|error| NotStarted::Host("its bytes cannot be checked", error.into()))?;
+        let program = Arc::new(program?);
+        *known() = Some(Arc::clone(&program));
+        Ok(Some(program))
+    }
+
+    fn command(&self, program: Option<&checked::Program>) -> Command {
+        let spec = &self.spec;
+        let mut command = match program {
+            None => Command::new(&self.executable),
+            Some(program) => {
+                let mut command = Command::new(program.path());
+                command.arg0(&self.executable);
+                command
+            }
+        };
+        command
+            .args(&spec.args)
+            .env_clear()
+            .envs(passed(spec.inherit_env, std::env::vars_os()))
+            .envs(spec.env.iter().map(|(name, value)| (name, value.expose())))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        if let Some(directory) = &spec.work_dir {
+            command.current_dir(directory);
+        }
+        let keep = program.filter(|program| program.is_script());
+        let what = InChild {
+            umask: spec.umask,
+            no_new_privileges: spec.no_new_privileges,
+            keep: keep.map(|program| program.as_raw_fd()),
+        };
+        in_child::arrange(&mut command, what);
+        command
+    }
+}
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch")
+            .field("executable", &self.executable)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a child has of `host`, the host's environment. A variable of the protocol between a host and its plugin is never
+/// among it: a plugin that is a host itself would take its own host's for its own.
+fn passed(
+    all: bool,
+    host: impl Iterator<Item = (OsString, OsString)>,
+) -> impl Iterator<Item = (OsString, OsString)> {
+    let begins = |name: &OsStr, with: &str| name.as_encoded_bytes().starts_with(with.as_bytes());
+    host.filter(move |(name, _)| {
+        let is_named = PASSED.iter().any(|passed| name == passed) || begins(name, "LC_");
+        !begins(name, "PLUGIN_") && (all || is_named)
+    })
+}
+
+/// One to be started.
+struct Job {
+    command: Command,
+    /// Open until it is started.
+    _program: Option<Arc<checked::Program>>,
+    answer: oneshot::Sender<io::Result<(Child, Process)>>,
+}
+
+/// Starts `command` on a thread that lives as long as this program: the kernel ends a child with the thread that forked
+/// it, and those of a runtime come and go.
+async fn fork(
+    command: Command,
+    program: Option<Arc<checked::Program>>,
+) -> io::Result<(Child, Process)> {
+    static LAUNCHER: Mutex<Option<mpsc::Sender<Job>>> = Mutex::new(None);
+    let launcher = {
+        let mut launcher = LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*launcher {
+            Some(launcher) => launcher.clone(),
+            None => {
+                let (jobs, mut next) = mpsc::channel::<Job>(QUEUE);
+                let run = move || {
+                    while let Some(job) = next.blocking_recv() {
+                        job.run();
+                    }
+                };
+                let name = "tower-plugins-launcher".to_owned();
+                std::thread::Builder::new().name(name).spawn(run)?;
+                launcher.insert(jobs).clone()
+            }
+        }
+    };
+    let (answer, started) = oneshot::channel();
+    let job = Job {
+        command,
+        _program: program,
+        answer,
+    };
+    let gone = || io::Error::other("the thread that starts processes has ended");
+    launcher.send(job).await.map_err(|_| gone())?;
+    started.await.map_err(|_| gone())?
+}
+
+impl Job {
+    fn run(mut self) {
+        let mut started = self.command.spawn();
+        for _ in 0..BUSY_TRIES {
+            let is_busy = |error: &io::Error| error.kind() == io::ErrorKind::ExecutableFileBusy;
+            if !started.as_ref().is_err_and(is_busy) {
+                break;
+            }
+            std::thread::sleep(BUSY_PAUSE);
+            started = self.command.spawn();
+        }
+        let started = started.and_then(|child| {
+            let process = Process::watch(child.id())?;
+            Ok((child, process))
+        });
+        // A process that nobody waits for any more ends with its handle.
+        drop(self.answer.send(started));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(all: bool) -> Vec<String> {
+        let host = [
+            "PATH",
+            "LC_ALL",
+            "AWS_SECRET_ACCESS_KEY",
+            "PLUGIN_CLIENT_CERT",
+            "LCX",
+        ];
+        let host = host.map(|name| (name.into(), "x".into())).into_iter();
+        passed(all, host)
+            .map(|(name, _)| name.into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_child_is_given_what_it_needs_and_never_what_is_between_a_host_and_its_plugin() {
+        assert_eq!(names(false), ["PATH", "LC_ALL"]);
+        assert_eq!(
+            names(true),
+            ["PATH", "LC_ALL", "AWS_SECRET_ACCESS_KEY", "LCX"]
+        );
+    }
+}
