@@ -139,6 +139,7 @@ pub mod transport;
 pub mod upgrade;
 
 mod body;
+mod builder;
 mod error;
 mod graph;
 mod node;
@@ -146,12 +147,13 @@ mod plugin;
 mod plugins;
 
 pub use body::Body;
+pub use builder::Builder;
 pub use config::Place;
 pub use error::{Blame, Error};
 pub use graph::{Change, Generation, Plan};
 pub use node::{EndpointHealth, HealthReport, HealthStatus, Next, PluginHealth};
 pub use plugin::{CallFuture, Plugin};
-pub use plugins::{Builder, Plugins};
+pub use plugins::Plugins;
 /// Of [`Plugins::breakers`]: a breaker's handle, and what it says.
 pub use tower_plugins_layers::breaker;
 pub use tower_plugins_layers::{Priority, Reason};

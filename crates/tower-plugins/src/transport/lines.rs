@@ -2,19 +2,22 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use ::http::{HeaderValue, Response, StatusCode, header};
+use ::http::request::Parts;
+use ::http::{HeaderValue, Request, Response, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tower_plugins_layers::BoxError;
+use tower_plugins_layers::{BoxError, Refused, Unsent};
 use tower_plugins_proto::envelope;
 use tower_plugins_proto::line::Failure;
 
+use super::error::request_broken;
 use crate::Body;
+use crate::config::ConnectionSpec;
 
 /// The largest answer that is read, unless `max_response_body` says otherwise, and the largest body
 /// that is sent: 16 MiB. Both are held in memory.
@@ -122,16 +125,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lines<S> {
     }
 }
 
-/// The whole of `body`, which goes into one line.
-pub(super) async fn collect(body: Body) -> Result<Bytes, BoxError> {
-    match Limited::new(body, MAX_LINE).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(format!(
-            "its body is larger than {MAX_LINE} bytes, the most that a line takes"
-        )
-        .into()),
-        Err(error) => Err(error),
+/// Why there is no response.
+pub(super) enum Failed {
+    /// The plugin cannot have understood anything of it.
+    Unsent(Refused),
+    Other(BoxError),
+}
+
+impl Failed {
+    /// The error of the request of `head` and `body`, which comes back in it if it was not sent.
+    pub(super) fn of(self, head: Parts, body: Bytes) -> BoxError {
+        match self {
+            Self::Other(error) => error,
+            Self::Unsent(cause) => {
+                let request = Request::from_parts(head, Body::from(body));
+                Unsent::new(Some(request), cause).into()
+            }
+        }
     }
+}
+
+/// The largest answer that is read.
+pub(super) fn limit(connection: &ConnectionSpec) -> usize {
+    let limit = connection.max_response_body;
+    limit.map_or(MAX_LINE, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    })
+}
+
+/// The head of `request` to the endpoint `name`, and the whole of its body, which goes into one line.
+pub(super) async fn collect(
+    request: Request<Body>,
+    name: &Arc<str>,
+) -> Result<(Parts, Bytes), BoxError> {
+    let (head, body) = request.into_parts();
+    let error = match Limited::new(body, MAX_LINE).collect().await {
+        Ok(body) => return Ok((head, body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => {
+            format!("its body is larger than {MAX_LINE} bytes, the most that a line takes").into()
+        }
+        Err(error) => error,
+    };
+    Err(request_broken(name, error))
 }
 
 /// `body`, as the JSON that `wire` carries.

@@ -14,11 +14,11 @@ use tokio::io::Join;
 use tokio::net::unix::pipe;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
-use tower_plugins_layers::{BoxError, Reason, Refused, Unsent};
+use tower_plugins_layers::{BoxError, Reason, Refused};
 
 use self::call::Call;
 use super::error::{at, lost, request_broken, too_large};
-use super::lines::{Broken, Lines, MAX_LINE, collect};
+use super::lines::{Broken, Failed, Lines, collect, limit};
 use super::subprocess::{Launch, Running, Supervisor};
 use super::{EndFuture, ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
@@ -99,13 +99,6 @@ pub struct ExecJson {
     limit: usize,
 }
 
-/// Why there is no response.
-enum Failed {
-    /// The plugin cannot have understood anything of it.
-    Unsent(Refused),
-    Other(BoxError),
-}
-
 /// The streams of a process during a call. Unless the call is completed the process is discarded.
 struct Lease {
     running: Arc<Running<Session>>,
@@ -156,8 +149,6 @@ impl ExecJson {
         connection: &ConnectionSpec,
     ) -> Self {
         let name: Arc<str> = name.into();
-        let limit = connection.max_response_body;
-        let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let launch = Launch::new(executable, process);
         let begin = |streams: &mut super::subprocess::Streams| {
             let streams = streams.stdout.take().zip(streams.stdin.take());
@@ -169,7 +160,7 @@ impl ExecJson {
             name,
             turn: Semaphore::new(1),
             wait: connection.connection_timeout,
-            limit: limit.unwrap_or(MAX_LINE),
+            limit: limit(connection),
         }
     }
 
@@ -178,17 +169,9 @@ impl ExecJson {
         request: Request<Body>,
         deadline: Option<Instant>,
     ) -> Result<Response<Body>, BoxError> {
-        let (head, body) = request.into_parts();
-        let body = collect(body).await;
-        let body = body.map_err(|error| request_broken(&self.name, error))?;
-        match self.ask(&head, &body, deadline).await {
-            Ok(response) => Ok(response),
-            Err(Failed::Other(error)) => Err(error),
-            Err(Failed::Unsent(cause)) => {
-                let request = Request::from_parts(head, Body::from(body));
-                Err(Unsent::new(Some(request), cause).into())
-            }
-        }
+        let (head, body) = collect(request, &self.name).await?;
+        let answered = self.ask(&head, &body, deadline).await;
+        answered.map_err(|failed| failed.of(head, body))
     }
 
     async fn ask(

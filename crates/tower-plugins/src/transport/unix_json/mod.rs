@@ -10,12 +10,12 @@ use std::sync::Arc;
 use ::http::request::Parts;
 use ::http::{Request, Response};
 use tokio::time::Instant;
-use tower_plugins_layers::{BoxError, Refused, Unsent};
+use tower_plugins_layers::BoxError;
 
 use self::call::Call;
 use self::pool::Pool;
 use super::error::{lost, request_broken, too_large};
-use super::lines::{Broken, MAX_LINE, collect};
+use super::lines::{Broken, Failed, collect, limit};
 use super::{ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::ConnectionSpec;
@@ -93,24 +93,15 @@ pub struct UnixJson {
     limit: usize,
 }
 
-/// Why there is no response.
-enum Failed {
-    /// The plugin cannot have understood anything of it.
-    Unsent(Refused),
-    Other(BoxError),
-}
-
 impl UnixJson {
     /// The plugin behind the socket at `path`. No connection is opened yet.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, connection: &ConnectionSpec) -> Self {
         let path = path.into();
         let name = format!("unix-json:{}", path.display()).into();
-        let limit = connection.max_response_body;
-        let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         Self {
             pool: Arc::new(Pool::new(name, path, connection.clone())),
-            limit: limit.unwrap_or(MAX_LINE),
+            limit: limit(connection),
         }
     }
 
@@ -119,17 +110,9 @@ impl UnixJson {
         request: Request<Body>,
         deadline: Option<Instant>,
     ) -> Result<Response<Body>, BoxError> {
-        let (head, body) = request.into_parts();
-        let body = collect(body).await;
-        let body = body.map_err(|error| request_broken(&self.pool.name, error))?;
-        match self.ask(&head, &body, deadline).await {
-            Ok(response) => Ok(response),
-            Err(Failed::Other(error)) => Err(error),
-            Err(Failed::Unsent(cause)) => {
-                let request = Request::from_parts(head, Body::from(body));
-                Err(Unsent::new(Some(request), cause).into())
-            }
-        }
+        let (head, body) = collect(request, &self.pool.name).await?;
+        let answered = self.ask(&head, &body, deadline).await;
+        answered.map_err(|failed| failed.of(head, body))
     }
 
     async fn ask(
