@@ -1,22 +1,17 @@
 //! The end of a node that left the graph.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::PluginName;
 use crate::node::Node;
-use crate::transport::{EndFuture, Transport};
 
 /// How long calls that were cancelled may take to notice.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
-
-/// How long a health check that was stopped may take to let go of its transport.
-const LET_GO: Duration = Duration::from_millis(20);
 
 /// How often it is told what a drain waits for.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -105,29 +100,13 @@ pub(crate) fn retire(
             }
         }
         if gone.is_cancelled() {
-            ended(ends).await;
+            for end in ends {
+                end.wait().await;
+            }
         }
         retired.drained = under_way.saturating_sub(retired.cancelled);
         retired.elapsed = start.elapsed();
         retired
-    }
-}
-
-/// Waits for what each transport began, but for those that go on in another node.
-async fn ended(mut ends: Vec<(Weak<dyn Transport>, EndFuture)>) {
-    // Most have begun nothing.
-    ends.retain_mut(|(_, end)| end.now_or_never().is_none());
-    if ends
-        .iter()
-        .any(|(transport, _)| transport.strong_count() > 0)
-    {
-        // Who asked how the endpoint is lets go of it in its own time.
-        sleep(LET_GO).await;
-    }
-    for (transport, end) in ends {
-        if transport.strong_count() == 0 {
-            end.await;
-        }
     }
 }
 

@@ -27,6 +27,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 #[cfg(feature = "http")]
 use http::{Extensions, StatusCode};
 use http::{HeaderMap, Request, Response};
@@ -272,13 +273,16 @@ impl Node {
         &self.drain
     }
 
-    /// What waits for the end of each of its ways to an endpoint, once nobody has that any more.
-    pub(crate) fn ends(&self) -> Vec<(Weak<dyn Transport>, EndFuture)> {
+    /// The end of each of its ways to an endpoint, for when it is gone itself.
+    pub(crate) fn ends(&self) -> Vec<WayEnd> {
         let endpoints = self.parts.endpoints.now();
-        let transports = endpoints.iter().map(|parts| &parts.transport);
-        transports
-            .map(|transport| (Arc::downgrade(transport), transport.end()))
-            .collect()
+        let ends = endpoints.iter().map(|parts| WayEnd {
+            transport: Arc::downgrade(&parts.transport),
+            asked: parts.checker.as_ref().and_then(|checker| checker.over()),
+            end: parts.transport.end(),
+        });
+        // Most have begun nothing.
+        ends.filter_map(WayEnd::pending).collect()
     }
 
     /// Is cancelled when the last holder of this node has let go of it.
@@ -331,6 +335,30 @@ impl Node {
                 drain,
                 stream_idle: self.spec.policy.stream_idle_timeout,
             });
+        }
+    }
+}
+
+/// The end of a way to an endpoint.
+pub(crate) struct WayEnd {
+    transport: Weak<dyn Transport>,
+    /// Who asks how the endpoint is, if that was told to stop.
+    asked: Option<CancellationToken>,
+    end: EndFuture,
+}
+
+impl WayEnd {
+    fn pending(mut self) -> Option<Self> {
+        (&mut self.end).now_or_never().is_none().then_some(self)
+    }
+
+    /// Waits for it, unless the way goes on in another node.
+    pub(crate) async fn wait(self) {
+        if let Some(asked) = self.asked {
+            asked.cancelled().await;
+        }
+        if self.transport.strong_count() == 0 {
+            self.end.await;
         }
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, counter, histogram};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::balance::HealthHandle;
 
 pub(super) use self::ask::Ask;
@@ -42,8 +42,17 @@ pub(crate) struct Checker {
     key: Key,
     ask: Arc<Ask>,
     state: Arc<State>,
+    task: Mutex<Asking>,
+}
+
+/// The task that asks.
+#[derive(Debug, Default)]
+struct Asking {
     /// Once it has begun.
-    task: Mutex<Option<AbortHandle>>,
+    task: Option<AbortHandle>,
+    is_stopped: bool,
+    /// Cancelled when it has let go of everything.
+    over: CancellationToken,
 }
 
 /// What a checker is made of: with an equal one it goes on.
@@ -106,8 +115,8 @@ impl Checker {
 
     /// Begins to ask, unless it has. The task holds `node` until it has ended.
     pub(super) fn begin(&self, hub: &Arc<HealthHub>, node: Option<Arc<DropGuard>>) {
-        let mut task = self.task();
-        if task.is_none() {
+        let mut asking = self.asking();
+        if asking.task.is_none() {
             let run = Run {
                 plugin: self.key.plugin.clone(),
                 spec: self.key.spec.clone(),
@@ -116,19 +125,29 @@ impl Checker {
                 hub: Arc::clone(hub),
                 seen: Seen::new(&self.key.plugin, &self.key.label),
                 _node: node,
+                _over: asking.over.clone().drop_guard(),
             };
-            *task = Some(tokio::spawn(run.run()).abort_handle());
+            asking.task = Some(tokio::spawn(run.run()).abort_handle());
         }
     }
 
     /// Asks no more.
     pub(super) fn stop(&self) {
-        if let Some(task) = &*self.task() {
+        let mut asking = self.asking();
+        asking.is_stopped = true;
+        if let Some(task) = &asking.task {
             task.abort();
         }
     }
 
-    fn task(&self) -> std::sync::MutexGuard<'_, Option<AbortHandle>> {
+    /// Is cancelled when it asks no more, if it was told to stop.
+    pub(super) fn over(&self) -> Option<CancellationToken> {
+        let asking = self.asking();
+        let is_ending = asking.is_stopped && asking.task.is_some();
+        is_ending.then(|| asking.over.clone())
+    }
+
+    fn asking(&self) -> std::sync::MutexGuard<'_, Asking> {
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -157,6 +176,8 @@ struct Run {
     hub: Arc<HealthHub>,
     seen: Seen,
     _node: Option<Arc<DropGuard>>,
+    // The last to go.
+    _over: DropGuard,
 }
 
 impl Run {
