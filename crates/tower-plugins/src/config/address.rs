@@ -131,7 +131,7 @@ impl Address {
     }
 
     /// The endpoints that the program registers as `name`, with
-    /// [`Builder::endpoints`](crate::plugins::Builder::endpoints).
+    /// [`Builder::endpoints`](crate::Builder::endpoints).
     ///
     /// # Errors
     ///

@@ -66,7 +66,7 @@ type Session = Mutex<Option<Streams>>;
 ///
 /// # Errors
 ///
-/// - [`Unsent`] with [`Reason::ConnectFailed`], [`Reason::PoolExhausted`] or [`Reason::ConnectionLost`] if the plugin cannot
+/// - [`Unsent`](tower_plugins_layers::Unsent) with [`Reason::ConnectFailed`], [`Reason::PoolExhausted`] or [`Reason::ConnectionLost`] if the plugin cannot
 ///   have understood the line, because there is no process, it is busy, or the line's end was not sent. The request is in
 ///   it.
 /// - [`Reason::ConnectionLost`] if the process ended later, with an [`Exited`](super::subprocess::Exited) in its chain, or

@@ -56,7 +56,7 @@ const USED_TRIES: u32 = 3;
 ///
 /// # Errors
 ///
-/// - [`Unsent`] with [`Reason::ConnectFailed`], [`Reason::PoolExhausted`] or
+/// - [`Unsent`](tower_plugins_layers::Unsent) with [`Reason::ConnectFailed`], [`Reason::PoolExhausted`] or
 ///   [`Reason::ConnectionLost`] if the plugin cannot have understood the line, because its end was not
 ///   sent. The request is in it.
 /// - [`Reason::ConnectionLost`] if the connection broke later, or what came is no answer: no JSON, or
