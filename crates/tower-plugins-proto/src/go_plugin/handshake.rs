@@ -41,6 +41,16 @@ pub enum CookieError {
     Value(String),
 }
 
+impl Default for Handshake {
+    /// `TOWER_PLUGINS_COOKIE`, which both sides have where nobody chose another.
+    fn default() -> Self {
+        Self {
+            cookie_key: "TOWER_PLUGINS_COOKIE".to_owned(),
+            cookie_value: "tower-plugins-1".to_owned(),
+        }
+    }
+}
+
 impl Handshake {
     /// The variable `cookie_key` must be `cookie_value`.
     ///
@@ -89,6 +99,13 @@ impl Handshake {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_default_is_a_cookie_as_any_other() {
+        let default = Handshake::default();
+        let made = Handshake::new(default.cookie_key(), default.cookie_value());
+        assert_eq!(made, Ok(default));
+    }
 
     #[test]
     fn a_cookie_that_an_environment_cannot_hold_is_refused() {
