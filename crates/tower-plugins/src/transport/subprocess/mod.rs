@@ -2,12 +2,14 @@
 //!
 //! [`Exited`] is what a call fails with whose process ended.
 
+mod cgroup;
 mod checked;
 mod exited;
 mod in_child;
 mod launch;
 mod log;
 mod process;
+mod rlimits;
 mod running;
 mod stdio;
 mod supervise;
