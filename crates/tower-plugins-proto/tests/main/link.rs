@@ -1,35 +1,16 @@
 //! Two links, with either mode between them, and with TLS or without.
 
-use std::time::Duration;
-
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tonic::codegen::tokio_stream::StreamExt;
 use tower_plugins_proto::go_plugin::broker::{
     Accepted, Broker, BrokerError, Io, Link, LinkError, Multiplexed,
 };
 use tower_plugins_proto::go_plugin::socket::Listen;
 use tower_plugins_proto::go_plugin::tls::{Identity, Tls};
 
-/// What a test waits for an event at most.
-const BOUND: Duration = Duration::from_secs(30);
-
-async fn within<F: Future>(what: F) -> F::Output {
-    timeout(BOUND, what).await.unwrap()
-}
-
-/// What `from` says, `to` hears.
-fn hears(to: &Broker, from: &Broker) {
-    let (to, mut said) = (to.clone(), from.outgoing().unwrap());
-    tokio::spawn(async move {
-        while let Some(info) = said.next().await {
-            to.received(info);
-        }
-    });
-}
+use crate::multiplexed::{hears, within};
 
 /// The host's and the plugin's, and where their sockets are.
 struct Links {
