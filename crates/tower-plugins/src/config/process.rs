@@ -36,6 +36,7 @@ impl Default for ProcessSpec {
             no_new_privileges: true,
             limits: None,
             rlimits: Rlimits::default(),
+            start_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(5),
             restart: Restart::Always,
             max_restarts: 5,

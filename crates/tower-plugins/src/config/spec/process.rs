@@ -31,6 +31,8 @@ pub struct ProcessSpec {
     pub limits: Option<ProcessLimits>,
     /// What it, and each process that it starts, may use.
     pub rlimits: Rlimits,
+    /// How long it may take from its start until calls can go to it.
+    pub start_timeout: Duration,
     /// How long it may take to end when it is asked to.
     pub stop_timeout: Duration,
     /// When another is started in its place.

@@ -16,6 +16,7 @@ use tower_plugins_layers::BoxError;
 
 use super::cgroup::{Cgroup, NoCgroup};
 use super::checked;
+use super::dialect::{Start, Stdin};
 use super::in_child::{self, InChild};
 use super::process::Process;
 use super::rlimits::{self, AboveOwn};
@@ -53,7 +54,8 @@ pub(crate) struct Launch {
 #[derive(Debug)]
 pub(crate) struct Spawned {
     pub(crate) process: Process,
-    pub(crate) stdin: pipe::Sender,
+    /// There if it is piped.
+    pub(crate) stdin: Option<pipe::Sender>,
     pub(crate) stdout: pipe::Receiver,
     pub(crate) stderr: pipe::Receiver,
 }
@@ -84,24 +86,25 @@ impl Launch {
         }
     }
 
-    /// Starts it. Within a tokio runtime.
-    pub(crate) async fn spawn(&self) -> Result<Spawned, NotStarted> {
+    /// Starts it, with what `start` says. Within a tokio runtime.
+    pub(crate) async fn spawn(&self, start: &Start) -> Result<Spawned, NotStarted> {
         let program = self.program().await?;
         let host = |error: io::Error| NotStarted::Host("its streams cannot be read", error.into());
         let job = Prepared {
             executable: self.executable.display().to_string(),
-            command: self.command(program.as_deref()),
+            command: self.command(program.as_deref(), start),
             in_child: self.in_child(program.as_deref())?,
             limits: self.spec.limits.clone(),
             _program: program,
         };
         let (mut child, process) = fork(job).await?;
         let missing = || io::Error::other("a stream is missing");
-        let stdin = child.stdin.take().map(OwnedFd::from).ok_or_else(missing);
+        let stdin = child.stdin.take().map(OwnedFd::from);
+        let stdin = stdin.map(pipe::Sender::from_owned_fd).transpose();
         let stdout = child.stdout.take().map(OwnedFd::from).ok_or_else(missing);
         let stderr = child.stderr.take().map(OwnedFd::from).ok_or_else(missing);
         Ok(Spawned {
-            stdin: stdin.and_then(pipe::Sender::from_owned_fd).map_err(host)?,
+            stdin: stdin.map_err(host)?,
             stdout: stdout
                 .and_then(pipe::Receiver::from_owned_fd)
                 .map_err(host)?,
@@ -131,7 +134,7 @@ impl Launch {
         Ok(Some(program))
     }
 
-    fn command(&self, program: Option<&checked::Program>) -> Command {
+    fn command(&self, program: Option<&checked::Program>, start: &Start) -> Command {
         let spec = &self.spec;
         let mut command = match program {
             None => Command::new(&self.executable),
@@ -146,7 +149,11 @@ impl Launch {
             .env_clear()
             .envs(passed(spec.inherit_env, std::env::vars_os()))
             .envs(spec.env.iter().map(|(name, value)| (name, value.expose())))
-            .stdin(Stdio::piped())
+            .envs(start.env.iter().map(|(name, value)| (name, value)))
+            .stdin(match start.stdin {
+                Stdin::Piped => Stdio::piped(),
+                Stdin::Null => Stdio::null(),
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
