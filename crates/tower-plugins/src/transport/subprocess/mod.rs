@@ -2,6 +2,7 @@
 //!
 //! [`Exited`] is what a call fails with whose process ended.
 
+mod cgroup;
 mod checked;
 mod dialect;
 mod exited;
@@ -10,6 +11,7 @@ mod launch;
 mod live;
 mod log;
 mod process;
+mod rlimits;
 mod running;
 mod stdio;
 mod supervise;
