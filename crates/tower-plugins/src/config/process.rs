@@ -1,7 +1,7 @@
 //! Plugins that are executables: `executable`, `args`, `env`, `work_dir` and `process`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::endpoints::Transport;
@@ -32,6 +32,8 @@ impl Default for ProcessSpec {
             work_dir: None,
             inherit_env: false,
             checksum: None,
+            watch: false,
+            digest: None,
             umask: None,
             no_new_privileges: true,
             limits: None,
@@ -77,7 +79,9 @@ pub(super) fn read(
     let args = table.texts("args", |arg| no_nul(arg).map(|()| arg.to_owned()));
     let env = env(table);
     let block = table.table("process");
-    let (spec, instances) = block.map(block_of).unwrap_or_default();
+    let (spec, instances) = block
+        .map(|block| block_of(block, executable.as_deref()))
+        .unwrap_or_default();
     let spec = ProcessSpec {
         args: args.unwrap_or_default(),
         env,
@@ -96,14 +100,15 @@ pub(super) fn read(
     (spec, endpoints)
 }
 
-fn block_of(mut table: Table<'_>) -> (ProcessSpec, u32) {
+fn block_of(mut table: Table<'_>, executable: Option<&Path>) -> (ProcessSpec, u32) {
     let library = ProcessSpec::default();
-    let spec = ProcessSpec {
+    let mut spec = ProcessSpec {
         inherit_env: table.bool("inherit_env").unwrap_or(library.inherit_env),
         checksum: table.read("checksum", |given, _| {
             let parsed = given.text()?.parse::<Checksum>();
             parsed.map_err(|error| Fault::of_value(error.to_string()))
         }),
+        watch: table.bool("watch").unwrap_or(library.watch),
         umask: table.read("umask", |given, _| umask(given.text()?)),
         no_new_privileges: table
             .bool("no_new_privileges")
@@ -130,9 +135,34 @@ fn block_of(mut table: Table<'_>) -> (ProcessSpec, u32) {
             }
         }
     }
+    if let Some(executable) = executable.filter(|_| spec.watch) {
+        spec.digest = digest(&table, executable, spec.checksum);
+    }
     let instances = table.integer("instances").unwrap_or(1);
     table.finish();
     (spec, instances)
+}
+
+/// What is in `executable`, which is to be what `checksum` says.
+fn digest(table: &Table<'_>, executable: &Path, checksum: Option<Checksum>) -> Option<Checksum> {
+    let shown = executable.display();
+    match table.report().files.digest(executable) {
+        Err(error) => {
+            let why = format!("{shown} cannot be read: {error}");
+            table.problem("watch", Fault::new(ProblemKind::File, why));
+            None
+        }
+        Ok(found) => {
+            let found = Checksum::sha256(found);
+            if checksum.is_some_and(|checksum| checksum != found) {
+                let why = format!(
+                    "is not that of {shown}, which is {found}: put the right file there, or set the checksum to this, if it is meant"
+                );
+                table.problem("checksum", Fault::new(ProblemKind::File, why));
+            }
+            Some(found)
+        }
+    }
 }
 
 fn limits(mut table: Table<'_>) -> ProcessLimits {

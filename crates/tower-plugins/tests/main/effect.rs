@@ -1088,6 +1088,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::process::checksum_is_what_the_programs_bytes_must_be",
     ),
     (
+        "process.watch",
+        "tower_plugins::tests::effect::process::watch_is_whether_a_new_executable_takes_the_place_of_the_old",
+    ),
+    (
         "process.umask",
         "tower_plugins::tests::effect::process::umask_is_what_files_of_the_program_do_not_get",
     ),

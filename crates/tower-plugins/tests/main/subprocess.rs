@@ -57,6 +57,11 @@ pub(crate) fn args(code: &str) -> [String; 4] {
     ["-S", "-E", "-c", &code].map(str::to_owned)
 }
 
+/// A file that is this Python program.
+pub(crate) fn script_of(code: &str) -> String {
+    format!("#!{} -S\n{PRELUDE}{code}\n", interpreter())
+}
+
 /// The keys of a plugin that is this Python program.
 pub(crate) fn python(code: &str) -> String {
     let args = serde_json::to_string(&args(code)).unwrap();

@@ -27,6 +27,13 @@ pub(in super::super) static PROCESS: Block = Block {
             "the SHA-256 of the executable, as `sha256sum` prints it, after `sha256:`. A file with another one is not run, and what is run are the bytes that were read for it. On Linux only; elsewhere such a plugin is not started",
         ),
         key(
+            "watch",
+            Kind::Bool,
+            "false",
+            "true",
+            "whether a change of the executable is a change of the config, as one of any other file that it names: the plugin is then replaced by one that runs the new file, and the old one drains. It takes `start: ready`, so that a new file whose process does not run is refused. With `checksum` a file that does not match is",
+        ),
+        key(
             "umask",
             Kind::Text,
             "this program's",

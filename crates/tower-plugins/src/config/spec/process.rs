@@ -23,6 +23,10 @@ pub struct ProcessSpec {
     pub inherit_env: bool,
     /// What the bytes of the executable must be.
     pub checksum: Option<Checksum>,
+    /// Whether a change of the executable is a change of the config that names it.
+    pub watch: bool,
+    /// What the bytes of the executable were when the config was read, with `watch`.
+    pub digest: Option<Checksum>,
     /// The mode bits that files it makes do not get; `None` are those of this program.
     pub umask: Option<u32>,
     /// Whether it, and what it starts, can gain no privileges by executing a file (on Linux).

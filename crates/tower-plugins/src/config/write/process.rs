@@ -39,6 +39,7 @@ impl Writer {
                     "checksum",
                     (spec.checksum.as_ref()).and_then(|checksum| text(&checksum.to_string())),
                 ),
+                ("watch", bool(spec.watch)),
                 (
                     "umask",
                     spec.umask.and_then(|mask| text(&format!("{mask:03o}"))),

@@ -1078,6 +1078,7 @@ fn plugins_that_are_processes_are_written_and_read_and_their_environment_is_hidd
        rlimits: { nofile: 40, address_space: 4GiB, core: 0, fsize: 1000, cpu: 60, nproc: 70 } },
        connection: { connection_timeout: 7s, max_response_body: 1KiB }, health_check: { interval: 3s } }
   b: { transport: exec-json, executable: /usr/bin/b, process: { restart: never, limits: {} } }
+  c: { transport: exec-json, executable: /bin/sh, start: ready, process: { watch: true } }
 ";
     let text = text
         .replace("file:x", "literal:file:x")
