@@ -25,4 +25,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod router;
+
 pub use tower_plugins_proto::{duration, envelope, v1};
