@@ -7,10 +7,10 @@
 //! * [`exec`]: the lines of JSON that a plugin's process is sent, and answers with.
 //! * [`duration`]: durations as text, as an envelope writes a timeout.
 //! * [`go_plugin`]: the protocol of HashiCorp's go-plugin: variables, handshake line, and by feature its gRPC services
-//!   (`go-plugin`), certificates and TLS (`tls`), and connections that either side offers the other (`broker`).
+//!   (`go-plugin`), certificates and TLS (`tls`), and sockets and connections that either side offers the other (`broker`).
 //! * [`health`]: the two messages of `grpc.health.v1`.
 //!
-//! A host and a plugin depend on this crate alone to understand each other. It starts nothing and listens nowhere.
+//! A host and a plugin depend on this crate alone to understand each other. It starts nothing, and without the feature `broker` listens nowhere.
 
 #![forbid(unsafe_code)]
 

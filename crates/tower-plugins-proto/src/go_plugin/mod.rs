@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `go-plugin` | `grpc`: the messages, clients and servers of the plugin's own services |
 //! | `tls` | `tls`: certificates that are made for one run, and TLS that trusts exactly one |
-//! | `broker` | `broker`: connections beside the first, offered by either side, on sockets of their own or all on one |
+//! | `broker` | `broker`: connections beside the first, offered by either side, on sockets of their own or all on one; `socket`: those sockets, and the plugin's own |
 //!
 //! ```
 //! use tower_plugins_proto::go_plugin::{self, Address, HandshakeLine, env};
@@ -33,6 +33,8 @@ pub mod env;
 mod handshake;
 mod line;
 mod shown;
+#[cfg(feature = "broker")]
+pub mod socket;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod versions;

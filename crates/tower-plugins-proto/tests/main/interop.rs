@@ -9,18 +9,15 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
-use tower_plugins_proto::go_plugin::broker::{Broker, Multiplexed};
-use tower_plugins_proto::go_plugin::tls::{Identity, server_name};
-use tower_plugins_proto::go_plugin::{Address, Certificate};
+use tower_plugins_proto::go_plugin::broker::Link;
+use tower_plugins_proto::go_plugin::tls::Tls;
 
 mod go_host;
 mod go_plugin;
@@ -58,71 +55,29 @@ fn peer() -> Option<&'static Path> {
     peer
 }
 
+/// Connects to what the other side accepts as `id`.
+async fn dial(link: &Link, id: u32) -> Channel {
+    channel(link.connect(id).await.unwrap()).await
+}
+
+/// Accepts one connection as `id`, on which `service` serves.
+async fn accept(link: &Link, id: u32, service: &'static str) {
+    let mut accepted = link.accept_as(id).await.unwrap();
+    tokio::spawn(async move {
+        let io = accepted.next().await.unwrap();
+        serve(io, healthy(service).await).await;
+    });
+}
+
+async fn serve(io: impl Io + 'static, routes: Routes) {
+    let service = TowerToHyperService::new(routes);
+    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    // It ends as the other side has it.
+    drop(server.serve_connection(TokioIo::new(io), service).await);
+}
+
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
-/// How one side makes connections.
-#[derive(Clone)]
-struct Link {
-    broker: Broker,
-    /// There in multiplexed mode.
-    multiplexed: Option<Multiplexed>,
-    /// There with AutoMTLS.
-    tls: Option<(TlsConnector, TlsAcceptor)>,
-    directory: PathBuf,
-}
-
-impl Link {
-    async fn connector(&self, stream: impl Io + 'static) -> Box<dyn Io> {
-        match &self.tls {
-            Some((connector, _)) => {
-                Box::new(connector.connect(server_name(), stream).await.unwrap())
-            }
-            None => Box::new(stream),
-        }
-    }
-
-    /// Connects to what the other side accepts as `id`.
-    async fn dial(&self, id: u32) -> Channel {
-        let stream: Box<dyn Io> = match &self.multiplexed {
-            Some(multiplexed) => Box::new(multiplexed.dial(id).await.unwrap()),
-            None => Box::new(connected(&self.broker.find(id).await.unwrap()).await),
-        };
-        channel(self.connector(stream).await).await
-    }
-
-    /// Accepts one connection as `id`, on which `service` serves.
-    async fn accept(&self, id: u32, service: &'static str) {
-        if let Some(multiplexed) = &self.multiplexed {
-            let mut incoming = multiplexed.accept(id).unwrap();
-            let this = self.clone();
-            tokio::spawn(async move {
-                let connection = incoming.next().await.unwrap();
-                this.serve(connection, healthy(service).await).await;
-            });
-        } else {
-            let path = self.directory.join(format!("accepts{id}"));
-            let listener = UnixListener::bind(&path).unwrap();
-            self.broker.offer(id, Address::Unix(path)).await.unwrap();
-            let this = self.clone();
-            tokio::spawn(async move {
-                let (stream, _) = listener.accept().await.unwrap();
-                this.serve(stream, healthy(service).await).await;
-            });
-        }
-    }
-
-    async fn serve(&self, stream: impl Io + 'static, routes: Routes) {
-        let stream: Box<dyn Io> = match &self.tls {
-            Some((_, acceptor)) => Box::new(acceptor.accept(stream).await.unwrap()),
-            None => Box::new(stream),
-        };
-        let service = TowerToHyperService::new(routes);
-        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        // It ends as the other side has it.
-        drop(server.serve_connection(TokioIo::new(stream), service).await);
-    }
-}
 
 /// Says that `service` serves.
 async fn healthy(service: &str) -> Routes {
@@ -140,12 +95,8 @@ async fn check(channel: Channel, service: &str) -> Result<bool, Status> {
     Ok(answer.into_inner().status == ServingStatus::Serving as i32)
 }
 
-async fn connected(address: &Address) -> UnixStream {
-    UnixStream::connect(address.path().unwrap()).await.unwrap()
-}
-
 /// gRPC on `stream`.
-async fn channel(stream: Box<dyn Io>) -> Channel {
+async fn channel(stream: impl Io + 'static) -> Channel {
     let mut stream = Some(TokioIo::new(stream));
     let connector = tower::service_fn(move |_| {
         let stream = stream.take();
@@ -155,9 +106,9 @@ async fn channel(stream: Box<dyn Io>) -> Channel {
     endpoint.connect_with_connector(connector).await.unwrap()
 }
 
-/// Both roles in TLS between `identity` and who has `other`.
-fn tls(identity: &Identity, other: &Certificate) -> (TlsConnector, TlsAcceptor) {
-    let client = identity.client_config(other).unwrap();
-    let server = identity.server_config(other).unwrap();
-    (client.into(), server.into())
+fn with(link: Link, tls: Option<&Tls>) -> Link {
+    match tls {
+        Some(tls) => link.tls(tls.clone()),
+        None => link,
+    }
 }

@@ -7,6 +7,10 @@ mod go_plugin;
 mod handshake;
 #[cfg(unix)]
 mod interop;
+#[cfg(unix)]
+mod link;
 mod multiplexed;
 mod service;
+#[cfg(unix)]
+mod socket;
 mod tls;

@@ -14,12 +14,12 @@ use tower_plugins_proto::go_plugin::broker::{
 /// What a test waits for an event at most.
 const BOUND: Duration = Duration::from_secs(30);
 
-async fn within<F: Future>(what: F) -> F::Output {
+pub(crate) async fn within<F: Future>(what: F) -> F::Output {
     timeout(BOUND, what).await.unwrap()
 }
 
 /// What `from` says, `to` hears.
-fn hears(to: &Broker, from: &Broker) {
+pub(crate) fn hears(to: &Broker, from: &Broker) {
     let (to, mut said) = (to.clone(), from.outgoing().unwrap());
     tokio::spawn(async move {
         while let Some(info) = said.next().await {

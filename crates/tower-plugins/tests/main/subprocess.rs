@@ -5,6 +5,7 @@
 mod checksum;
 mod ends;
 mod host;
+pub(crate) mod limits;
 mod restarts;
 mod wire;
 

@@ -6,7 +6,7 @@
 //! [`GrpcBrokerServer`](super::grpc::grpc_broker_server::GrpcBrokerServer).
 //!
 //! That is the normal mode. Where the host asked for it, and the plugin agreed, all connections go over the one socket that there is:
-//! [`Multiplexed`].
+//! [`Multiplexed`]. [`Link`] does either, and TLS, and is what a program uses.
 //!
 //! ```
 //! use tower_plugins_proto::go_plugin::broker::Broker;
@@ -43,10 +43,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 mod connection;
+mod io;
 mod knocks;
+mod link;
 mod message;
 mod multiplexed;
 mod pending;
+#[cfg(feature = "tls")]
+mod secure;
 mod session;
 mod stream;
 
@@ -56,6 +60,8 @@ use super::grpc::ConnInfo;
 use super::{Address, AddressError};
 
 pub use connection::Connection;
+pub use io::Io;
+pub use link::{Accepted, Link, LinkError};
 pub use message::Message;
 pub use multiplexed::{Driver, Incoming, Multiplexed};
 pub use stream::{Exchange, Outgoing};

@@ -127,6 +127,10 @@ impl Multiplexed {
         (this, driver)
     }
 
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
     /// Opens a connection that nobody knocks for: the host's first.
     ///
     /// # Errors

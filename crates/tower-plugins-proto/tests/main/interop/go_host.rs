@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::fs;
-use tokio::net::UnixListener;
 use tokio::process::Command;
 use tokio::sync::Notify;
 use tonic::body::Body;
@@ -17,16 +16,17 @@ use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
-use tower_plugins_proto::go_plugin::broker::{Broker, Multiplexed};
+use tower_plugins_proto::go_plugin::broker::{Broker, Link, Multiplexed};
 use tower_plugins_proto::go_plugin::grpc::Empty;
 use tower_plugins_proto::go_plugin::grpc::grpc_broker_server::GrpcBrokerServer;
 use tower_plugins_proto::go_plugin::grpc::grpc_controller_server::{
     GrpcController, GrpcControllerServer,
 };
-use tower_plugins_proto::go_plugin::tls::Identity;
-use tower_plugins_proto::go_plugin::{Address, Certificate, HandshakeLine};
+use tower_plugins_proto::go_plugin::socket::Listen;
+use tower_plugins_proto::go_plugin::tls::{Identity, Tls};
+use tower_plugins_proto::go_plugin::{Certificate, HandshakeLine};
 
-use super::{Link, check, healthy, peer, tls, within};
+use super::{Io, accept, check, dial, healthy, peer, serve, with, within};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -68,10 +68,10 @@ impl UnaryService<u32> for Method {
         let (id, link, dials) = (request.into_inner(), self.0.clone(), self.1);
         Box::pin(async move {
             if !dials {
-                link.accept(id, "of the plugin").await;
+                accept(&link, id, "of the plugin").await;
                 return Ok(Response::new("accepts".to_owned()));
             }
-            assert!(check(link.dial(id).await, "of the host").await?);
+            assert!(check(dial(&link, id).await, "of the host").await?);
             Ok(Response::new("SERVING".to_owned()))
         })
     }
@@ -115,7 +115,7 @@ async fn is_called(multiplex: bool, certify: bool) {
         .unwrap();
     assert_eq!(certificate.is_empty(), !certify);
     let shutdown = Arc::new(Notify::new());
-    let served = tokio::spawn(serve(
+    let served = tokio::spawn(be_plugin(
         directory.path().to_owned(),
         multiplex,
         certify.then(|| Certificate::from_pem(&certificate).unwrap()),
@@ -129,20 +129,20 @@ async fn is_called(multiplex: bool, certify: bool) {
 }
 
 /// Is the plugin, in `directory`.
-async fn serve(
+async fn be_plugin(
     directory: std::path::PathBuf,
     multiplex: bool,
     host: Option<Certificate>,
     shutdown: Arc<Notify>,
 ) {
-    let path = directory.join("plugin");
-    let listener = UnixListener::bind(&path).unwrap();
-    let mut line = HandshakeLine::new(5, Address::Unix(path)).unwrap();
-    let mut tls_of_both = None;
+    let listen = Listen::unix().directory(&directory);
+    let listener = listen.bind().unwrap();
+    let mut line = HandshakeLine::new(5, listener.address().clone()).unwrap();
+    let mut tls = None;
     if let Some(host) = host {
         let identity = Identity::generate().unwrap();
         line = line.with_certificate(identity.certificate().clone());
-        tls_of_both = Some(tls(&identity, &host));
+        tls = Some(Tls::pinned(&identity, &host).unwrap());
     }
     if multiplex {
         line = line.with_multiplexing(true);
@@ -150,24 +150,24 @@ async fn serve(
     write_line(&directory, &line).await;
 
     let broker = Broker::new();
-    let mut link = Link {
-        broker: broker.clone(),
-        multiplexed: None,
-        tls: tls_of_both,
-        directory,
-    };
-    let (socket, _) = listener.accept().await.unwrap();
+    let socket = listener.accept().await;
     if !multiplex {
-        let routes = routes(&link, shutdown).await;
-        return link.serve(socket, routes).await;
+        let link = with(Link::new(broker, listen), tls.as_ref());
+        return main(socket, tls, routes(&link, shutdown).await).await;
     }
-    let (multiplexed, mut main, driver) = Multiplexed::plugin(socket, &broker);
+    let (multiplexed, mut incoming, driver) = Multiplexed::plugin(socket, &broker);
     tokio::spawn(driver);
-    link.multiplexed = Some(multiplexed);
+    let link = with(Link::multiplexed(multiplexed), tls.as_ref());
     let routes = routes(&link, shutdown).await;
-    while let Some(connection) = main.next().await {
-        let (link, routes) = (link.clone(), routes.clone());
-        tokio::spawn(async move { link.serve(connection, routes).await });
+    while let Some(connection) = incoming.next().await {
+        tokio::spawn(main(connection, tls.clone(), routes.clone()));
+    }
+}
+
+async fn main(stream: impl Io + 'static, tls: Option<Tls>, routes: Routes) {
+    match tls {
+        Some(tls) => serve(tls.accept(stream).await.unwrap(), routes).await,
+        None => serve(stream, routes).await,
     }
 }
 
@@ -180,7 +180,7 @@ async fn routes(link: &Link, shutdown: Arc<Notify>) -> Routes {
     healthy("plugin")
         .await
         .add_service(Peer(link.clone()))
-        .add_service(GrpcBrokerServer::new(link.broker.clone()))
+        .add_service(GrpcBrokerServer::new(link.broker().clone()))
         .add_service(GrpcControllerServer::new(Controller(shutdown)))
 }
 

@@ -8,14 +8,15 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
-use tower_plugins_proto::go_plugin::broker::{Broker, Multiplexed};
+use tower_plugins_proto::go_plugin::broker::{Broker, Link, Multiplexed};
 use tower_plugins_proto::go_plugin::grpc::Empty;
 use tower_plugins_proto::go_plugin::grpc::grpc_broker_client::GrpcBrokerClient;
 use tower_plugins_proto::go_plugin::grpc::grpc_controller_client::GrpcControllerClient;
-use tower_plugins_proto::go_plugin::tls::Identity;
+use tower_plugins_proto::go_plugin::socket::{Listen, Socket};
+use tower_plugins_proto::go_plugin::tls::{Identity, Tls};
 use tower_plugins_proto::go_plugin::{HandshakeLine, env, offer_versions};
 
-use super::{Link, channel, check, connected, peer, tls, within};
+use super::{Io, accept, channel, check, dial, peer, with, within};
 
 /// A running plugin, and the host's end of it.
 struct Running {
@@ -48,24 +49,21 @@ impl Running {
         let line = HandshakeLine::parse(&line).unwrap();
         assert_eq!(line.version(), 5);
         assert_eq!(line.multiplexing(), multiplex.then_some(true));
-        let tls = identity.map(|identity| tls(&identity, line.certificate().unwrap()));
-        let (broker, socket) = (Broker::new(), connected(line.address()).await);
-        let mut link = Link {
-            broker: broker.clone(),
-            multiplexed: None,
-            tls,
-            directory: directory.path().to_owned(),
-        };
-        let stream = if multiplex {
+        let tls = identity.map(|identity| Tls::pinned(&identity, line.certificate().unwrap()));
+        let tls = tls.transpose().unwrap();
+        let broker = Broker::new();
+        let socket = Socket::connect(line.address()).await.unwrap();
+        let (link, channel) = if multiplex {
             let (multiplexed, driver) = Multiplexed::host(socket, &broker);
             tokio::spawn(driver);
             let first = within(multiplexed.open()).await.unwrap();
-            link.multiplexed = Some(multiplexed);
-            link.connector(first).await
+            let link = Link::multiplexed(multiplexed);
+            (link, main(first, tls.as_ref()).await)
         } else {
-            link.connector(socket).await
+            let link = Link::new(broker.clone(), Listen::unix().directory(directory.path()));
+            (link, main(socket, tls.as_ref()).await)
         };
-        let channel = channel(stream).await;
+        let link = with(link, tls.as_ref());
         let client = GrpcBrokerClient::new(channel.clone());
         tokio::spawn(async move { broker.run(client).await });
         Self {
@@ -91,23 +89,30 @@ impl Running {
             assert_eq!(self.ask("/peer.Peer/Accept", id).await, "accepts");
             let link = self.link.clone();
             calls.spawn(async move {
-                assert!(check(link.dial(id).await, "of the plugin").await.unwrap());
+                assert!(check(dial(&link, id).await, "of the plugin").await.unwrap());
             });
         }
         for _ in 0..count {
-            let id = self.link.broker.next_id();
-            self.link.accept(id, "of the host").await;
+            let id = self.link.broker().next_id();
+            accept(&self.link, id, "of the host").await;
             assert_eq!(self.ask("/peer.Peer/Dial", id).await, "SERVING");
         }
         calls.join_all().await;
     }
 
     async fn shut_down(mut self) {
-        self.link.broker.close();
+        self.link.broker().close();
         let mut controller = GrpcControllerClient::new(self.channel);
         // Its answer may be lost.
         drop(within(controller.shutdown(Empty {})).await);
         assert!(within(self.child.wait()).await.unwrap().success());
+    }
+}
+
+async fn main(stream: impl Io + 'static, tls: Option<&Tls>) -> Channel {
+    match tls {
+        Some(tls) => channel(tls.connect(stream).await.unwrap()).await,
+        None => channel(stream).await,
     }
 }
 

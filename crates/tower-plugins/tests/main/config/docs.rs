@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 27] = [
+const BLOCKS: [&str; 29] = [
     "root",
     "reload",
     "plugin",
@@ -39,6 +39,8 @@ const BLOCKS: [&str; 27] = [
     "tls",
     "dns",
     "process",
+    "limits",
+    "rlimits",
     "grpc",
 ];
 
