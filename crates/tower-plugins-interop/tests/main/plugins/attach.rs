@@ -50,6 +50,7 @@ async fn a_plugin_in_test_mode_says_how_to_attach_and_outlives_its_hosts() {
         }
         command.arg("-test").kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(Stdio::null());
         let mut plugin = command.spawn().unwrap();
         let mut lines = BufReader::new(plugin.stdout.take().unwrap()).lines();
         let how = within(lines.next_line()).await.unwrap().unwrap();

@@ -15,6 +15,7 @@ async fn a_plugin_has_time_to_clean_up_when_its_host_is_done() {
         let kill = seen.step("kill");
         assert_eq!(kill["exited"], true, "{}", pair.name);
         assert_eq!(kill["forced"], false, "{}", pair.name);
+        assert_eq!(kill["errors"], serde_json::json!([]), "{}", pair.name);
         assert!(
             kill["milliseconds"].as_u64().unwrap() >= 500,
             "{}",
