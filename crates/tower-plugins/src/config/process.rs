@@ -40,6 +40,7 @@ impl Default for ProcessSpec {
             rlimits: Rlimits::default(),
             start_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(5),
+            idle_timeout: None,
             restart: Restart::Always,
             max_restarts: 5,
             restart_window: Duration::from_secs(60),
@@ -118,6 +119,7 @@ fn block_of(mut table: Table<'_>, executable: Option<&Path>) -> (ProcessSpec, u3
         stop_timeout: table
             .duration("stop_timeout")
             .unwrap_or(library.stop_timeout),
+        idle_timeout: table.duration("idle_timeout"),
         restart: table.word("restart", &RESTARTS).unwrap_or(library.restart),
         max_restarts: table
             .integer("max_restarts")

@@ -69,6 +69,13 @@ pub(in super::super) static PROCESS: Block = Block {
             "how long the process may take to end when its standard input is closed and its group gets a SIGTERM; then the group is killed",
         ),
         key(
+            "idle_timeout",
+            Kind::Timeout,
+            "none",
+            r#""10m""#,
+            "how long the process may be without a call until it is stopped; the next call starts another. That is no restart",
+        ),
+        key(
             "restart",
             Kind::Word(&["always", "on-failure", "never"]),
             "always",

@@ -39,6 +39,8 @@ pub struct ProcessSpec {
     pub start_timeout: Duration,
     /// How long it may take to end when it is asked to.
     pub stop_timeout: Duration,
+    /// How long it may be without a call until it is stopped, and started again by the next; `None` is for ever.
+    pub idle_timeout: Option<Duration>,
     /// When another is started in its place.
     pub restart: Restart,
     /// How often that is done within `restart_window`, until no more are started before it is over.

@@ -48,6 +48,7 @@ impl Writer {
                 ("limits", spec.limits.as_ref().map(limits)),
                 ("rlimits", rlimits(&spec.rlimits)),
                 ("stop_timeout", duration(spec.stop_timeout)),
+                ("idle_timeout", spec.idle_timeout.and_then(duration)),
                 ("restart", word(&RESTARTS, &spec.restart)),
                 (
                     "max_restarts",

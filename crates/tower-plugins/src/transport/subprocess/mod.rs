@@ -20,5 +20,5 @@ mod supervise;
 pub(super) use self::dialect::{Dialect, Start, Stdin, Streams};
 pub use self::exited::Exited;
 pub(super) use self::launch::Launch;
-pub(super) use self::running::Running;
+pub(super) use self::running::{InUse, Running};
 pub(super) use self::supervise::Supervisor;
