@@ -4,7 +4,11 @@
 
 pub(crate) mod checksum;
 mod ends;
+pub(crate) mod fake;
+mod go_plugin;
+mod handshake;
 pub(crate) mod host;
+mod idle;
 pub(crate) mod limits;
 mod restarts;
 mod wire;

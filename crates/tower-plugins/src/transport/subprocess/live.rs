@@ -30,7 +30,9 @@ pub(super) enum Ended {
     /// This is not needed any more.
     Stopped,
     /// It had no call for `process.idle_timeout`.
-    Unneeded { answered: bool },
+    Unneeded {
+        answered: bool,
+    },
     /// It was not started, or did not begin as it should.
     Failed {
         what: String,

@@ -246,6 +246,20 @@ time.sleep(60)
 }
 
 #[tokio::test]
+async fn idle_timeout_is_how_long_a_program_runs_without_a_call() {
+    let plugins = start(PID, "process: { idle_timeout: 300ms }").await;
+    let first = pid(&plugins).await;
+    let begun = Instant::now();
+    until_gone(first).await;
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert_ne!(pid(&plugins).await, first);
+    let plugins = start(PID, "").await;
+    let first = pid(&plugins).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(pid(&plugins).await, first);
+}
+
+#[tokio::test]
 async fn restart_is_when_a_program_that_ended_is_started_again() {
     let code = "
 asked = json.loads(sys.stdin.readline())
@@ -303,4 +317,15 @@ async fn restart_window_is_the_time_in_which_restarts_are_counted() {
     let (error, wait) = within(in_the_end("max_restarts: 1, restart_window: 2h")).await;
     assert!(error.contains("in 7200s"), "{error}");
     assert!(wait > Duration::from_secs(7_000), "{wait:?}");
+}
+
+#[tokio::test]
+async fn start_timeout_is_how_long_a_plugin_may_take_to_say_where_it_is() {
+    let fake = crate::subprocess::fake::Fake::new();
+    let keys = "go_plugin: { auto_mtls: false }, process: { start_timeout: 70ms, max_restarts: 1 }";
+    let keys = format!("{}, {keys}", fake.keys("stay"));
+    let plugins = crate::subprocess::fake::start(&keys).await;
+    let error = within(crate::subprocess::fake::called(&plugins)).await;
+    let text = causes(&error.unwrap_err());
+    assert!(text.contains("start_timeout, 70ms"), "{text}");
 }

@@ -137,11 +137,7 @@ serve(lambda _: os.getpid())
             let took = processor_time() - begun.0;
             assert!(took < 30, "{took} hundredths of a second in one");
             fs::write(&well, "").unwrap();
-            let again = format!(
-                "plugins: {{ p: {{ circuit_breaker: off, {}, env: {{ A: b }} }} }}",
-                python(&code)
-            );
-            plugins.reload(config(&again)).await.unwrap();
+            plugins.revive("p");
             pid(&plugins).await;
         });
     });
