@@ -36,6 +36,7 @@ impl Default for ProcessSpec {
             digest: None,
             umask: None,
             no_new_privileges: true,
+            pid_namespace: false,
             limits: None,
             rlimits: Rlimits::default(),
             start_timeout: Duration::from_secs(60),
@@ -131,6 +132,7 @@ fn block_of(
         start_timeout: table
             .duration("start_timeout")
             .unwrap_or(library.start_timeout),
+        pid_namespace: table.bool("pid_namespace").unwrap_or(library.pid_namespace),
         limits: table.table("limits").map(limits),
         rlimits: table.table("rlimits").map(rlimits).unwrap_or_default(),
         stop_timeout: table

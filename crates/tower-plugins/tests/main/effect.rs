@@ -1165,6 +1165,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::go_plugin::max_port_is_the_highest_that_the_plugin_is_told",
     ),
     (
+        "process.pid_namespace",
+        "tower_plugins::tests::effect::process::pid_namespace_is_whether_a_program_is_the_first_of_its_processes",
+    ),
+    (
         "process.limits",
         "tower_plugins::tests::effect::limits::limits_are_of_a_cgroup_of_the_processes_own",
     ),

@@ -61,6 +61,17 @@ pub(crate) fn args(code: &str) -> [String; 4] {
     ["-S", "-E", "-c", &code].map(str::to_owned)
 }
 
+/// Whether this process may make PID namespaces.
+pub(crate) fn namespaces() -> bool {
+    let mut unshare = std::process::Command::new("unshare");
+    let made = unshare.args(["--pid", "--fork", "true"]).status();
+    let may = made.is_ok_and(|status| status.success());
+    if !may {
+        crate::support::skipped("leave to make PID namespaces, or unshare,");
+    }
+    may
+}
+
 /// A file that is this Python program.
 pub(crate) fn script_of(code: &str) -> String {
     format!("#!{} -S\n{PRELUDE}{code}\n", interpreter())

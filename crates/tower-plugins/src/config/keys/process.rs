@@ -55,6 +55,13 @@ pub(in super::super) static PROCESS: Block = Block {
             "with `subprocess`: how long the process may take from its start until it has said where it listens, and can be connected to; then it is killed, and has ended in vain. Refused with `exec-json`",
         ),
         key(
+            "pid_namespace",
+            Kind::Bool,
+            "false",
+            "true",
+            "whether the process is the first of a PID namespace of its own, on Linux: all it starts ends with it, and when this program is killed. It takes root, or CAP_SYS_ADMIN; else the plugin is not started. See [subprocess.md](subprocess.md#what-it-leaves-behind) for what it is to be the first",
+        ),
+        key(
             "limits",
             Kind::Block(&LIMITS),
             "none",

@@ -31,6 +31,9 @@ pub struct ProcessSpec {
     pub umask: Option<u32>,
     /// Whether it, and what it starts, can gain no privileges by executing a file (on Linux).
     pub no_new_privileges: bool,
+    /// Whether it is the first process of a PID namespace of its own (on Linux), so that all it starts ends with it, and
+    /// with this program.
+    pub pid_namespace: bool,
     /// What it and all it starts may use together, by a cgroup of its own (on Linux); `None` is no cgroup.
     pub limits: Option<ProcessLimits>,
     /// What it, and each process that it starts, may use.

@@ -55,6 +55,7 @@ impl Writer {
                     "start_timeout",
                     duration(spec.start_timeout).filter(|_| is_go_plugin),
                 ),
+                ("pid_namespace", bool(spec.pid_namespace)),
                 ("limits", spec.limits.as_ref().map(limits)),
                 ("rlimits", rlimits(&spec.rlimits)),
                 ("stop_timeout", duration(spec.stop_timeout)),

@@ -229,6 +229,17 @@ async fn no_new_privileges_is_whether_a_program_can_become_another_user() {
 }
 
 #[tokio::test]
+async fn pid_namespace_is_whether_a_program_is_the_first_of_its_processes() {
+    if crate::subprocess::namespaces() {
+        assert_eq!(
+            found("os.getpid()", "process: { pid_namespace: true }").await,
+            1
+        );
+        assert_ne!(found("os.getpid()", "").await, 1);
+    }
+}
+
+#[tokio::test]
 async fn stop_timeout_is_how_long_a_program_may_take_to_end() {
     let code = "
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

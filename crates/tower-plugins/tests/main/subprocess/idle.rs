@@ -77,13 +77,13 @@ serve(lambda _: os.getpid())
         starts.path()
     );
     let keys = "process: { idle_timeout: 200ms }, start: ready,
-                health_check: { interval: 50ms, unhealthy_interval: 50ms, jitter: 0s }";
+                health_check: { interval: 100ms, unhealthy_interval: 100ms }";
     let plugins = start(&code, keys).await;
     let first = pid(&plugins).await;
     until_gone(first).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let health = plugins.plugin("p").health().unwrap();
-    assert_eq!(health.status(), HealthStatus::Healthy);
+    assert_eq!(health.status, HealthStatus::Healthy);
     let started = || std::fs::read(starts.path()).unwrap().len();
     assert_eq!(started(), 1);
     assert_ne!(pid(&plugins).await, first);
