@@ -121,7 +121,7 @@ impl Plugin {
         self
     }
 
-    /// With the paths of `router`: an axum `Router`, or [`Services`]. A fallback of it answers what nobody else does.
+    /// With the paths of `router`: typed handlers ([`router::Router`](crate::router::Router)), an axum `Router`, or [`Services`]. A fallback of it answers what nobody else does.
     ///
     /// # Panics
     ///

@@ -10,6 +10,7 @@ use axum::routing::Route;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tower_layer::Layer;
+use tower_plugins_proto::v1::plugin_server::SERVICE_NAME;
 use tower_service::Service;
 
 /// What a plugin serves: gRPC services, and HTTP paths beside them.
@@ -61,7 +62,7 @@ impl Services {
         self
     }
 
-    /// With the paths of `router`: an axum `Router`, tonic's `Routes`, or other services. A fallback of it answers what nobody else does.
+    /// With the paths of `router`: typed handlers ([`router::Router`](crate::router::Router)), an axum `Router`, tonic's `Routes`, or other services. A fallback of it answers what nobody else does.
     ///
     /// # Panics
     ///
@@ -148,6 +149,15 @@ impl From<Router> for Services {
 impl From<tonic::service::Routes> for Services {
     fn from(routes: tonic::service::Routes) -> Self {
         routes.into_axum_router().into()
+    }
+}
+
+/// Of its typed handlers, with the gRPC service that they are beside.
+impl<S: Send + Sync + 'static> From<crate::router::Router<S>> for Services {
+    fn from(router: crate::router::Router<S>) -> Self {
+        let mut services = Self::from(router.into_axum());
+        services.names.push(SERVICE_NAME);
+        services
     }
 }
 

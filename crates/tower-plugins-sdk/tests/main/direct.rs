@@ -120,6 +120,24 @@ async fn a_layer_is_around_what_is_there_so_far_and_not_around_health() {
 }
 
 #[tokio::test]
+async fn typed_handlers_are_served_beside_the_rest_and_are_healthy() {
+    let typed = tower_plugins_sdk::router::Router::new().method("greet", async || "good day");
+    let plugin = Plugin::new("greeter", "1.0.0").router(typed);
+    let serving = Serving::start(plugin.router(Router::new().route("/hello", get("hello")))).await;
+    let client = http(false);
+    assert_eq!(
+        text(&client, format!("{}/hello", serving.base)).await.1,
+        "hello"
+    );
+    assert_eq!(text(&client, format!("{}/info", serving.base)).await.0, 200);
+    let endpoint = Channel::from_shared(serving.base.clone()).unwrap();
+    let mut health = HealthClient::new(within(endpoint.connect()).await.unwrap());
+    let service = "tower_plugins.v1.Plugin".to_owned();
+    assert!(health.check(HealthCheckRequest { service }).await.is_ok());
+    serving.end().await;
+}
+
+#[tokio::test]
 async fn without_a_host_the_highest_version_is_served() {
     let of = |said: &'static str| {
         move |services: tower_plugins_sdk::Services| {

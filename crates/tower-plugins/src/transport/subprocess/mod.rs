@@ -2,6 +2,7 @@
 //!
 //! [`Exited`] is what a call fails with whose process ended.
 
+mod allowance;
 mod cgroup;
 mod checked;
 mod dialect;
