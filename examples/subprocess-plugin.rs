@@ -11,14 +11,13 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use axum::routing::post;
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tower_plugins::Plugins;
 use tower_plugins::call::Method;
 use tower_plugins::config::{Config, Format};
 use tower_plugins::transport::subprocess::Exited;
 use tower_plugins_sdk::Plugin;
+use tower_plugins_sdk::router::{Input, Output, Router};
 
 type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -36,9 +35,7 @@ static CRASH: Method<String, ()> = Method::post("/crash");
 
 /// The plugin's side.
 async fn plugin() -> Result {
-    let router = Router::new()
-        .route("/greet", post(greet))
-        .route("/crash", post(crash));
+    let router = Router::new().method("greet", greet).method("crash", crash);
     Plugin::new("greeter", env!("CARGO_PKG_VERSION"))
         .router(router)
         .serve()
@@ -46,16 +43,16 @@ async fn plugin() -> Result {
     Ok(())
 }
 
-async fn greet(Json(name): Json<String>) -> Json<Greeting> {
+async fn greet(Input(name): Input<String>) -> Output<Greeting> {
     static GREETED: AtomicU32 = AtomicU32::new(0);
-    Json(Greeting {
+    Output(Greeting {
         text: format!("Good day, {name}!"),
         process: std::process::id(),
         greeted: GREETED.fetch_add(1, Ordering::Relaxed) + 1,
     })
 }
 
-async fn crash(Json(why): Json<String>) {
+async fn crash(Input(why): Input<String>) {
     // The host keeps the last lines of its log.
     eprintln!("I cannot go on: {why}");
     std::process::abort();
@@ -92,8 +89,7 @@ async fn host() -> Result {
         Ok(()) => return Err("it should have crashed".into()),
         Err(error) => {
             let exited = Exited::find(&error).ok_or("the error should say how it ended")?;
-            println!("   {error}");
-            println!("   it ended by the signal {:?}", exited.signal());
+            println!("   {error}: {exited}");
         }
     }
 
