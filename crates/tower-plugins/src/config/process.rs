@@ -32,6 +32,7 @@ impl Default for ProcessSpec {
             checksum: None,
             umask: None,
             no_new_privileges: true,
+            start_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(5),
             restart: Restart::Always,
             max_restarts: 5,

@@ -27,6 +27,8 @@ pub struct ProcessSpec {
     pub umask: Option<u32>,
     /// Whether it, and what it starts, can gain no privileges by executing a file (on Linux).
     pub no_new_privileges: bool,
+    /// How long it may take from its start until calls can go to it.
+    pub start_timeout: Duration,
     /// How long it may take to end when it is asked to.
     pub stop_timeout: Duration,
     /// When another is started in its place.

@@ -19,7 +19,7 @@ use tower_plugins_layers::{BoxError, Reason, Refused};
 use self::call::Call;
 use super::error::{at, lost, request_broken, too_large};
 use super::lines::{Broken, Failed, Lines, collect, limit};
-use super::subprocess::{Launch, Running, Supervisor};
+use super::subprocess::{Dialect, Launch, Running, Start, Stdin, Supervisor};
 use super::{EndFuture, ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{ConnectionSpec, ProcessSpec};
@@ -37,6 +37,37 @@ const NO_ANSWER: &str = "what it wrote was no answer to what it was asked";
 /// The streams of one process. A call takes them.
 type Streams = Lines<Join<pipe::Receiver, pipe::Sender>>;
 type Session = Mutex<Option<Streams>>;
+
+/// A process that is sent lines speaks when it is spoken to.
+struct Json;
+
+impl Dialect for Json {
+    type Session = Session;
+    type Prepared = ();
+
+    fn prepare(&self) -> Result<(Start, ()), BoxError> {
+        let start = Start {
+            stdin: Stdin::Piped,
+            ..Start::default()
+        };
+        Ok((start, ()))
+    }
+
+    async fn begin(
+        &self,
+        (): (),
+        streams: super::subprocess::Streams,
+    ) -> Result<Session, BoxError> {
+        let stdin = streams.stdin.ok_or("it has no standard input")?;
+        let lines = Lines::new(tokio::io::join(streams.stdout, stdin));
+        Ok(Mutex::new(Some(lines)))
+    }
+
+    /// The end of its standard input, which comes next, is all there is to say.
+    async fn end(&self, _: &Session) -> bool {
+        false
+    }
+}
 
 /// One process that is sent lines of JSON on its standard input, and answers with lines on its standard output. What is in
 /// a line is said in [`tower_plugins_proto::exec`].
@@ -90,7 +121,7 @@ type Session = Mutex<Option<Streams>>;
 /// ```
 pub struct ExecJson {
     name: Arc<str>,
-    supervisor: Supervisor<Session>,
+    supervisor: Supervisor<Json>,
     /// One call at a time.
     turn: Semaphore,
     /// The longest wait for it, and for a process.
@@ -150,13 +181,8 @@ impl ExecJson {
     ) -> Self {
         let name: Arc<str> = name.into();
         let launch = Launch::new(executable, process);
-        let begin = |streams: &mut super::subprocess::Streams| {
-            let streams = streams.stdout.take().zip(streams.stdin.take());
-            let join = |(out, input)| Lines::new(tokio::io::join(out, input));
-            Mutex::new(streams.map(join))
-        };
         Self {
-            supervisor: Supervisor::new(plugin, Arc::clone(&name), launch, process, begin),
+            supervisor: Supervisor::new(plugin, Arc::clone(&name), launch, process, Json),
             name,
             turn: Semaphore::new(1),
             wait: connection.connection_timeout,

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tower_plugins_layers::BoxError;
 
 use super::checked;
+use super::dialect::{Start, Stdin};
 use super::in_child::{self, InChild};
 use super::process::Process;
 use crate::config::ProcessSpec;
@@ -51,7 +52,8 @@ pub(crate) struct Launch {
 #[derive(Debug)]
 pub(crate) struct Spawned {
     pub(crate) process: Process,
-    pub(crate) stdin: pipe::Sender,
+    /// There if it is piped.
+    pub(crate) stdin: Option<pipe::Sender>,
     pub(crate) stdout: pipe::Receiver,
     pub(crate) stderr: pipe::Receiver,
 }
@@ -76,20 +78,21 @@ impl Launch {
         }
     }
 
-    /// Starts it. Within a tokio runtime.
-    pub(crate) async fn spawn(&self) -> Result<Spawned, NotStarted> {
+    /// Starts it, with what `start` says. Within a tokio runtime.
+    pub(crate) async fn spawn(&self, start: &Start) -> Result<Spawned, NotStarted> {
         let program = self.program().await?;
         let refused = |error| NotStarted::Refused(self.executable.display().to_string(), error);
         let host = |error: io::Error| NotStarted::Host("its streams cannot be read", error.into());
-        let (mut child, process) = fork(self.command(program.as_deref()), program)
+        let (mut child, process) = fork(self.command(program.as_deref(), start), program)
             .await
             .map_err(refused)?;
         let missing = || io::Error::other("a stream is missing");
-        let stdin = child.stdin.take().map(OwnedFd::from).ok_or_else(missing);
+        let stdin = child.stdin.take().map(OwnedFd::from);
+        let stdin = stdin.map(pipe::Sender::from_owned_fd).transpose();
         let stdout = child.stdout.take().map(OwnedFd::from).ok_or_else(missing);
         let stderr = child.stderr.take().map(OwnedFd::from).ok_or_else(missing);
         Ok(Spawned {
-            stdin: stdin.and_then(pipe::Sender::from_owned_fd).map_err(host)?,
+            stdin: stdin.map_err(host)?,
             stdout: stdout
                 .and_then(pipe::Receiver::from_owned_fd)
                 .map_err(host)?,
@@ -119,7 +122,7 @@ impl Launch {
         Ok(Some(program))
     }
 
-    fn command(&self, program: Option<&checked::Program>) -> Command {
+    fn command(&self, program: Option<&checked::Program>, start: &Start) -> Command {
         let spec = &self.spec;
         let mut command = match program {
             None => Command::new(&self.executable),
@@ -134,7 +137,11 @@ impl Launch {
             .env_clear()
             .envs(passed(spec.inherit_env, std::env::vars_os()))
             .envs(spec.env.iter().map(|(name, value)| (name, value.expose())))
-            .stdin(Stdio::piped())
+            .envs(start.env.iter().map(|(name, value)| (name, value)))
+            .stdin(match start.stdin {
+                Stdin::Piped => Stdio::piped(),
+                Stdin::Null => Stdio::null(),
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);

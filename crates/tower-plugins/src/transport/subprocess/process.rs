@@ -74,6 +74,11 @@ impl Process {
         if let Ok(status) = timeout(grace, self.0.exited()).await {
             return Some(status);
         }
+        self.killed().await
+    }
+
+    /// Kills the group, and waits for its end.
+    pub(crate) async fn killed(&self) -> Option<Status> {
         self.kill();
         timeout(KILLED_WITHIN, self.0.exited()).await.ok()
     }

@@ -8,71 +8,57 @@ use std::time::Duration;
 use metrics::Counter;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::Refused;
 
-use super::exited::Exited;
-use super::launch::{Launch, Spawned};
-use super::log::Logs;
-use super::process::{Process, Status};
+use super::dialect::Dialect;
+use super::launch::Launch;
+use super::live::Ended;
 use super::running::{Running, Why};
-use super::stdio::{Tail, drain};
 use crate::config::{ProcessSpec, Restart};
 use crate::transport::error::connect_failed;
-use crate::transport::task::Task;
 
 /// Pauses between two starts.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How long what a process said last may take to come, when it has ended.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// Makes of a process's streams what calls go through.
-type Begin<S> = dyn Fn(&mut Streams) -> S + Send + Sync;
-
-/// The streams that a session is made of. Standard error is read already.
-#[derive(Debug)]
-pub(in crate::transport) struct Streams {
-    pub(in crate::transport) stdin: Option<tokio::net::unix::pipe::Sender>,
-    pub(in crate::transport) stdout: Option<tokio::net::unix::pipe::Receiver>,
-}
-
-/// One process, in place of which a new one is started when it ends, as its spec says. `S` is what calls go through.
+/// One process, in place of which a new one is started when it ends, as its spec says.
 ///
 /// The first is started when one is asked for. Dropping this has it asked to end, and killed when its time is over.
-pub(in crate::transport) struct Supervisor<S> {
-    shared: Arc<Shared<S>>,
+pub(in crate::transport) struct Supervisor<D: Dialect> {
+    shared: Arc<Shared<D>>,
     task: Mutex<Option<JoinHandle<()>>>,
     _stop: DropGuard,
 }
 
-struct Shared<S> {
-    plugin: Arc<str>,
-    name: Arc<str>,
-    launch: Launch,
-    spec: ProcessSpec,
-    begin: Box<Begin<S>>,
-    state: watch::Sender<State<S>>,
+pub(super) struct Shared<D: Dialect> {
+    pub(super) plugin: Arc<str>,
+    pub(super) name: Arc<str>,
+    pub(super) launch: Launch,
+    pub(super) spec: ProcessSpec,
+    pub(super) dialect: D,
+    pub(super) state: watch::Sender<State<D::Session>>,
     /// Somebody needs a process.
     needed: Notify,
-    stop: CancellationToken,
+    /// Somebody wants no more waiting, and what was counted forgotten.
+    revived: Notify,
+    pub(super) stop: CancellationToken,
     /// Whether it is looked after.
     is_run: watch::Sender<bool>,
     restarts: Counter,
 }
 
 /// Says that a process is not looked after any more.
-struct Over<S>(Arc<Shared<S>>);
+struct Over<D: Dialect>(Arc<Shared<D>>);
 
-impl<S> Drop for Over<S> {
+impl<D: Dialect> Drop for Over<D> {
     fn drop(&mut self) {
         self.0.is_run.send_replace(false);
     }
 }
 
-enum State<S> {
+pub(super) enum State<S> {
     /// Nobody has asked for a process.
     Idle,
     Starting,
@@ -89,14 +75,14 @@ enum State<S> {
     },
 }
 
-impl<S: Send + Sync + 'static> Supervisor<S> {
-    /// Of `executable`, an endpoint of `plugin` that is called `name`. Nothing is started yet.
+impl<D: Dialect> Supervisor<D> {
+    /// Of what `launch` starts, an endpoint of `plugin` that is called `name`. Nothing is started yet.
     pub(in crate::transport) fn new(
         plugin: &str,
         name: Arc<str>,
         launch: Launch,
         spec: &ProcessSpec,
-        begin: impl Fn(&mut Streams) -> S + Send + Sync + 'static,
+        dialect: D,
     ) -> Self {
         let stop = CancellationToken::new();
         let restarts = metrics::counter!(
@@ -109,9 +95,10 @@ impl<S: Send + Sync + 'static> Supervisor<S> {
             name,
             launch,
             spec: spec.clone(),
-            begin: Box::new(begin),
+            dialect,
             state: watch::Sender::new(State::Idle),
             needed: Notify::new(),
+            revived: Notify::new(),
             stop: stop.clone(),
             is_run: watch::Sender::new(false),
             restarts,
@@ -127,12 +114,13 @@ impl<S: Send + Sync + 'static> Supervisor<S> {
     pub(in crate::transport) async fn running(
         &self,
         deadline: Instant,
-    ) -> Result<Arc<Running<S>>, Refused> {
+    ) -> Result<Arc<Running<D::Session>>, Refused> {
         let shared = &self.shared;
         let mut states = shared.state.subscribe();
         self.begin();
+        let mut last = None;
         loop {
-            let why = match &*states.borrow_and_update() {
+            match &*states.borrow_and_update() {
                 State::Running(running) if !running.is_over() => {
                     return Ok(Arc::clone(running));
                 }
@@ -147,17 +135,14 @@ impl<S: Send + Sync + 'static> Supervisor<S> {
                     let left = until.duration_since(Instant::now());
                     return Err(connect_failed(&shared.name, why.clone()).retry_after(left));
                 }
-                State::Pausing { why, .. } => Some(why.clone()),
-                State::Idle => {
-                    shared.needed.notify_one();
-                    None
-                }
-                State::Starting | State::Running(_) => None,
-            };
+                State::Pausing { why, .. } => last = Some(why.clone()),
+                State::Idle => shared.needed.notify_one(),
+                State::Starting | State::Running(_) => {}
+            }
             if let Ok(Ok(())) = timeout_at(deadline, states.changed()).await {
                 continue;
             }
-            let why = why.unwrap_or_else(|| Why {
+            let why = last.unwrap_or_else(|| Why {
                 what: "the process was not started within the connection_timeout".to_owned(),
                 exited: None,
             });
@@ -165,8 +150,14 @@ impl<S: Send + Sync + 'static> Supervisor<S> {
         }
     }
 
+    #[expect(dead_code, reason = "for those who ask it by hand")]
+    /// Has one started at once that waits to be, or is offline, and forgets how often it was.
+    pub(in crate::transport) fn revive(&self) {
+        self.shared.revived.notify_waiters();
+    }
+
     /// Waits until there is no process any more, after this was dropped.
-    pub(in crate::transport) fn end(&self) -> impl Future<Output = ()> + Send + use<S> {
+    pub(in crate::transport) fn end(&self) -> impl Future<Output = ()> + Send + use<D> {
         let mut is_run = self.shared.is_run.subscribe();
         async move {
             let _ = is_run.wait_for(|is_run| !is_run).await;
@@ -187,19 +178,7 @@ impl<S: Send + Sync + 'static> Supervisor<S> {
     }
 }
 
-/// How one process came to its end.
-enum Ended {
-    /// This is not needed any more.
-    Stopped,
-    /// It was not started.
-    Failed(String),
-    Exited {
-        how: Arc<Exited>,
-        answered: bool,
-    },
-}
-
-impl<S: Send + Sync + 'static> Shared<S> {
+impl<D: Dialect> Shared<D> {
     async fn run(&self) {
         let (mut starts, mut in_vain) = (VecDeque::new(), 0);
         loop {
@@ -210,7 +189,7 @@ impl<S: Send + Sync + 'static> Shared<S> {
             }
             loop {
                 let ended = self.live().await;
-                let why = match ended {
+                let (why, ended_well) = match ended {
                     Ended::Stopped => return,
                     Ended::Exited { how, .. } if how.killed().is_some() => {
                         self.restarts.increment(1);
@@ -220,12 +199,12 @@ impl<S: Send + Sync + 'static> Shared<S> {
                         if answered {
                             in_vain = 0;
                         }
-                        Why {
-                            what: "it is not running".to_owned(),
-                            exited: Some(how),
-                        }
+                        let ended_well = how.is_success();
+                        let what = "it is not running".to_owned();
+                        let exited = Some(how);
+                        (Why { what, exited }, ended_well)
                     }
-                    Ended::Failed(what) => Why { what, exited: None },
+                    Ended::Failed { what, exited } => (Why { what, exited }, false),
                 };
                 tracing::warn!(
                     plugin.name = &*self.plugin,
@@ -233,17 +212,22 @@ impl<S: Send + Sync + 'static> Shared<S> {
                     why = %why.shown(),
                     "a plugin's process ended"
                 );
-                let next = self.next(why, &mut starts, &mut in_vain);
+                let next = self.next(why, ended_well, &mut starts, &mut in_vain);
                 let until = match &next {
                     State::Pausing { until, .. } => Some(*until),
                     State::Offline { until, .. } => *until,
                     _ => None,
                 };
                 let is_offline = matches!(next, State::Offline { .. });
+                let revived = self.revived.notified();
                 self.state.send_replace(next);
                 tokio::select! {
                     biased;
                     () = self.stop.cancelled() => return,
+                    () = revived => {
+                        (starts, in_vain) = (VecDeque::new(), 0);
+                        continue;
+                    }
                     () = due(until) => {}
                 }
                 if is_offline {
@@ -256,9 +240,14 @@ impl<S: Send + Sync + 'static> Shared<S> {
     }
 
     /// What comes after a process that ended because of `why`.
-    fn next(&self, why: Why, starts: &mut VecDeque<Instant>, in_vain: &mut u32) -> State<S> {
+    fn next(
+        &self,
+        why: Why,
+        ended_well: bool,
+        starts: &mut VecDeque<Instant>,
+        in_vain: &mut u32,
+    ) -> State<D::Session> {
         let (spec, now) = (&self.spec, Instant::now());
-        let ended_well = why.exited.as_ref().is_some_and(|how| how.is_success());
         let is_over = match spec.restart {
             Restart::Always => false,
             Restart::OnFailure => ended_well,
@@ -308,78 +297,6 @@ impl<S: Send + Sync + 'static> Shared<S> {
             why,
         }
     }
-
-    /// From the start of one process to its end.
-    async fn live(&self) -> Ended {
-        self.state.send_replace(State::Starting);
-        let spawned = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => return Ended::Stopped,
-            spawned = self.launch.spawn() => spawned,
-        };
-        let Spawned {
-            process,
-            stdin,
-            stdout,
-            stderr,
-        } = match spawned {
-            Ok(spawned) => spawned,
-            Err(error) => return Ended::Failed(error.to_string()),
-        };
-        let tail = Tail::default();
-        let logs = Logs::new(Arc::clone(&self.plugin), Arc::clone(&self.name));
-        let stderr = Task::spawn(drain(stderr, tail.clone(), logs));
-        let streams = Streams {
-            stdin: Some(stdin),
-            stdout: Some(stdout),
-        };
-        let (tell, exited) = watch::channel(None);
-        let (status, answered, killed) = self.serve(&process, streams, exited).await;
-        let (status, is_stopped) = match status {
-            Some(status) => (status, false),
-            None => (stopped(&process, self.spec.stop_timeout).await, true),
-        };
-        // What was in the pipe when it ended is there to be read; what left its group may hold it open.
-        let _ = timeout(LAST_WORDS, stderr.ended()).await;
-        let how = Arc::new(Exited::new(status, tail.lines(), killed));
-        tell.send_replace(Some(Arc::clone(&how)));
-        if is_stopped {
-            return Ended::Stopped;
-        }
-        Ended::Exited { how, answered }
-    }
-
-    /// Has calls go to `process` until it has ended, or is not needed any more. Gives how it ended, whether it had answered
-    /// and why it was killed. With what it made of `streams` goes the writing end of the process's standard input, unless a
-    /// call has it.
-    async fn serve(
-        &self,
-        process: &Process,
-        mut streams: Streams,
-        exited: watch::Receiver<Option<Arc<Exited>>>,
-    ) -> (Option<Status>, bool, Option<&'static str>) {
-        let session = (self.begin)(&mut streams);
-        let running = Arc::new(Running::new(session, process.handle(), exited));
-        tracing::debug!(
-            plugin.name = &*self.plugin,
-            server.address = &*self.name,
-            pid = process.id(),
-            "a plugin's process runs"
-        );
-        self.state
-            .send_replace(State::Running(Arc::clone(&running)));
-        let status = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => None,
-            status = process.exited() => Some(status),
-        };
-        self.state.send_replace(State::Starting);
-        (status, running.is_used(), running.killed())
-    }
-}
-
-async fn stopped(process: &Process, grace: Duration) -> Status {
-    process.stop(grace).await.unwrap_or_default()
 }
 
 async fn due(time: Option<Instant>) {
@@ -389,7 +306,7 @@ async fn due(time: Option<Instant>) {
     }
 }
 
-impl<S> fmt::Debug for Supervisor<S> {
+impl<D: Dialect> fmt::Debug for Supervisor<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Supervisor")
             .field("name", &self.shared.name)
