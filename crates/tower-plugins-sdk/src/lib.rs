@@ -1,6 +1,7 @@
 //! The plugin author's side of `tower-plugins`.
 //!
-//! A plugin is a program that answers requests. [`Plugin`] makes one of any services that tonic generates, and any `Router` of axum:
+//! A plugin is a program that answers requests. [`Plugin`] makes one of any services that tonic generates, and any `Router` of axum;
+//! a [`router::Router`] has typed handlers, for callers over every wire:
 //!
 //! ```no_run
 //! use tower_plugins_sdk::axum::{Router, routing::get};
