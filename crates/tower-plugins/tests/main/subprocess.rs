@@ -4,6 +4,9 @@
 
 pub(crate) mod checksum;
 mod ends;
+pub(crate) mod fake;
+mod go_plugin;
+mod handshake;
 pub(crate) mod host;
 pub(crate) mod limits;
 mod restarts;

@@ -16,6 +16,7 @@ use tower_plugins_layers::BoxError;
 
 use super::cgroup::{Cgroup, NoCgroup};
 use super::checked;
+use super::describe::describe;
 use super::dialect::{Start, Stdin};
 use super::in_child::{self, InChild};
 use super::process::Process;
@@ -63,7 +64,7 @@ pub(crate) struct Spawned {
 /// Why a program was not started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotStarted {
-    #[error("{0} cannot be run: {1}")]
+    #[error("{0} cannot be run: {1}. {what}", what = describe(.0.as_ref()))]
     Refused(String, io::Error),
     #[error("{0} cannot be run in {1}: {2}")]
     NotIn(String, String, io::Error),

@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 29] = [
+const BLOCKS: [&str; 30] = [
     "root",
     "reload",
     "plugin",
@@ -39,6 +39,7 @@ const BLOCKS: [&str; 29] = [
     "tls",
     "dns",
     "process",
+    "go_plugin",
     "limits",
     "rlimits",
     "grpc",
@@ -291,7 +292,10 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                     secret: a secret of more than thirty-two bytes, algorithms: [HS256], {keys} }} }} }} }}"
             ),
             "process" => format!(
-                "plugins: {{ a: {{ transport: exec-json, executable: /a, process: {{ {keys} }} }} }}"
+                "plugins: {{ a: {{ transport: subprocess, executable: /a, process: {{ {keys} }} }} }}"
+            ),
+            "go_plugin" => format!(
+                "plugins: {{ a: {{ transport: subprocess, executable: /a, go_plugin: {{ {keys} }} }} }}"
             ),
             "dns" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: 'dns:///h', dns: {{ {keys} }} }} }}"
