@@ -162,25 +162,41 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A shell that has this very program be the plugin, with the harness's own words on standard error.
+/// A shell that has this very program be the plugin that is the test `child`: what the harness writes goes to standard
+/// error, and the descriptor 3 is the standard output.
 #[cfg(unix)]
-fn process() -> String {
+fn process(transport: &str, child: &str) -> String {
     let program = std::env::current_exe().unwrap();
-    let shell = "exec \"$0\" --exact router::wires::a_plugin_on_standard_streams --ignored --nocapture 3>&1 1>&2";
+    let shell =
+        format!("exec \"$0\" --exact router::wires::{child} --ignored --nocapture 3>&1 1>&2");
     let args = json!(["-c", shell, program]);
-    format!("transport: exec-json, executable: /bin/sh, args: {args}")
+    format!("transport: {transport}, executable: /bin/sh, args: {args}")
+}
+
+#[cfg(unix)]
+fn standard_output() -> std::fs::File {
+    let output = std::fs::OpenOptions::new().write(true).open("/dev/fd/3");
+    output.unwrap()
 }
 
 #[cfg(unix)]
 #[tokio::test]
 #[ignore = "the child of another test"]
 async fn a_plugin_on_standard_streams() {
-    let output = std::fs::OpenOptions::new().write(true).open("/dev/fd/3");
-    let output = tokio::fs::File::from_std(output.unwrap());
+    let output = tokio::fs::File::from_std(standard_output());
     router()
         .serve_lines(tokio::io::stdin(), output)
         .await
         .unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+#[ignore = "the child of another test"]
+async fn a_plugin_of_go_plugins_protocol() {
+    rustix::stdio::dup2_stdout(standard_output()).unwrap();
+    let plugin = Plugin::new("desk", "1.2.0").router(router());
+    plugin.serve().await.unwrap();
 }
 
 #[cfg(unix)]
@@ -248,7 +264,16 @@ async fn one_router_answers_the_same_over_every_wire() {
             Tells::Line,
             Tells::EnvelopedLine,
         ),
-        (process(), Tells::Line, Tells::EnvelopedLine),
+        (
+            process("exec-json", "a_plugin_on_standard_streams"),
+            Tells::Line,
+            Tells::EnvelopedLine,
+        ),
+        (
+            process("subprocess", "a_plugin_of_go_plugins_protocol"),
+            Tells::Code,
+            Tells::Code,
+        ),
     ];
     for (wire, plain, enveloped) in wires {
         let yaml = format!("plugins: {{ p: {{ retry: off, circuit_breaker: off, {wire} }} }}");
