@@ -121,26 +121,25 @@ impl<D: Dialect> Supervisor<D> {
         &self,
         deadline: Instant,
     ) -> Result<InUse<D::Session>, Refused> {
-        self.until(deadline, Running::in_use).await
+        self.until(deadline, |running| running.and_then(Running::in_use))
+            .await
     }
 
     /// Whether it runs; it is started and waited for if need be, unless it was stopped as nobody needed it.
     pub(in crate::transport) async fn probe(&self, deadline: Instant) -> Result<(), Refused> {
-        if matches!(&*self.shared.state.borrow(), State::Resting) {
-            return Ok(());
-        }
         self.until(deadline, |_| Some(())).await
     }
 
+    /// What `take` makes of the process that runs, or of none if one was stopped as nobody needed it.
     async fn until<T>(
         &self,
         deadline: Instant,
-        take: impl Fn(&Arc<Running<D::Session>>) -> Option<T>,
+        take: impl Fn(Option<&Arc<Running<D::Session>>>) -> Option<T>,
     ) -> Result<T, Refused> {
         let shared = &self.shared;
         if let State::Running(running) = &*shared.state.borrow()
             && !running.is_over()
-            && let Some(taken) = take(running)
+            && let Some(taken) = take(Some(running))
         {
             return Ok(taken);
         }
@@ -150,7 +149,7 @@ impl<D: Dialect> Supervisor<D> {
         loop {
             match &*states.borrow_and_update() {
                 State::Running(running) if !running.is_over() => {
-                    if let Some(taken) = take(running) {
+                    if let Some(taken) = take(Some(running)) {
                         return Ok(taken);
                     }
                 }
@@ -166,7 +165,11 @@ impl<D: Dialect> Supervisor<D> {
                     return Err(connect_failed(&shared.name, why.clone()).retry_after(left));
                 }
                 State::Pausing { why, .. } => last = Some(why.clone()),
-                State::Idle | State::Resting => shared.needed.notify_one(),
+                State::Resting => match take(None) {
+                    Some(taken) => return Ok(taken),
+                    None => shared.needed.notify_one(),
+                },
+                State::Idle => shared.needed.notify_one(),
                 State::Starting | State::Running(_) => {}
             }
             if let Ok(Ok(())) = timeout_at(deadline, states.changed()).await {
