@@ -2,8 +2,11 @@
 
 mod calls;
 mod ends;
+mod load;
+mod others;
 mod output;
 mod refusals;
+mod trust;
 
 use std::future::Future;
 use std::path::Path;
