@@ -19,7 +19,7 @@ struct Generated {
     described: bool,
 }
 
-const ALL: [Generated; 3] = [
+const ALL: [Generated; 4] = [
     Generated {
         protos: "proto",
         file: "tower_plugins/v1/plugin.proto",
@@ -36,6 +36,12 @@ const ALL: [Generated; 3] = [
         protos: "examples/proto",
         file: "calculator.proto",
         code: "examples/generated",
+        described: true,
+    },
+    Generated {
+        protos: "crates/tower-plugins-interop/proto",
+        file: "peer.proto",
+        code: "crates/tower-plugins-interop/src/generated",
         described: true,
     },
 ];

@@ -1,0 +1,1 @@
+//! Our host with plugins in Go and Python.

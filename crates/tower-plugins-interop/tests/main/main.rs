@@ -1,0 +1,8 @@
+//! Real ends of HashiCorp's go-plugin, in Go, Python and Rust, at each other.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod host;
+mod matrix;
+mod sdk;
+mod support;

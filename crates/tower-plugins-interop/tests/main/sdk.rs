@@ -1,0 +1,1 @@
+//! Plugins of our SDK under hosts in Go.

@@ -1,0 +1,211 @@
+//! From the start of a process to its session.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ::http::uri::Scheme;
+use tokio::io::AsyncReadExt;
+use tokio_rustls::TlsConnector;
+use tower_plugins_layers::BoxError;
+use tower_plugins_proto::go_plugin::broker::{Broker, Multiplexed};
+use tower_plugins_proto::go_plugin::tls::Identity;
+use tower_plugins_proto::go_plugin::{Handshake, HandshakeLine, env, offer_versions};
+
+use super::Parts;
+use super::output::{Pump, Sink};
+use super::reach::{Encryption, Reach, Way, connect};
+use super::session::{self, Certificates, Channel, Session};
+use super::sockets::Sockets;
+use super::{FOREVER, handshake};
+use crate::config::{ConnectionSpec, GoPluginSpec, PluginTls, Protocol};
+use crate::transport::Http;
+use crate::transport::http::Names;
+use crate::transport::http::tls::Tls;
+use crate::transport::subprocess::{Dialect, Logs, Start, Stdin, Streams, Tail, drain};
+use crate::transport::task::Task;
+
+/// HashiCorp's go-plugin, from the side of the host.
+pub(super) struct GoPluginDialect {
+    plugin: Arc<str>,
+    name: Arc<str>,
+    executable: PathBuf,
+    spec: GoPluginSpec,
+    handshake: Handshake,
+    connection: ConnectionSpec,
+    /// There with [`PluginTls::Static`].
+    tls: Option<Arc<Tls>>,
+    sink: Option<Sink>,
+}
+
+/// What one start needs when the process is there.
+pub(super) struct Prepared {
+    sockets: Arc<Sockets>,
+    /// There with [`PluginTls::Auto`].
+    identity: Option<Identity>,
+}
+
+impl GoPluginDialect {
+    pub(super) fn new(
+        parts: Parts<'_>,
+        name: Arc<str>,
+        executable: PathBuf,
+        sink: Option<Sink>,
+    ) -> Result<Self, String> {
+        let spec = parts.go_plugin;
+        let handshake = Handshake::new(&*spec.cookie_key, &*spec.cookie_value);
+        let handshake = handshake.map_err(|error| error.to_string())?;
+        let tls = match spec.tls {
+            PluginTls::Static => {
+                let names = Names {
+                    plugin: Some(parts.plugin),
+                    endpoint: &name,
+                };
+                let tls = Tls::new(parts.tls, Protocol::Http2, "localhost", names)?;
+                Some(Arc::new(tls))
+            }
+            PluginTls::Auto | PluginTls::Off => None,
+        };
+        // They last as long as the process, whatever else is said of connections.
+        let connection = ConnectionSpec {
+            protocol: Protocol::Http2,
+            keep_alive: true,
+            max_age: None,
+            idle_timeout: FOREVER,
+            max_idle_connections: parts.connection.max_connections,
+            ..parts.connection.clone()
+        };
+        Ok(Self {
+            plugin: parts.plugin.into(),
+            name,
+            executable,
+            spec: spec.clone(),
+            handshake,
+            connection,
+            tls,
+            sink,
+        })
+    }
+
+    fn environment(&self, prepared: &Prepared) -> Vec<(OsString, OsString)> {
+        let spec = &self.spec;
+        let versions = offer_versions(spec.protocol_versions.iter().copied());
+        let mut all: Vec<(OsString, OsString)> = vec![
+            (
+                self.handshake.cookie_key().into(),
+                self.handshake.cookie_value().into(),
+            ),
+            (env::PROTOCOL_VERSIONS.into(), versions.into()),
+            (env::MIN_PORT.into(), spec.min_port.to_string().into()),
+            (env::MAX_PORT.into(), spec.max_port.to_string().into()),
+            (
+                env::UNIX_SOCKET_DIR.into(),
+                prepared.sockets.directory().into(),
+            ),
+        ];
+        if let Some(identity) = &prepared.identity {
+            let certificate = identity.certificate().to_pem();
+            all.push((env::CLIENT_CERT.into(), certificate.into()));
+        }
+        if spec.multiplex {
+            all.push((env::MULTIPLEX_GRPC.into(), "true".into()));
+        }
+        if let Some(group) = &spec.socket_group {
+            all.push((env::UNIX_SOCKET_GROUP.into(), group.into()));
+        }
+        all
+    }
+
+    /// Has the rest of what it writes to its standard output read: nobody else does, and it would wait for that.
+    fn drain(&self, begun: Vec<u8>, stdout: tokio::net::unix::pipe::Receiver) -> Task {
+        let logs = Logs::new(Arc::clone(&self.plugin), Arc::clone(&self.name));
+        let rest = io::Cursor::new(begun).chain(stdout);
+        Task::spawn(drain(rest, Tail::default(), logs))
+    }
+
+    fn encryption(
+        &self,
+        line: &HandshakeLine,
+        identity: Option<Identity>,
+    ) -> Result<(Encryption, Option<Certificates>), BoxError> {
+        if let Some(tls) = &self.tls {
+            return Ok((Encryption::Static(Arc::clone(tls)), None));
+        }
+        let Some((host, plugin)) = identity.zip(line.certificate().cloned()) else {
+            return Ok((Encryption::None, None));
+        };
+        let connector = TlsConnector::from(host.client_config(&plugin)?);
+        let certificates = Certificates { host, plugin };
+        Ok((Encryption::Exact(connector), Some(certificates)))
+    }
+}
+
+impl Dialect for GoPluginDialect {
+    type Session = Session;
+    type Prepared = Prepared;
+
+    fn prepare(&self) -> Result<(Start, Prepared), BoxError> {
+        let identity = match self.spec.tls {
+            PluginTls::Auto => Some(Identity::generate()?),
+            PluginTls::Static | PluginTls::Off => None,
+        };
+        let prepared = Prepared {
+            sockets: Arc::new(Sockets::create(&self.spec)?),
+            identity,
+        };
+        let start = Start {
+            env: self.environment(&prepared),
+            stdin: Stdin::Null,
+            keep: Some(Box::new(Arc::clone(&prepared.sockets))),
+        };
+        Ok((start, prepared))
+    }
+
+    async fn begin(&self, prepared: Prepared, streams: Streams) -> Result<Session, BoxError> {
+        let mut stdout = streams.stdout;
+        let (line, rest) = handshake::read(&mut stdout, &self.executable).await?;
+        let stdout = self.drain(rest, stdout);
+        handshake::check(&line, &self.spec)?;
+        if let Some(path) = line.address().path() {
+            prepared.sockets.is_at(path);
+        }
+        let (encryption, certificates) = self.encryption(&line, prepared.identity)?;
+        let broker = Broker::new();
+        let (way, multiplexed) = if self.spec.multiplex {
+            // It is given five seconds for that, and no second socket.
+            let socket = connect(line.address()).await?;
+            let (multiplexed, driver) = Multiplexed::host(socket, &broker);
+            let driver = Task::spawn(async move {
+                if let Err(error) = driver.await {
+                    tracing::debug!(%error, "the one socket of a plugin ended");
+                }
+            });
+            let way = Way::Multiplexed(multiplexed.clone());
+            (way, Some((multiplexed, driver)))
+        } else {
+            (Way::Sockets(line.address().clone()), None)
+        };
+        let scheme = match encryption {
+            Encryption::None => Scheme::HTTP,
+            Encryption::Exact(_) | Encryption::Static(_) => Scheme::HTTPS,
+        };
+        let reach = Arc::new(Reach { way, encryption });
+        let http = Http::through(&self.name, reach, scheme, self.connection.clone());
+        http.connected().await?;
+        Ok(Session::begin(session::Parts {
+            channel: Channel(Arc::new(http)),
+            version: line.version(),
+            broker,
+            multiplexed,
+            certificates,
+            sockets: prepared.sockets,
+            output: Pump::new(&self.plugin, &self.name, self.sink.clone()),
+            stdout,
+        }))
+    }
+
+    async fn end(&self, session: &Session) -> bool {
+        session.shut_down().await
+    }
+}

@@ -1,0 +1,275 @@
+//! Plugins of HashiCorp's go-plugin: a process that says where it listens, and is spoken to over HTTP/2.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `dialect` | from the start of a process to its session, and how it is asked to end |
+//! | `handshake` | the first line, and all that can be wrong with it |
+//! | `sockets` | the directory for the plugin's sockets |
+//! | `reach` | opening connections: sockets, TLS, one socket for all |
+//! | `session` | what calls go through, and what runs beside them |
+//! | `output` | what the plugin prints, which comes over a stream of its own |
+//! | `body` | a response whose process may end before it |
+
+mod body;
+mod dialect;
+mod handshake;
+mod output;
+mod reach;
+mod session;
+mod sockets;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{Request, Response};
+use tokio::time::{Instant, timeout};
+use tower_plugins_layers::{BoxError, Reason, Unsent};
+
+use self::body::OfProcess;
+use self::dialect::GoPluginDialect;
+pub(crate) use self::output::Sink;
+pub use self::output::{Output, OutputStream};
+use self::session::Session;
+use super::error::{connect_failed, lost};
+use super::subprocess::{Exited, Launch, Running, Supervisor};
+use super::{EndFuture, ProbeFuture, ResponseFuture, Transport};
+use crate::Body;
+use crate::config::{ConnectionSpec, GoPluginSpec, ProcessSpec, TlsSpec};
+
+/// How long the end of a process may take to be known when its connection has ended.
+const NOTICED_WITHIN: Duration = Duration::from_millis(500);
+
+/// How long it may take then until it is known how it ended.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often a request may meet a process that has just ended.
+const TRIES: u32 = 3;
+
+/// Longer than any program runs, and short enough to be added to any instant.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// One process that speaks HashiCorp's go-plugin, version 1 of its protocol, over gRPC.
+///
+/// # The process
+///
+/// It is started when a call needs it, within a tokio runtime. It is given the cookie, the versions, and what else
+/// [`GoPluginSpec`] says, in its environment; its standard input is at its end. It writes one line to its standard output, which says
+/// where it listens, and is connected to; all within [`start_timeout`](ProcessSpec::start_timeout). Calls wait for that no longer
+/// than [`connection_timeout`](ConnectionSpec::connection_timeout). What it writes to its standard output later is logged.
+///
+/// With [`PluginTls::Auto`](crate::config::PluginTls::Auto) each side makes a certificate for this one run, and takes no other of its
+/// peer.
+///
+/// When this is dropped, the plugin's `GRPCController.Shutdown` is called, and its connections are closed when it has ended, or half of
+/// [`stop_timeout`](ProcessSpec::stop_timeout) is over. Then its group gets a SIGTERM, and at the end of that time a SIGKILL.
+///
+/// # Calls
+///
+/// Any request goes over HTTP/2 as it is, not only gRPC's. The response has an [`AppVersion`] in its extensions, the version of the
+/// program's own protocol that both sides agreed on. Nobody sends pings: servers of gRPC take them for an attack.
+///
+/// # Errors
+///
+/// - [`Unsent`](tower_plugins_layers::Unsent) with [`Reason::ConnectFailed`] if there is no process, or it cannot be connected to. If it was
+///   not started, or did not begin as it should, the error says why, and an [`Exited`](super::subprocess::Exited) in its chain has the
+///   last lines of its standard error.
+/// - [`Reason::ConnectionLost`] if the process ended while the call was under way, in the response's body too, with an
+///   [`Exited`](super::subprocess::Exited) in the chain.
+/// - The others of [`Http`](super::Http).
+///
+/// ```no_run
+/// use http::Request;
+/// use tower_plugins::Body;
+/// use tower_plugins::config::{PluginSpec, Upstream};
+/// use tower_plugins::transport::{GoPlugin, Transport};
+///
+/// # async fn example() -> Result<(), tower_plugins_layers::BoxError> {
+/// let mut spec = PluginSpec::subprocess("greeter", "/usr/libexec/greeter")?;
+/// spec.upstream.go_plugin.protocol_versions = vec![5];
+/// let greeter = GoPlugin::new("greeter", "/usr/libexec/greeter", &spec.upstream)?;
+/// let response = greeter.call(Request::post("/greet.Greeter/Hello").body(Body::empty())?).await?;
+/// # Ok(()) }
+/// ```
+pub struct GoPlugin {
+    name: Arc<str>,
+    supervisor: Supervisor<GoPluginDialect>,
+    /// The longest wait for a process.
+    wait: Duration,
+}
+
+/// The version of the program's own protocol that a plugin chose out of
+/// [`protocol_versions`](crate::config::GoPluginSpec::protocol_versions): in the extensions of each of its responses.
+///
+/// ```
+/// use tower_plugins::transport::AppVersion;
+///
+/// fn tell(response: &http::Response<tower_plugins::Body>) {
+///     if let Some(AppVersion(version)) = response.extensions().get() {
+///         println!("it speaks version {version}");
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AppVersion(pub u32);
+
+/// Why there is no [`GoPlugin`].
+#[derive(Debug, thiserror::Error)]
+#[error("{plugin}: {problem}")]
+pub struct InvalidGoPlugin {
+    plugin: String,
+    problem: String,
+}
+
+/// What a [`GoPlugin`] is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    pub(crate) plugin: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) process: &'a ProcessSpec,
+    pub(crate) go_plugin: &'a GoPluginSpec,
+    pub(crate) connection: &'a ConnectionSpec,
+    pub(crate) tls: &'a TlsSpec,
+}
+
+impl GoPlugin {
+    /// A process of the program at `executable`, for `plugin`, as `upstream` says. Nothing is started yet. What it prints is logged.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidGoPlugin`] if a certificate or key of its TLS cannot be used, or the cookie cannot be in an environment.
+    pub fn new(
+        plugin: &str,
+        executable: impl Into<PathBuf>,
+        upstream: &crate::config::Upstream,
+    ) -> Result<Self, InvalidGoPlugin> {
+        let executable = executable.into();
+        let parts = Parts {
+            plugin,
+            name: &format!("subprocess:{}", executable.display()),
+            process: &upstream.process,
+            go_plugin: &upstream.go_plugin,
+            connection: &upstream.connection,
+            tls: &upstream.tls,
+        };
+        Self::of(parts, executable, None)
+    }
+
+    /// The same, with a sink for what it prints.
+    pub(crate) fn of(
+        parts: Parts<'_>,
+        executable: PathBuf,
+        sink: Option<Sink>,
+    ) -> Result<Self, InvalidGoPlugin> {
+        let name: Arc<str> = parts.name.into();
+        let launch = Launch::new(executable.clone(), parts.process);
+        let dialect = GoPluginDialect::new(parts, Arc::clone(&name), executable, sink);
+        let dialect = dialect.map_err(|problem| InvalidGoPlugin {
+            plugin: parts.plugin.to_owned(),
+            problem,
+        })?;
+        let (plugin, process) = (parts.plugin, parts.process);
+        Ok(Self {
+            supervisor: Supervisor::new(plugin, Arc::clone(&name), launch, process, dialect),
+            name,
+            wait: parts.connection.connection_timeout,
+        })
+    }
+
+    async fn run(&self, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
+        let mut tries = 0;
+        loop {
+            let running = match self.running().await {
+                Ok(running) => running,
+                Err(refused) => return Err(Unsent::new(Some(request), refused).into()),
+            };
+            let error = match running.session.http().call(request).await {
+                Ok(response) => {
+                    running.has_answered();
+                    return Ok(self.respond(response, running));
+                }
+                Err(error) => error,
+            };
+            let Some(exited) = why_ended(&error, &running).await else {
+                return Err(error);
+            };
+            request = match Unsent::<Body>::recover(error) {
+                // It had ended and that was not known: the next one gets it.
+                Ok((Some(request), _)) if tries < TRIES && running.is_used() => request,
+                Ok((request, _)) => {
+                    let cause = connect_failed(&self.name, (*exited).clone());
+                    return Err(Unsent::new(request, cause).into());
+                }
+                Err(_) => return Err(lost(&self.name, (*exited).clone()).into()),
+            };
+            tries += 1;
+        }
+    }
+
+    async fn running(&self) -> Result<Arc<Running<Session>>, tower_plugins_layers::Refused> {
+        let until = Instant::now() + self.wait.min(FOREVER);
+        self.supervisor.running(until).await
+    }
+
+    fn respond(&self, response: Response<Body>, running: Arc<Running<Session>>) -> Response<Body> {
+        let version = AppVersion(running.session.version());
+        let name = Arc::clone(&self.name);
+        let mut response = response.map(|body| OfProcess::wrap(body, name, running));
+        response.extensions_mut().insert(version);
+        response
+    }
+}
+
+/// How the process of `running` ended, if that is what `error` comes of.
+async fn why_ended(error: &BoxError, running: &Running<Session>) -> Option<Arc<Exited>> {
+    let reason = Reason::of(&**error);
+    let is_of_connection = matches!(reason, Some(Reason::ConnectionLost | Reason::ConnectFailed));
+    if !is_of_connection || is_of_one_stream(error) {
+        return None;
+    }
+    timeout(NOTICED_WITHIN, running.gone()).await.ok()?;
+    running.exited(TOLD_WITHIN).await
+}
+
+/// Whether the plugin itself ended the one call, and goes on with the others.
+fn is_of_one_stream(error: &BoxError) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
+    while let Some(error) = next {
+        if let Some(h2) = error.downcast_ref::<h2::Error>() {
+            return h2.is_remote() && h2.is_reset();
+        }
+        next = error.source();
+    }
+    false
+}
+
+impl Transport for GoPlugin {
+    fn call(&self, request: Request<Body>) -> ResponseFuture<'_> {
+        Box::pin(self.run(request))
+    }
+
+    fn end(&self) -> EndFuture {
+        Box::pin(self.supervisor.end())
+    }
+
+    /// Whether the process lives; it is started if need be.
+    fn probe(&self) -> ProbeFuture<'_> {
+        Box::pin(async {
+            self.running().await?;
+            Ok(())
+        })
+    }
+
+    fn revive(&self) {
+        self.supervisor.revive();
+    }
+}
+
+impl fmt::Debug for GoPlugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GoPlugin")
+            .field("address", &self.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,187 @@
+//! What a plugin prints, which comes over a stream of its own: go-plugin's `GRPCStdio`.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::Code;
+use tonic::codegen::tokio_stream::StreamExt;
+use tower_plugins_proto::go_plugin::grpc::StdioData;
+use tower_plugins_proto::go_plugin::grpc::grpc_stdio_client::GrpcStdioClient;
+use tower_plugins_proto::go_plugin::grpc::stdio_data::Channel as Of;
+
+use super::session::Channel;
+use crate::transport::subprocess::{Cutter, Logs};
+
+/// How long what a plugin printed last may take to come when its session is over.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How soon a stream that broke is opened again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What one plugin printed, byte by byte: a part of it, as long as the plugin made it.
+///
+/// See [`Builder::output`](crate::Builder::output).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Output {
+    /// The plugin's endpoint, one of its processes.
+    pub endpoint: Arc<str>,
+    /// What it was printed to.
+    pub stream: OutputStream,
+    /// The bytes. A line may come in several parts, and several in one.
+    pub data: Bytes,
+}
+
+/// What a plugin prints to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OutputStream {
+    /// Its standard output.
+    Stdout,
+    /// Its standard error, less what is written there past go-plugin: its log, and a panic.
+    Stderr,
+}
+
+/// Takes what a plugin prints.
+#[derive(Clone)]
+pub(crate) struct Sink(Arc<dyn Fn(Output) + Send + Sync>);
+
+impl Sink {
+    pub(crate) fn new(sink: impl Fn(Output) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(sink))
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sink")
+    }
+}
+
+/// Where it goes.
+pub(super) struct Pump {
+    endpoint: Arc<str>,
+    to: To,
+}
+
+enum To {
+    Sink(Sink),
+    /// To the log, line by line.
+    Log {
+        stdout: (Cutter, Logs),
+        stderr: (Cutter, Logs),
+    },
+}
+
+impl Pump {
+    pub(super) fn new(plugin: &Arc<str>, endpoint: &Arc<str>, sink: Option<Sink>) -> Self {
+        let log = || {
+            let logs = Logs::new(Arc::clone(plugin), Arc::clone(endpoint));
+            (Cutter::default(), logs)
+        };
+        Self {
+            endpoint: Arc::clone(endpoint),
+            to: sink.map_or_else(
+                || To::Log {
+                    stdout: log(),
+                    stderr: log(),
+                },
+                To::Sink,
+            ),
+        }
+    }
+
+    fn take(&mut self, said: StdioData) {
+        let stream = match said.channel() {
+            Of::Stdout => OutputStream::Stdout,
+            Of::Stderr => OutputStream::Stderr,
+            Of::Invalid => return,
+        };
+        match &mut self.to {
+            To::Sink(sink) => {
+                let output = Output {
+                    endpoint: Arc::clone(&self.endpoint),
+                    stream,
+                    data: said.data.into(),
+                };
+                let taken = catch_unwind(AssertUnwindSafe(|| (sink.0)(output)));
+                if taken.is_err() {
+                    tracing::error!(
+                        server.address = &*self.endpoint,
+                        "a sink for a plugin's output panicked"
+                    );
+                }
+            }
+            To::Log { stdout, stderr } => {
+                let (cutter, logs) = match stream {
+                    OutputStream::Stdout => stdout,
+                    OutputStream::Stderr => stderr,
+                };
+                cutter.push(&said.data, |piece| logs.take(piece));
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let To::Log { stdout, stderr } = &mut self.to {
+            for (cutter, logs) in [stdout, stderr] {
+                cutter.finish(|piece| logs.take(piece));
+            }
+        }
+    }
+}
+
+/// Reads what the plugin prints for as long as this is there, and what is left of it then: a plugin whose prints nobody reads hangs.
+pub(super) struct Drain {
+    _over: DropGuard,
+}
+
+impl Drain {
+    pub(super) fn spawn(channel: Channel, mut pump: Pump) -> Self {
+        let over = CancellationToken::new();
+        let is_over = over.clone();
+        tokio::spawn(async move {
+            let mut read = std::pin::pin!(read(channel, &mut pump));
+            tokio::select! {
+                () = &mut read => {}
+                () = is_over.cancelled() => {
+                    let _ = timeout(LAST_WORDS, read).await;
+                }
+            }
+        });
+        Self {
+            _over: over.drop_guard(),
+        }
+    }
+}
+
+async fn read(channel: Channel, pump: &mut Pump) {
+    loop {
+        let mut client = GrpcStdioClient::new(channel.clone());
+        let mut stream = match client.stream_stdio(()).await {
+            Ok(stream) => stream.into_inner(),
+            Err(status) => {
+                tracing::debug!(%status, "a plugin does not hand over what it prints");
+                return;
+            }
+        };
+        let ended = loop {
+            match stream.next().await {
+                Some(Ok(said)) => pump.take(said),
+                Some(Err(status)) => break status.code(),
+                None => break Code::Ok,
+            }
+        };
+        pump.end();
+        // It ends with the plugin, as a rule; a connection that broke is opened anew.
+        if ended == Code::Ok || ended == Code::Unimplemented {
+            return;
+        }
+        sleep(PAUSE).await;
+    }
+}
