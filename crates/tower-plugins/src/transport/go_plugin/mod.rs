@@ -7,12 +7,14 @@
 //! | `sockets` | the directory for the plugin's sockets |
 //! | `reach` | opening connections: sockets, TLS, one socket for all |
 //! | `session` | what calls go through, and what runs beside them |
+//! | `live` | one process and no other, and what it offers beside its first service |
 //! | `output` | what the plugin prints, which comes over a stream of its own |
 //! | `body` | a response whose process may end before it |
 
 mod body;
 mod dialect;
 mod handshake;
+mod live;
 mod output;
 mod reach;
 mod session;
@@ -29,6 +31,7 @@ use tower_plugins_layers::{BoxError, Reason, Unsent};
 
 use self::body::OfProcess;
 use self::dialect::GoPluginDialect;
+pub(crate) use self::live::{Live, Offered};
 pub(crate) use self::output::Sink;
 pub use self::output::{Output, OutputStream};
 use self::session::Session;
@@ -179,10 +182,14 @@ impl GoPlugin {
 
     async fn run(&self, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let mut tries = 0;
+        let only = request.extensions_mut().remove::<Live>();
         loop {
-            let running = match self.running().await {
-                Ok(running) => running,
-                Err(refused) => return Err(Unsent::new(Some(request), refused).into()),
+            let running = match &only {
+                Some(live) => live.running().await?,
+                None => match self.running().await {
+                    Ok(running) => running,
+                    Err(refused) => return Err(Unsent::new(Some(request), refused).into()),
+                },
             };
             let error = match running.session.http().call(request).await {
                 Ok(response) => {
@@ -196,12 +203,14 @@ impl GoPlugin {
             };
             request = match Unsent::<Body>::recover(error) {
                 // It had ended and that was not known: the next one gets it.
-                Ok((Some(request), _)) if tries < TRIES && running.is_used() => request,
-                Ok((request, _)) => {
+                Ok((Some(request), _)) if tries < TRIES && running.is_used() && only.is_none() => {
+                    request
+                }
+                Ok((request, _)) if only.is_none() => {
                     let cause = connect_failed(&self.name, (*exited).clone());
                     return Err(Unsent::new(request, cause).into());
                 }
-                Err(_) => return Err(lost(&self.name, (*exited).clone()).into()),
+                Ok(_) | Err(_) => return Err(lost(&self.name, (*exited).clone()).into()),
             };
             tries += 1;
         }
