@@ -120,7 +120,7 @@
 //! | `jwt` | | callers that show signed tokens: the key `authorize.jwt` |
 //! | `redis` | | rate limits that many processes share on a Redis server: the key `rate_limit.redis` |
 //! | `dns` | | endpoints that are found by name, again and again: `dns:` and `dns+srv:` in place of a URL; brings `http` |
-//! | `subprocess` | | plugins that are processes of this program's: `transport: exec-json`. On Unix |
+//! | `subprocess` | | plugins that are processes of this program's: `transport: exec-json`, and `subprocess` for those of HashiCorp's go-plugin; brings `grpc` and `tls`. On Unix |
 //! | `schema` | | `Config` implements `schemars::JsonSchema`, for a program that has it in its own config |
 //! | `grpc` | | gRPC: `transport: grpc` and `grpc-tls`, typed calls and streams over them, and a `tonic::Status` in the source chain of each [`Error`], so that generated clients see the right code; brings `http` |
 //!

@@ -247,6 +247,24 @@ impl Plugins {
         PluginDrain::begin(name, self.cell.load().entry(name))
     }
 
+    /// Has the processes of the plugin `name` started at once that wait to be, because they ended too often, and forgets how often that
+    /// was: for one whose cause is mended. Those that run are left as they are, and so are breakers. A
+    /// [transport of the program's own](crate::transport::Transport::revive) may know what to do, too. Without such a plugin it does nothing.
+    ///
+    /// ```
+    /// use tower_plugins::{Plugins, config::Config};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let plugins = Plugins::builder().start(Config::new()).await?;
+    /// plugins.revive("greeter");
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn revive(&self, name: &str) {
+        let graph = self.cell.load();
+        let nodes = graph.entry(name).into_iter().flat_map(Entry::nodes);
+        nodes.for_each(|node| node.revive());
+    }
+
     /// What happens to reloads from now on, as it happens. Who is more than 1024 events behind loses the oldest.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<ReloadEvent> {

@@ -125,7 +125,7 @@ async fn ask(node: &Arc<Node>) -> Result<Option<Said>, Error> {
     if first.is_some_and(|one| {
         matches!(
             one.address,
-            Address::InProcess { .. } | Address::ExecJson { .. }
+            Address::InProcess { .. } | Address::ExecJson { .. } | Address::Subprocess { .. }
         )
     }) {
         return Ok(None);

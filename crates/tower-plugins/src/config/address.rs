@@ -26,6 +26,7 @@ impl Address {
             Self::Unix { .. }
             | Self::UnixJson { .. }
             | Self::ExecJson { .. }
+            | Self::Subprocess { .. }
             | Self::InProcess { .. }
             | Self::Dns(_)
             | Self::Source { .. } => return whole,
@@ -85,16 +86,20 @@ impl Address {
     ///
     /// If `executable` is not absolute.
     pub fn exec_json(executable: impl Into<PathBuf>, instance: u32) -> Result<Self, ConfigError> {
-        let executable = executable.into();
-        if !is_plain(&executable) {
-            let shown = executable.display().to_string();
-            let fault = Fault::of_value(
-                "is not the path of a program: write an absolute one, without `..`",
-            );
-            return Err(fault.into_problem("executable", &shown).into());
-        }
         Ok(Self::ExecJson {
-            executable,
+            executable: program(executable.into())?,
+            instance,
+        })
+    }
+
+    /// The process `instance`, from 1, of the program at `executable`, which speaks HashiCorp's go-plugin.
+    ///
+    /// # Errors
+    ///
+    /// If `executable` is not absolute.
+    pub fn subprocess(executable: impl Into<PathBuf>, instance: u32) -> Result<Self, ConfigError> {
+        Ok(Self::Subprocess {
+            executable: program(executable.into())?,
             instance,
         })
     }
@@ -183,6 +188,17 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 fn after_scheme(text: &str) -> &str {
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
     rest.split('/').next().unwrap_or_default()
+}
+
+/// `executable` as given in code.
+fn program(executable: PathBuf) -> Result<PathBuf, ConfigError> {
+    if is_plain(&executable) {
+        return Ok(executable);
+    }
+    let shown = executable.display().to_string();
+    let fault =
+        Fault::of_value("is not the path of a program: write an absolute one, without `..`");
+    Err(fault.into_problem("executable", &shown).into())
 }
 
 /// `path` as given in code.

@@ -15,14 +15,14 @@ use super::breaker::Breaker;
 use super::endpoints::Transport;
 use super::fault::Fault;
 use super::given::Given;
+use super::grpc::Grpc;
 use super::health::Health;
 use super::limits::{Concurrency, RateLimit};
 use super::outlier::Outlier;
 use super::table::{Table, Written};
 use super::tls;
 use super::{
-    BalanceSpec, ConnectionSpec, CredentialsSpec, DnsSpec, GrpcSpec, Policy, Protocol, ProxySpec,
-    TlsSpec,
+    BalanceSpec, ConnectionSpec, CredentialsSpec, DnsSpec, Policy, Protocol, ProxySpec, TlsSpec,
 };
 
 /// The blocks, as far as they are known.
@@ -39,7 +39,7 @@ pub(super) struct Blocks {
     concurrency: Concurrency,
     balance: BalanceSpec,
     pub(super) tls: TlsSpec,
-    pub(super) grpc: GrpcSpec,
+    pub(super) grpc: Grpc,
     pub(super) dns: DnsSpec,
 }
 
@@ -113,7 +113,7 @@ impl Blocks {
             concurrency: Concurrency::default(),
             balance: policy.balance,
             tls: TlsSpec::default(),
-            grpc: GrpcSpec::default(),
+            grpc: Grpc::default(),
             dns: DnsSpec::default(),
         }
     }
@@ -225,6 +225,19 @@ impl Blocks {
             connection_timeout: own.connection_timeout,
             max_response_body: own.max_response_body,
             ..ConnectionSpec::default()
+        }
+    }
+
+    /// The same to a process that speaks HTTP: as many as calls need, for as long as it runs.
+    pub(super) fn connection_within_process(&self) -> ConnectionSpec {
+        let own = &self.connection.spec;
+        ConnectionSpec {
+            max_connections: own.max_connections,
+            max_streams: own.max_streams,
+            connection_timeout: own.connection_timeout,
+            max_response_head: own.max_response_head,
+            max_response_body: own.max_response_body,
+            ..ConnectionSpec::of_process()
         }
     }
 

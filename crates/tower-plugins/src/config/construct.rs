@@ -8,8 +8,9 @@ use super::address::{parse_grpc, parse_grpc_tls};
 use super::fault::Fault;
 use super::own_transport::OwnOrigin;
 use super::{
-    Address, Config, ConfigError, ConnectionSpec, DnsSpec, EndpointSpec, Format, GrpcSpec, Loader,
-    Options, PluginName, PluginSpec, Policy, ProcessSpec, Protocol, TlsSpec, Upstream,
+    Address, Config, ConfigError, ConnectionSpec, DnsSpec, EndpointSpec, Format, GoPluginSpec,
+    GrpcSpec, Loader, Options, PluginName, PluginSpec, Policy, ProcessSpec, Protocol, TlsSpec,
+    Upstream,
 };
 
 impl Config {
@@ -133,6 +134,7 @@ impl PluginSpec {
                 dns: DnsSpec::default(),
                 grpc: None,
                 process: ProcessSpec::default(),
+                go_plugin: GoPluginSpec::default(),
                 options: Options::default(),
                 origin: OwnOrigin::default(),
             }
@@ -236,6 +238,31 @@ impl PluginSpec {
     /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::exec_json`].
     pub fn exec_json(name: &str, executable: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         Self::named(name, Address::exec_json(executable, 1))
+    }
+
+    /// The plugin `name` that is a process of the program at `executable`, an absolute path, which speaks HashiCorp's
+    /// go-plugin. What is agreed on with it is [`Upstream::go_plugin`], and how it is run [`Upstream::process`]; several
+    /// endpoints are several processes.
+    ///
+    /// ```
+    /// use tower_plugins::config::{Config, PluginSpec};
+    ///
+    /// let mut greeter = PluginSpec::subprocess("greeter", "/usr/libexec/greeter")?;
+    /// greeter.upstream.go_plugin.cookie_key = "GREETER_PLUGIN".to_owned();
+    /// greeter.upstream.go_plugin.cookie_value = "hello".to_owned();
+    /// greeter.upstream.go_plugin.protocol_versions = vec![5, 6];
+    /// let config = Config::new().with(greeter);
+    /// # Ok::<(), tower_plugins::config::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If `name` cannot name a plugin ([`PluginName`]); as [`Address::subprocess`].
+    pub fn subprocess(name: &str, executable: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        let mut plugin = Self::named(name, Address::subprocess(executable, 1))?;
+        plugin.upstream.connection = ConnectionSpec::of_process();
+        plugin.upstream.grpc = Some(GrpcSpec::of_process());
+        Ok(plugin)
     }
 
     /// The plugin `name` at `endpoint`, reached by the program's own transport that is registered as

@@ -185,6 +185,16 @@ impl Default for ConnectionSpec {
     }
 }
 
+impl ConnectionSpec {
+    /// Of a plugin that is a process and speaks HTTP: connections last as long as it runs.
+    pub(super) fn of_process() -> Self {
+        Self {
+            protocol: Protocol::Http2,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for TlsSpec {
     /// The system's roots, the host of the URL, and a warning two weeks before a certificate expires.
     fn default() -> Self {

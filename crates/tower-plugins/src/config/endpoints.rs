@@ -19,6 +19,7 @@ pub(super) enum Transport {
     Unix,
     UnixJson,
     ExecJson,
+    Subprocess,
     Grpc,
     GrpcTls,
     InProcess,
@@ -33,7 +34,7 @@ impl Transport {
 
     /// Whether it runs an executable.
     pub(super) const fn is_process(&self) -> bool {
-        matches!(self, Self::ExecJson)
+        matches!(self, Self::ExecJson | Self::Subprocess)
     }
 
     pub(super) const fn is_tls(&self) -> bool {
@@ -41,19 +42,17 @@ impl Transport {
     }
 }
 
-pub(super) const TRANSPORTS: [(&str, Transport); 8] = [
+pub(super) const TRANSPORTS: [(&str, Transport); 9] = [
     ("http", Transport::Http),
     ("https", Transport::Https),
     ("unix", Transport::Unix),
     ("unix-json", Transport::UnixJson),
     ("exec-json", Transport::ExecJson),
+    ("subprocess", Transport::Subprocess),
     ("grpc", Transport::Grpc),
     ("grpc-tls", Transport::GrpcTls),
     ("in-process", Transport::InProcess),
 ];
-
-/// Transports that there are names for, and that this version does not have.
-const LATER: [&str; 1] = ["subprocess"];
 
 /// Whether each of `endpoints` is a Unix socket over which HTTP is spoken, and there is one.
 pub(super) fn are_sockets(endpoints: &[EndpointSpec]) -> bool {
@@ -91,24 +90,14 @@ pub(super) fn own_name(word: &str) -> Result<(), Fault> {
     let known = TRANSPORTS.iter().map(|(name, _)| *name);
     let is_near = |name: &str| distance(word, name) <= 1;
     if word == "exec" {
-        let message = "is `exec-json` here, for a program that is sent lines of JSON, as go-plugins sends them: \
-                       write that, and the program as `executable`";
+        let message = "is `exec-json` here, for a program that is sent lines of JSON, as go-plugins sends them, or \
+                       `subprocess`, for a plugin of HashiCorp's go-plugin: write one of them, and the program as `executable`";
         return Err(Fault {
             nearest: Some("exec-json".to_owned()),
             ..Fault::of_value(message).kind(ProblemKind::Unavailable)
         });
     }
-    if LATER.contains(&word) {
-        let all = known.collect::<Vec<_>>().join(", ");
-        let message = format!(
-            "is not available in this version, which has {all}: remove the plugin until then"
-        );
-        return Err(Fault {
-            allowed: Some(all),
-            ..Fault::of_value(message).kind(ProblemKind::Unavailable)
-        });
-    }
-    if !PluginName::is_valid(word) || known.clone().chain(LATER).chain(["exec"]).any(is_near) {
+    if !PluginName::is_valid(word) || known.clone().chain(["exec"]).any(is_near) {
         return Err(Fault::unknown_word(word, known));
     }
     Ok(())
@@ -186,7 +175,7 @@ fn read_endpoint<'t>(
             Some(Transport::InProcess) => address::parse_in_process(text).map(Some),
             Some(Transport::Custom(name)) => address::parse_custom(name, text).map(Some),
             // It has none; and what is wrong with a transport has been said.
-            Some(Transport::ExecJson) | None => Ok(None),
+            Some(Transport::ExecJson | Transport::Subprocess) | None => Ok(None),
         }
     };
     let (report, doc, at) = (plugin.report(), plugin.doc(), given.node.at);
@@ -219,6 +208,7 @@ fn read_endpoint<'t>(
                 // The last two, and a process, are never read of a `url`.
                 Address::UnixJson { .. }
                 | Address::ExecJson { .. }
+                | Address::Subprocess { .. }
                 | Address::InProcess { .. }
                 | Address::Custom { .. }
                 | Address::Resolved { .. }

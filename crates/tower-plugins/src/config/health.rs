@@ -103,7 +103,7 @@ impl Overlay for Health {
 
 impl Health {
     fn check(&self, table: &Table<'_>) {
-        let spec = self.spec(Word::Http);
+        let spec = self.spec(Word::Http, "");
         if spec.timeout > spec.interval {
             let message = format!(
                 "timeout, {}, is longer than interval, {}: a check is over before the next is due",
@@ -136,8 +136,11 @@ impl Health {
         self.timeout.unwrap_or(library)
     }
 
-    fn spec(&self, usual: Word) -> HealthSpec {
-        let service = || self.service.clone().unwrap_or_default();
+    fn spec(&self, usual: Word, usual_service: &str) -> HealthSpec {
+        let service = || {
+            let service = self.service.as_deref();
+            service.unwrap_or(usual_service).to_owned()
+        };
         let kind = match self.kind.unwrap_or(usual) {
             Word::Http => HealthKind::Http {
                 path: self
@@ -160,14 +163,16 @@ impl Health {
         }
     }
 
-    /// A plugin that speaks gRPC is asked by gRPC where nobody says how, and one that is a process whether it lives.
+    /// A plugin that speaks gRPC is asked by gRPC where nobody says how, and one that is sent lines whether it lives.
     pub(super) fn armed(&self, transport: Option<&Transport>) -> Option<HealthSpec> {
-        let usual = match transport {
-            Some(transport) if transport.is_grpc() => Word::Grpc,
-            Some(transport) if transport.is_process() => Word::Process,
-            _ => Word::Http,
+        let (usual, service) = match transport {
+            // What each has that is served by go-plugin.
+            Some(Transport::Subprocess) => (Word::Grpc, "plugin"),
+            Some(transport) if transport.is_grpc() => (Word::Grpc, ""),
+            Some(Transport::ExecJson) => (Word::Process, ""),
+            _ => (Word::Http, ""),
         };
-        self.enabled.then(|| self.spec(usual))
+        self.enabled.then(|| self.spec(usual, service))
     }
 }
 

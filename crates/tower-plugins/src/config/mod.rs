@@ -28,6 +28,7 @@ mod fault;
 mod file;
 mod format;
 mod given;
+mod go_plugin;
 mod grpc;
 mod health;
 mod include;
@@ -84,12 +85,12 @@ pub(crate) use spec::Beside;
 pub use spec::{
     AdaptiveLimit, Address, AuthStyle, AuthorizeSpec, BalanceSpec, BalanceStrategy, BreakerSpec,
     BudgetKind, Checksum, ClaimValue, Compression, ConcurrencySpec, Config, ConnectionSpec,
-    CredentialsSpec, DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec, GrpcSpec,
-    HealthKind, HealthSpec, HedgeSpec, Identity, InvalidChecksum, InvalidPin, JitterKind,
-    JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OAuth2Spec, OutlierSpec, Pin, PluginName, PluginSpec,
-    Policy, ProcessSpec, Protocol, ProxySpec, RateLimitSpec, RedisSpec, ReloadSpec, Restart,
-    RetrySpec, ShadowSpec, Shared, SplitSpec, SplitTarget, Strategy, SubsetFallback, TlsSpec,
-    TlsVersion, Upstream,
+    CredentialsSpec, DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec,
+    GoPluginSpec, GrpcSpec, HealthKind, HealthSpec, HedgeSpec, Identity, InvalidChecksum,
+    InvalidPin, JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OAuth2Spec, OutlierSpec, Pin,
+    PluginName, PluginSpec, PluginTls, Policy, ProcessSpec, Protocol, ProxySpec, RateLimitSpec,
+    RedisSpec, ReloadSpec, Restart, RetrySpec, ShadowSpec, Shared, SplitSpec, SplitTarget,
+    Strategy, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

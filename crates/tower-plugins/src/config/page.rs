@@ -292,7 +292,7 @@ impl Parts<'_> {
                     self.hide(item.at);
                 }
             }
-            (Value::List(items), Kind::Texts | Kind::Statuses(..) | Kind::Percents(..)) => {
+            (Value::List(items), Kind::Texts | Kind::Statuses(..) | Kind::Integers(..)) => {
                 for item in items {
                     self.value(item, Kind::Text);
                 }

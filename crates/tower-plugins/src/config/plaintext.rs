@@ -31,6 +31,7 @@ fn is_open(address: &Address, connection: &ConnectionSpec) -> bool {
         | Address::Unix { .. }
         | Address::UnixJson { .. }
         | Address::ExecJson { .. }
+        | Address::Subprocess { .. }
         | Address::InProcess { .. }
         | Address::Custom { .. }
         // The program's endpoints are looked at one by one, as they come.

@@ -52,7 +52,7 @@ pub(super) fn read(
             for key in KEYS {
                 table.refuse(
                     key,
-                    "is for a plugin that is an executable, with transport: exec-json: remove it",
+                    "is for a plugin that is an executable, with transport: exec-json or subprocess: remove it",
                 );
             }
             return Default::default();
@@ -73,7 +73,9 @@ pub(super) fn read(
     let args = table.texts("args", |arg| no_nul(arg).map(|()| arg.to_owned()));
     let env = env(table);
     let block = table.table("process");
-    let (spec, instances) = block.map(block_of).unwrap_or_default();
+    let begins_at_once = transport == Some(&Transport::ExecJson);
+    let block = block.map(|block| block_of(block, begins_at_once));
+    let (spec, instances) = block.unwrap_or_default();
     let spec = ProcessSpec {
         args: args.unwrap_or_default(),
         env,
@@ -82,18 +84,28 @@ pub(super) fn read(
     };
     let address = |instance| {
         let executable = executable.clone()?;
-        let address = Address::ExecJson {
-            executable,
-            instance,
-        };
-        Some(EndpointSpec::from(address))
+        Some(EndpointSpec::from(match transport {
+            Some(Transport::Subprocess) => Address::Subprocess {
+                executable,
+                instance,
+            },
+            _ => Address::ExecJson {
+                executable,
+                instance,
+            },
+        }))
     };
     let endpoints = (1..=instances.max(1)).filter_map(address).collect();
     (spec, endpoints)
 }
 
-fn block_of(mut table: Table<'_>) -> (ProcessSpec, u32) {
+fn block_of(mut table: Table<'_>, begins_at_once: bool) -> (ProcessSpec, u32) {
     let library = ProcessSpec::default();
+    if begins_at_once {
+        let why = "does nothing with exec-json, which waits for no word of the plugin: remove it. What a start with \
+                   `start: ready` waits for stands beside `process`";
+        table.refuse("start_timeout", why);
+    }
     let spec = ProcessSpec {
         inherit_env: table.bool("inherit_env").unwrap_or(library.inherit_env),
         checksum: table.read("checksum", |given, _| {
@@ -104,6 +116,9 @@ fn block_of(mut table: Table<'_>) -> (ProcessSpec, u32) {
         no_new_privileges: table
             .bool("no_new_privileges")
             .unwrap_or(library.no_new_privileges),
+        start_timeout: table
+            .duration("start_timeout")
+            .unwrap_or(library.start_timeout),
         stop_timeout: table
             .duration("stop_timeout")
             .unwrap_or(library.stop_timeout),

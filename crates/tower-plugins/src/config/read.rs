@@ -19,7 +19,9 @@ use super::tree::{Span, Value};
 use super::{
     Config, ConnectionSpec, PluginName, PluginSpec, Policy, ReloadSpec, TlsSpec, Upstream,
 };
-use super::{access, auth, dns, elsewhere, layers, own_transport, plaintext, process, reload};
+use super::{
+    access, auth, dns, elsewhere, go_plugin, layers, own_transport, plaintext, process, reload,
+};
 
 /// The config that the docs of `report` say together. There may be no plugin only if docs are missing, or
 /// they say so.
@@ -212,6 +214,8 @@ impl Reader<'_> {
         let dns = dns::of(&table, &endpoints, &blocks.dns);
         let (options, origin) = own_transport::read(&mut table, transport);
         let is_grpc = transport.is_some_and(Transport::is_grpc);
+        let has_tls = table.has("tls") || mtls.is_some();
+        let go_plugin = go_plugin::read(&mut table, transport, has_tls);
         let mut policy = blocks.policy(credentials, transport);
         policy.allow_plaintext = allow_plaintext;
         if matches!(transport, Some(Transport::UnixJson | Transport::ExecJson)) {
@@ -237,6 +241,7 @@ impl Reader<'_> {
             _ if over_socket => blocks.connection_over_socket(is_grpc),
             Some(Transport::UnixJson) => blocks.connection_without_http(),
             Some(Transport::ExecJson) => blocks.connection_to_process(),
+            Some(Transport::Subprocess) => blocks.connection_within_process(),
             _ => blocks.connection(is_grpc),
         };
         refuse_inert(&table, transport, &connection, &policy);
@@ -249,6 +254,7 @@ impl Reader<'_> {
         warn_of_vain(&table, &connection, &policy);
         let tls = match transport {
             Some(transport) if transport.is_tls() => mtls.unwrap_or_else(|| blocks.tls.clone()),
+            Some(Transport::Subprocess) if has_tls => mtls.unwrap_or_else(|| blocks.tls.clone()),
             _ => TlsSpec::default(),
         };
         if let Some(name) = name {
@@ -258,9 +264,10 @@ impl Reader<'_> {
                 tls,
                 dns,
                 process,
+                go_plugin,
                 options,
                 origin,
-                grpc: is_grpc.then(|| blocks.grpc.clone()),
+                grpc: blocks.grpc.armed(transport),
             };
             self.declare(&table, name, place, enabled, policy, upstream);
         }

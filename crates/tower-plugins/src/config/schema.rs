@@ -134,7 +134,7 @@ impl Definitions<'_> {
                 let list = json!({ "type": "array", "items": { "anyOf": [one, text] } });
                 json!({ "anyOf": [list, variable()] })
             }
-            Kind::Percents(least, most) => {
+            Kind::Integers(least, most) => {
                 let one =
                     or_variable(json!({ "type": "integer", "minimum": least, "maximum": most }));
                 json!({ "anyOf": [{ "type": "array", "items": one }, variable()] })
@@ -155,7 +155,8 @@ impl Definitions<'_> {
             }),
             Kind::Block(block) => {
                 let words = match block.name {
-                    "auth" | "authorize" | "jwt" | "process" | "filter" | "fallback" | "reload" => {
+                    "auth" | "authorize" | "jwt" | "process" | "go_plugin" | "filter"
+                    | "fallback" | "reload" => {
                         return self.reference(block);
                     }
                     "retry" | "hedge" | "circuit_breaker" | "outlier_detection"
@@ -264,7 +265,7 @@ fn takes(kind: Kind) -> String {
         Kind::SizeOrOff(least, most) => format!("{}, or `off`", bytes(least, most)),
         Kind::Texts => "a list of texts".to_owned(),
         Kind::Statuses(..) => "a list of statuses".to_owned(),
-        Kind::Percents(..) => "a list of whole numbers".to_owned(),
+        Kind::Integers(..) => "a list of whole numbers".to_owned(),
         Kind::Headers => "a table of secrets".to_owned(),
         Kind::Env => "a table of secrets, or a list of `NAME=value`".to_owned(),
         Kind::Named => "a table of texts".to_owned(),
@@ -283,7 +284,7 @@ fn takes(kind: Kind) -> String {
 fn default(key: &Key) -> Option<Value> {
     let written = key.default;
     match key.kind {
-        Kind::Bool | Kind::Integer(..) | Kind::Number(..) | Kind::Texts | Kind::Percents(..) => {
+        Kind::Bool | Kind::Integer(..) | Kind::Number(..) | Kind::Texts | Kind::Integers(..) => {
             serde_json::from_str(written).ok()
         }
         Kind::Duration

@@ -98,6 +98,13 @@ pub(super) fn refuse_inert(
             unix_json::refuse_inert("exec-json", &keys, why, connection, policy, refuse);
             return;
         }
+        if transport == Some(&Transport::Subprocess) {
+            for key in NOT_OF_SUBPROCESS {
+                let why = "does nothing with subprocess, whose connections are HTTP/2 and last as long as the process: remove it";
+                refuse("connection", key, why);
+            }
+            return;
+        }
         if transport == Some(&Transport::Unix) {
             let why = "does nothing over a Unix socket, where nothing is compressed: remove it";
             refuse("connection", "disable_compression", why);
@@ -151,9 +158,12 @@ fn refuse_key(table: &Table<'_>, block: &str, key: &str, fault: Fault) {
 /// `protocol` is the one asked for: gRPC has no other than HTTP/2.
 pub(super) fn refuse_grpc(table: &Table<'_>, transport: Option<&Transport>, protocol: Protocol) {
     let Some(transport) = transport else { return };
+    if *transport == Transport::Subprocess {
+        return;
+    }
     if !transport.is_grpc() {
         if table.has("grpc") {
-            let why = "does nothing without transport: grpc or grpc-tls";
+            let why = "does nothing without transport: grpc, grpc-tls or subprocess";
             table.problem("grpc", Fault::new(ProblemKind::Ineffective, why));
         }
     } else if protocol == Protocol::Http1 {
@@ -164,20 +174,20 @@ pub(super) fn refuse_grpc(table: &Table<'_>, transport: Option<&Transport>, prot
 }
 
 pub(super) fn refuse_tls(table: &Table<'_>, transport: Option<&Transport>, mtls: bool) {
-    if transport.is_none_or(Transport::is_tls) {
+    if transport.is_none_or(|transport| transport.is_tls() || *transport == Transport::Subprocess) {
         return;
     }
     let ineffective = |why| Fault::new(ProblemKind::Ineffective, why);
     if table.has("tls") {
         table.problem(
             "tls",
-            ineffective("does nothing without transport: https or grpc-tls"),
+            ineffective("does nothing without transport: https, grpc-tls or subprocess"),
         );
     }
     if mtls {
         table.problem(
             "auth",
-            ineffective("method: mtls takes transport: https or grpc-tls"),
+            ineffective("method: mtls takes transport: https, grpc-tls or subprocess"),
         );
     }
 }
@@ -243,6 +253,18 @@ pub(super) fn warn_of_vain(table: &Table<'_>, connection: &ConnectionSpec, polic
         never_reached("retry", "initial_interval", Some(retry.initial_interval));
     }
 }
+
+/// What HTTP/2 with a process of this program's has no use for.
+const NOT_OF_SUBPROCESS: [&str; 8] = [
+    "proxy",
+    "proxy_auth",
+    "protocol",
+    "max_idle_connections",
+    "idle_timeout",
+    "max_age",
+    "keep_alive",
+    "disable_compression",
+];
 
 /// The keys of `connection` that are about a connection, rather than a call.
 const ON_THE_WIRE: [&str; 13] = [

@@ -62,6 +62,8 @@ pub(crate) use self::stack::deadline;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};
+#[cfg(all(feature = "subprocess", unix))]
+use crate::transport::Sink;
 use crate::transport::{EndFuture, Factory, InProcess, Transport, panic_text};
 #[cfg(feature = "http")]
 use crate::upgrade::{OnUpgrade, Owner};
@@ -74,6 +76,8 @@ pub(crate) struct Services {
     recipes: HashMap<String, Recipe>,
     transports: HashMap<String, Factory>,
     sources: HashMap<String, Source>,
+    #[cfg(all(feature = "subprocess", unix))]
+    sinks: HashMap<String, Sink>,
     plugins: OnceLock<Plugins>,
 }
 
@@ -101,6 +105,17 @@ impl Services {
 
     pub(crate) fn add_transport(&mut self, name: &str, factory: Factory) {
         self.transports.insert(name.to_owned(), factory);
+    }
+
+    #[cfg(all(feature = "subprocess", unix))]
+    pub(crate) fn add_sink(&mut self, plugin: &str, sink: Sink) {
+        self.sinks.insert(plugin.to_owned(), sink);
+    }
+
+    /// What takes what `plugin` prints.
+    #[cfg(all(feature = "subprocess", unix))]
+    fn sink(&self, plugin: &str) -> Option<Sink> {
+        self.sinks.get(plugin).cloned()
     }
 
     pub(crate) fn add_source(&mut self, name: &str, source: Source) {
@@ -217,6 +232,13 @@ impl Node {
             Some((parts.address.clone(), breaker.handle()))
         });
         breakers.collect()
+    }
+
+    /// Has what waits at its endpoints to be started again start at once.
+    pub(crate) fn revive(&self) {
+        for parts in &*self.parts.endpoints.now() {
+            parts.transport.revive();
+        }
     }
 
     /// Waits until it is ready, for `limit` at the most; `why` is what has it wait.

@@ -25,9 +25,9 @@ use super::own::NamedLayer;
 use super::rate_limit::Limiter;
 use super::registered::Registered;
 use crate::config::{
-    AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, HealthKind,
-    HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginName, PluginSpec, ProcessSpec,
-    Protocol, RetrySpec, TlsSpec, Upstream,
+    AdaptiveLimit, Address, BudgetKind, ConcurrencySpec, ConfigError, ConnectionSpec, GoPluginSpec,
+    HealthKind, HealthSpec, LayerSpec, Number, Options, OutlierSpec, PluginName, PluginSpec,
+    ProcessSpec, Protocol, RetrySpec, TlsSpec, Upstream,
 };
 use crate::error::{Error, Kind};
 use crate::transport::{EndpointArgs, MessageLimits, Transport, Unmade};
@@ -152,6 +152,8 @@ pub(super) struct EndpointParts {
     options: Option<Options>,
     /// The same.
     process: Option<ProcessSpec>,
+    /// The same.
+    go_plugin: Option<GoPluginSpec>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) credentials: Credentials,
     /// What it may be asked again.
@@ -410,14 +412,19 @@ impl EndpointParts {
         let retry = spec.policy.retry.as_ref();
         let own = retry.filter(|retry| retry.endpoint_budget);
         let connection = &upstream.connection;
-        let tls = address.is_https().then_some(&upstream.tls);
+        let has_tls = address.is_https() || matches!(address, Address::Subprocess { .. });
+        let tls = has_tls.then_some(&upstream.tls);
         let options = matches!(address, Address::Custom { .. }).then_some(&upstream.options);
-        let process = matches!(address, Address::ExecJson { .. }).then_some(&upstream.process);
+        let is_go_plugin = matches!(address, Address::Subprocess { .. });
+        let is_process = is_go_plugin || matches!(address, Address::ExecJson { .. });
+        let process = is_process.then_some(&upstream.process);
+        let go_plugin = is_go_plugin.then_some(&upstream.go_plugin);
         let is_kept = |old: &&Self| {
             old.connection == *connection
                 && old.tls.as_ref() == tls
                 && old.options.as_ref() == options
                 && old.process.as_ref() == process
+                && old.go_plugin.as_ref() == go_plugin
         };
         let transport = match old.filter(is_kept) {
             Some(old) => Arc::clone(&old.transport),
@@ -431,6 +438,7 @@ impl EndpointParts {
             tls: tls.cloned(),
             options: options.cloned(),
             process: process.cloned(),
+            go_plugin: go_plugin.cloned(),
             transport,
             credentials: credentials.clone(),
             budget: own.map(|new| budget(new, old.and_then(|old| old.budget.as_ref()))),
@@ -515,8 +523,24 @@ fn transport(
                 &upstream.connection,
             )))
         }
+        #[cfg(all(feature = "subprocess", unix))]
+        Address::Subprocess { executable, .. } => {
+            let upstream = &spec.upstream;
+            let parts = crate::transport::GoPluginParts {
+                plugin: spec.name.as_str(),
+                name: &address.to_string(),
+                process: &upstream.process,
+                go_plugin: &upstream.go_plugin,
+                connection: &upstream.connection,
+                tls: &upstream.tls,
+            };
+            let sink = services.sink(spec.name.as_str());
+            let made = crate::transport::GoPlugin::of(parts, executable.clone(), sink);
+            let made = made.map_err(|error| Error::caused_by(Kind::Config, error))?;
+            Ok(Arc::new(made))
+        }
         #[cfg(not(all(feature = "subprocess", unix)))]
-        Address::ExecJson { .. } => Err(Error::caused_by(
+        Address::ExecJson { .. } | Address::Subprocess { .. } => Err(Error::caused_by(
             Kind::Config,
             format!("`{address}` needs Unix, and the feature `subprocess` of tower-plugins"),
         )),

@@ -1,5 +1,5 @@
 //! How an endpoint is reached: HTTP over TCP, TLS and Unix sockets, lines of JSON on a Unix socket or on
-//! the standard streams of a process, services of this program, and ways that it has itself.
+//! the standard streams of a process, HashiCorp's go-plugin, services of this program, and ways that it has itself.
 //!
 //! A transport is a [`tower_service::Service`] of requests for a shared reference: it is never
 //! cloned for a call, is always ready, and boxes one future per call.
@@ -37,6 +37,8 @@ mod enveloped;
 mod error;
 #[cfg(all(feature = "subprocess", unix))]
 mod exec_json;
+#[cfg(all(feature = "subprocess", unix))]
+mod go_plugin;
 #[cfg(feature = "http")]
 pub mod http;
 mod in_process;
@@ -56,6 +58,10 @@ pub use self::enveloped::Enveloped;
 pub(crate) use self::enveloped::as_map;
 #[cfg(all(feature = "subprocess", unix))]
 pub use self::exec_json::ExecJson;
+#[cfg(all(feature = "subprocess", unix))]
+pub use self::go_plugin::{AppVersion, GoPlugin, InvalidGoPlugin, Output, OutputStream};
+#[cfg(all(feature = "subprocess", unix))]
+pub(crate) use self::go_plugin::{Parts as GoPluginParts, Sink};
 #[cfg(feature = "http")]
 pub use self::http::Http;
 pub use self::in_process::InProcess;
@@ -105,6 +111,11 @@ pub trait Transport: Any + Send + Sync {
     fn end(&self) -> EndFuture {
         Box::pin(std::future::ready(()))
     }
+
+    /// Has what waits to be started again, because it ended too often, start at once: a process, for one.
+    ///
+    /// By default there is nothing to do.
+    fn revive(&self) {}
 
     /// The same as `call`, for a wire that tells the other side how long it has: from `deadline` on nobody waits for the
     /// response's head. Who calls drops the future then; a transport need not watch the time.

@@ -11,6 +11,7 @@ mod elsewhere;
 mod endpoint;
 mod fallback;
 mod filter;
+mod go_plugin;
 mod grpc;
 mod health_check;
 mod hedge;
@@ -1075,6 +1076,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::process::process_is_this_plugins_alone",
     ),
     (
+        "plugins[].go_plugin",
+        "tower_plugins::tests::effect::go_plugin::go_plugin_is_this_plugins_alone",
+    ),
+    (
         "process.instances",
         "tower_plugins::tests::effect::process::instances_is_how_many_processes_run",
     ),
@@ -1095,6 +1100,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::process::no_new_privileges_is_whether_a_program_can_become_another_user",
     ),
     (
+        "process.start_timeout",
+        "tower_plugins::tests::effect::process::start_timeout_is_how_long_a_plugin_may_take_to_say_where_it_is",
+    ),
+    (
         "process.stop_timeout",
         "tower_plugins::tests::effect::process::stop_timeout_is_how_long_a_program_may_take_to_end",
     ),
@@ -1109,6 +1118,42 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "process.restart_window",
         "tower_plugins::tests::effect::process::restart_window_is_the_time_in_which_restarts_are_counted",
+    ),
+    (
+        "go_plugin.cookie_key",
+        "tower_plugins::tests::effect::go_plugin::cookie_key_is_the_variable_that_a_plugin_is_known_by",
+    ),
+    (
+        "go_plugin.cookie_value",
+        "tower_plugins::tests::effect::go_plugin::cookie_value_is_what_it_is",
+    ),
+    (
+        "go_plugin.protocol_versions",
+        "tower_plugins::tests::effect::go_plugin::protocol_versions_are_offered_and_no_other_is_taken",
+    ),
+    (
+        "go_plugin.auto_mtls",
+        "tower_plugins::tests::effect::go_plugin::auto_mtls_asks_for_certificates_and_takes_no_plaintext",
+    ),
+    (
+        "go_plugin.multiplex",
+        "tower_plugins::tests::effect::go_plugin::multiplex_asks_for_one_socket_and_takes_no_other_plugin",
+    ),
+    (
+        "go_plugin.socket_dir",
+        "tower_plugins::tests::effect::go_plugin::socket_dir_is_where_the_directory_for_sockets_is_made_and_goes",
+    ),
+    (
+        "go_plugin.socket_group",
+        "tower_plugins::tests::effect::go_plugin::socket_group_is_given_the_directory_and_said_to_the_plugin",
+    ),
+    (
+        "go_plugin.min_port",
+        "tower_plugins::tests::effect::go_plugin::min_port_is_the_lowest_that_the_plugin_is_told",
+    ),
+    (
+        "go_plugin.max_port",
+        "tower_plugins::tests::effect::go_plugin::max_port_is_the_highest_that_the_plugin_is_told",
     ),
     (
         "dns.min_ttl",

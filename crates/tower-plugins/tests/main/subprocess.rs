@@ -4,6 +4,9 @@
 
 mod checksum;
 mod ends;
+pub(crate) mod fake;
+mod go_plugin;
+mod handshake;
 mod host;
 mod restarts;
 mod wire;

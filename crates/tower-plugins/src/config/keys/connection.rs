@@ -4,7 +4,7 @@ pub(in super::super) static CONNECTION: Block = Block {
     name: "connection",
     about: "For an `in-process` plugin only `request_timeout`, `timeout_header` and `stream_idle_timeout` \
             mean something; the others are refused. With `unix-json`, `protocol`, `max_streams`, `max_age`, `proxy`, `disable_compression`, `max_response_head` and `stream_idle_timeout` are. \
-            With `exec-json` only `connection_timeout`, how long a call waits for a process that is free, `request_timeout`, `timeout_header` and `max_response_body` mean something.",
+            With `subprocess`, whose connections are HTTP/2 and last as long as its process, what is about other protocols and about keeping connections is refused. With `exec-json` only `connection_timeout`, how long a call waits for a process that is free, `request_timeout`, `timeout_header` and `max_response_body` mean something.",
     keys: &[
         key(
             "protocol",

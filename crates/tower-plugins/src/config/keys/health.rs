@@ -11,9 +11,9 @@ pub(in super::super) static HEALTH_CHECK: Block = Block {
         key(
             "kind",
             Kind::Word(&["http", "grpc", "grpc-watch", "tcp", "process"]),
-            "`http`; `grpc` with `transport: grpc` or `grpc-tls`; `process` with `exec-json`",
+            "`http`; `grpc` with `transport: grpc`, `grpc-tls` or `subprocess`; `process` with `exec-json`",
             r#""grpc""#,
-            "what is asked: `http`, a GET; `grpc`, `grpc.health.v1.Health/Check`; `grpc-watch`, its `Watch`, which tells at once; `tcp`, whether a connection can be opened; `process`, whether the process lives, which is started if need be: only with `exec-json`, where it is the only one",
+            "what is asked: `http`, a GET; `grpc`, `grpc.health.v1.Health/Check`; `grpc-watch`, its `Watch`, which tells at once; `tcp`, whether a connection can be opened; `process`, whether the process lives, which is started if need be: with `subprocess`, and with `exec-json`, where it is the only one",
         ),
         key(
             "endpoint",
@@ -34,7 +34,7 @@ pub(in super::super) static HEALTH_CHECK: Block = Block {
             Kind::Text,
             "",
             r#""search.v1.Search""#,
-            "the gRPC service that is asked about, by default the server as a whole; refused without a `grpc` kind",
+            "the gRPC service that is asked about, by default the server as a whole, and with `subprocess` `plugin`, which go-plugin answers for: one that has no health service is taken for well there, as it answers; refused without a `grpc` kind",
         ),
         key(
             "interval",

@@ -10,6 +10,7 @@ mod breaker;
 mod connection;
 mod dns;
 mod elsewhere;
+mod go_plugin;
 mod gone;
 mod grpc;
 mod health;
@@ -28,6 +29,7 @@ pub(super) use breaker::CIRCUIT_BREAKER;
 pub(super) use connection::{CONNECTION, TLS};
 pub(super) use dns::DNS;
 pub(super) use elsewhere::{MOST_TARGETS, SHADOW, SPLIT, TARGET};
+pub(super) use go_plugin::GO_PLUGIN;
 pub(super) use gone::{ALLOWLIST, MANIFEST};
 pub(super) use grpc::GRPC;
 pub(super) use health::HEALTH_CHECK;
@@ -95,9 +97,9 @@ pub(super) enum Kind {
     /// A list of statuses, and of ranges of them.
     #[cfg_attr(not(feature = "schema"), expect(dead_code))]
     Statuses(u16, u16),
-    /// A list of whole numbers that rise.
+    /// A list of whole numbers.
     #[cfg_attr(not(feature = "schema"), expect(dead_code))]
-    Percents(u32, u32),
+    Integers(u32, u32),
     /// A table from the name of a header to a secret.
     Headers,
     /// A table from the name of a variable to a secret, or a list of `NAME=value`.
@@ -149,6 +151,7 @@ pub(super) fn is_known(name: &str) -> bool {
         &LOAD_BALANCING,
         &TLS,
         &GRPC,
+        &GO_PLUGIN,
         &RELOAD,
     ];
     blocks.iter().any(|block| block.key(name).is_some())

@@ -10,7 +10,7 @@ pub(in super::super) static PROCESS: Block = Block {
             Kind::Integer(1, 256),
             "1",
             "4",
-            "how many processes run, each an endpoint of its own to `load_balancing`, `circuit_breaker` and `health_check`. One is sent one call at a time",
+            "how many processes run, each an endpoint of its own to `load_balancing`, `circuit_breaker` and `health_check`. With `exec-json` one is sent one call at a time",
         ),
         key(
             "inherit_env",
@@ -41,11 +41,18 @@ pub(in super::super) static PROCESS: Block = Block {
             "whether the process, and all it starts, can gain no privileges by running a set-user-ID program or one with capabilities, such as `sudo` and `ping`. On Linux; elsewhere it says nothing",
         ),
         key(
+            "start_timeout",
+            Kind::Timeout,
+            "1m",
+            r#""10s""#,
+            "with `subprocess`: how long the process may take from its start until it has said where it listens, and can be connected to; then it is killed, and has ended in vain. Refused with `exec-json`",
+        ),
+        key(
             "stop_timeout",
             Kind::Duration,
             "5s",
             r#""1s""#,
-            "how long the process may take to end when its standard input is closed and its group gets a SIGTERM; then the group is killed",
+            "how long the process may take to end when it is asked to, by the end of its standard input and a SIGTERM for its group; then the group is killed. With `subprocess` the half of it is for what the plugin does when it is told to shut down, before the SIGTERM",
         ),
         key(
             "restart",
@@ -85,10 +92,6 @@ pub(in super::super) static PROCESS: Block = Block {
         (
             "work_dir",
             "stands beside `process`, in the plugin: move it there",
-        ),
-        (
-            "start_timeout",
-            "stands beside `process`, in the plugin, with `start: ready`: move it there",
         ),
     ],
 };

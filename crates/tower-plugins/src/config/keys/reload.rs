@@ -56,7 +56,7 @@ pub(in super::super) static RELOAD: Block = Block {
         ),
         key(
             "canary_steps",
-            Kind::Percents(1, 99),
+            Kind::Integers(1, 99),
             "[1, 5, 25]",
             "[10, 50]",
             "the share of calls that new nodes get step by step, in percent, each more than the one before; then they get all",

@@ -1,7 +1,7 @@
 use super::{
-    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, DNS, FALLBACK, FILTER, GRPC,
-    HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, PROCESS, RATE_LIMIT, RELOAD,
-    RETRY, SHADOW, SPLIT, TLS, gone, key,
+    AUTH, AUTHORIZE, Block, CIRCUIT_BREAKER, CONCURRENCY, CONNECTION, DNS, FALLBACK, FILTER,
+    GO_PLUGIN, GRPC, HEALTH_CHECK, HEDGE, Kind, LOAD_BALANCING, OUTLIER_DETECTION, PROCESS,
+    RATE_LIMIT, RELOAD, RETRY, SHADOW, SPLIT, TLS, gone, key,
 };
 
 pub(in super::super) static ROOT: Block = Block {
@@ -154,7 +154,7 @@ pub(in super::super) static PLUGIN: Block = Block {
             Kind::WordOrName(&TRANSPORTS),
             "required",
             r#""https""#,
-            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `unix-json`: lines of JSON on a Unix socket; `exec-json`: lines of JSON on the standard streams of a process; `grpc`: gRPC, over TCP or a Unix socket; `grpc-tls`: gRPC over TLS; `in-process`: a service that the program registered; or the name of a [transport of the program's own](transports.md#a-transport-of-your-own), at least two letters away from these",
+            "`http`; `https`: HTTP over TLS; `unix`: HTTP over a Unix socket; `unix-json`: lines of JSON on a Unix socket; `exec-json`: lines of JSON on the standard streams of a process; `subprocess`: HashiCorp's go-plugin, with a process; `grpc`: gRPC, over TCP or a Unix socket; `grpc-tls`: gRPC over TLS; `in-process`: a service that the program registered; or the name of a [transport of the program's own](transports.md#a-transport-of-your-own), at least two letters away from these",
         ),
         key(
             "type",
@@ -182,7 +182,7 @@ pub(in super::super) static PLUGIN: Block = Block {
             Kind::File,
             "none",
             r#""/usr/libexec/resize""#,
-            "the program, for `exec-json`: its path, absolute or relative to this file; it is looked for nowhere else, and no shell is asked",
+            "the program, for `exec-json` and `subprocess`: its path, absolute or relative to this file; it is looked for nowhere else, and no shell is asked",
         ),
         key(
             "args",
@@ -211,6 +211,13 @@ pub(in super::super) static PLUGIN: Block = Block {
             "",
             r#"{ "restart": "on-failure" }"#,
             "for an `executable`: how its process is run",
+        ),
+        key(
+            "go_plugin",
+            Kind::Block(&GO_PLUGIN),
+            "",
+            r#"{ "protocol_versions": [5, 6] }"#,
+            "for `subprocess`: what is agreed on with the plugin",
         ),
         key(
             "drain_timeout",
@@ -384,12 +391,13 @@ pub(in super::super) static PLUGIN: Block = Block {
     gone: gone::PLUGIN,
 };
 
-const TRANSPORTS: [&str; 8] = [
+const TRANSPORTS: [&str; 9] = [
     "http",
     "https",
     "unix",
     "unix-json",
     "exec-json",
+    "subprocess",
     "grpc",
     "grpc-tls",
     "in-process",

@@ -11,6 +11,7 @@ mod breaker;
 mod connection;
 mod dns;
 mod elsewhere;
+mod go_plugin;
 mod grpc;
 mod health;
 mod jwt;
@@ -37,6 +38,7 @@ pub use self::connection::{
 };
 pub use self::dns::{DnsFamily, DnsName, DnsSpec};
 pub use self::elsewhere::{ShadowSpec, SplitSpec, SplitTarget};
+pub use self::go_plugin::{GoPluginSpec, PluginTls};
 pub use self::grpc::{Compression, GrpcSpec};
 pub use self::health::{HealthKind, HealthSpec};
 pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
@@ -145,11 +147,13 @@ pub struct Upstream {
     pub tls: TlsSpec,
     /// `dns`, for endpoints that are looked up.
     pub dns: DnsSpec,
-    /// `grpc`, of a plugin that speaks gRPC (`transport: grpc` or `grpc-tls`): its endpoints are reached over
+    /// `grpc`, of a plugin that speaks gRPC (`transport: grpc`, `grpc-tls` or `subprocess`): its endpoints are reached over
     /// [`Protocol::Http2`], and typed calls go through the service `tower_plugins.v1.Plugin`.
     pub grpc: Option<GrpcSpec>,
     /// How its process is run, of a plugin that is an executable: each of its endpoints is one.
     pub process: ProcessSpec,
+    /// `go_plugin`, of a plugin that speaks HashiCorp's go-plugin (`transport: subprocess`).
+    pub go_plugin: GoPluginSpec,
     /// `options`, for a transport of the program's own.
     pub options: Options,
     /// Where that transport is written.
@@ -204,6 +208,13 @@ pub enum Address {
     },
     /// `transport: exec-json`: lines of JSON on the standard streams of a process.
     ExecJson {
+        /// The program.
+        executable: PathBuf,
+        /// Which of the plugin's processes it is, from 1.
+        instance: u32,
+    },
+    /// `transport: subprocess`: a process that speaks HashiCorp's go-plugin.
+    Subprocess {
         /// The program.
         executable: PathBuf,
         /// Which of the plugin's processes it is, from 1.
@@ -293,6 +304,10 @@ impl fmt::Display for Address {
                 executable,
                 instance,
             } => write!(f, "exec-json:{}#{instance}", executable.display()),
+            Self::Subprocess {
+                executable,
+                instance,
+            } => write!(f, "subprocess:{}#{instance}", executable.display()),
             Self::InProcess { service } => write!(f, "in-process:{service}"),
             Self::Custom {
                 transport,

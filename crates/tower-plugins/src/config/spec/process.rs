@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::super::Secret;
 
 /// How the process of a plugin is started, and what is done when it ends: of a plugin that is an executable
-/// (`transport: exec-json`).
+/// (`transport: exec-json` or `subprocess`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProcessSpec {

@@ -8,7 +8,8 @@ use super::super::tree::Node;
 use super::super::{Address, Identity, Policy, Protocol, ProxySpec, TlsSpec, Upstream};
 use super::Writer;
 use super::values::{
-    bool, duration, duration_or_off, file, header_or_off, integer, list, size, table, text, word,
+    bool, duration, duration_or_off, file, header_or_off, integer, list, off, size, table, text,
+    word,
 };
 
 impl Writer {
@@ -40,6 +41,22 @@ impl Writer {
                 ("max_response_body", spec.max_response_body.and_then(size)),
                 request,
                 header,
+            ]);
+        }
+        if transport == "subprocess" {
+            let [request, header, idle] = timeouts;
+            return table([
+                ("max_connections", integer(spec.max_connections)),
+                ("max_streams", integer(spec.max_streams)),
+                ("connection_timeout", duration(spec.connection_timeout)),
+                ("max_response_head", size(spec.max_response_head.into())),
+                (
+                    "max_response_body",
+                    spec.max_response_body.map_or_else(off, size),
+                ),
+                request,
+                header,
+                idle,
             ]);
         }
         let keeps = spec.keep_alive && spec.max_idle_connections > 0;

@@ -27,7 +27,7 @@ use self::values::{bool, duration, integer, list, named, off, table, text};
 use super::format::Format;
 use super::secret::{self, HIDDEN};
 use super::tree::Node;
-use super::{Address, Config, EndpointSpec, PluginSpec, Secret};
+use super::{Address, Config, EndpointSpec, PluginSpec, PluginTls, Secret};
 
 /// Whether secrets are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,7 @@ impl Writer {
             Some(Address::Unix { .. }) => "unix",
             Some(Address::UnixJson { .. }) => "unix-json",
             Some(Address::ExecJson { .. }) => "exec-json",
+            Some(Address::Subprocess { .. }) => "subprocess",
             Some(Address::InProcess { .. }) => "in-process",
             Some(Address::Custom { transport, .. } | Address::Source { transport, .. }) => {
                 transport
@@ -115,7 +116,11 @@ impl Writer {
         let endpoints = endpoints.collect();
         let process = self.process(upstream);
         let is_process = process.executable.is_some();
-        let is_tls = transport == "https" || transport == "grpc-tls";
+        let is_tls = match transport {
+            "https" | "grpc-tls" => true,
+            "subprocess" => upstream.go_plugin.tls == PluginTls::Static,
+            _ => false,
+        };
         table([
             ("name", text(name.as_str())),
             ("enabled", bool(is_enabled)),
@@ -126,6 +131,7 @@ impl Writer {
             ("env", process.env),
             ("work_dir", process.work_dir),
             ("process", process.process),
+            ("go_plugin", process.go_plugin),
             ("drain_timeout", duration(policy.drain_timeout)),
             ("start", policy.ready_within.and_then(|_| text("ready"))),
             ("start_timeout", policy.ready_within.and_then(duration)),
@@ -197,7 +203,7 @@ fn endpoint(endpoint: &EndpointSpec, is_grpc: bool) -> Option<Node<'static>> {
         }
         Address::UnixJson { path } => (path.to_str()?.to_owned(), None),
         // It is said by `executable`.
-        Address::ExecJson { .. } => return None,
+        Address::ExecJson { .. } | Address::Subprocess { .. } => return None,
         Address::InProcess { service } => (service.clone(), None),
         Address::Custom { endpoint, .. } => (endpoint.clone(), None),
         Address::Dns(name) => (name.to_string(), Some(&name.prefix)),

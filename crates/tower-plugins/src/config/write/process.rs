@@ -2,9 +2,9 @@
 
 use super::super::process::RESTARTS;
 use super::super::tree::Node;
-use super::super::{Address, Restart, Upstream};
+use super::super::{Address, GoPluginSpec, PluginTls, Restart, Upstream};
 use super::Writer;
-use super::values::{bool, duration, integer, named, table, text, texts, word};
+use super::values::{bool, duration, integer, list, named, table, text, texts, word};
 
 /// The keys of a plugin that is an executable.
 #[derive(Default)]
@@ -14,14 +14,19 @@ pub(super) struct Process {
     pub(super) env: Option<Node<'static>>,
     pub(super) work_dir: Option<Node<'static>>,
     pub(super) process: Option<Node<'static>>,
+    pub(super) go_plugin: Option<Node<'static>>,
 }
 
 impl Writer {
     pub(super) fn process(&self, upstream: &Upstream) -> Process {
         let first = upstream.endpoints.first().map(|endpoint| &endpoint.address);
-        let Some(Address::ExecJson { executable, .. }) = first else {
+        let Some(
+            first @ (Address::ExecJson { executable, .. } | Address::Subprocess { executable, .. }),
+        ) = first
+        else {
             return Process::default();
         };
+        let is_go_plugin = matches!(first, Address::Subprocess { .. });
         let spec = &upstream.process;
         let restarts = spec.restart != Restart::Never;
         let instances = u32::try_from(upstream.endpoints.len());
@@ -32,6 +37,7 @@ impl Writer {
             work_dir: (spec.work_dir.as_ref())
                 .and_then(|directory| directory.to_str())
                 .and_then(text),
+            go_plugin: is_go_plugin.then(|| go_plugin(&upstream.go_plugin)),
             process: Some(table([
                 ("instances", integer(instances.unwrap_or(u32::MAX))),
                 ("inherit_env", bool(spec.inherit_env)),
@@ -44,6 +50,10 @@ impl Writer {
                     spec.umask.and_then(|mask| text(&format!("{mask:03o}"))),
                 ),
                 ("no_new_privileges", bool(spec.no_new_privileges)),
+                (
+                    "start_timeout",
+                    duration(spec.start_timeout).filter(|_| is_go_plugin),
+                ),
                 ("stop_timeout", duration(spec.stop_timeout)),
                 ("restart", word(&RESTARTS, &spec.restart)),
                 (
@@ -57,4 +67,27 @@ impl Writer {
             ])),
         }
     }
+}
+
+fn go_plugin(spec: &GoPluginSpec) -> Node<'static> {
+    let versions = spec.protocol_versions.iter();
+    let versions = versions.filter_map(|version| integer(*version)).collect();
+    let directory = spec.socket_dir.as_ref();
+    table([
+        ("cookie_key", text(&spec.cookie_key)),
+        ("cookie_value", text(&spec.cookie_value)),
+        ("protocol_versions", Some(list(versions))),
+        (
+            "auto_mtls",
+            bool(spec.tls == PluginTls::Auto).filter(|_| spec.tls != PluginTls::Static),
+        ),
+        ("multiplex", bool(spec.multiplex)),
+        (
+            "socket_dir",
+            directory.and_then(|path| path.to_str()).and_then(text),
+        ),
+        ("socket_group", spec.socket_group.as_deref().and_then(text)),
+        ("min_port", integer(spec.min_port.into())),
+        ("max_port", integer(spec.max_port.into())),
+    ])
 }

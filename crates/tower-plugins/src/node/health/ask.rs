@@ -19,7 +19,7 @@ use tower_service::Service;
 use super::state::{Failure, Verdict};
 use super::{SHORTEST, grpc};
 use crate::Body;
-use crate::config::{HealthKind, HealthSpec};
+use crate::config::{Address, HealthKind, HealthSpec};
 use crate::node::endpoint::Shown;
 use crate::transport::Transport;
 
@@ -32,6 +32,8 @@ pub(in super::super) struct Ask {
     timeout: Duration,
     /// How long a stream may be silent until somebody is asked to be there.
     silence: Duration,
+    /// Whether one that has no health service is well, as it answers.
+    is_optional: bool,
     endpoint: Shown,
     transport: Arc<dyn Transport>,
 }
@@ -54,9 +56,16 @@ impl Ask {
             kind: spec.kind.clone(),
             timeout: spec.timeout,
             silence: spec.interval.max(SHORTEST),
+            is_optional: false,
             endpoint,
             transport,
         }
+    }
+
+    /// The same of what is at `address`: plugins of go-plugin that are not written in Go seldom have a health service.
+    pub(super) const fn of(mut self, address: &Address) -> Self {
+        self.is_optional = matches!(address, Address::Subprocess { .. });
+        self
     }
 
     /// Asks, and tells what came of it and how long it took. It ends with the check, or the stream of checks.
@@ -92,7 +101,12 @@ impl Ask {
                     self.http(path, &well).await
                 }
                 HealthKind::Grpc { service } | HealthKind::GrpcWatch { service } => {
-                    grpc::check(self, service).await
+                    match grpc::check(self, service).await {
+                        Err(Failed::There(why)) if self.is_optional && grpc::is_not_there(&why) => {
+                            Ok(())
+                        }
+                        checked => checked,
+                    }
                 }
                 HealthKind::Tcp | HealthKind::Process => self
                     .transport

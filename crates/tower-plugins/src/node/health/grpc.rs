@@ -23,6 +23,14 @@ const PREFIX: usize = 5;
 /// The code of a call that the server does not know.
 pub(super) const UNIMPLEMENTED: u8 = 12;
 
+/// The code of a service that the server does not know.
+const NOT_FOUND: u8 = 5;
+
+/// Whether `failure` says that nobody there can tell.
+pub(super) fn is_not_there(failure: &Failure) -> bool {
+    matches!(failure.code, Some(UNIMPLEMENTED | NOT_FOUND))
+}
+
 /// What a message says: that it is well, or why it is not.
 pub(super) type Said = Result<(), Failure>;
 

@@ -92,7 +92,7 @@ impl Checker {
             Some(old) => Arc::new(old.state.copy()),
             None => Arc::new(State::new(address.clone())),
         };
-        let ask = Ask::new(&key.spec, endpoint, Arc::clone(&key.transport));
+        let ask = Ask::new(&key.spec, endpoint, Arc::clone(&key.transport)).of(address);
         Arc::new(Self {
             key,
             ask: Arc::new(ask),

@@ -334,6 +334,10 @@ impl Transport for ExecJson {
         Box::pin(self.run(request, deadline))
     }
 
+    fn revive(&self) {
+        self.supervisor.revive();
+    }
+
     fn end(&self) -> EndFuture {
         Box::pin(self.supervisor.end())
     }

@@ -107,7 +107,7 @@ impl Pump {
                 let output = Output {
                     endpoint: Arc::clone(&self.endpoint),
                     stream,
-                    data: said.data.into(),
+                    data: said.data,
                 };
                 let taken = catch_unwind(AssertUnwindSafe(|| (sink.0)(output)));
                 if taken.is_err() {

@@ -31,6 +31,9 @@ pub(super) enum Target {
     },
     #[cfg(unix)]
     Unix(std::path::PathBuf),
+    /// Where another transport says.
+    #[cfg(all(feature = "subprocess", unix))]
+    Opened(Arc<dyn super::open::Open>),
 }
 
 impl Target {
@@ -61,6 +64,8 @@ impl Target {
             Self::Tcp { .. } => false,
             #[cfg(unix)]
             Self::Unix(_) => true,
+            #[cfg(all(feature = "subprocess", unix))]
+            Self::Opened(_) => true,
         }
     }
 
@@ -108,6 +113,11 @@ impl Target {
             Self::Unix(path) => {
                 let stream = tokio::net::UnixStream::connect(path).await?;
                 Ok(Stream::new(Socket::Unix(TokioIo::new(stream))))
+            }
+            #[cfg(all(feature = "subprocess", unix))]
+            Self::Opened(open) => {
+                let stream = open.open().await?;
+                Ok(Stream::new(Socket::Opened(TokioIo::new(stream))))
             }
         }
     }
@@ -200,6 +210,8 @@ enum Socket {
     Tls(Box<super::tls::Secured>),
     #[cfg(unix)]
     Unix(TokioIo<tokio::net::UnixStream>),
+    #[cfg(all(feature = "subprocess", unix))]
+    Opened(TokioIo<Box<dyn super::open::Io>>),
 }
 
 macro_rules! each {
@@ -210,6 +222,8 @@ macro_rules! each {
             Socket::Tls($io) => $do,
             #[cfg(unix)]
             Socket::Unix($io) => $do,
+            #[cfg(all(feature = "subprocess", unix))]
+            Socket::Opened($io) => $do,
         }
     };
 }
@@ -254,6 +268,9 @@ impl Stream {
             Socket::Unix(io) => SockRef::from(io.inner()),
             #[cfg(feature = "tls")]
             Socket::Tls(_) => return Poll::Pending,
+            // It is HTTP/2, which is asked about no single request.
+            #[cfg(all(feature = "subprocess", unix))]
+            Socket::Opened(_) => return Poll::Pending,
         };
         if !self.notes.is_to_ask() {
             return Poll::Pending;

@@ -13,10 +13,12 @@ mod h1;
 mod h2;
 mod h2_connect;
 mod head;
+#[cfg(all(feature = "subprocess", unix))]
+pub(super) mod open;
 mod pool;
 mod proxy;
 #[cfg(feature = "tls")]
-mod tls;
+pub(super) mod tls;
 #[cfg(feature = "tls")]
 mod tls_error;
 mod upload;
@@ -215,9 +217,9 @@ impl Http {
 /// Whose connections they are, for what is told of them.
 #[cfg_attr(not(feature = "tls"), expect(dead_code))]
 #[derive(Clone, Copy)]
-struct Names<'a> {
-    plugin: Option<&'a str>,
-    endpoint: &'a str,
+pub(super) struct Names<'a> {
+    pub(super) plugin: Option<&'a str>,
+    pub(super) endpoint: &'a str,
 }
 
 /// Where `address` is, and how requests to it are addressed.
@@ -262,7 +264,9 @@ fn find(
             return Ok((target.at(*at), origin));
         }
         Address::UnixJson { .. } => return Err("it takes lines of JSON".into()),
-        Address::ExecJson { .. } => return Err("it is a process".into()),
+        Address::ExecJson { .. } | Address::Subprocess { .. } => {
+            return Err("it is a process".into());
+        }
         Address::InProcess { .. } => return Err("it is a service of this program".into()),
         Address::Custom { .. } => return Err("it has a transport of the program's own".into()),
         Address::Dns(_) | Address::Source { .. } => {

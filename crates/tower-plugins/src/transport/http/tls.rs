@@ -14,6 +14,7 @@ use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ProtocolVersion, RootCertStore, SupportedProtocolVersion, version};
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -31,7 +32,7 @@ pub(super) const RECORD: usize = 16 << 10;
 /// How TLS is begun with one endpoint.
 ///
 /// Sessions are resumed within one of these, and so never under another spec or with another endpoint.
-pub(super) struct Tls {
+pub(in crate::transport) struct Tls {
     config: Arc<ClientConfig>,
     shared: Arc<Shared>,
     name: ServerName<'static>,
@@ -48,7 +49,7 @@ struct Shared {
 
 impl Tls {
     /// As `spec` says, with the peer at `host`, which is a name or an address without brackets.
-    pub(super) fn new(
+    pub(in crate::transport) fn new(
         spec: &TlsSpec,
         protocol: Protocol,
         host: &str,
@@ -78,6 +79,19 @@ impl Tls {
         stream: TcpStream,
         notes: &Arc<Notes>,
     ) -> io::Result<Secured> {
+        Ok(Secured {
+            io: TokioIo::new(self.over(stream).await?),
+            told: Arc::clone(&self.told),
+            notes: Arc::clone(notes),
+            heard: false,
+        })
+    }
+
+    /// The handshake, over any stream.
+    pub(in crate::transport) async fn over<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         if let Some(shown) = &self.shared.shown {
             self.expiry.shows(shown);
         }
@@ -95,12 +109,7 @@ impl Tls {
         self.told
             .pinned(certificate.map(|certificate| &**certificate))?;
         self.told.negotiated(session.alpn_protocol())?;
-        Ok(Secured {
-            io: TokioIo::new(stream),
-            told: Arc::clone(&self.told),
-            notes: Arc::clone(notes),
-            heard: false,
-        })
+        Ok(stream)
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tower_plugins_layers::BoxError;
 
 use super::checked;
+use super::describe::describe;
 use super::dialect::{Start, Stdin};
 use super::in_child::{self, InChild};
 use super::process::Process;
@@ -61,8 +62,8 @@ pub(crate) struct Spawned {
 /// Why a program was not started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotStarted {
-    #[error("{0} cannot be run: {1}")]
-    Refused(String, io::Error),
+    #[error("{} cannot be run: {error}. {}", path.display(), describe(path))]
+    Refused { path: PathBuf, error: io::Error },
     #[error(transparent)]
     Unchecked(#[from] checked::Unchecked),
     #[error("{0}")]
@@ -81,7 +82,10 @@ impl Launch {
     /// Starts it, with what `start` says. Within a tokio runtime.
     pub(crate) async fn spawn(&self, start: &Start) -> Result<Spawned, NotStarted> {
         let program = self.program().await?;
-        let refused = |error| NotStarted::Refused(self.executable.display().to_string(), error);
+        let refused = |error| NotStarted::Refused {
+            path: self.executable.clone(),
+            error,
+        };
         let host = |error: io::Error| NotStarted::Host("its streams cannot be read", error.into());
         let (mut child, process) = fork(self.command(program.as_deref(), start), program)
             .await

@@ -48,7 +48,7 @@ impl Logs {
         }
     }
 
-    pub(super) fn take(&mut self, piece: Piece<'_>) {
+    pub(crate) fn take(&mut self, piece: Piece<'_>) {
         let said = self.read(piece);
         macro_rules! tell {
             ($level:ident) => {

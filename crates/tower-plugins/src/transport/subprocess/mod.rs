@@ -1,8 +1,12 @@
 //! Plugins that are processes of this program's: started, watched, and ended with all that they began.
 //!
 //! [`Exited`] is what a call fails with whose process ended.
+//!
+//! What is spoken with one is a `Dialect`: lines of JSON ([`ExecJson`](super::ExecJson)), or HashiCorp's go-plugin
+//! ([`GoPlugin`](super::GoPlugin)).
 
 mod checked;
+mod describe;
 mod dialect;
 mod exited;
 mod in_child;
@@ -14,8 +18,11 @@ mod running;
 mod stdio;
 mod supervise;
 
+pub(super) use self::describe::describe;
 pub(super) use self::dialect::{Dialect, Start, Stdin, Streams};
 pub use self::exited::Exited;
 pub(super) use self::launch::Launch;
+pub(super) use self::log::Logs;
 pub(super) use self::running::Running;
+pub(super) use self::stdio::{Cutter, Tail, drain};
 pub(super) use self::supervise::Supervisor;

@@ -43,21 +43,21 @@ impl Tail {
 
 /// A line, or a piece of one that is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     Line(&'a [u8]),
     Part(&'a [u8]),
 }
 
 /// Cuts bytes into lines, and holds no more than one.
 #[derive(Debug, Default)]
-struct Cutter {
+pub(crate) struct Cutter {
     begun: Vec<u8>,
     /// Whether what was begun was longer than a line may be.
     is_long: bool,
 }
 
 impl Cutter {
-    fn push(&mut self, mut bytes: &[u8], mut take: impl FnMut(Piece<'_>)) {
+    pub(crate) fn push(&mut self, mut bytes: &[u8], mut take: impl FnMut(Piece<'_>)) {
         while !bytes.is_empty() {
             let end = bytes.iter().position(|byte| *byte == b'\n');
             let (line, rest) = match end {
@@ -78,6 +78,13 @@ impl Cutter {
                 self.end(&mut take);
             }
             bytes = rest;
+        }
+    }
+
+    /// There is no more: what was begun is a line.
+    pub(crate) fn finish(&mut self, take: impl FnMut(Piece<'_>)) {
+        if !self.begun.is_empty() {
+            self.end(take);
         }
     }
 
@@ -105,9 +112,7 @@ pub(crate) async fn drain(mut stream: impl AsyncRead + Unpin, tail: Tail, mut lo
     while let Ok(read @ 1..) = stream.read(&mut chunk).await {
         cutter.push(&chunk[..read], &mut take);
     }
-    if !cutter.begun.is_empty() {
-        cutter.end(&mut take);
-    }
+    cutter.finish(&mut take);
 }
 
 #[cfg(test)]

@@ -23,6 +23,9 @@ use crate::transport::error::connect_failed;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Why calls fail when a process has ended that ran.
+const NOT_RUNNING: &str = "it is not running";
+
 /// One process, in place of which a new one is started when it ends, as its spec says.
 ///
 /// The first is started when one is asked for. Dropping this has it asked to end, and killed when its time is over.
@@ -116,6 +119,11 @@ impl<D: Dialect> Supervisor<D> {
         deadline: Instant,
     ) -> Result<Arc<Running<D::Session>>, Refused> {
         let shared = &self.shared;
+        if let State::Running(running) = &*shared.state.borrow()
+            && !running.is_over()
+        {
+            return Ok(Arc::clone(running));
+        }
         let mut states = shared.state.subscribe();
         self.begin();
         let mut last = None;
@@ -150,7 +158,6 @@ impl<D: Dialect> Supervisor<D> {
         }
     }
 
-    #[expect(dead_code, reason = "for those who ask it by hand")]
     /// Has one started at once that waits to be, or is offline, and forgets how often it was.
     pub(in crate::transport) fn revive(&self) {
         self.shared.revived.notify_waiters();
@@ -200,7 +207,7 @@ impl<D: Dialect> Shared<D> {
                             in_vain = 0;
                         }
                         let ended_well = how.is_success();
-                        let what = "it is not running".to_owned();
+                        let what = NOT_RUNNING.to_owned();
                         let exited = Some(how);
                         (Why { what, exited }, ended_well)
                     }
@@ -276,9 +283,9 @@ impl<D: Dialect> Shared<D> {
                     "it ended more than {limit} times in {:?}, and is not started again before that is over: see what it said on stderr",
                     spec.restart_window
                 );
-                let what = match &why.exited {
-                    None => format!("{what}; the last time: {}", why.what),
-                    Some(_) => what,
+                let what = match &*why.what {
+                    NOT_RUNNING => what,
+                    last => format!("{what}; the last time: {last}"),
                 };
                 return State::Offline {
                     until: first.map(|first| first + spec.restart_window),

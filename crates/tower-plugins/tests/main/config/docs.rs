@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 27] = [
+const BLOCKS: [&str; 28] = [
     "root",
     "reload",
     "plugin",
@@ -39,6 +39,7 @@ const BLOCKS: [&str; 27] = [
     "tls",
     "dns",
     "process",
+    "go_plugin",
     "grpc",
 ];
 
@@ -289,7 +290,10 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
                     secret: a secret of more than thirty-two bytes, algorithms: [HS256], {keys} }} }} }} }}"
             ),
             "process" => format!(
-                "plugins: {{ a: {{ transport: exec-json, executable: /a, process: {{ {keys} }} }} }}"
+                "plugins: {{ a: {{ transport: subprocess, executable: /a, process: {{ {keys} }} }} }}"
+            ),
+            "go_plugin" => format!(
+                "plugins: {{ a: {{ transport: subprocess, executable: /a, go_plugin: {{ {keys} }} }} }}"
             ),
             "dns" => format!(
                 "plugins: {{ a: {{ transport: http, endpoint: 'dns:///h', dns: {{ {keys} }} }} }}"

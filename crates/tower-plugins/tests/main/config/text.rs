@@ -1091,6 +1091,32 @@ fn plugins_that_are_processes_are_written_and_read_and_their_environment_is_hidd
     assert!(!format!("{config:?}").contains("s3cret"));
 }
 
+#[test]
+fn plugins_of_go_plugin_are_written_and_read() {
+    let text = "
+default_grpc: { max_request_message: 1MiB }
+plugins:
+  a: { transport: subprocess, executable: /usr/bin/a, process: { start_timeout: 2s, instances: 2 },
+       go_plugin: { cookie_key: A, cookie_value: b, protocol_versions: [6, 5, 6], auto_mtls: false, multiplex: true,
+       socket_dir: /run/a, socket_group: '7', min_port: 1, max_port: 2 },
+       connection: { max_connections: 3, max_streams: 9, connection_timeout: 7s, max_response_body: 1KiB }, health_check: {} }
+  b: { transport: subprocess, executable: /usr/bin/b, grpc: { max_response_message: 5MiB } }
+  c: { transport: subprocess, executable: /usr/bin/c, tls: { server_name: c }, health_check: { kind: process } }
+";
+    let config = read(text, Format::Yaml);
+    let versions = &config.plugins["a"].upstream.go_plugin.protocol_versions;
+    assert_eq!(*versions, [5, 6]);
+    let grpc = config.plugins["b"].upstream.grpc.clone().unwrap();
+    assert_eq!(grpc.max_request_message, 1 << 20);
+    assert_eq!(grpc.max_response_message, 5 << 20);
+    let grpc = config.plugins["a"].upstream.grpc.clone().unwrap();
+    assert_eq!(grpc.max_response_message, i32::MAX.unsigned_abs());
+    for format in FORMATS {
+        let text = config.to_text(format, Secrets::Shown);
+        assert_eq!(read(&text, format), config, "{text}");
+    }
+}
+
 /// What of a layer's options is a secret is not known.
 #[test]
 fn no_text_in_a_layers_options_is_shown() {

@@ -129,7 +129,7 @@ fn grpc_is_http2_and_its_keys_are_its_own() {
         (
             format!("{grpc}, tls: {{ server_name: h }}"),
             "tls",
-            "without transport: https or grpc-tls",
+            "without transport: https, grpc-tls or subprocess",
         ),
         (
             format!("{grpc}, grpc: {{ max_response_message: 0 }}"),
@@ -144,7 +144,7 @@ fn grpc_is_http2_and_its_keys_are_its_own() {
         (
             "transport: http, endpoint: 'http://h', grpc: { compression: gzip }".to_owned(),
             "grpc",
-            "without transport: grpc or grpc-tls",
+            "without transport: grpc, grpc-tls or subprocess",
         ),
     ] {
         let error = super::only(&with("", &keys).unwrap_err());
@@ -220,7 +220,11 @@ fn endpoints_are_one_or_many_and_differ() {
             "transport: in-process, endpoint: echo, connection: { protocol: http2 }",
             "connection.protocol",
         ),
-        ("transport: subprocess, endpoint: /bin/x", "transport"),
+        (
+            "transport: subprocess, executable: /bin/x, endpoint: /bin/x",
+            "endpoint",
+        ),
+        ("transport: exec, executable: /bin/x", "transport"),
         ("endpoint: 'http://h'", "transport"),
         ("transport: http, type: http, endpoint: 'http://h'", "type"),
         ("transport: http, name: a, endpoint: 'http://h'", "name"),

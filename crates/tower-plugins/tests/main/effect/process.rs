@@ -246,3 +246,14 @@ async fn restart_window_is_the_time_in_which_restarts_are_counted() {
     assert!(error.contains("in 7200s"), "{error}");
     assert!(wait > Duration::from_secs(7_000), "{wait:?}");
 }
+
+#[tokio::test]
+async fn start_timeout_is_how_long_a_plugin_may_take_to_say_where_it_is() {
+    let fake = crate::subprocess::fake::Fake::new();
+    let keys = "go_plugin: { auto_mtls: false }, process: { start_timeout: 70ms, max_restarts: 1 }";
+    let keys = format!("{}, {keys}", fake.keys("stay"));
+    let plugins = crate::subprocess::fake::start(&keys).await;
+    let error = within(crate::subprocess::fake::called(&plugins)).await;
+    let text = causes(&error.unwrap_err());
+    assert!(text.contains("start_timeout, 70ms"), "{text}");
+}

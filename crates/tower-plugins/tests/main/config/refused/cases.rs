@@ -289,11 +289,39 @@ plugins:
 "#,
     ),
     case(
-        "transport_of_a_later_version",
+        "go_plugin_in_other_words",
         r#"plugins:
-  - name: search
+  - name: words
     transport: subprocess
-    endpoint: /usr/local/bin/search
+    executable: /usr/bin/plugin
+    endpoint: /usr/bin/plugin
+    go_plugin:
+      cookie_key: PLUGIN_MIN_PORT
+      cookie_value: ""
+      protocol_versions: [1, -1, one]
+      min_port: 2000
+      max_port: 1000
+      socket_group: "a:b"
+      protocol_version: 5
+      magic_cookie_key: A
+  - name: twice
+    transport: subprocess
+    executable: /usr/bin/plugin
+    tls: { server_name: plugin }
+    go_plugin: { auto_mtls: true, protocol_versions: [] }
+  - name: kept
+    transport: subprocess
+    executable: /usr/bin/plugin
+    connection: { proxy: off, protocol: http2, idle_timeout: 1s, max_age: 1m, keep_alive: true, disable_compression: true }
+  - name: lines
+    transport: exec-json
+    executable: /usr/bin/plugin
+    go_plugin: { multiplex: true }
+    process: { start_timeout: 1s }
+  - name: elsewhere
+    transport: http
+    endpoint: http://10.0.0.1:8080
+    go_plugin: { multiplex: true }
 "#,
     ),
     case(

@@ -1,0 +1,113 @@
+//! Plugins of go-plugin, past the first line.
+
+use std::time::Duration;
+
+use tower_plugins::config::{Address, ConnectionSpec, PluginSpec};
+use tower_plugins::transport::AppVersion;
+use tower_plugins::transport::subprocess::Exited;
+use tower_plugins::{HealthStatus, Reason};
+
+use super::fake::{Fake, called, start};
+use crate::support::{call, causes, get, within};
+
+const PLAIN: &str = "go_plugin: { auto_mtls: false }";
+
+#[tokio::test]
+async fn any_request_goes_over_and_the_response_says_the_version() {
+    let fake = Fake::new();
+    let plugins = fake.start(PLAIN).await;
+    assert_eq!(within(called(&plugins)).await.unwrap(), "/hello");
+    let response = within(call(&plugins.plugin("p"), get("/hello"))).await;
+    let response = response.unwrap();
+    assert_eq!(response.extensions().get(), Some(&AppVersion(1)));
+}
+
+#[tokio::test]
+async fn a_plugin_is_told_to_shut_down_and_then_asked_by_a_signal() {
+    let fake = Fake::new();
+    let plugins = fake.start(PLAIN).await;
+    within(called(&plugins)).await.unwrap();
+    within(plugins.shutdown(Duration::from_secs(30)))
+        .await
+        .unwrap();
+    let asked = fake.asked();
+    for path in [
+        "/plugin.GRPCStdio/StreamStdio",
+        "/plugin.GRPCBroker/StartStream",
+        "/plugin.GRPCController/Shutdown",
+    ] {
+        let times = asked.iter().filter(|asked| *asked == path).count();
+        assert_eq!(times, 1, "{path} of {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_without_a_health_service_is_well_as_it_answers() {
+    let fake = Fake::new();
+    let keys = format!("{PLAIN}, health_check: {{ interval: 10ms }}, start: ready");
+    let plugins = within(fake.start(&keys)).await;
+    let mut health = plugins.subscribe_health();
+    let is_healthy = |report: &tower_plugins::HealthReport| {
+        let plugin = report.plugin("p");
+        plugin.is_some_and(|plugin| plugin.status == HealthStatus::Healthy)
+    };
+    within(health.wait_for(is_healthy)).await.unwrap();
+    let asked = fake.asked();
+    assert!(
+        asked.contains(&"/grpc.health.v1.Health/Check".to_owned()),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_offline_is_started_by_hand() {
+    let fake = Fake::new();
+    let gate = fake.folder().join("gate");
+    let script = format!("[ -e '{}' ] || exit 4; say; stay", gate.display());
+    let keys = format!("{PLAIN}, process: {{ max_restarts: 1, restart_window: 1h }}");
+    let plugins = start(&format!("{}, {keys}", fake.keys(&script))).await;
+    let error = within(called(&plugins)).await.unwrap_err();
+    assert_eq!(
+        Exited::find(&error).unwrap().code(),
+        Some(4),
+        "{}",
+        causes(&error)
+    );
+    std::fs::write(gate, "").unwrap();
+    let error = within(called(&plugins)).await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::ConnectFailed));
+    plugins.revive("p");
+    let served = async {
+        while called(&plugins).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(served).await;
+}
+
+#[tokio::test]
+async fn each_instance_is_a_process() {
+    let fake = Fake::new();
+    let keys = format!(
+        "{PLAIN}, process: {{ instances: 3 }}, load_balancing: {{ strategy: round-robin }}"
+    );
+    let plugins = fake.start(&keys).await;
+    for _ in 0..6 {
+        within(called(&plugins)).await.unwrap();
+    }
+    let streams = fake.asked();
+    let streams = streams.iter().filter(|path| path.ends_with("/StreamStdio"));
+    assert_eq!(streams.count(), 3);
+}
+
+#[test]
+fn a_plugin_that_is_made_in_code_is_as_one_of_a_file() {
+    let made = PluginSpec::subprocess("p", "/usr/bin/p").unwrap();
+    let read = "plugins: { p: { transport: subprocess, executable: /usr/bin/p } }";
+    let read = crate::support::config(read).plugins["p"].clone();
+    assert_eq!(made.upstream.endpoints, read.upstream.endpoints);
+    assert_eq!(made.upstream.connection, read.upstream.connection);
+    assert_eq!(made.upstream.grpc, read.upstream.grpc);
+    assert_ne!(made.upstream.connection, ConnectionSpec::default());
+    assert!(Address::subprocess("relative", 1).is_err());
+}
