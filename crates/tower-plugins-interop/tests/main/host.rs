@@ -4,6 +4,7 @@ mod calls;
 mod ends;
 mod output;
 mod refusals;
+mod sessions;
 
 use std::future::Future;
 use std::path::Path;

@@ -62,9 +62,9 @@ pub(crate) use self::stack::deadline;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};
-#[cfg(all(feature = "subprocess", unix))]
-use crate::transport::Sink;
 use crate::transport::{EndFuture, Factory, InProcess, Transport, panic_text};
+#[cfg(all(feature = "subprocess", unix))]
+use crate::transport::{GoPlugin, Pinned, Sink};
 #[cfg(feature = "http")]
 use crate::upgrade::{OnUpgrade, Owner};
 
@@ -314,7 +314,7 @@ impl Node {
     /// A process that its calls go to, and the key of its endpoint; of several it is any that runs, or can be started. `None` if its
     /// endpoints are none that can call back.
     #[cfg(all(feature = "subprocess", unix))]
-    pub(crate) async fn process(&self) -> Option<Result<(String, Live), Refused>> {
+    pub(crate) async fn process(&self) -> Option<Result<(String, Pinned), Refused>> {
         let endpoints = self.parts.endpoints.now();
         let first = fastrand::usize(..endpoints.len().max(1));
         let (before, after) = endpoints.split_at_checked(first)?;
@@ -324,8 +324,8 @@ impl Node {
             let Some(plugin) = transport.downcast_ref::<GoPlugin>() else {
                 continue;
             };
-            match plugin.live().await {
-                Ok(live) => return Some(Ok((parts.address.to_string(), live))),
+            match plugin.pinned().await {
+                Ok(pinned) => return Some(Ok((parts.address.to_string(), pinned))),
                 Err(error) => refused = Some(Err(error)),
             }
         }

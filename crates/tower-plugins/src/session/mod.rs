@@ -51,7 +51,7 @@ pub use self::channel::{Channel, ChannelFuture};
 pub use self::offer::Offer;
 use crate::plugin::CallFuture;
 use crate::transport::subprocess::Exited;
-use crate::transport::{InProcess, Live};
+use crate::transport::{InProcess, Pinned};
 use crate::{Body, Error, Plugin};
 
 /// This program's end of one running process of a plugin: for calls of it, and for services that either side offers the other. It is
@@ -68,7 +68,7 @@ pub struct Session {
     plugin: Plugin,
     /// The key by which a balancer knows the process's endpoint.
     endpoint: Arc<str>,
-    live: Live,
+    pinned: Pinned,
 }
 
 /// Why there is no session, or nothing offered in it.
@@ -87,7 +87,9 @@ pub enum SessionError {
     #[error(transparent)]
     Link(#[from] LinkError),
     /// The process has ended.
-    #[error("the process of this session has ended, and a session goes to no other: begin a new one")]
+    #[error(
+        "the process of this session has ended, and a session goes to no other: begin a new one"
+    )]
     Ended(#[source] Exited),
 }
 
@@ -104,12 +106,12 @@ impl Plugin {
         let Some(found) = node.process().await else {
             return Err(SessionError::NoProcess(self.name().to_owned()));
         };
-        let (endpoint, live) = found
+        let (endpoint, pinned) = found
             .map_err(|refused| Error::from_stack(refused.into()).of_plugin(&self.shared_name()))?;
         Ok(Session {
             plugin: self.clone(),
             endpoint: endpoint.into(),
-            live,
+            pinned,
         })
     }
 }
@@ -141,7 +143,8 @@ impl Session {
     /// The same under an `id` that both sides know beforehand, above 0.
     ///
     /// # Errors
-    /// As of [`serve`](Self::serve), and if `id` is offered already.
+    /// As of [`serve`](Self::serve), and if `id` is offered already: it is free when [`Offer::finish`] has returned, or a moment after an
+    /// [`Offer`] was dropped.
     pub async fn serve_as<S, B>(&self, id: u32, service: S) -> Result<Offer, SessionError>
     where
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -161,7 +164,7 @@ impl Session {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let link = self.live.link();
+        let link = self.pinned.link();
         let accepted = match id {
             Some(id) => link.accept_as(id).await,
             None => link.accept().await,
@@ -170,7 +173,7 @@ impl Session {
             Ok(accepted) => {
                 let name = format!("{}'s callback {}", self.plugin.name(), accepted.id());
                 let service = InProcess::new(&name, service);
-                Ok(Offer::new(accepted, service, self.live.clone()))
+                Ok(Offer::new(accepted, service, self.pinned.clone()))
             }
             Err(error) => Err(self.failed(error).await),
         }
@@ -183,8 +186,8 @@ impl Session {
     pub async fn connect(&self, id: u32) -> Result<Channel, SessionError> {
         let connected = tokio::select! {
             biased;
-            connected = self.live.connect(id) => connected,
-            exited = self.live.ended() => return Err(SessionError::Ended(exited)),
+            connected = self.pinned.connect(id) => connected,
+            exited = self.pinned.ended() => return Err(SessionError::Ended(exited)),
         };
         match connected {
             Ok(offered) => Ok(Channel::new(id, self.plugin.shared_name(), offered)),
@@ -194,12 +197,12 @@ impl Session {
 
     /// Waits until the process has ended.
     pub async fn ended(&self) -> Exited {
-        self.live.ended().await
+        self.pinned.ended().await
     }
 
     /// `error`, or that the process has ended, which is why.
     async fn failed(&self, error: LinkError) -> SessionError {
-        match self.live.exited().await {
+        match self.pinned.exited().await {
             Some(exited) => SessionError::Ended(exited),
             None => SessionError::Link(error),
         }
@@ -210,7 +213,7 @@ impl Session {
         context
             .endpoint(Arc::clone(&self.endpoint))
             .attach(&mut request);
-        request.extensions_mut().insert(self.live.clone());
+        request.extensions_mut().insert(self.pinned.clone());
         Service::call(&mut &self.plugin, request)
     }
 }

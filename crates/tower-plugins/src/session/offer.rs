@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tower_plugins_proto::go_plugin::broker::{Accepted, Io};
 
 use crate::embed::respond::Dialect;
-use crate::transport::{InProcess, Live, Transport};
+use crate::transport::{InProcess, Pinned, Transport};
 use crate::{Body, Error};
 
 /// Connections at once to one offer; a plugin needs one, as calls share it. Those beyond wait.
@@ -38,13 +38,13 @@ pub struct Offer {
 }
 
 impl Offer {
-    pub(super) fn new(accepted: Accepted, service: InProcess, live: Live) -> Self {
+    pub(super) fn new(accepted: Accepted, service: InProcess, pinned: Pinned) -> Self {
         let (id, finish) = (accepted.id(), CancellationToken::new());
         let accept = accept(accepted, service, finish.clone());
         let task = tokio::spawn(async move {
             tokio::select! {
                 () = accept => {}
-                _ = live.ended() => {}
+                _ = pinned.ended() => {}
             }
         });
         Self { id, finish, task }

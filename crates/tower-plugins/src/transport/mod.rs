@@ -61,7 +61,7 @@ pub use self::exec_json::ExecJson;
 #[cfg(all(feature = "subprocess", unix))]
 pub use self::go_plugin::{AppVersion, GoPlugin, InvalidGoPlugin, Output, OutputStream};
 #[cfg(all(feature = "subprocess", unix))]
-pub(crate) use self::go_plugin::{Parts as GoPluginParts, Sink};
+pub(crate) use self::go_plugin::{Offered, Parts as GoPluginParts, Pinned, Sink};
 #[cfg(feature = "http")]
 pub use self::http::Http;
 pub use self::in_process::InProcess;

@@ -34,8 +34,8 @@ pub(super) struct GoPluginDialect {
     spec: GoPluginSpec,
     handshake: Handshake,
     connection: ConnectionSpec,
-    /// There with [`PluginTls::Static`].
-    tls: Option<Arc<Tls>>,
+    /// There with [`PluginTls::Static`]: of the connections to the plugin, and of those that either side offers.
+    tls: Option<(Arc<Tls>, tls::Tls)>,
     sink: Option<Sink>,
 }
 
@@ -63,7 +63,8 @@ impl GoPluginDialect {
                     endpoint: &name,
                 };
                 let tls = Tls::new(parts.tls, Protocol::Http2, "localhost", names)?;
-                Some(Arc::new(tls))
+                let of_link = tls.of_link(parts.tls)?;
+                Some((Arc::new(tls), of_link))
             }
             PluginTls::Auto | PluginTls::Off => None,
         };
@@ -129,8 +130,8 @@ impl GoPluginDialect {
         line: &HandshakeLine,
         identity: Option<Identity>,
     ) -> Result<(Encryption, Option<tls::Tls>), BoxError> {
-        if let Some(tls) = &self.tls {
-            return Ok((Encryption::Static(Arc::clone(tls)), Some(tls.of_link())));
+        if let Some((tls, of_link)) = &self.tls {
+            return Ok((Encryption::Static(Arc::clone(tls)), Some(of_link.clone())));
         }
         let Some((host, plugin)) = identity.zip(line.certificate()) else {
             return Ok((Encryption::None, None));

@@ -7,15 +7,15 @@
 //! | `sockets` | the directory for the plugin's sockets |
 //! | `reach` | opening connections: sockets, TLS, one socket for all |
 //! | `session` | what calls go through, and what runs beside them |
-//! | `live` | one process and no other, and what it offers beside its first service |
+//! | `pinned` | one process and no other, and what it offers beside its first service |
 //! | `output` | what the plugin prints, which comes over a stream of its own |
 //! | `body` | a response whose process may end before it |
 
 mod body;
 mod dialect;
 mod handshake;
-mod live;
 mod output;
+mod pinned;
 mod reach;
 mod session;
 mod sockets;
@@ -31,9 +31,9 @@ use tower_plugins_layers::{BoxError, Reason, Unsent};
 
 use self::body::OfProcess;
 use self::dialect::GoPluginDialect;
-pub(crate) use self::live::{Live, Offered};
 pub(crate) use self::output::Sink;
 pub use self::output::{Output, OutputStream};
+pub(crate) use self::pinned::{Offered, Pinned};
 use self::session::Session;
 use super::error::{connect_failed, lost};
 use super::subprocess::{Exited, Launch, Running, Supervisor};
@@ -182,10 +182,10 @@ impl GoPlugin {
 
     async fn run(&self, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let mut tries = 0;
-        let only = request.extensions_mut().remove::<Live>();
+        let only = request.extensions_mut().remove::<Pinned>();
         loop {
             let running = match &only {
-                Some(live) => live.running().await?,
+                Some(pinned) => pinned.running().await?,
                 None => match self.running().await {
                     Ok(running) => running,
                     Err(refused) => return Err(Unsent::new(Some(request), refused).into()),

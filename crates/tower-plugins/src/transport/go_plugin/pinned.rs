@@ -22,7 +22,7 @@ use crate::transport::{Http, Transport};
 
 /// One process that runs, or ran: in the extensions of a request it is the only one that gets it. It keeps nothing of the process.
 #[derive(Clone)]
-pub(crate) struct Live {
+pub(crate) struct Pinned {
     name: Arc<str>,
     running: Weak<Running<Session>>,
     link: Link,
@@ -39,9 +39,9 @@ struct Ended {
 
 impl GoPlugin {
     /// The process that runs; it is started if need be.
-    pub(crate) async fn live(&self) -> Result<Live, Refused> {
+    pub(crate) async fn pinned(&self) -> Result<Pinned, Refused> {
         let running = self.running().await?;
-        Ok(Live {
+        Ok(Pinned {
             name: Arc::clone(&self.name),
             link: running.session.link().clone(),
             exit: running.exit(),
@@ -50,7 +50,7 @@ impl GoPlugin {
     }
 }
 
-impl Live {
+impl Pinned {
     /// The connections beside the first.
     pub(crate) const fn link(&self) -> &Link {
         &self.link
@@ -111,14 +111,14 @@ impl Live {
         Ok(Offered {
             http,
             name: name.into(),
-            live: self.clone(),
+            pinned: self.clone(),
         })
     }
 }
 
-impl fmt::Debug for Live {
+impl fmt::Debug for Pinned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Live").field(&self.name).finish()
+        f.debug_tuple("Pinned").field(&self.name).finish()
     }
 }
 
@@ -127,12 +127,12 @@ impl fmt::Debug for Live {
 pub(crate) struct Offered {
     http: Http,
     name: Arc<str>,
-    live: Live,
+    pinned: Pinned,
 }
 
 impl Offered {
     pub(crate) async fn call(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
-        let running = self.live.running().await?;
+        let running = self.pinned.running().await?;
         match self.http.call(request).await {
             Ok(response) => {
                 let name = Arc::clone(&self.name);
