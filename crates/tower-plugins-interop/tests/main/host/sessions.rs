@@ -129,6 +129,56 @@ async fn host_and_plugin_of_1_8_0_call_each_other() {
     calls_both_ways(Version::V1_8_0).await;
 }
 
+/// Certificates of an authority for both sides, in files.
+fn certificates() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, mode).unwrap();
+    };
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority =
+        rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap());
+    let authority = authority.unwrap();
+    write("ca.crt", authority.pem());
+    for name in ["host", "plugin"] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority).unwrap();
+        write(&format!("{name}.crt"), certificate.pem());
+        write(&format!("{name}.key"), key.serialize_pem());
+    }
+    folder
+}
+
+#[tokio::test]
+async fn host_and_plugin_with_certificates_of_the_config_call_each_other() {
+    let Some(program) = go(Version::V1_8_0) else {
+        return;
+    };
+    let folder = certificates();
+    let files = folder.path().display().to_string();
+    let keys = keys(&program, &["-tls", &files]);
+    let tls = format!(
+        "tls: {{ ca_file: '{files}/ca.crt', cert_file: '{files}/host.crt', key_file: '{files}/host.key' }}"
+    );
+    for multiplex in [false, true] {
+        let go_plugin = format!("go_plugin: {{ multiplex: {multiplex} }}");
+        let plugins = start(&format!("{keys}, {tls}, {go_plugin}")).await;
+        let session = session(&plugins).await;
+        let offer = session.serve(AdderServer::new(Adds::default())).await;
+        let counted = count(&session, &offer.unwrap(), 3).await.unwrap();
+        assert_eq!((counted, added(&session, 1, 2).await), (3, 3));
+    }
+    // One that shows no certificate is not served.
+    let tls = format!("tls: {{ ca_file: '{files}/ca.crt' }}");
+    let plugins = start(&format!("{keys}, {tls}")).await;
+    assert!(super::doubled(&plugins, 1).await.is_err());
+}
+
 /// The newest plugin, in `mode`, with more keys.
 async fn newest(mode: Mode, more: &str) -> Option<Plugins> {
     let program = go(Version::V1_8_0)?;
