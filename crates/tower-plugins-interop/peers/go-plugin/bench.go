@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -13,33 +15,37 @@ import (
 	"github.com/hashicorp/go-plugin"
 )
 
-// What a host measures of its plugin: how long from nothing to the first answer, how long a call, and how many in a second with
-// sixteen under way.
-func measure(config func() *plugin.ClientConfig, counts string) {
-	numbers := strings.Split(counts, ",")
-	spawns, calls, seconds := int(parsed(numbers[0])), int(parsed(numbers[1])), time.Duration(parsed(numbers[2]))*time.Second
-
-	var took []float64
-	for range spawns {
-		running, _, first := started(config())
-		took = append(took, first)
-		running.Kill()
-	}
+// Measures what stdin asks for, a line each, and answers with nanoseconds: how long so many took, or would at their median.
+//
+//	spawn COUNT    from nothing to the first answer, one plugin after the other
+//	call COUNT     calls one after the other, at their median
+//	flight COUNT   calls, sixteen at a time
+func measure(config func() *plugin.ClientConfig) {
 	running, peer, _ := started(config())
 	defer running.Kill()
-	var each []float64
-	for call := range calls + calls/10 {
-		began := time.Now()
-		peer.mustDouble()
-		if call >= calls/10 {
-			each = append(each, microseconds(time.Since(began)))
+	asked := bufio.NewScanner(os.Stdin)
+	for asked.Scan() {
+		what, number, _ := strings.Cut(asked.Text(), " ")
+		count := int(parsed(number))
+		var took time.Duration
+		switch what {
+		case "spawn":
+			for range count {
+				running, _, first := started(config())
+				running.Kill()
+				took += first
+			}
+		case "call":
+			took = peer.median(count) * time.Duration(count)
+		case "flight":
+			took = peer.inFlight(count)
 		}
+		fmt.Println(took.Nanoseconds())
 	}
-	say("bench", map[string]any{"spawn": took, "call": quantiles(each), "per_second": peer.throughput(seconds)}, nil)
 }
 
-// A plugin that has answered, and after how many microseconds it did.
-func started(config *plugin.ClientConfig) (*plugin.Client, *client, float64) {
+// A plugin that has answered, and after what time it did.
+func started(config *plugin.ClientConfig) (*plugin.Client, *client, time.Duration) {
 	config.Logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Error, Output: os.Stderr})
 	began := time.Now()
 	running := plugin.NewClient(config)
@@ -49,7 +55,7 @@ func started(config *plugin.ClientConfig) (*plugin.Client, *client, float64) {
 	must(err)
 	peer := dispensed.(*client)
 	peer.mustDouble()
-	return running, peer, microseconds(time.Since(began))
+	return running, peer, time.Since(began)
 }
 
 func (c *client) mustDouble() {
@@ -57,30 +63,30 @@ func (c *client) mustDouble() {
 	must(c.connection.Invoke(context.Background(), "/peer.v1.Peer/Double", &number{Value: 21}, answer))
 }
 
-func (c *client) throughput(time_ time.Duration) float64 {
-	var done atomic.Int64
+func (c *client) median(count int) time.Duration {
+	each := make([]time.Duration, count)
+	for at := range each {
+		began := time.Now()
+		c.mustDouble()
+		each[at] = time.Since(began)
+	}
+	slices.Sort(each)
+	return each[count/2]
+}
+
+func (c *client) inFlight(count int) time.Duration {
+	var begun atomic.Int64
 	var all sync.WaitGroup
 	began := time.Now()
 	for range 16 {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			for time.Since(began) < time_ {
+			for begun.Add(1) <= int64(count) {
 				c.mustDouble()
-				done.Add(1)
 			}
 		}()
 	}
 	all.Wait()
-	return float64(done.Load()) / time.Since(began).Seconds()
-}
-
-func quantiles(of []float64) map[string]float64 {
-	slices.Sort(of)
-	at := func(part float64) float64 { return of[int(part*float64(len(of)-1))] }
-	return map[string]float64{"p50": at(0.5), "p99": at(0.99)}
-}
-
-func microseconds(time time.Duration) float64 {
-	return float64(time.Nanoseconds()) / 1000
+	return time.Since(began)
 }

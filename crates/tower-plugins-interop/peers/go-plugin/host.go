@@ -37,7 +37,7 @@ func runHost(arguments []string) {
 	sockets := flags.String("socket-group", "", "the group of the plugin's sockets")
 	attach := flags.String("attach", "", "JSON of a plugin that runs already, instead of a program")
 	calls := flags.String("calls", "double,kill", "what to do, one after the other; see steps.go")
-	bench := flags.String("bench", "", "measure instead: SPAWNS,CALLS,SECONDS")
+	bench := flags.Bool("bench", false, "measure instead, what stdin says; see bench.go")
 	must(flags.Parse(arguments))
 
 	config := func() *plugin.ClientConfig {
@@ -76,8 +76,8 @@ func runHost(arguments []string) {
 		}
 		return made
 	}
-	if *bench != "" {
-		measure(config, *bench)
+	if *bench {
+		measure(config)
 		return
 	}
 	h := &host{config: config(), log: &log{}, stdout: newSink(), stderr: newSink(), raw: newSink()}

@@ -124,7 +124,7 @@ pub(crate) fn assert_seen(seen: &Seen, version: Version, mode: Mode) {
 /// Made once, as it takes a second without optimization.
 static FLOOD_SHA256: LazyLock<String> = LazyLock::new(|| sha256(&pattern(FLOOD)));
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

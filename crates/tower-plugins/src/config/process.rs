@@ -11,7 +11,9 @@ use super::given::Given;
 use super::table::{Table, join};
 use super::tree::Value;
 use super::values::read_secret;
-use super::{Address, Checksum, EndpointSpec, ProcessSpec, Restart, Secret};
+use super::{
+    Address, Checksum, EndpointSpec, ProcessLimits, ProcessSpec, Restart, Rlimits, Secret,
+};
 
 pub(super) const RESTARTS: [(&str, Restart); 3] = [
     ("always", Restart::Always),
@@ -32,6 +34,8 @@ impl Default for ProcessSpec {
             checksum: None,
             umask: None,
             no_new_privileges: true,
+            limits: None,
+            rlimits: Rlimits::default(),
             start_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(5),
             restart: Restart::Always,
@@ -119,6 +123,8 @@ fn block_of(mut table: Table<'_>, begins_at_once: bool) -> (ProcessSpec, u32) {
         start_timeout: table
             .duration("start_timeout")
             .unwrap_or(library.start_timeout),
+        limits: table.table("limits").map(limits),
+        rlimits: table.table("rlimits").map(rlimits).unwrap_or_default(),
         stop_timeout: table
             .duration("stop_timeout")
             .unwrap_or(library.stop_timeout),
@@ -142,6 +148,38 @@ fn block_of(mut table: Table<'_>, begins_at_once: bool) -> (ProcessSpec, u32) {
     let instances = table.integer("instances").unwrap_or(1);
     table.finish();
     (spec, instances)
+}
+
+fn limits(mut table: Table<'_>) -> ProcessLimits {
+    let limits = ProcessLimits {
+        memory: table.size("memory"),
+        cpu: table.number("cpu"),
+        pids: table.integer("pids"),
+        cgroup: table.read("cgroup", |given, _| {
+            let text = given.text()?;
+            if text.is_empty() {
+                return Err(Fault::of_value(
+                    "is no cgroup: write one as /proc/self/cgroup does, such as \"/plugins.slice\", or \"..\" for the one above this program's",
+                ));
+            }
+            no_nul(text).map(|()| text.to_owned())
+        }),
+    };
+    table.finish();
+    limits
+}
+
+fn rlimits(mut table: Table<'_>) -> Rlimits {
+    let rlimits = Rlimits {
+        nofile: table.integer("nofile"),
+        address_space: table.size("address_space"),
+        core: table.size("core"),
+        fsize: table.size("fsize"),
+        cpu: table.integer("cpu"),
+        nproc: table.integer("nproc"),
+    };
+    table.finish();
+    rlimits
 }
 
 /// A path; it is looked for in no other place.

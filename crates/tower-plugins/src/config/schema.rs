@@ -155,8 +155,8 @@ impl Definitions<'_> {
             }),
             Kind::Block(block) => {
                 let words = match block.name {
-                    "auth" | "authorize" | "jwt" | "process" | "go_plugin" | "filter"
-                    | "fallback" | "reload" => {
+                    "auth" | "authorize" | "jwt" | "process" | "go_plugin" | "limits"
+                    | "rlimits" | "filter" | "fallback" | "reload" => {
                         return self.reference(block);
                     }
                     "retry" | "hedge" | "circuit_breaker" | "outlier_detection"

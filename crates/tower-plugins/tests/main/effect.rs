@@ -17,6 +17,7 @@ mod health_check;
 mod hedge;
 mod jwt;
 mod layer;
+mod limits;
 mod load_balancing;
 mod oauth2;
 mod outlier_detection;
@@ -1154,6 +1155,54 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "go_plugin.max_port",
         "tower_plugins::tests::effect::go_plugin::max_port_is_the_highest_that_the_plugin_is_told",
+    ),
+    (
+        "process.limits",
+        "tower_plugins::tests::effect::limits::limits_are_of_a_cgroup_of_the_processes_own",
+    ),
+    (
+        "process.rlimits",
+        "tower_plugins::tests::effect::limits::rlimits_are_of_the_plugin_alone",
+    ),
+    (
+        "limits.memory",
+        "tower_plugins::tests::effect::limits::memory_is_what_it_may_use_before_it_is_killed",
+    ),
+    (
+        "limits.cpu",
+        "tower_plugins::tests::effect::limits::cpu_is_the_share_of_processors_that_it_gets",
+    ),
+    (
+        "limits.pids",
+        "tower_plugins::tests::effect::limits::pids_is_how_many_processes_there_may_be",
+    ),
+    (
+        "limits.cgroup",
+        "tower_plugins::tests::effect::limits::cgroup_is_the_one_in_which_theirs_is_made",
+    ),
+    (
+        "rlimits.nofile",
+        "tower_plugins::tests::effect::limits::nofile_is_how_many_descriptors_it_has",
+    ),
+    (
+        "rlimits.address_space",
+        "tower_plugins::tests::effect::limits::address_space_is_how_much_it_can_map",
+    ),
+    (
+        "rlimits.core",
+        "tower_plugins::tests::effect::limits::core_is_how_long_a_core_file_may_be",
+    ),
+    (
+        "rlimits.fsize",
+        "tower_plugins::tests::effect::limits::fsize_is_how_long_a_file_may_be",
+    ),
+    (
+        "rlimits.cpu",
+        "tower_plugins::tests::effect::limits::cpu_of_rlimits_is_the_time_in_its_life",
+    ),
+    (
+        "rlimits.nproc",
+        "tower_plugins::tests::effect::limits::nproc_is_how_many_processes_its_user_may_have",
     ),
     (
         "dns.min_ttl",

@@ -8,6 +8,7 @@ pub(crate) mod fake;
 mod go_plugin;
 mod handshake;
 mod host;
+pub(crate) mod limits;
 mod restarts;
 mod wire;
 

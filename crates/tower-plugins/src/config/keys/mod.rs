@@ -36,7 +36,7 @@ pub(super) use health::HEALTH_CHECK;
 pub(super) use jwt::JWT;
 pub(super) use limits::{CONCURRENCY, RATE_LIMIT, REDIS};
 pub(super) use outlier::OUTLIER_DETECTION;
-pub(super) use process::PROCESS;
+pub(super) use process::{LIMITS, PROCESS, RLIMITS};
 pub(super) use reload::RELOAD;
 pub(super) use top::{ENDPOINT, LAYER, PLUGIN, ROOT};
 
@@ -142,6 +142,8 @@ pub(super) fn is_known(name: &str) -> bool {
         &CONNECTION,
         &DNS,
         &PROCESS,
+        &LIMITS,
+        &RLIMITS,
         &SPLIT,
         &TARGET,
         &SHADOW,

@@ -48,6 +48,20 @@ pub(in super::super) static PROCESS: Block = Block {
             "with `subprocess`: how long the process may take from its start until it has said where it listens, and can be connected to; then it is killed, and has ended in vain. Refused with `exec-json`",
         ),
         key(
+            "limits",
+            Kind::Block(&LIMITS),
+            "none",
+            r#"{ "memory": "256MiB", "pids": 64 }"#,
+            "what the process and all it starts may use together, by a cgroup of their own",
+        ),
+        key(
+            "rlimits",
+            Kind::Block(&RLIMITS),
+            "none",
+            r#"{ "nofile": 1024, "core": 0 }"#,
+            "what the process may use, and by itself each that it starts",
+        ),
+        key(
             "stop_timeout",
             Kind::Duration,
             "5s",
@@ -94,4 +108,95 @@ pub(in super::super) static PROCESS: Block = Block {
             "stands beside `process`, in the plugin: move it there",
         ),
     ],
+};
+
+const MOST: u64 = 1 << 50;
+
+pub(in super::super) static LIMITS: Block = Block {
+    name: "limits",
+    about: "In `process`: a cgroup for the process and all it starts, on Linux. An empty table is one without a limit, so that \
+            all it starts ends with it. Where a limit cannot be had, the plugin is not started. See \
+            [subprocess.md](subprocess.md#limits).",
+    keys: &[
+        key(
+            "memory",
+            Kind::Size(1 << 20, MOST),
+            "none",
+            r#""256MiB""#,
+            "the memory they may use, with what they have written to files in memory, and without swap. What needs more is killed, and calls fail with an `Exited` that says so",
+        ),
+        key(
+            "cpu",
+            Kind::Number(0.01, 1024.0),
+            "none",
+            "1.5",
+            "the processors' time that they may use for each second that passes; they are held up in each tenth of a second for what is beyond",
+        ),
+        key(
+            "pids",
+            Kind::Integer(1, 4_194_304),
+            "none",
+            "64",
+            "how many processes and threads there may be; one more cannot be started",
+        ),
+        key(
+            "cgroup",
+            Kind::Text,
+            "this program's own",
+            r#""/plugins.slice""#,
+            "the cgroup in which theirs is made: as `/proc/self/cgroup` writes it, or relative to this program's own, as `..` is",
+        ),
+    ],
+    gone: &[],
+};
+
+pub(in super::super) static RLIMITS: Block = Block {
+    name: "rlimits",
+    about: "In `process`: limits that the kernel holds each process to by itself, set before the program begins, the soft and \
+            the hard one. None may be above this program's own hard limit. See [subprocess.md](subprocess.md#limits).",
+    keys: &[
+        key(
+            "nofile",
+            Kind::Integer(8, 1_048_576),
+            "this program's",
+            "1024",
+            "one more than the highest descriptor it may open (`RLIMIT_NOFILE`)",
+        ),
+        key(
+            "address_space",
+            Kind::Size(1 << 20, MOST),
+            "this program's",
+            r#""4GiB""#,
+            "how long its mappings may be in all, used or not (`RLIMIT_AS`); `limits.memory` is what bounds memory",
+        ),
+        key(
+            "core",
+            Kind::Size(0, MOST),
+            "this program's",
+            "0",
+            "how long a core file of it may become (`RLIMIT_CORE`)",
+        ),
+        key(
+            "fsize",
+            Kind::Size(0, MOST),
+            "this program's",
+            r#""1GiB""#,
+            "how long a file may become that it writes to (`RLIMIT_FSIZE`); it gets a SIGXFSZ",
+        ),
+        key(
+            "cpu",
+            Kind::Integer(1, 31_536_000),
+            "this program's",
+            "3600",
+            "how many seconds of processor time it may use in its life (`RLIMIT_CPU`), when it is killed",
+        ),
+        key(
+            "nproc",
+            Kind::Integer(1, 4_194_304),
+            "this program's",
+            "512",
+            "how many processes and threads its user may have when it starts one (`RLIMIT_NPROC`); root is not held to it. `limits.pids` counts the plugin's own",
+        ),
+    ],
+    gone: &[],
 };

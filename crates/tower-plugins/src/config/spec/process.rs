@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::super::Secret;
+use super::super::{Number, Secret};
 
 /// How the process of a plugin is started, and what is done when it ends: of a plugin that is an executable
 /// (`transport: exec-json` or `subprocess`).
@@ -27,6 +27,10 @@ pub struct ProcessSpec {
     pub umask: Option<u32>,
     /// Whether it, and what it starts, can gain no privileges by executing a file (on Linux).
     pub no_new_privileges: bool,
+    /// What it and all it starts may use together, by a cgroup of its own (on Linux); `None` is no cgroup.
+    pub limits: Option<ProcessLimits>,
+    /// What it, and each process that it starts, may use.
+    pub rlimits: Rlimits,
     /// How long it may take from its start until calls can go to it.
     pub start_timeout: Duration,
     /// How long it may take to end when it is asked to.
@@ -37,6 +41,40 @@ pub struct ProcessSpec {
     pub max_restarts: u32,
     /// The time in which restarts are counted.
     pub restart_window: Duration,
+}
+
+/// `process.limits`: what a process and all it starts may use together. They are a cgroup of their own, which ends with the
+/// process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProcessLimits {
+    /// Bytes of memory. What needs more is killed.
+    pub memory: Option<u64>,
+    /// Processors' time for each second that passes.
+    pub cpu: Option<Number>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
+    /// The cgroup in which theirs is made, as `/proc/self/cgroup` writes it, or relative to this program's own; `None` is
+    /// that.
+    pub cgroup: Option<String>,
+}
+
+/// `process.rlimits`: what one process may use, and each that it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rlimits {
+    /// Open descriptors.
+    pub nofile: Option<u32>,
+    /// Bytes of address space.
+    pub address_space: Option<u64>,
+    /// Bytes of a core file.
+    pub core: Option<u64>,
+    /// Bytes of a file that it writes.
+    pub fsize: Option<u64>,
+    /// Processor time, in seconds.
+    pub cpu: Option<u32>,
+    /// Processes and threads of its user.
+    pub nproc: Option<u32>,
 }
 
 /// `process.restart`: when a process that ended is started again.

@@ -2,9 +2,9 @@
 
 use super::super::process::RESTARTS;
 use super::super::tree::Node;
-use super::super::{Address, GoPluginSpec, PluginTls, Restart, Upstream};
+use super::super::{Address, GoPluginSpec, PluginTls, ProcessLimits, Restart, Rlimits, Upstream};
 use super::Writer;
-use super::values::{bool, duration, integer, list, named, table, text, texts, word};
+use super::values::{bool, duration, integer, list, named, number, size, table, text, texts, word};
 
 /// The keys of a plugin that is an executable.
 #[derive(Default)]
@@ -54,6 +54,8 @@ impl Writer {
                     "start_timeout",
                     duration(spec.start_timeout).filter(|_| is_go_plugin),
                 ),
+                ("limits", spec.limits.as_ref().map(limits)),
+                ("rlimits", rlimits(&spec.rlimits)),
                 ("stop_timeout", duration(spec.stop_timeout)),
                 ("restart", word(&RESTARTS, &spec.restart)),
                 (
@@ -90,4 +92,26 @@ fn go_plugin(spec: &GoPluginSpec) -> Node<'static> {
         ("min_port", integer(spec.min_port.into())),
         ("max_port", integer(spec.max_port.into())),
     ])
+}
+fn limits(limits: &ProcessLimits) -> Node<'static> {
+    table([
+        ("memory", limits.memory.and_then(size)),
+        ("cpu", limits.cpu.and_then(number)),
+        ("pids", limits.pids.and_then(integer)),
+        ("cgroup", limits.cgroup.as_deref().and_then(text)),
+    ])
+}
+
+fn rlimits(rlimits: &Rlimits) -> Option<Node<'static>> {
+    let is_some = *rlimits != Rlimits::default();
+    is_some.then(|| {
+        table([
+            ("nofile", rlimits.nofile.and_then(integer)),
+            ("address_space", rlimits.address_space.and_then(size)),
+            ("core", rlimits.core.and_then(size)),
+            ("fsize", rlimits.fsize.and_then(size)),
+            ("cpu", rlimits.cpu.and_then(integer)),
+            ("nproc", rlimits.nproc.and_then(integer)),
+        ])
+    })
 }

@@ -61,6 +61,13 @@ impl Exited {
         self.status.signal
     }
 
+    /// Whether the kernel killed it because it needed more memory than
+    /// [`process.limits`](crate::config::ProcessLimits::memory) lets it have.
+    #[must_use]
+    pub const fn is_out_of_memory(&self) -> bool {
+        self.status.is_out_of_memory
+    }
+
     /// Its last lines on standard error, the oldest first: at most 20, each of at most 512 bytes, without control
     /// characters.
     #[must_use]
@@ -94,6 +101,15 @@ impl fmt::Display for Exited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.killed, self.status) {
             (Some(why), _) => write!(f, "the process was killed: {why}")?,
+            (
+                None,
+                Status {
+                    is_out_of_memory: true,
+                    ..
+                },
+            ) => f.write_str(
+                "the process was killed because it needed more memory than `process.limits` lets it have",
+            )?,
             (
                 None,
                 Status {

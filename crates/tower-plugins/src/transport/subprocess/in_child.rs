@@ -9,19 +9,31 @@ use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::process::{Resource, Rlimit};
+
 /// What a child asks of the kernel about itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct InChild {
+    /// The cgroups to be in, by their `cgroup.procs`.
+    pub(super) cgroups: Vec<RawFd>,
+    pub(super) rlimits: Vec<(Resource, u64)>,
     pub(super) umask: Option<u32>,
     pub(super) no_new_privileges: bool,
     /// A descriptor that the program is to have open after exec.
     pub(super) keep: Option<RawFd>,
 }
 
-/// Has the child do what `what` says, and die with the thread that forks it.
+/// Has the child do what `what` says, and die with the thread that forks it. The descriptors of `what` are open until then.
 pub(super) fn arrange(command: &mut Command, what: InChild) {
     let parent = rustix::process::getpid();
     let prepare = move || {
+        // First of all, so that nothing of it is outside.
+        for fd in &what.cgroups {
+            // SAFETY: the launcher keeps it open until the child has been made.
+            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(*fd) };
+            // Whoever writes it.
+            rustix::io::write(fd, b"0")?;
+        }
         #[cfg(target_os = "linux")]
         {
             let signal = Some(rustix::process::Signal::KILL);
@@ -36,6 +48,13 @@ pub(super) fn arrange(command: &mut Command, what: InChild) {
         }
         if let Some(mask) = what.umask {
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask as _));
+        }
+        for (resource, limit) in &what.rlimits {
+            let limit = Rlimit {
+                current: Some(*limit),
+                maximum: Some(*limit),
+            };
+            rustix::process::setrlimit(*resource, limit)?;
         }
         if let Some(fd) = what.keep {
             // SAFETY: the launcher keeps it open until the child has been made.

@@ -14,12 +14,14 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tower_plugins_layers::BoxError;
 
+use super::cgroup::{Cgroup, NoCgroup};
 use super::checked;
 use super::describe::describe;
 use super::dialect::{Start, Stdin};
 use super::in_child::{self, InChild};
 use super::process::Process;
-use crate::config::ProcessSpec;
+use super::rlimits::{self, AboveOwn};
+use crate::config::{ProcessLimits, ProcessSpec};
 
 /// What the host's environment has that a child is given.
 const PASSED: [&str; 8] = [
@@ -62,10 +64,16 @@ pub(crate) struct Spawned {
 /// Why a program was not started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotStarted {
-    #[error("{} cannot be run: {error}. {}", path.display(), describe(path))]
-    Refused { path: PathBuf, error: io::Error },
+    #[error("{0} cannot be run: {1}. {what}", what = describe(.0.as_ref()))]
+    Refused(String, io::Error),
+    #[error("{0} cannot be run in {1}: {2}")]
+    NotIn(String, String, io::Error),
     #[error(transparent)]
     Unchecked(#[from] checked::Unchecked),
+    #[error(transparent)]
+    Unlimited(#[from] NoCgroup),
+    #[error(transparent)]
+    AboveOwn(#[from] AboveOwn),
     #[error("{0}")]
     Host(&'static str, #[source] BoxError),
 }
@@ -82,14 +90,15 @@ impl Launch {
     /// Starts it, with what `start` says. Within a tokio runtime.
     pub(crate) async fn spawn(&self, start: &Start) -> Result<Spawned, NotStarted> {
         let program = self.program().await?;
-        let refused = |error| NotStarted::Refused {
-            path: self.executable.clone(),
-            error,
-        };
         let host = |error: io::Error| NotStarted::Host("its streams cannot be read", error.into());
-        let (mut child, process) = fork(self.command(program.as_deref(), start), program)
-            .await
-            .map_err(refused)?;
+        let job = Prepared {
+            executable: self.executable.display().to_string(),
+            command: self.command(program.as_deref(), start),
+            in_child: self.in_child(program.as_deref())?,
+            limits: self.spec.limits.clone(),
+            _program: program,
+        };
+        let (mut child, process) = fork(job).await?;
         let missing = || io::Error::other("a stream is missing");
         let stdin = child.stdin.take().map(OwnedFd::from);
         let stdin = stdin.map(pipe::Sender::from_owned_fd).transpose();
@@ -152,14 +161,18 @@ impl Launch {
         if let Some(directory) = &spec.work_dir {
             command.current_dir(directory);
         }
-        let keep = program.filter(|program| program.is_script());
-        let what = InChild {
-            umask: spec.umask,
-            no_new_privileges: spec.no_new_privileges,
-            keep: keep.map(|program| program.as_raw_fd()),
-        };
-        in_child::arrange(&mut command, what);
         command
+    }
+
+    fn in_child(&self, program: Option<&checked::Program>) -> Result<InChild, AboveOwn> {
+        let keep = program.filter(|program| program.is_script());
+        Ok(InChild {
+            cgroups: Vec::new(),
+            rlimits: rlimits::of(&self.spec.rlimits)?,
+            umask: self.spec.umask,
+            no_new_privileges: self.spec.no_new_privileges,
+            keep: keep.map(|program| program.as_raw_fd()),
+        })
     }
 }
 
@@ -185,50 +198,57 @@ fn passed(
 }
 
 /// One to be started.
-struct Job {
+struct Prepared {
+    executable: String,
     command: Command,
+    in_child: InChild,
+    limits: Option<ProcessLimits>,
     /// Open until it is started.
     _program: Option<Arc<checked::Program>>,
-    answer: oneshot::Sender<io::Result<(Child, Process)>>,
 }
 
-/// Starts `command` on a thread that lives as long as this program: the kernel ends a child with the thread that forked
-/// it, and those of a runtime come and go.
-async fn fork(
-    command: Command,
-    program: Option<Arc<checked::Program>>,
-) -> io::Result<(Child, Process)> {
+/// The same, and who waits for it.
+struct Job {
+    prepared: Prepared,
+    answer: oneshot::Sender<Result<(Child, Process), NotStarted>>,
+}
+
+/// Starts it on a thread that lives as long as this program: the kernel ends a child with the thread that forked it, and
+/// those of a runtime come and go.
+async fn fork(prepared: Prepared) -> Result<(Child, Process), NotStarted> {
+    let launcher = launcher().map_err(|error| NotStarted::Host(NO_THREAD, error.into()))?;
+    let (answer, started) = oneshot::channel();
+    let job = Job { prepared, answer };
+    let no_thread = || NotStarted::Host(NO_THREAD, "it has ended".into());
+    launcher.send(job).await.map_err(|_| no_thread())?;
+    started.await.map_err(|_| no_thread())?
+}
+
+const NO_THREAD: &str = "the thread that starts processes cannot be had";
+
+fn launcher() -> io::Result<mpsc::Sender<Job>> {
     static LAUNCHER: Mutex<Option<mpsc::Sender<Job>>> = Mutex::new(None);
-    let launcher = {
-        let mut launcher = LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*launcher {
-            Some(launcher) => launcher.clone(),
-            None => {
-                let (jobs, mut next) = mpsc::channel::<Job>(QUEUE);
-                let run = move || {
-                    while let Some(job) = next.blocking_recv() {
-                        job.run();
-                    }
-                };
-                let name = "tower-plugins-launcher".to_owned();
-                std::thread::Builder::new().name(name).spawn(run)?;
-                launcher.insert(jobs).clone()
-            }
+    let mut launcher = LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(launcher) = &*launcher {
+        return Ok(launcher.clone());
+    }
+    let (jobs, mut next) = mpsc::channel::<Job>(QUEUE);
+    let run = move || {
+        while let Some(job) = next.blocking_recv() {
+            // A process that nobody waits for any more ends with its handle.
+            drop(job.answer.send(job.prepared.start()));
         }
     };
-    let (answer, started) = oneshot::channel();
-    let job = Job {
-        command,
-        _program: program,
-        answer,
-    };
-    let gone = || io::Error::other("the thread that starts processes has ended");
-    launcher.send(job).await.map_err(|_| gone())?;
-    started.await.map_err(|_| gone())?
+    let name = "tower-plugins-launcher".to_owned();
+    std::thread::Builder::new().name(name).spawn(run)?;
+    Ok(launcher.insert(jobs).clone())
 }
 
-impl Job {
-    fn run(mut self) {
+impl Prepared {
+    fn start(mut self) -> Result<(Child, Process), NotStarted> {
+        let cgroup = self.limits.as_ref().map(Cgroup::make).transpose()?;
+        self.in_child.cgroups = cgroup.as_ref().map_or_else(Vec::new, Cgroup::procs);
+        in_child::arrange(&mut self.command, self.in_child);
         let mut started = self.command.spawn();
         for _ in 0..BUSY_TRIES {
             let is_busy = |error: &io::Error| error.kind() == io::ErrorKind::ExecutableFileBusy;
@@ -238,12 +258,15 @@ impl Job {
             std::thread::sleep(BUSY_PAUSE);
             started = self.command.spawn();
         }
+        let place = cgroup.as_ref().map(Cgroup::shown);
         let started = started.and_then(|child| {
-            let process = Process::watch(child.id())?;
+            let process = Process::watch(child.id(), cgroup)?;
             Ok((child, process))
         });
-        // A process that nobody waits for any more ends with its handle.
-        drop(self.answer.send(started));
+        started.map_err(|error| match place {
+            Some(place) => NotStarted::NotIn(self.executable, place, error),
+            None => NotStarted::Refused(self.executable, error),
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 //! What is spoken with one is a `Dialect`: lines of JSON ([`ExecJson`](super::ExecJson)), or HashiCorp's go-plugin
 //! ([`GoPlugin`](super::GoPlugin)).
 
+mod cgroup;
 mod checked;
 mod describe;
 mod dialect;
@@ -14,6 +15,7 @@ mod launch;
 mod live;
 mod log;
 mod process;
+mod rlimits;
 mod running;
 mod stdio;
 mod supervise;

@@ -11,6 +11,8 @@ use rustix::process::{
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::cgroup::Cgroup;
+
 /// How long the kernel may take to end what it was told to kill.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -19,6 +21,8 @@ const KILLED_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct Status {
     pub(crate) code: Option<i32>,
     pub(crate) signal: Option<i32>,
+    /// Whether it was killed because it needed more memory than its cgroup has.
+    pub(crate) is_out_of_memory: bool,
 }
 
 /// A process, the first of its group. Dropping it kills the group.
@@ -35,17 +39,20 @@ struct Watched {
     pid: Pid,
     /// Whether it is there: as long as it is, its id is nobody else's.
     is_there: Mutex<bool>,
+    /// What it is in, until its end.
+    cgroup: Mutex<Option<Arc<Cgroup>>>,
     status: watch::Sender<Option<Status>>,
 }
 
 impl Process {
-    /// The child `pid` of this process, which leads a group of its own.
-    pub(super) fn watch(pid: u32) -> io::Result<Self> {
+    /// The child `pid` of this process, which leads a group of its own, and is in `cgroup`.
+    pub(super) fn watch(pid: u32, cgroup: Option<Cgroup>) -> io::Result<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("a process has no id"))?;
         let watched = Arc::new(Watched {
             pid,
             is_there: Mutex::new(true),
+            cgroup: Mutex::new(cgroup.map(Arc::new)),
             status: watch::Sender::new(None),
         });
         let process = Self(Handle(Arc::clone(&watched)));
@@ -103,9 +110,12 @@ impl Handle {
         self.0.pid.as_raw_nonzero().get()
     }
 
-    /// Kills the whole group.
+    /// Kills the whole group, and all that is in its cgroup.
     pub(crate) fn kill(&self) {
         self.signal(Signal::KILL);
+        if let Some(cgroup) = self.0.cgroup() {
+            cgroup.kill();
+        }
     }
 
     /// Whether it has ended, and nothing is left of its group.
@@ -134,15 +144,26 @@ impl Watched {
         self.is_there.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn cgroup(&self) -> Option<Arc<Cgroup>> {
+        let cgroup = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner);
+        cgroup.clone()
+    }
+
     /// Waits for its end, ends what it left behind, and tells.
     fn wait(&self) {
         // Not taken away yet: until then the group is nobody else's.
-        let status = self.waited(WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        let mut status = self.waited(WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         {
             let mut is_there = self.is_there();
             let _ = kill_process_group(self.pid, Signal::KILL);
             self.waited(WaitIdOptions::EXITED);
             *is_there = false;
+        }
+        if let Some(cgroup) = self.cgroup() {
+            let was_killed = status.signal == Some(Signal::KILL.as_raw());
+            status.is_out_of_memory = was_killed && cgroup.ran_out_of_memory();
+            cgroup.remove();
+            *self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         self.status.send_replace(Some(status));
     }
@@ -164,6 +185,7 @@ impl Status {
         Self {
             code: status.exit_status(),
             signal: status.terminating_signal(),
+            is_out_of_memory: false,
         }
     }
 }

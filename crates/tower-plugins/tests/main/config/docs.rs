@@ -12,7 +12,7 @@ use tower_plugins::config::{Config, Format, Source};
 
 use crate::effect::EFFECTS;
 
-const BLOCKS: [&str; 28] = [
+const BLOCKS: [&str; 30] = [
     "root",
     "reload",
     "plugin",
@@ -40,6 +40,8 @@ const BLOCKS: [&str; 28] = [
     "dns",
     "process",
     "go_plugin",
+    "limits",
+    "rlimits",
     "grpc",
 ];
 

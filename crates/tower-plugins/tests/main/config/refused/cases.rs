@@ -104,6 +104,17 @@ plugins:
 "#,
     ),
     case(
+        "limits_of_a_process_out_of_range",
+        r#"plugins:
+  - name: bounded
+    transport: exec-json
+    executable: /usr/bin/plugin
+    process:
+      limits: { memory: 1KiB, cpu: 0, pids: 0, cgroup: "", swap: 1GiB }
+      rlimits: { nofile: 3, as: 1GiB, cpu: 1s }
+"#,
+    ),
+    case(
         "unknown_key_near_none",
         r#"plugins:
   - name: search

@@ -1,0 +1,231 @@
+//! What was printed, until the host reads it.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tower_plugins_proto::go_plugin::grpc::{StdioData, stdio_data::Channel};
+
+/// What is kept for a host that does not read, in bytes.
+const KEPT: usize = 1 << 20;
+
+/// The longest piece, in bytes.
+pub(super) const PIECE: usize = 16 << 10;
+
+/// How long who prints waits for a host that does not read.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was printed, until the host reads it: all of it, in order, while the host reads.
+///
+/// Who prints more than is kept waits. Where the host takes nothing for as long as [`PATIENCE`], what is printed is thrown away, without
+/// waiting again, until it reads on.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    state: Mutex<State>,
+    room: Condvar,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pieces: VecDeque<StdioData>,
+    /// The bytes of all pieces.
+    kept: usize,
+    /// The host took nothing in time.
+    stalled: bool,
+    /// Which reader is the newest.
+    reader: u64,
+    /// Whether that is still there.
+    reads: bool,
+    waker: Option<Waker>,
+    closed: bool,
+    /// Bytes that were thrown away.
+    lost: u64,
+}
+
+impl Buffer {
+    /// Keeps `bytes` for the host. It blocks while there is no room.
+    pub(super) fn print(&self, channel: Channel, bytes: &[u8]) {
+        for piece in bytes.chunks(PIECE) {
+            self.keep(channel, piece);
+        }
+    }
+
+    fn keep(&self, channel: Channel, piece: &[u8]) {
+        let state = self.state();
+        let is_full =
+            |state: &mut State| !state.stalled && !state.closed && state.kept + piece.len() > KEPT;
+        let (mut state, waited) = self
+            .room
+            .wait_timeout_while(state, PATIENCE, is_full)
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            state.stalled = true;
+        }
+        if state.closed || state.kept + piece.len() > KEPT {
+            state.lost += piece.len() as u64;
+            return;
+        }
+        state.kept += piece.len();
+        state.pieces.push_back(StdioData {
+            channel: channel.into(),
+            data: Bytes::copy_from_slice(piece),
+        });
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// A new reader, which ends the one before.
+    pub(super) fn reader(&self) -> u64 {
+        let mut state = self.state();
+        state.reader += 1;
+        state.reads = true;
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+        state.reader
+    }
+
+    /// `reader` is gone.
+    pub(super) fn leave(&self, reader: u64) {
+        let mut state = self.state();
+        if state.reader == reader {
+            state.reads = false;
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// What comes next for `reader`; `None` at the end, and when there is a newer one.
+    pub(super) fn poll(&self, reader: u64, context: &mut Context<'_>) -> Poll<Option<StdioData>> {
+        let mut state = self.state();
+        if state.reader != reader {
+            return Poll::Ready(None);
+        }
+        let Some(piece) = state.pieces.pop_front() else {
+            if state.closed {
+                return Poll::Ready(None);
+            }
+            state.waker = Some(context.waker().clone());
+            return Poll::Pending;
+        };
+        state.kept -= piece.data.len();
+        state.stalled = false;
+        if state.lost > 0 {
+            tracing::warn!(
+                bytes = state.lost,
+                "what was printed is lost: the host did not read it in time"
+            );
+            state.lost = 0;
+        }
+        if state.pieces.is_empty() {
+            self.emptied.notify_waiters();
+        }
+        drop(state);
+        self.room.notify_all();
+        Poll::Ready(Some(piece))
+    }
+
+    /// Nothing more is printed; what is kept is still read.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        let waker = state.waker.take();
+        drop(state);
+        self.room.notify_all();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Waits until all that was printed is read, or nobody reads.
+    pub(super) async fn read(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            let is_over = |state: &State| state.pieces.is_empty() || !state.reads;
+            if is_over(&self.state()) {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// What is locked is never left half done.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    async fn next(buffer: &Buffer, reader: u64) -> Option<StdioData> {
+        poll_fn(|context| buffer.poll(reader, context)).await
+    }
+
+    #[tokio::test]
+    async fn ten_mebibytes_arrive_byte_by_byte_while_the_host_reads() {
+        let buffer = Arc::new(Buffer::default());
+        let bytes: Vec<u8> = (0..10_u32 << 20).map(|n| (n % 251) as u8).collect();
+        let printer = thread::spawn({
+            let (buffer, bytes) = (buffer.clone(), bytes.clone());
+            move || {
+                buffer.print(Channel::Stdout, &bytes);
+                buffer.close();
+            }
+        });
+        let reader = buffer.reader();
+        let mut read = Vec::new();
+        while let Some(piece) = next(&buffer, reader).await {
+            assert_eq!(piece.channel(), Channel::Stdout);
+            assert!(piece.data.len() <= PIECE);
+            read.extend(piece.data);
+        }
+        printer.join().unwrap();
+        assert!(read == bytes);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_does_not_read_holds_nobody_up_for_ever() {
+        let buffer = Arc::new(Buffer::default());
+        let printing = buffer.clone();
+        let printer = thread::spawn(move || {
+            for _ in 0..4 {
+                printing.print(Channel::Stderr, &vec![b'a'; KEPT]);
+            }
+        });
+        printer.join().unwrap();
+        // What came first is there, and after it what is printed when it reads on.
+        let reader = buffer.reader();
+        for _ in 0..KEPT / PIECE {
+            assert_eq!(next(&buffer, reader).await.unwrap().data.len(), PIECE);
+        }
+        buffer.print(Channel::Stdout, b"on");
+        assert_eq!(next(&buffer, reader).await.unwrap().data, "on");
+    }
+
+    #[tokio::test]
+    async fn of_two_readers_the_newer_reads_on() {
+        let buffer = Buffer::default();
+        buffer.print(Channel::Stdout, b"one");
+        buffer.print(Channel::Stdout, b"two");
+        let first = buffer.reader();
+        assert_eq!(next(&buffer, first).await.unwrap().data, "one");
+        let second = buffer.reader();
+        assert_eq!(next(&buffer, first).await, None);
+        assert_eq!(next(&buffer, second).await.unwrap().data, "two");
+        buffer.close();
+        buffer.print(Channel::Stdout, b"late");
+        assert_eq!(next(&buffer, second).await, None);
+    }
+}
