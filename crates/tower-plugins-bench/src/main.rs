@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release -p tower-plugins-bench -- GROUP [--json FILE]`
 //!
-//! `GROUP` is `inproc`, `layers`, `contention`, `loopback`, `grpc`, `reload`, `drain`, `rollback` or `all`. A Markdown table goes to the
-//! standard output, and with `--json` one JSON object per variant to `FILE`. `--quick` measures
+//! `GROUP` is `inproc`, `layers`, `contention`, `loopback`, `grpc`, `subprocess`, `reload`, `drain`, `rollback` or `all`. A Markdown table
+//! goes to the standard output, and with `--json` one JSON object per variant to `FILE`. `--quick` measures
 //! next to nothing, to see that all works; `--profile DIR` keeps callgrind's output for
 //! `callgrind_annotate`.
 //!
@@ -13,6 +13,8 @@
 mod callgrind;
 mod groups;
 mod harness;
+#[cfg(all(feature = "subprocess", unix))]
+mod plugin;
 mod report;
 mod server;
 
@@ -26,7 +28,7 @@ type BoxError = tower_plugins_layers::BoxError;
 type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 const USAGE: &str = "\
-usage: tower-plugins-bench inproc|layers|contention|loopback|grpc|reload|drain|rollback|all [--json FILE] [--quick] [--profile DIR]";
+usage: tower-plugins-bench inproc|layers|contention|loopback|grpc|subprocess|reload|drain|rollback|all [--json FILE] [--quick] [--profile DIR]";
 
 #[derive(Default)]
 struct Options {
@@ -66,8 +68,11 @@ fn run(options: &Options) -> Result {
     let words: Vec<_> = options.words.iter().map(String::as_str).collect();
     let wanted = match words[..] {
         ["all"] => GROUPS,
-        // What the bench starts of itself: the server of `loopback` and `grpc`, and the loop that is counted.
+        // What the bench starts of itself: the server of `loopback` and `grpc`, the plugin of
+        // `subprocess`, and the loop that is counted.
         [server::COMMAND, wire] => return server::serve(wire),
+        #[cfg(all(feature = "subprocess", unix))]
+        [plugin::COMMAND] => return plugin::serve(),
         [callgrind::COMMAND, group, variant] => {
             return callgrind::run_counted(&find(group)?.variants(), variant, None);
         }

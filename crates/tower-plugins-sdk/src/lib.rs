@@ -73,6 +73,7 @@ mod listen;
 #[cfg(feature = "log")]
 pub mod log;
 mod plugin;
+pub mod router;
 mod server;
 mod services;
 mod signals;

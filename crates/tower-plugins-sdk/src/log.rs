@@ -1,5 +1,6 @@
 //! The plugin's log, in lines that a host of go-plugin understands.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -37,6 +38,37 @@ impl<S: Subscriber> Layer<S> for Hclog {
         // Where nobody reads the log, there is nobody to tell.
         io::stderr().lock().write_all(line.as_bytes()).ok();
     }
+}
+
+/// Has each panic logged as errors, for the rest of the program: what it says and where, and, with `RUST_BACKTRACE` set, the stack, a line
+/// for each of its own.
+///
+/// Without it a panic is text, which a host takes for debugging. It is the program's panic hook, in place of the one that there was.
+///
+/// ```
+/// tower_plugins_sdk::log::panics();
+/// ```
+pub fn panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let what = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no text");
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("without a name");
+        match panic.location() {
+            Some(at) => tracing::error!(thread, %at, "panic: {what}"),
+            None => tracing::error!(thread, "panic: {what}"),
+        }
+        let stack = Backtrace::capture();
+        if stack.status() == BacktraceStatus::Captured {
+            for line in stack.to_string().lines() {
+                tracing::error!("{line}");
+            }
+        }
+    }));
 }
 
 fn line(event: &Event<'_>, now: SystemTime) -> String {

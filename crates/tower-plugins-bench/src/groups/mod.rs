@@ -10,6 +10,8 @@ mod layers;
 mod loopback;
 mod reload;
 mod rollback;
+#[cfg(all(feature = "subprocess", unix))]
+mod subprocess;
 
 use crate::harness::Variant;
 use crate::report::Row;
@@ -38,6 +40,8 @@ pub(crate) const GROUPS: &[Group] = &[
     contention::GROUP,
     loopback::GROUP,
     grpc::GROUP,
+    #[cfg(all(feature = "subprocess", unix))]
+    subprocess::GROUP,
     reload::GROUP,
     drain::GROUP,
     rollback::GROUP,

@@ -170,3 +170,27 @@ fn rollback_measures_from_the_first_bad_answer() {
     assert_line(&lines, "first-failure-to-last", "rollback", None);
     assert!(lines["first-failure-to-last"]["median_ns"].is_number());
 }
+
+#[test]
+fn subprocess_compares_our_host_and_plugin_with_those_of_go() {
+    let lines = lines("subprocess");
+    if lines.is_empty() {
+        // The bench has said that there is no Go, or has failed if there must be one.
+        return;
+    }
+    for what in [
+        "spawn",
+        "spawn-tls",
+        "call",
+        "call-tls",
+        "flight",
+        "flight-tls",
+    ] {
+        let floor = format!("{what}-go-go");
+        for pair in ["go-go", "ours-go", "ours-ours"] {
+            let variant = format!("{what}-{pair}");
+            assert_line(&lines, &variant, "subprocess", Some(&floor));
+            assert!(lines[&variant]["ratio"].is_number());
+        }
+    }
+}

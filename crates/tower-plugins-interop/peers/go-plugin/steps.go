@@ -40,6 +40,7 @@ var steps map[string]step
 func init() {
 	steps = map[string]step{
 		"double":     double,
+		"add":        add,
 		"doubles":    doubles,
 		"broker":     brokerBothWays,
 		"ping":       ping,
@@ -75,6 +76,13 @@ func double(h *host, _ string) (seen, error) {
 	answer := new(number)
 	err := h.client.call("Double", &number{Value: 21}, answer)
 	return seen{"value": answer.Value}, err
+}
+
+// By a plugin that offers an Adder itself, without a broker.
+func add(h *host, _ string) (seen, error) {
+	sum := new(number)
+	err := h.client.connection.Invoke(h.client.done, "/peer.v1.Adder/Add", &addRequest{40, 2}, sum)
+	return seen{"value": sum.Value}, err
 }
 
 func doubles(h *host, count string) (seen, error) {
@@ -230,11 +238,14 @@ func kill(h *host, _ string) (seen, error) {
 	began := time.Now()
 	h.running.Kill()
 	took := time.Since(began)
-	forced := false
+	forced, errors := false, []any{}
 	h.log.mutex.Lock()
 	for _, line := range h.log.lines {
 		forced = forced || line["@message"] == "plugin failed to exit gracefully"
+		if line["@level"] == "error" {
+			errors = append(errors, line["@message"])
+		}
 	}
 	h.log.mutex.Unlock()
-	return seen{"milliseconds": took.Milliseconds(), "exited": h.running.Exited(), "forced": forced}, nil
+	return seen{"milliseconds": took.Milliseconds(), "exited": h.running.Exited(), "forced": forced, "errors": errors}, nil
 }

@@ -4,5 +4,6 @@
 
 mod host;
 mod matrix;
+mod plugins;
 mod sdk;
 mod support;

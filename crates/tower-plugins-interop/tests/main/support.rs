@@ -1,9 +1,11 @@
 //! What several modules need.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 use tower_plugins_interop::{Seen, Version, pattern};
 
 /// Of what a plugin is flooded with.
@@ -127,4 +129,21 @@ static FLOOD_SHA256: LazyLock<String> = LazyLock::new(|| sha256(&pattern(FLOOD))
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a test waits for an event at most.
+const BOUND: Duration = Duration::from_secs(60);
+
+pub(crate) async fn within<F: Future>(what: F) -> F::Output {
+    timeout(BOUND, what).await.expect("it takes too long")
+}
+
+/// Whether there is such a process, which is no zombie.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    // The name, in parentheses, may have anything in it.
+    stat.is_ok_and(|stat| {
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| !rest.starts_with(" Z"))
+    })
 }

@@ -1,5 +1,6 @@
 //! As a process of a host, in the protocol of HashiCorp's go-plugin.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -86,10 +87,16 @@ impl Asked {
 /// tower_plugins_sdk::scrub(&mut command);
 /// ```
 pub fn scrub(command: &mut std::process::Command) -> &mut std::process::Command {
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(env::is_reserved) {
-            command.env_remove(name);
-        }
+    let names = std::env::vars_os().map(|(name, _)| name);
+    scrub_of(command, names)
+}
+
+fn scrub_of(
+    command: &mut std::process::Command,
+    names: impl Iterator<Item = OsString>,
+) -> &mut std::process::Command {
+    for name in names.filter(|name| name.to_str().is_some_and(env::is_reserved)) {
+        command.env_remove(name);
     }
     command
 }
@@ -342,6 +349,24 @@ mod tests {
         assert!(no.reads_seventh && !no.multiplexed);
         let yes = asked(&[(env::MULTIPLEX_GRPC, "true")]).unwrap();
         assert!(yes.reads_seventh && yes.multiplexed);
+    }
+
+    #[test]
+    fn nothing_of_a_host_is_handed_on() {
+        let mut command = std::process::Command::new("another");
+        let names = [
+            env::CLIENT_CERT,
+            "PATH",
+            env::MULTIPLEX_GRPC,
+            "PLUGIN_LATER",
+        ];
+        scrub_of(&mut command, names.into_iter().map(OsString::from));
+        let mut removed: Vec<_> = command.get_envs().collect();
+        removed.sort();
+        let names = [env::CLIENT_CERT, "PLUGIN_LATER", env::MULTIPLEX_GRPC];
+        let mut expected: Vec<_> = names.iter().map(|name| (name.as_ref(), None)).collect();
+        expected.sort();
+        assert_eq!(removed, expected);
     }
 
     #[test]

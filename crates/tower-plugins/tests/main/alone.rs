@@ -58,6 +58,11 @@ impl Held {
         }
     }
 
+    /// Bytes that are allocated.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// No more tasks and descriptors than `before`, and no more memory but for `percent` of it.
     pub(crate) fn assert_like(&self, before: &Self, percent: f64) {
         let more = |now: usize, before: usize| (now as f64 / before as f64 - 1.0) * 100.0;

@@ -2,12 +2,12 @@
 
 #![cfg(unix)]
 
-mod checksum;
+pub(crate) mod checksum;
 mod ends;
 pub(crate) mod fake;
 mod go_plugin;
 mod handshake;
-mod host;
+pub(crate) mod host;
 pub(crate) mod limits;
 mod restarts;
 mod wire;
@@ -33,7 +33,7 @@ def serve(f):
 pub(crate) const PID: &str = "serve(lambda _: os.getpid())";
 
 /// Where `name` is.
-fn which(name: &str) -> PathBuf {
+pub(crate) fn which(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
     let mut found = std::env::split_paths(&path).map(|folder| folder.join(name));
     found.find(|path| path.exists()).expect(name)
@@ -81,7 +81,7 @@ pub(crate) async fn ask(plugins: &Plugins, payload: &'static str) -> Result<Valu
     asked(&plugins.plugin("p"), payload).await
 }
 
-async fn asked(plugin: &Plugin, payload: &'static str) -> Result<Value, Error> {
+pub(crate) async fn asked(plugin: &Plugin, payload: &'static str) -> Result<Value, Error> {
     let answer = text(plugin, post("/", payload)).await?;
     Ok(serde_json::from_str(&answer).unwrap())
 }
@@ -92,7 +92,7 @@ pub(crate) async fn pid(plugins: &Plugins) -> u32 {
     u32::try_from(pid.as_u64().unwrap()).unwrap()
 }
 
-fn signal(pid: u32, signal: &str) {
+pub(crate) fn signal(pid: u32, signal: &str) {
     let kill = std::process::Command::new("kill")
         .args([signal, &pid.to_string()])
         .status();
@@ -100,7 +100,7 @@ fn signal(pid: u32, signal: &str) {
 }
 
 /// Whether there is a process `pid`, be it over.
-fn is_there(pid: u32) -> bool {
+pub(crate) fn is_there(pid: u32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 

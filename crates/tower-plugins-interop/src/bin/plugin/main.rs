@@ -1,6 +1,6 @@
 //! A plugin that is written with the SDK, and does what `proto/peer.proto` says: as the one in Go, with the same flags.
 //!
-//!     plugin [-versions 5,6] [-tls FOLDER] [-test]
+//!     plugin [-versions 5,6] [-tls FOLDER] [-test] [-end-with-host]
 
 use std::error::Error as AnyError;
 use std::fs::File;
@@ -230,6 +230,7 @@ struct Flags {
     versions: Vec<u32>,
     tls: Option<String>,
     test: bool,
+    end_with_host: bool,
 }
 
 impl Flags {
@@ -252,6 +253,7 @@ impl Flags {
                 }
                 "tls" => flags.tls = value(),
                 "test" => flags.test = true,
+                "end-with-host" => flags.end_with_host = true,
                 _ => {}
             }
         }
@@ -265,8 +267,12 @@ impl Flags {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn AnyError>> {
     let log = tower_plugins_sdk::log::layer();
+    tower_plugins_sdk::log::panics();
     // Of the fixture alone: what libraries trace is no line of a test's.
-    let own = tracing_subscriber::filter::filter_fn(|metadata| metadata.target() == "plugin");
+    let own = tracing_subscriber::filter::filter_fn(|metadata| {
+        let target = metadata.target();
+        target == "plugin" || target.starts_with("tower_plugins_sdk::log")
+    });
     tracing_subscriber::registry()
         .with(log.with_filter(own))
         .init();
@@ -300,6 +306,7 @@ async fn main() -> Result<(), Box<dyn AnyError>> {
     }
     let stall = told.clone();
     plugin = plugin
+        .end_with_host(flags.end_with_host)
         .drain_timeout(Duration::from_secs(60))
         .on_shutdown(async move { sleep(milliseconds(stall.stall_shutdown.load(Relaxed))).await });
     if flags.test {

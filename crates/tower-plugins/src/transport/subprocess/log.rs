@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use metrics::Counter;
 use serde_json::{Map, Value};
 use tracing::Level;
 
+use super::allowance::Allowance;
 use super::stdio::Piece;
 
 /// Passes the lines of one process on.
@@ -16,6 +18,8 @@ pub(crate) struct Logs {
     plugin: Arc<str>,
     endpoint: Arc<str>,
     panics: bool,
+    allowance: Allowance,
+    dropped: Counter,
 }
 
 /// A line that was understood.
@@ -41,14 +45,44 @@ impl Said {
 
 impl Logs {
     pub(crate) fn new(plugin: impl Into<Arc<str>>, endpoint: impl Into<Arc<str>>) -> Self {
+        let (plugin, endpoint) = (plugin.into(), endpoint.into());
+        let dropped = metrics::counter!(
+            "plugin_process_log_dropped_total",
+            "plugin_name" => plugin.to_string(),
+            "endpoint" => endpoint.to_string()
+        );
         Self {
-            plugin: plugin.into(),
-            endpoint: endpoint.into(),
+            plugin,
+            endpoint,
             panics: false,
+            allowance: Allowance::new(),
+            dropped,
         }
     }
 
+    /// Says that `lines` were not passed on.
+    fn tell_dropped(&self, lines: u64) {
+        if lines == 0 {
+            return;
+        }
+        self.dropped.increment(lines);
+        tracing::event!(
+            target: "tower_plugins::process",
+            Level::WARN,
+            plugin.name = &*self.plugin,
+            server.address = &*self.endpoint,
+            lines,
+            "a plugin writes more log than is passed on: lines were left out"
+        );
+    }
+
     pub(crate) fn take(&mut self, piece: Piece<'_>) {
+        let (Piece::Line(bytes) | Piece::Part(bytes)) = piece;
+        let (is_within, dropped) = self.allowance.take(bytes.len());
+        self.tell_dropped(dropped);
+        if !is_within {
+            return;
+        }
         let said = self.read(piece);
         macro_rules! tell {
             ($level:ident) => {
@@ -95,6 +129,13 @@ impl Logs {
             Level::DEBUG
         };
         Said::text(level, line)
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        let dropped = self.allowance.left_out();
+        self.tell_dropped(dropped);
     }
 }
 

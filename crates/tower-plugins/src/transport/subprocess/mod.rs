@@ -5,6 +5,7 @@
 //! What is spoken with one is a `Dialect`: lines of JSON ([`ExecJson`](super::ExecJson)), or HashiCorp's go-plugin
 //! ([`GoPlugin`](super::GoPlugin)).
 
+mod allowance;
 mod cgroup;
 mod checked;
 mod describe;

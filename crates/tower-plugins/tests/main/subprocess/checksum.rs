@@ -10,13 +10,13 @@ use super::{PRELUDE, ask, interpreter, signal, until_gone, which};
 use crate::support::{causes, config};
 
 /// A program in a folder of its own.
-struct Program {
-    path: PathBuf,
+pub(crate) struct Program {
+    pub(crate) path: PathBuf,
     _folder: TempDir,
 }
 
 impl Program {
-    fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("plugin");
         let program = Self {
@@ -34,11 +34,11 @@ impl Program {
         std::fs::set_permissions(&self.path, PermissionsExt::from_mode(0o755)).unwrap();
     }
 
-    fn checksum(&self) -> String {
+    pub(crate) fn checksum(&self) -> String {
         sum(&self.path)
     }
 
-    async fn start(&self, checksum: &str, args: &str) -> Plugins {
+    pub(crate) async fn start(&self, checksum: &str, args: &str) -> Plugins {
         let yaml = format!(
             "plugins: {{ p: {{ transport: exec-json, executable: '{}', args: {args}, retry: off,
                 circuit_breaker: off, process: {{ checksum: '{checksum}' }} }} }}",
@@ -54,7 +54,7 @@ fn sum(path: &Path) -> String {
     format!("sha256:{}", sum.split(' ').next().unwrap())
 }
 
-fn script(answer: &str) -> Vec<u8> {
+pub(crate) fn script(answer: &str) -> Vec<u8> {
     format!(
         "#!{} -S\n{PRELUDE}serve(lambda _: [{answer:?}, os.getpid()])\n",
         interpreter()

@@ -4,13 +4,15 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tower_plugins::transport::subprocess::Exited;
+use tower_plugins::{Plugin, Plugins};
 
-use super::{PID, ask, is_there, pid, signal, start};
-use crate::support::causes;
+use super::{PID, asked, is_there, pid, signal, start, which};
+use crate::support::{causes, config};
 
 /// Runs the test `name` of this module as a program of its own.
 fn host(name: &str) -> Child {
@@ -100,71 +102,135 @@ fn children() -> Vec<u32> {
     pids.filter(is_mine).collect()
 }
 
+/// How many plugins are killed, and how often each.
+const PLUGINS: usize = 10;
 const KILLS: usize = 100;
+
+/// A plugin that begins at once, and answers with its process id.
+const SHELL: &str = r#"while read -r line; do
+    id=${line#*\"id\":\"}
+    echo "{\"id\":\"${id%%\"*}\",\"result\":$$}"
+done"#;
+
+/// What became of calls.
+#[derive(Default)]
+struct Count {
+    well: usize,
+    lost: usize,
+}
+
+/// Calls `plugin` until `stop`.
+async fn load(plugin: &Plugin, stop: &AtomicBool) -> Count {
+    let mut count = Count::default();
+    while !stop.load(Ordering::Relaxed) {
+        match asked(plugin, "null").await {
+            Ok(_) => count.well += 1,
+            Err(error) => {
+                let exited = Exited::find(&error);
+                let exited = exited.unwrap_or_else(|| panic!("{}", causes(&error)));
+                assert_eq!(exited.signal(), Some(9));
+                count.lost += 1;
+            }
+        }
+    }
+    count
+}
+
+/// The process that answers and is not `last`.
+async fn another(plugin: &Plugin, last: u32) -> u32 {
+    loop {
+        let pid = asked(plugin, "null").await.ok();
+        let pid = pid.and_then(|pid| u32::try_from(pid.as_u64()?).ok());
+        if let Some(pid) = pid.filter(|pid| *pid != last) {
+            return pid;
+        }
+    }
+}
+
+/// Kills `plugin` under load; which process serves in the end.
+async fn kill(plugin: &Plugin) -> (Count, u32) {
+    let stop = AtomicBool::new(false);
+    let kills = async {
+        let mut last = another(plugin, 0).await;
+        for _ in 0..KILLS {
+            for _ in 0..fastrand::u8(..16) {
+                let _ = asked(plugin, "null").await;
+            }
+            signal(last, "-KILL");
+            // It serves again.
+            last = another(plugin, last).await;
+        }
+        stop.store(true, Ordering::Relaxed);
+        last
+    };
+    let (a, b, last) = tokio::join!(load(plugin, &stop), load(plugin, &stop), kills);
+    let count = Count {
+        well: a.well + b.well,
+        lost: a.lost + b.lost,
+    };
+    (count, last)
+}
 
 #[test]
 #[ignore = "a host that counts what is left in its own process"]
-fn whose_plugin_is_killed_under_load() {
+fn whose_plugins_are_killed_under_load() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        let keys = "connection: { connection_timeout: 10s, request_timeout: 20s },
-                    process: { max_restarts: 100000 }";
-        let plugins = start(PID, keys).await;
-        let before = (pid(&plugins).await, descriptors(), threads());
-        let stop = std::sync::atomic::AtomicBool::new(false);
-        let load = async || {
-            let (mut well, mut lost) = (0, 0);
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                match ask(&plugins, "null").await {
-                    Ok(_) => well += 1,
-                    Err(error) => {
-                        let exited = Exited::find(&error);
-                        let exited = exited.unwrap_or_else(|| panic!("{}", causes(&error)));
-                        assert_eq!(exited.signal(), Some(9));
-                        lost += 1;
-                    }
+        let args = serde_json::to_string(&["-c", &SHELL.replace("${", "$${")]).unwrap();
+        let shell = which("sh").display().to_string();
+        let keys = format!(
+            "transport: exec-json, executable: '{shell}', args: {args}, retry: off, circuit_breaker: off,
+             connection: {{ connection_timeout: 10s, request_timeout: 20s }},
+             process: {{ max_restarts: 100000 }}"
+        );
+        let all: String = (0..PLUGINS)
+            .map(|at| format!("p{at}: {{ {keys} }},\n"))
+            .collect();
+        let plugins = Plugins::builder()
+            .start(config(&format!("plugins: {{ {all} }}")))
+            .await
+            .unwrap();
+        let handles: Vec<_> = (0..PLUGINS)
+            .map(|at| plugins.plugin(&format!("p{at}")))
+            .collect();
+        for plugin in &handles {
+            another(plugin, 0).await;
+        }
+        let left = || {
+            let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+            (descriptors(), threads(), tasks)
+        };
+        let before = left();
+        let killed = futures_util::future::join_all(handles.iter().map(kill)).await;
+        let well: usize = killed.iter().map(|(count, _)| count.well).sum();
+        let lost: usize = killed.iter().map(|(count, _)| count.lost).sum();
+        println!("{} kills: answered {well}, failed {lost}", PLUGINS * KILLS);
+        assert!(well > PLUGINS * KILLS);
+        let mut last: Vec<_> = killed.iter().map(|(_, last)| *last).collect();
+        let mut there = children();
+        last.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(there, last, "no zombie, and no process beside them");
+        let over = async {
+            loop {
+                let (descriptors, threads, tasks) = left();
+                if descriptors <= before.0 && threads <= before.1 && tasks <= before.2 {
+                    break;
                 }
-            }
-            (well, lost)
-        };
-        let kills = async {
-            let mut last = before.0;
-            for _ in 0..KILLS {
-                signal(last, "-KILL");
-                // It serves again.
-                last = loop {
-                    match ask(&plugins, "null").await {
-                        Ok(pid) if pid != last => {
-                            break u32::try_from(pid.as_u64().unwrap()).unwrap();
-                        }
-                        _ => {}
-                    }
-                };
-            }
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        };
-        let (a, b, c, ()) = tokio::join!(load(), load(), load(), kills);
-        let (well, lost) = (a.0 + b.0 + c.0, a.1 + b.1 + c.1);
-        println!("answered {well}, failed {lost}");
-        let last = pid(&plugins).await;
-        assert!(well > KILLS);
-        assert_eq!(children(), [last], "no zombie, and no process beside it");
-        let left = async {
-            while (descriptors(), threads()) > (before.1, before.2) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        crate::support::within(left).await;
+        crate::support::within(over).await;
     });
 }
 
 #[test]
-fn a_hundred_kills_under_load_answer_or_fail_each_call_and_leave_nothing() {
-    let output = host("whose_plugin_is_killed_under_load")
+fn a_thousand_kills_under_load_answer_or_fail_each_call_and_leave_nothing() {
+    let output = host("whose_plugins_are_killed_under_load")
         .wait_with_output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

@@ -1,0 +1,8 @@
+//! Typed handlers, over every wire.
+
+mod calls;
+mod ends;
+mod lines;
+mod streams;
+mod support;
+mod wires;

@@ -1,0 +1,449 @@
+//! Faults of plugins that are processes, and of what they take from their host.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+use tower_plugins::config::Protocol;
+use tower_plugins::transport::subprocess::Exited;
+use tower_plugins::{Plugins, Reason};
+
+use crate::alone::{Held, alone};
+use crate::subprocess::checksum::{Program, script};
+use crate::subprocess::limits::{has, until_over};
+use crate::subprocess::{PID, ask, is_there, pid, python, start, until_gone};
+use crate::support::{
+    Server, Shelf, Socket, causes, config, echo, get, post, skipped, text, within,
+};
+
+/// What the counter `name` has grown by.
+fn counted(recorded: &Snapshotter, name: &str) -> u64 {
+    let counters = recorded.snapshot().into_vec().into_iter();
+    let values = counters.filter_map(|(key, _, _, value)| match value {
+        DebugValue::Counter(count) if key.key().name() == name => Some(count),
+        _ => None,
+    });
+    values.sum()
+}
+
+/// The processor time of this process, in hundredths of a second.
+fn processor_time() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let after = stat.rsplit(')').next().unwrap();
+    let fields: Vec<_> = after.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Dies once at a call, and then answers.
+fn dying_once(flag: &Path) -> String {
+    format!(
+        "
+def answer(_):
+    if not os.path.exists({flag:?}):
+        open({flag:?}, 'w').close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+serve(answer)
+"
+    )
+}
+
+#[tokio::test]
+async fn fault_44_a_call_whose_process_is_killed_is_retried_or_fails_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let flag = folder.path().join("flag");
+    let plugins = config(&format!(
+        "plugins: {{ p: {{ {} }} }}",
+        python(&dying_once(&flag))
+    ));
+    let plugins = Plugins::builder().start(plugins).await.unwrap();
+    let plugin = plugins.plugin("p");
+    let error = text(&plugin, post("/", "1")).await.unwrap_err();
+    assert_eq!(Exited::find(&error).unwrap().signal(), Some(9));
+    text(&plugin, post("/", "1")).await.unwrap();
+
+    fs::remove_file(&flag).unwrap();
+    let mut request = post("/", "1");
+    request
+        .headers_mut()
+        .insert("idempotency-key", "k".parse().unwrap());
+    text(&plugin, request).await.unwrap();
+    assert!(flag.exists(), "it died, and another answered");
+}
+
+#[tokio::test]
+async fn fault_44_the_pauses_before_starts_double_from_a_tenth_of_a_second() {
+    let keys = "connection: { connection_timeout: 1ms }, process: { max_restarts: 100 }";
+    let plugins = start("sys.exit(1)", keys).await;
+    let mut pauses = Vec::new();
+    let longest = |pauses: &[Duration]| pauses.iter().max().copied().unwrap_or_default();
+    within(async {
+        while longest(&pauses) < Duration::from_millis(700) {
+            let error = ask(&plugins, "1").await.unwrap_err();
+            pauses.extend(error.retry_after());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    assert!(pauses[0] <= Duration::from_millis(100), "{pauses:?}");
+    assert!(longest(&pauses) < Duration::from_millis(1700), "{pauses:?}");
+}
+
+#[test]
+fn fault_45_a_crash_loop_ends_takes_no_time_and_can_be_begun_anew() {
+    let name = "faults::process::fault_45_a_crash_loop_ends_takes_no_time_and_can_be_begun_anew";
+    alone(name, || {
+        Runtime::new().unwrap().block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let (starts, well) = (folder.path().join("starts"), folder.path().join("well"));
+            let code = format!(
+                "
+with open({starts:?}, 'a') as file:
+    file.write('x')
+if not os.path.exists({well:?}):
+    sys.exit(1)
+serve(lambda _: os.getpid())
+"
+            );
+            let plugins = start(&code, "").await;
+            let error = loop {
+                let error = ask(&plugins, "1").await.unwrap_err();
+                if causes(&error).contains("ended more than 5 times in 60s") {
+                    break error;
+                }
+            };
+            assert!(error.retry_after().unwrap() > Duration::from_secs(40));
+            let begun = (
+                processor_time(),
+                fs::read(&starts).unwrap().len(),
+                Instant::now(),
+            );
+            assert_eq!(begun.1, 6);
+            while begun.2.elapsed() < Duration::from_secs(1) {
+                let error = ask(&plugins, "1").await.unwrap_err();
+                assert_eq!(error.reason(), Some(Reason::ConnectFailed));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(fs::read(&starts).unwrap().len(), 6);
+            let took = processor_time() - begun.0;
+            assert!(took < 30, "{took} hundredths of a second in one");
+            fs::write(&well, "").unwrap();
+            let again = format!(
+                "plugins: {{ p: {{ circuit_breaker: off, {}, env: {{ A: b }} }} }}",
+                python(&code)
+            );
+            plugins.reload(config(&again)).await.unwrap();
+            pid(&plugins).await;
+        });
+    });
+}
+
+#[tokio::test]
+async fn fault_47_what_ignores_to_be_asked_is_killed_with_its_children() {
+    let code = "
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+children = []
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        while True:
+            time.sleep(60)
+    children.append(child)
+serve(lambda _: [os.getpid()] + children)
+while True:
+    time.sleep(60)
+";
+    let plugins = start(code, "process: { stop_timeout: 300ms }").await;
+    let all = ask(&plugins, "1").await.unwrap();
+    let all: Vec<u32> = serde_json::from_value(all).unwrap();
+    assert!(all.iter().all(|pid| is_there(*pid)));
+    let begun = Instant::now();
+    drop(plugins);
+    until_gone(all[0]).await;
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    for child in &all[1..] {
+        until_over(*child).await;
+    }
+}
+
+#[tokio::test]
+async fn fault_48_a_program_replaced_at_any_time_is_refused_or_the_one_that_was_checked() {
+    let program = Program::of(&script("checked"));
+    let (checksum, path) = (program.checksum(), program.path.clone());
+    let stop = Arc::new(AtomicBool::new(false));
+    let replacing = std::thread::spawn({
+        let stop = Arc::clone(&stop);
+        let put = move |answer: &str| {
+            let beside = path.with_extension("new");
+            fs::write(&beside, script(answer)).unwrap();
+            fs::set_permissions(&beside, PermissionsExt::from_mode(0o755)).unwrap();
+            fs::rename(&beside, &path).unwrap();
+        };
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                put("other");
+                put("checked");
+            }
+        }
+    });
+    // One that is refused is not tried again.
+    let keys = "[], connection: { connection_timeout: 60ms }";
+    let (mut ran, mut refused) = (0, 0);
+    while ran < 5 || refused < 5 {
+        let plugins = program.start(&checksum, keys).await;
+        match ask(&plugins, "1").await {
+            Ok(answer) => {
+                assert_eq!(answer[0], "checked");
+                ran += 1;
+            }
+            Err(error) => {
+                let said = causes(&error);
+                let is_late = said.contains("within the connection_timeout");
+                let is_other = said.contains("is not what `checksum` says");
+                assert!(is_other || is_late, "{said}");
+                refused += usize::from(is_other);
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    replacing.join().unwrap();
+}
+
+#[test]
+fn fault_49_a_flood_of_log_is_bounded_counted_and_holds_up_no_call() {
+    let name = "faults::process::fault_49_a_flood_of_log_is_bounded_counted_and_holds_up_no_call";
+    alone(name, || {
+        let recorder = DebuggingRecorder::new();
+        let recorded = recorder.snapshotter();
+        recorder.install().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            // As much as the pipe takes: from another thread, as fast as it can.
+            let code = "
+import threading
+written = 0
+def flood():
+    global written
+    piece = (b'x' * 99 + b'\\n') * 10_000
+    while True:
+        written += os.write(2, piece)
+threading.Thread(target=flood, daemon=True).start()
+serve(lambda _: written)
+";
+            let plugins = start(code, "").await;
+            ask(&plugins, "1").await.unwrap();
+            let (before, begun) = (Held::now().bytes(), Instant::now());
+            let (mut answered, mut most, mut written) = (0, 0, 0);
+            while begun.elapsed() < Duration::from_secs(3) {
+                written = ask(&plugins, "1").await.unwrap().as_u64().unwrap();
+                answered += 1;
+                most = most.max(Held::now().bytes());
+            }
+            let dropped = counted(&recorded, "plugin_process_log_dropped_total");
+            let more = most.saturating_sub(before);
+            println!("{answered} calls, {written} bytes written, {dropped} lines left out, {more} bytes more");
+            assert!(answered > 10 && written > 10_000_000);
+            assert!(dropped > 10_000);
+            assert!(more < 1 << 20);
+        });
+    });
+}
+
+#[tokio::test]
+async fn fault_50_ten_gigabytes_with_a_limit_of_256_megabytes_end_the_plugin_alone() {
+    if !has(Some("memory")) {
+        return;
+    }
+    let greedy = "
+def take(n):
+    held = []
+    for _ in range(n):
+        held.append(b'x' * (16 << 20))
+    return os.getpid()
+serve(take)
+";
+    let plugins = config(&format!(
+        "plugins: {{ p: {{ retry: off, {}, process: {{ limits: {{ memory: 256MiB }} }} }}, q: {{ {} }} }}",
+        python(greedy),
+        python(PID)
+    ));
+    let plugins = Plugins::builder().start(plugins).await.unwrap();
+    let other = plugins.plugin("q");
+    let before = text(&other, post("/", "1")).await.unwrap();
+    let error = ask(&plugins, "640").await.unwrap_err();
+    let exited = Exited::find(&error).unwrap_or_else(|| panic!("{}", causes(&error)));
+    assert!(exited.is_out_of_memory());
+    assert_eq!(error.reason(), Some(Reason::ConnectionLost));
+    assert_eq!(text(&other, post("/", "1")).await.unwrap(), before);
+    ask(&plugins, "1").await.unwrap();
+}
+
+/// Runs the test `name` of this module by a shell that has run `before` first, in a mount namespace of its own if it is
+/// `mounting`.
+fn run(name: &str, before: &str, mounting: bool) -> bool {
+    let script = format!("{before}\nexec \"$0\" \"$@\"");
+    let mut command = match mounting {
+        true => Command::new("unshare"),
+        false => Command::new("sh"),
+    };
+    if mounting {
+        let able = Command::new("unshare").args(["-m", "true"]).status();
+        if !able.is_ok_and(|status| status.success()) {
+            skipped("leave to mount, or unshare,");
+            return false;
+        }
+        command.args(["-m", "sh"]);
+    }
+    let output = command
+        .args(["-ec", &script])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "--test-threads=1"])
+        .arg(format!("faults::process::{name}"))
+        .output()
+        .unwrap();
+    let (said, wrong) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{said}\n{wrong}");
+    assert!(said.contains("1 passed"), "{said}");
+    true
+}
+
+#[test]
+#[ignore = "with few descriptors"]
+fn without_descriptors() {
+    Runtime::new().unwrap().block_on(async {
+        let server = Server::start(Socket::Tcp, Protocol::Http1, echo).await;
+        let yaml = format!(
+            "plugins: {{
+                p: {{ retry: off, circuit_breaker: off, process: {{ max_restarts: 100 }}, {} }},
+                h: {{ retry: off, circuit_breaker: off, transport: http, endpoint: '{}' }},
+                s: {{ transport: in-process, endpoint: shelf }} }}",
+            python(PID),
+            server.address
+        );
+        let shelf = Shelf::default();
+        let plugins = Plugins::builder()
+            .service("shelf", shelf)
+            .start(config(&yaml))
+            .await
+            .unwrap();
+        let (begun, before) = (Instant::now(), processor_time());
+        let mut held = Vec::new();
+        while let Ok(file) = fs::File::open("/dev/null") {
+            held.push(file);
+        }
+        while begun.elapsed() < Duration::from_secs(1) {
+            let error = text(&plugins.plugin("p"), post("/", "1"))
+                .await
+                .unwrap_err();
+            assert!(causes(&error).contains("os error 24"), "{}", causes(&error));
+            let error = text(&plugins.plugin("h"), get("/")).await.unwrap_err();
+            assert!(causes(&error).contains("os error 24"), "{}", causes(&error));
+            assert_eq!(error.reason(), Some(Reason::ConnectFailed));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // To look at it takes one.
+        held.pop();
+        let took = processor_time() - before;
+        held.extend(fs::File::open("/dev/null"));
+        assert!(took < 50, "{took} hundredths of a second in one");
+        // What is here needs none.
+        plugins
+            .reload(config(&yaml.replace(" s: {", " t: {")))
+            .await
+            .unwrap();
+        let answer = text(&plugins.plugin("t"), get("/")).await;
+        assert_eq!(answer.unwrap(), "hello");
+        drop(held);
+        within(async {
+            while ask(&plugins, "1").await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        text(&plugins.plugin("h"), post("/", "1")).await.unwrap();
+    });
+}
+
+#[test]
+fn fault_51_without_descriptors_calls_fail_with_why_and_nothing_spins() {
+    run("without_descriptors", "ulimit -n 100", false);
+}
+
+#[test]
+#[ignore = "on a disk of its own"]
+fn without_room() {
+    let disk = std::path::PathBuf::from(std::env::var_os("DISK").unwrap());
+    let recorder = DebuggingRecorder::new();
+    let recorded = recorder.snapshotter();
+    recorder.install().unwrap();
+    Runtime::new().unwrap().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("plugins.yaml");
+        let write = |name: &str| {
+            let yaml =
+                format!("plugins: {{ {name}: {{ transport: in-process, endpoint: shelf }} }}");
+            let beside = folder.path().join("new");
+            fs::write(&beside, yaml).unwrap();
+            fs::rename(beside, &file).unwrap();
+        };
+        write("one");
+        let builder = Plugins::builder().service("shelf", Shelf::default());
+        let builder = builder.keep_last_good(disk.join("kept"));
+        let plugins = within(builder.watch(&file)).await.unwrap();
+        write("two");
+        let mut status = plugins.subscribe();
+        within(status.wait_for(|status| status.generation.get() == 2))
+            .await
+            .unwrap();
+        assert_eq!(plugins.names(), ["two"]);
+        let answer = text(&plugins.plugin("two"), get("/")).await;
+        assert_eq!(answer.unwrap(), "hello");
+        let mut failed = 0;
+        within(async {
+            while failed == 0 {
+                failed += counted(&recorded, "plugin_config_kept_total");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        let before = processor_time();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(processor_time() - before < 25, "it tries again and again");
+    });
+}
+
+/// A disk of its own, on which nothing can be written, as `how` makes it so.
+fn on_a_disk(how: &str) {
+    let disk = tempfile::tempdir().unwrap();
+    let disk = disk.path().display();
+    let before = format!(
+        "export DISK='{disk}'\nmount -t tmpfs -o size=64k none \"$DISK\"\nmkdir \"$DISK/kept\"\nchmod 700 \"$DISK/kept\"\n{how}"
+    );
+    run("without_room", &before, true);
+}
+
+#[test]
+fn fault_51_a_full_disk_keeps_no_config_and_hinders_no_reload() {
+    on_a_disk("head -c 100000 /dev/zero > \"$DISK/full\" 2>/dev/null || true");
+}
+
+#[test]
+fn fault_51_a_directory_for_reading_alone_keeps_no_config_and_hinders_no_reload() {
+    on_a_disk("mount -o remount,ro \"$DISK\"");
+}
