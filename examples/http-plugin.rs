@@ -1,19 +1,16 @@
 //! A text service as a plugin over HTTP, with the envelope of go-plugins: the server and its caller.
 //!
 //! Run it with `cargo run --example http-plugin`. Both are in this program for the example's sake: between
-//! them is a TCP connection, and the server knows nothing of who calls it. The envelope's types are
-//! those of `tower-plugins-proto`, so that a host written with go-plugins may call this server, and
-//! this caller a plugin written for it.
+//! them is a TCP connection, and the server knows nothing of who calls it. The envelope is that of
+//! go-plugins, so that a host written with it may call this server, and this caller a plugin written for it.
 
 use std::time::Duration;
 
-use axum::Json;
-use axum::routing::{Router, get, post};
 use serde::{Deserialize, Serialize};
 use tower_plugins::call::{Envelope, Method};
 use tower_plugins::config::{Config, Format};
 use tower_plugins::{Error, Plugin, Plugins};
-use tower_plugins_proto::envelope;
+use tower_plugins_sdk::router::{CallError, Caller, Input, Kind, Router};
 
 type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -37,30 +34,25 @@ struct Answer {
     text: String,
 }
 
-/// The plugin's side: an axum handler. Whether the work succeeds or fails, it answers 200 with an envelope.
-async fn text_service(
-    Json(asked): Json<envelope::Request<'static, Ask>>,
-) -> Json<envelope::Response<Answer>> {
+/// The plugin's side: a typed handler. It answers those who send an envelope with one.
+async fn run(caller: Caller, Input(asked): Input<Ask>) -> Result<Answer, CallError> {
     println!(
-        "   server: {:?}, request_id {:?}, timeout {:?}, headers {:?}",
-        asked.data, asked.request_id, asked.timeout, asked.headers
+        "   server: {asked:?}, {:?}, x-tenant {:?}, for {:?}",
+        caller.request_id(),
+        caller.header("x-tenant"),
+        caller.time_left()
     );
-    let Ask { operation, text } = asked.data;
+    let Ask { operation, text } = asked;
     if text.is_empty() {
-        return Json(envelope::Response::failure(
-            asked.request_id,
-            "there is no text to work on",
-        ));
+        let message = "there is no text to work on";
+        return Err(CallError::new(Kind::InvalidArgument, message));
     }
     let text = match operation {
         Operation::Upper => text.to_uppercase(),
         Operation::Reverse => text.chars().rev().collect(),
         Operation::Words => text.split_whitespace().count().to_string(),
     };
-    Json(envelope::Response::success(
-        asked.request_id,
-        Answer { text },
-    ))
+    Ok(Answer { text })
 }
 
 /// The caller's side: the path, whether a call may be repeated, and the codec.
@@ -84,9 +76,7 @@ async fn main() -> Result {
     say("1. A text service listens on a TCP port.");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
-    let app = Router::new()
-        .route("/run", post(text_service))
-        .route("/health", get(|| async { "OK" }));
+    let app = Router::new().method("run", run).into_axum();
     let server = tokio::spawn(async move { axum::serve(listener, app).await });
     println!("   it is at {url}");
 

@@ -23,6 +23,7 @@ pages! {
     porting: "../docs/porting.md"
     reliability: "../docs/reliability.md"
     reload: "../docs/reload.md"
+    sdk: "../docs/sdk.md"
     security: "../docs/security.md"
     subprocess: "../docs/subprocess.md"
     transports: "../docs/transports.md"

@@ -1,8 +1,7 @@
 //! Plugins behind Unix sockets: one that speaks HTTP, and one that speaks the lines of JSON of go-plugins.
 //!
-//! Run it with `cargo run --example unix-socket-plugin`. The files plugin is a file manager as plugins for
-//! go-plugins are written: it reads a line of JSON from its socket and writes one back, a call at a
-//! time. What reads and writes the lines are the types of `tower-plugins-proto`.
+//! Run it with `cargo run --example unix-socket-plugin`. The files plugin is a file manager that speaks as plugins
+//! for go-plugins do: it reads a line of JSON from its socket and writes one back, a call at a time.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,13 +10,12 @@ use axum::Router;
 use axum::routing::get;
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tower::ServiceExt;
 use tower_plugins::call::Method;
 use tower_plugins::config::{Config, Format};
 use tower_plugins::{Body, Plugins};
-use tower_plugins_proto::line::{Kind, Request, Response};
+use tower_plugins_sdk::router::{Info, Input, Router as Methods, State};
 
 type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -45,6 +43,7 @@ struct Answer(Vec<String>);
 static FILES: Method<Ask, Answer> = Method::post("/");
 
 /// The plugin's side.
+#[derive(Clone)]
 struct FileManager {
     directory: PathBuf,
 }
@@ -71,44 +70,23 @@ impl FileManager {
             Ask::Dawdle => vec!["at last".to_owned()],
         }))
     }
+}
 
-    /// One connection: a line, its answer, the next line.
-    async fn serve(&self, stream: UnixStream) -> Result {
-        let mut stream = BufReader::new(stream);
-        let mut line = String::new();
-        while stream.read_line(&mut line).await? > 0 {
-            let mut request: Request<'_, Option<Ask>> = serde_json::from_str(&line)?;
-            let response = match (request.kind, request.data.take()) {
-                (Kind::Execute, Some(asked)) => {
-                    if matches!(asked, Ask::Dawdle) {
-                        tokio::time::sleep(Duration::from_millis(400)).await;
-                    }
-                    match self.work(asked) {
-                        Ok(answer) => Response::success(&request, serde_json::to_value(answer)?),
-                        Err(error) => Response::failure(&request, error.to_string()),
-                    }
-                }
-                (Kind::Info, _) => {
-                    let info = serde_json::json!({ "name": "files", "version": "1.0.0" });
-                    Response::success(&request, info)
-                }
-                (Kind::Health | Kind::Ping, _) => Response::success(&request, "OK".into()),
-                _ => Response::failure(&request, "nothing is asked"),
-            };
-            let mut answer = serde_json::to_vec(&response)?;
-            answer.push(b'\n');
-            // Who asked may be gone.
-            stream.get_mut().write_all(&answer).await?;
-            line.clear();
-        }
-        Ok(())
+/// The only method there is: `operation` is its own matter.
+async fn files(
+    State(manager): State<FileManager>,
+    Input(asked): Input<Ask>,
+) -> std::io::Result<Answer> {
+    if matches!(asked, Ask::Dawdle) {
+        tokio::time::sleep(Duration::from_millis(400)).await;
     }
+    manager.work(asked)
 }
 
 #[tokio::main]
 async fn main() -> Result {
     let run = tempfile::tempdir()?;
-    let files = tempfile::tempdir()?;
+    let folder = tempfile::tempdir()?;
 
     say("1. Two plugins listen on Unix sockets: `greeter` speaks HTTP, `files` lines of JSON.");
     let (greeter, manager) = (
@@ -119,15 +97,12 @@ async fn main() -> Result {
     let app = Router::new().route("/hello", get(|| async { "hello from behind a socket" }));
     tokio::spawn(async move { axum::serve(listener, app).await });
     let listener = UnixListener::bind(&manager)?;
-    let directory = files.path().to_owned();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let manager = FileManager {
-                directory: directory.clone(),
-            };
-            tokio::spawn(async move { manager.serve(stream).await });
-        }
-    });
+    let methods = Methods::with_state(FileManager {
+        directory: folder.path().to_owned(),
+    })
+    .info(Info::new("files").version("1.0.0"))
+    .method("files", files);
+    tokio::spawn(methods.serve_unix(listener, std::future::pending()));
     let config = format!(
         "
 plugins:

@@ -183,7 +183,8 @@ pub mod shape {
 /// - without a `Result`: `()`, text, [`Output`] or [`Raw`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no answer of a handler",
-    note = "a handler returns `Result<T, E>` with `T: serde::Serialize` and `E: IntoCallError`, a `Stream` of such results, or `Output(value)`"
+    note = "a handler returns `Result<T, E>` with `T: serde::Serialize` and `E: IntoCallError`, a `Stream` of such results, or `Output(value)`, text or `()`",
+    note = "an error of the program's own implements `IntoCallError`; `BoxError` takes any error by `?`"
 )]
 pub trait IntoAnswer<Shape> {
     /// The answer, encoded.

@@ -35,7 +35,7 @@ struct Envelope<'a> {
 /// Takes the envelope off `payload`, if it is one: what else it says goes into `said`, where the call itself has not
 /// said it.
 pub(super) fn open(payload: &Bytes, said: &mut Said) -> Option<Bytes> {
-    let envelope: Envelope<'_> = serde_json::from_slice(payload).ok()?;
+    let envelope: Envelope<'_> = object(payload)?;
     for (name, value) in &envelope.headers {
         if let Ok(name) = name.parse::<HeaderName>()
             && let Ok(value) = HeaderValue::try_from(&**value)
@@ -55,6 +55,14 @@ pub(super) fn open(payload: &Bytes, said: &mut Said) -> Option<Bytes> {
         said.deadline = said.deadline.into_iter().chain(at).min();
     }
     Some(payload.slice_ref(envelope.data.get().as_bytes()))
+}
+
+/// The object that `payload` is, if it has the keys of a `T`. An array that has as many values is none.
+pub(super) fn object<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Option<T> {
+    let is_object = payload.trim_ascii_start().first() == Some(&b'{');
+    is_object
+        .then(|| serde_json::from_slice(payload).ok())
+        .flatten()
 }
 
 /// `outcome` in an envelope.

@@ -1,52 +1,74 @@
-use std::future::Future;
+use std::future::{Future, ready};
 
-use futures_util::future::BoxFuture;
-
-use super::answer::Answer;
+use super::answer::IntoAnswer;
 use super::error::CallError;
-use super::{Call, FromCall, IntoAnswer};
+use super::methods::Endpoint;
+use super::{Call, FromCall};
 
-/// A function that answers calls: async, with up to eight arguments that are [`FromCall`], and an answer that is
-/// [`IntoAnswer`].
+/// A function that answers calls: async, of up to eight arguments.
 ///
-/// `Types` are the function's arguments and the way it answers, and are never written.
+/// `Args` are its arguments, as a tuple, and are never written. [`Router::method`](super::Router::method) asks for
+/// arguments that are [`FromCall`] and an answer that is [`IntoAnswer`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no handler of a plugin's router",
-    label = "not a handler for a router with the state `{S}`",
-    note = "a handler is an `async fn` or a closure that returns a future, which is `Send`, as are its arguments",
-    note = "each argument is `Input<T>` with `T: serde::Deserialize`, `State<T>`, `Caller`, `Messages<T>`, `Extension<T>`, `Bytes`, or implements `FromCall`",
-    note = "it returns `Result<T, E>` with `T: serde::Serialize` and `E: IntoCallError`, a `Stream` of such results, `Output(value)`, text or `()`",
-    note = "`State<T>` takes a router that has that state: `Router::with_state(state)`"
+    label = "not a handler",
+    note = "a handler is an `async fn`, or a closure that returns a future, of up to eight arguments",
+    note = "what it holds over an `.await` must be `Send`"
 )]
-pub trait Handler<Types, S>: Send + Sync + 'static {
-    /// Begins to answer `call`.
-    fn call(&self, call: Call, state: &S) -> BoxFuture<'static, Result<Answer, CallError>>;
+pub trait Handler<Args>: Send + Sync + 'static {
+    /// What it returns.
+    type Future: Future + Send + 'static;
+
+    /// Begins to answer a call of which `args` were made.
+    fn call(&self, args: Args) -> Self::Future;
 }
 
-macro_rules! handlers {
+/// `handler` as all handlers are kept.
+pub(super) fn endpoint<H, Args, Shape, S>(
+    handler: H,
+    state: impl AsRef<S> + Send + Sync + 'static,
+) -> Endpoint
+where
+    H: Handler<Args>,
+    Args: FromCall<S>,
+    <H::Future as Future>::Output: IntoAnswer<Shape>,
+{
+    Box::new(
+        move |mut call| match Args::from_call(&mut call, state.as_ref()) {
+            Err(error) => Box::pin(ready(Err(error))),
+            Ok(args) => {
+                let answer = handler.call(args);
+                Box::pin(async move { answer.await.into_answer() })
+            }
+        },
+    )
+}
+
+macro_rules! functions {
     ($([$($argument:ident)*])*) => { $(
-        #[allow(non_snake_case, unused_mut, unused_variables, reason = "it has up to eight arguments")]
-        impl<F, Fut, Shape, S, $($argument),*> Handler<(Shape, $($argument,)*), S> for F
+        impl<F, Fut, $($argument),*> Handler<($($argument,)*)> for F
         where
             F: Fn($($argument),*) -> Fut + Send + Sync + 'static,
-            Fut: Future<Output: IntoAnswer<Shape>> + Send + 'static,
-            $($argument: FromCall<S>,)*
+            Fut: Future + Send + 'static,
         {
-            fn call(&self, mut call: Call, state: &S) -> BoxFuture<'static, Result<Answer, CallError>> {
-                let mut arguments = || Ok(($($argument::from_call(&mut call, state)?,)*));
-                match arguments() {
-                    Ok(($($argument,)*)) => {
-                        let answer = self($($argument),*);
-                        Box::pin(async move { answer.await.into_answer() })
-                    }
-                    Err(error) => Box::pin(std::future::ready(Err(error))),
-                }
+            type Future = Fut;
+
+            #[allow(non_snake_case, reason = "an argument is named as its type")]
+            fn call(&self, ($($argument,)*): ($($argument,)*)) -> Fut {
+                self($($argument),*)
+            }
+        }
+
+        #[allow(unused_variables, clippy::unused_unit, reason = "there may be no argument")]
+        impl<S, $($argument: FromCall<S>),*> FromCall<S> for ($($argument,)*) {
+            fn from_call(call: &mut Call, state: &S) -> Result<Self, CallError> {
+                Ok(($($argument::from_call(call, state)?,)*))
             }
         }
     )* };
 }
 
-handlers! {
+functions! {
     []
     [A]
     [A B]

@@ -19,7 +19,7 @@ use tower_plugins_layers::DeadlineLayer;
 
 use super::answer::{Answer, Replies, Reply, Shape};
 use super::error::{CallError, Kind};
-use super::{Call, Info};
+use super::{Call, Info, envelope};
 
 /// The header that names the method of a call which has no path, as lines have none.
 const OPERATION: &str = "x-operation";
@@ -159,8 +159,7 @@ fn operation(payload: &[u8]) -> Option<Cow<'_, str>> {
         #[serde(borrow)]
         operation: Cow<'a, str>,
     }
-    let named: Named<'_> = serde_json::from_slice(payload).ok()?;
-    Some(named.operation)
+    envelope::object(payload).map(|named: Named<'_>| named.operation)
 }
 
 /// What `work` gives, unless the time is up first: it is then dropped.

@@ -72,6 +72,7 @@ mod methods;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use ::http::HeaderName;
@@ -149,15 +150,19 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// # Panics
     /// `name` is none, or there is such a method already.
     #[track_caller]
-    pub fn method<Types>(mut self, name: &str, handler: impl Handler<Types, S>) -> Self {
+    pub fn method<H, Args, Shape>(mut self, name: &str, handler: H) -> Self
+    where
+        H: Handler<Args>,
+        Args: FromCall<S>,
+        <H::Future as Future>::Output: IntoAnswer<Shape>,
+    {
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
         let is_name = name.chars().all(fits) && name.split('/').all(|part| !part.is_empty());
         assert!(
             is_name,
             "{name:?} is no name for a method: it takes letters, digits, `-`, `_`, `.`, and `/` between them"
         );
-        let state = Arc::clone(&self.state);
-        let endpoint: Endpoint = Box::new(move |call| handler.call(call, &state));
+        let endpoint = handler::endpoint::<H, Args, Shape, S>(handler, Arc::clone(&self.state));
         let before = self.table.insert(name.into(), endpoint);
         assert!(before.is_none(), "there are two methods {name:?}");
         self
@@ -170,7 +175,8 @@ impl<S: Send + Sync + 'static> Router<S> {
     }
 
     /// The largest request that is read, in bytes, and the largest message of a stream; 4 MiB by default. More is
-    /// answered with 413, or `RESOURCE_EXHAUSTED`. A line may be 64 KiB longer, for what it says beside its payload.
+    /// answered with 413, over gRPC with `OUT_OF_RANGE`, as tonic has it. A line or a message may be 64 KiB longer, for
+    /// what it says beside its payload.
     pub const fn max_request(mut self, bytes: usize) -> Self {
         self.max_request = bytes;
         self

@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::ops::AsyncFn;
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use http::Request;
 use http_body_util::BodyExt;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -18,10 +21,13 @@ use tower_service::Service;
 use self::reader::{Line, Reader};
 use self::wire::{Exec, Wire};
 use super::Router;
-use super::error::CallError;
+use super::error::{CallError, Kind};
 
 /// What a line, or a message of gRPC, may have beside its payload, in bytes.
 pub(super) const BESIDE: usize = 64 << 10;
+
+/// How long the answer to a call whose time is up is held back, for its caller to give up by itself.
+const LATE: Duration = Duration::from_millis(100);
 
 impl<S: Send + Sync + 'static> Router<S> {
     /// Answers the lines of JSON that come by `input`, on `output`, one after the other, until `input` ends. It is
@@ -188,21 +194,32 @@ where
         };
         let line = match asked {
             Err(error) => L::write(&L::unread(), BTreeMap::new(), Err(error)),
-            Ok((asked, request)) => tokio::select! {
-                biased;
-                response = app.call(request) => {
-                    let response = match response {
-                        Ok(response) => response,
-                        Err(never) => match never {},
-                    };
-                    answer::<L>(&asked, response).await
-                }
-                () = left(&mut lines, &*output, &is_gone) => return Ok(()),
-            },
+            Ok((asked, request)) => {
+                let response = tokio::select! {
+                    biased;
+                    response = respond(&mut app, request) => response,
+                    () = left(&mut lines, &*output, &is_gone) => return Ok(()),
+                };
+                answer::<L>(&asked, response).await
+            }
         };
         output.write_all(&line?).await?;
         output.flush().await?;
     }
+}
+
+/// The response to `request`, and after a while if the caller's time is up: a line cannot say so, but only that the call
+/// failed, and who has set the time knows better.
+async fn respond(app: &mut axum::Router, request: Request<Body>) -> Response {
+    let response = match app.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let error = response.extensions().get::<CallError>();
+    if error.is_some_and(|error| error.kind() == Kind::DeadlineExceeded) {
+        tokio::time::sleep(LATE).await;
+    }
+    response
 }
 
 /// Waits until the peer has gone.

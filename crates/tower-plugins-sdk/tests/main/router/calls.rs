@@ -75,6 +75,7 @@ async fn what_only_looks_like_an_envelope_is_data() {
         json!({ "data": 1, "request_id": "r", "timeout": "1s", "other": 2 }),
         json!({ "data": 1, "request_id": "r", "timeout": 1 }),
         json!([envelope]),
+        json!([1, "r", "1s"]),
     ] {
         let answer = read(post(&app, "/echo", &text.to_string()).await).await;
         assert_eq!(answer, (200, text));
@@ -98,7 +99,7 @@ async fn a_call_without_a_path_names_its_method_or_needs_no_name() {
     let (status, text) = error(post(&app, "/", r#"{"operation":"divided"}"#).await).await;
     assert_eq!(status, 404);
     assert_eq!(text, "there is no method divided: the nearest is divide");
-    let (status, text) = error(post(&app, "/", "7").await).await;
+    let (status, text) = error(post(&app, "/", r#"["divide"]"#).await).await;
     assert_eq!(status, 400);
     assert!(
         text.contains("x-operation") && text.ends_with("version, whoami"),

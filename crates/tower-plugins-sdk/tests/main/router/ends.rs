@@ -70,6 +70,19 @@ async fn a_handler_is_dropped_when_its_caller_goes_away() {
     assert_eq!(within(told.recv()).await, Some("dropped"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_line_whose_time_is_up_is_answered_when_its_caller_has_given_up() {
+    let (router, mut told) = endless();
+    let mut output = Vec::new();
+    let input = &br#"{"id":"r","payload":null,"context":{"timeout":1000000000}}"#[..];
+    let begun = tokio::time::Instant::now();
+    router.serve_lines(input, &mut output).await.unwrap();
+    assert_eq!(begun.elapsed().as_millis(), 1100);
+    assert_eq!(told.recv().await, Some("begun"));
+    let answer = "{\"id\":\"r\",\"error\":\"the caller's time is up\"}\n";
+    assert_eq!(String::from_utf8(output).unwrap(), answer);
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_handler_is_dropped_when_a_connection_of_lines_or_of_http_closes() {
