@@ -73,8 +73,8 @@ enum To {
     Sink(Sink),
     /// To the log, line by line.
     Log {
-        stdout: (Cutter, Logs),
-        stderr: (Cutter, Logs),
+        stdout: Box<(Cutter, Logs)>,
+        stderr: Box<(Cutter, Logs)>,
     },
 }
 
@@ -82,7 +82,7 @@ impl Pump {
     pub(super) fn new(plugin: &Arc<str>, endpoint: &Arc<str>, sink: Option<Sink>) -> Self {
         let log = || {
             let logs = Logs::new(Arc::clone(plugin), Arc::clone(endpoint));
-            (Cutter::default(), logs)
+            Box::new((Cutter::default(), logs))
         };
         Self {
             endpoint: Arc::clone(endpoint),
@@ -118,7 +118,7 @@ impl Pump {
                 }
             }
             To::Log { stdout, stderr } => {
-                let (cutter, logs) = match stream {
+                let (cutter, logs) = &mut **match stream {
                     OutputStream::Stdout => stdout,
                     OutputStream::Stderr => stderr,
                 };
@@ -129,7 +129,8 @@ impl Pump {
 
     fn end(&mut self) {
         if let To::Log { stdout, stderr } = &mut self.to {
-            for (cutter, logs) in [stdout, stderr] {
+            for log in [stdout, stderr] {
+                let (cutter, logs) = &mut **log;
                 cutter.finish(|piece| logs.take(piece));
             }
         }
