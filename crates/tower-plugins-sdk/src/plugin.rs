@@ -13,6 +13,7 @@ use tonic::server::NamedService;
 use tower_service::Service;
 
 use crate::listen::{LISTEN, Task, help, refusal};
+use crate::signals::Signals;
 #[cfg(feature = "subprocess")]
 use crate::{
     Broker, Stdio, subprocess,
@@ -252,7 +253,7 @@ impl Plugin {
     /// `ADDRESS` is as of [`Listen`]. Other arguments are the plugin's own, and all are with a cookie but `--listen`.
     ///
     /// It ends when it gets a SIGTERM, or a SIGINT without a host, or when its host says so: it takes no new connections, finishes the
-    /// calls under way for [`drain_timeout`](Self::drain_timeout), and returns. What `main` does then is the plugin's own end.
+    /// calls under way for [`drain_timeout`](Self::drain_timeout), and returns. A second signal, without a host, has it return at once. What `main` does then is the plugin's own end.
     ///
     /// With a host, the first line of the standard output is the protocol's: nothing may be printed before. The protocol's variables stay
     /// in the environment, as a program cannot change that safely while it runs; see [`scrub`](crate::scrub). Dropping the future cuts all calls.
@@ -299,14 +300,18 @@ impl Plugin {
     /// [`Error::Descriptors`], and [`Error::System`] if it cannot be told by signals.
     pub async fn serve_on(mut self, listener: impl Into<Listener>) -> Result<(), Error> {
         let graceful = self.graceful.take();
-        let signals = crate::signals::Signals::own()?;
+        let signals = Signals::own()?;
+        let insisted = Signals::own()?.insisted();
         let told = async {
             tokio::select! {
                 () = told(graceful) => {}
                 () = signals.terminated() => {}
             }
         };
-        crate::direct::serve(self, listener.into(), told).await
+        tokio::select! {
+            served = crate::direct::serve(self, listener.into(), told) => served,
+            () = insisted => Ok(()),
+        }
     }
 
     /// With the highest version's services, for who has not chosen.

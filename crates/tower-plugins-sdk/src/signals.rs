@@ -40,6 +40,16 @@ mod unix {
 
         /// Waits for one that ends the plugin.
         pub(crate) async fn terminated(mut self) {
+            self.next().await;
+        }
+
+        /// Waits for a second one, of who does not want to wait.
+        pub(crate) async fn insisted(mut self) {
+            self.next().await;
+            self.next().await;
+        }
+
+        async fn next(&mut self) {
             if self.hosted {
                 self.terminate.recv().await;
                 return;
@@ -73,12 +83,23 @@ mod other {
 
         /// Waits for one that ends the plugin.
         pub(crate) async fn terminated(self) {
-            loop {
-                let heard = tokio::signal::ctrl_c().await;
-                if !self.hosted || heard.is_err() {
+            self.next().await;
+        }
+
+        /// Waits for a second one, of who does not want to wait.
+        pub(crate) async fn insisted(self) {
+            self.next().await;
+            self.next().await;
+        }
+
+        async fn next(&self) {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if !self.hosted {
                     return;
                 }
             }
+            // It cannot be heard here.
+            std::future::pending().await
         }
     }
 }

@@ -2,9 +2,12 @@
 
 mod calls;
 mod ends;
+mod load;
+mod others;
 mod output;
 mod refusals;
 mod sessions;
+mod trust;
 
 use std::future::Future;
 use std::path::Path;

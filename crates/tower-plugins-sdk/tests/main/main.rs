@@ -7,4 +7,7 @@
     reason = "a failed test may panic"
 )]
 
+mod direct;
 mod router;
+#[cfg(feature = "tls")]
+mod secured;

@@ -1,12 +1,14 @@
 //! Calls both ways.
 
+mod left;
+
 use std::collections::HashSet;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
 use tonic::{Code, Request, Response, Status};
 use tower_plugins::session::{Callbacks, Offer, Session, SessionError};
 use tower_plugins::transport::subprocess::Exited;
@@ -18,6 +20,7 @@ use tower_plugins_interop::peer::{AddRequest, CountRequest, Empty, Number};
 use tower_plugins_interop::{Version, go};
 
 use super::{BOUND, keys, start, within};
+use crate::sdk::trust::authority;
 use crate::support::{MODES, Mode};
 
 /// What the plugin is offered.
@@ -129,37 +132,15 @@ async fn host_and_plugin_of_1_8_0_call_each_other() {
     calls_both_ways(Version::V1_8_0).await;
 }
 
-/// Certificates of an authority for both sides, in files.
-fn certificates() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: String| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&path, mode).unwrap();
-    };
-    let mut params = rcgen::CertificateParams::default();
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority =
-        rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap());
-    let authority = authority.unwrap();
-    write("ca.crt", authority.pem());
-    for name in ["host", "plugin"] {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
-        write(&format!("{name}.crt"), certificate.pem());
-        write(&format!("{name}.key"), key.serialize_pem());
-    }
-    folder
-}
-
 #[tokio::test]
 async fn host_and_plugin_with_certificates_of_the_config_call_each_other() {
     let Some(program) = go(Version::V1_8_0) else {
         return;
     };
-    let folder = certificates();
+    let folder = tempfile::tempdir().unwrap();
+    authority(folder.path());
+    let own = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(folder.path().join("host.key"), own).unwrap();
     let files = folder.path().display().to_string();
     let keys = keys(&program, &["-tls", &files]);
     let tls = format!(
@@ -173,10 +154,6 @@ async fn host_and_plugin_with_certificates_of_the_config_call_each_other() {
         let counted = count(&session, &offer.unwrap(), 3).await.unwrap();
         assert_eq!((counted, added(&session, 1, 2).await), (3, 3));
     }
-    // One that shows no certificate is not served.
-    let tls = format!("tls: {{ ca_file: '{files}/ca.crt' }}");
-    let plugins = start(&format!("{keys}, {tls}")).await;
-    assert!(super::doubled(&plugins, 1).await.is_err());
 }
 
 /// The newest plugin, in `mode`, with more keys.
@@ -441,103 +418,4 @@ async fn what_is_no_process_has_no_session() {
         panic!("{error}");
     };
     assert_eq!(error.reason(), Some(Reason::ConnectFailed));
-}
-
-const CALLS: i64 = 1_000;
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-/// Run by a test as a program of its own, to count what is left in its process.
-#[test]
-#[ignore = "a program of its own"]
-fn that_is_called_back_a_thousand_times() {
-    for multiplexed in [false, true] {
-        let runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = { runtime }.worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(a_thousand_callbacks(multiplexed));
-    }
-}
-
-async fn a_thousand_callbacks(multiplexed: bool) {
-    let directory = tempfile::tempdir().unwrap();
-    let auto_mtls = false;
-    let mode = Mode {
-        auto_mtls,
-        multiplexed,
-    };
-    let key = mode.key().replace(
-        "multiplex",
-        &format!("socket_dir: '{}', multiplex", directory.path().display()),
-    );
-    let program = go(Version::V1_8_0).unwrap();
-    let plugins = start(&format!("{}, {key}", keys(&program, &[]))).await;
-    let session = session(&plugins).await;
-    let adds = AdderServer::new(Adds::default());
-    let offer = session.serve(adds.clone()).await.unwrap();
-    count(&session, &offer, 1).await.unwrap();
-    drop(offer);
-    let left = || {
-        let sockets = std::fs::read_dir(directory.path()).unwrap();
-        let folder = sockets.map(|entry| entry.unwrap().path()).next().unwrap();
-        let sockets = std::fs::read_dir(folder).unwrap().count();
-        let runtime = tokio::runtime::Handle::current();
-        (descriptors(), sockets, runtime.metrics().num_alive_tasks())
-    };
-    let settle = async |expected: Option<(usize, usize, usize)>| {
-        let mut last = (0, 0, 0);
-        let settled = tokio::time::timeout(BOUND, async {
-            loop {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                let now = left();
-                let done = expected.map_or(now == last, |expected| now <= expected);
-                last = now;
-                if done {
-                    return;
-                }
-            }
-        });
-        assert!(settled.await.is_ok(), "{last:?}, not {expected:?}");
-        last
-    };
-    let before = settle(None).await;
-    for round in 0..CALLS / 20 {
-        let mut calls = JoinSet::new();
-        for _ in 0..20 {
-            let (session, adds) = (session.clone(), adds.clone());
-            calls.spawn(async move {
-                let offer = session.serve(adds).await.unwrap();
-                count(&session, &offer, 1).await.unwrap()
-            });
-        }
-        within(calls.join_all()).await;
-        let offered = added(&session, round, 1).await;
-        assert_eq!(offered, round + 1);
-    }
-    // What the plugin itself offers stays until it ends: fifty sockets of its own.
-    let (descriptors, sockets, tasks) = before;
-    let own = match multiplexed {
-        true => 0,
-        false => usize::try_from(CALLS / 20).unwrap(),
-    };
-    settle(Some((descriptors, sockets + own, tasks))).await;
-    within(plugins.shutdown(BOUND)).await.unwrap();
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-}
-
-#[test]
-fn a_thousand_callbacks_leave_no_socket_no_descriptor_and_no_task() {
-    if go(Version::V1_8_0).is_none() {
-        return;
-    }
-    let ended = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "--test-threads=1"])
-        .arg("host::sessions::that_is_called_back_a_thousand_times")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&ended.stdout);
-    let log = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success(), "{said}{log}");
-    assert!(said.contains("1 passed"), "{said}");
 }

@@ -204,3 +204,34 @@ async fn by_hand_it_serves_where_it_is_told_until_a_signal() {
         assert!(!path.exists());
     }
 }
+
+#[tokio::test]
+async fn by_hand_a_second_signal_ends_it_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let mut command = command(directory.path());
+    command
+        .arg("--listen")
+        .arg(format!("unix:{}", path.display()));
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    within(log.read_line(&mut String::new())).await.unwrap();
+    let socket = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let _call = Call::begin(PeerClient::new(channel(socket).await)).await;
+    let pid = child.id().unwrap().to_string();
+    let interrupt = || {
+        let sent = std::process::Command::new("kill")
+            .args(["-s", "INT", &pid])
+            .status();
+        assert!(sent.unwrap().success());
+    };
+    interrupt();
+    let gone = async {
+        while path.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(gone).await;
+    interrupt();
+    assert_eq!(within(child.wait()).await.unwrap().code(), Some(0));
+}
