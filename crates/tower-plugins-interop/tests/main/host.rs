@@ -6,6 +6,7 @@ mod load;
 mod others;
 mod output;
 mod refusals;
+mod sessions;
 mod trust;
 
 use std::future::Future;
