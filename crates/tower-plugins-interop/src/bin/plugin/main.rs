@@ -93,7 +93,7 @@ impl Peer for Own {
     async fn offer(&self, _: Request<Empty>) -> Answer<Server> {
         let services = Services::new().service(AdderServer::new(Sums));
         let offer = self.broker.serve(services).await.map_err(unavailable)?;
-        let id = offer.until_the_end();
+        let id = offer.once();
         Ok(Response::new(Server { id }))
     }
 
