@@ -48,6 +48,7 @@ pub struct CallContext {
     idempotent: bool,
     visited: Option<Arc<Visited>>,
     priority: Option<Priority>,
+    endpoint: Option<Arc<str>>,
 }
 
 impl CallContext {
@@ -69,6 +70,7 @@ impl CallContext {
             idempotent: false,
             visited: None,
             priority: None,
+            endpoint: None,
         }
     }
 
@@ -198,6 +200,20 @@ impl CallContext {
     #[must_use]
     pub const fn visited(&self) -> Option<&Arc<Visited>> {
         self.visited.as_ref()
+    }
+
+    /// Has [`Balance`](crate::Balance) send each attempt of the call to the endpoint whose key is `key`, whatever its strategy and
+    /// subsets say; a balance that has no such endpoint refuses the call with [`Reason::NoEndpoint`](crate::Reason::NoEndpoint).
+    #[must_use]
+    pub fn endpoint(mut self, key: Arc<str>) -> Self {
+        self.endpoint = Some(key);
+        self
+    }
+
+    /// The key of the only endpoint that the call may go to, if somebody said.
+    #[must_use]
+    pub const fn get_endpoint(&self) -> Option<&Arc<str>> {
+        self.endpoint.as_ref()
     }
 
     /// When this attempt began.

@@ -56,6 +56,9 @@
 //! # Errors and cancellation
 //! [`Reason::NoEndpoint`](crate::Reason::NoEndpoint) as above, and what the endpoint's call ends in. A call that is dropped drops the endpoint's call. A pick that was made counts as one.
 //!
+//! # Calls for one endpoint
+//! With [`CallContext::endpoint`](crate::CallContext::endpoint) a call goes to the endpoint with that key or to none.
+//!
 //! # Attempts that go elsewhere
 //! A [`Visited`](crate::Visited) in the [`CallContext`](crate::CallContext) has each attempt of a call go to an
 //! endpoint that no other went to, as long as there is one.

@@ -92,10 +92,24 @@ impl<S: Member> Snapshot<S> {
             retry: context.is_some_and(|context| context.attempt() > 0),
             avoid: avoid.as_ref().map_or(&[], |ids| ids),
         };
-        let slot = &self.slots[self.picker.pick(&self.slots, &wanted)?];
+        let slot = match context.and_then(CallContext::get_endpoint) {
+            None => &self.slots[self.picker.pick(&self.slots, &wanted)?],
+            Some(key) => self.only(key, tried)?,
+        };
         slot.core.picks.fetch_add(1, Relaxed);
         if let Some(visited) = visited {
             visited.add(slot.core.id);
+        }
+        Ok(slot)
+    }
+
+    /// The endpoint with this key, which says for itself why it does not take the call.
+    fn only(&self, key: &str, tried: &[u64]) -> Result<&Slot<S>, Nobody> {
+        let mut slots = self.slots.iter();
+        let slot = slots.find(|slot| &*slot.core.key == key);
+        let slot = slot.ok_or(Nobody::Subset)?;
+        if tried.contains(&slot.core.id) {
+            return Err(Nobody::OnlyOne);
         }
         Ok(slot)
     }

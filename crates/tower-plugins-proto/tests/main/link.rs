@@ -208,3 +208,17 @@ async fn an_offer_whose_socket_is_gone_is_said_to_be() {
     let error = links.plugin.connect(id).await.unwrap_err();
     assert!(matches!(error, LinkError::Connect { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn one_offer_may_be_dialed_again_and_again() {
+    for multiplex in [false, true] {
+        let links = Links::new(multiplex);
+        let offered = links.host.accept().await.unwrap();
+        let dialer = links.plugin.dialer(offered.id());
+        serve(offered);
+        for _ in 0..3 {
+            let io = within(dialer.connect()).await.unwrap();
+            assert_eq!(heard(io).await, dialer.id());
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod changing;
 mod hashing;
 mod levels;
+mod only;
 mod shares;
 mod text;
 

@@ -5,11 +5,13 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::io::Io;
 use super::{Broker, BrokerError, Incoming, MAX_PENDING, Multiplexed, TIMEOUT, lock};
+use crate::go_plugin::Address;
 use crate::go_plugin::socket::{Listen, ListenError, Listener, Socket};
 #[cfg(feature = "tls")]
 use crate::go_plugin::tls::Tls;
@@ -139,26 +141,22 @@ impl Link {
 
     /// Connects to what the other side accepts as `id`, and waits [`TIMEOUT`] for its offer. Dropping the future gives up.
     ///
-    /// In normal mode an offer is for one connection: who wants another asks for another offer.
+    /// In normal mode an offer is found once: who wants more than one connection takes a [`dialer`](Self::dialer).
     ///
     /// # Errors
     ///
     /// [`LinkError`], but not [`Listen`](LinkError::Listen).
     pub async fn connect(&self, id: u32) -> Result<Io, LinkError> {
-        match &self.mode {
-            Mode::Normal(_) => {
-                let address = self.broker.find(id).await?;
-                let socket = match timeout(TIMEOUT, Socket::connect(&address)).await {
-                    Ok(connected) => connected,
-                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
-                };
-                let socket = socket.map_err(|source| LinkError::Connect { id, source })?;
-                self.shaken(id, Io::new(socket)).await
-            }
-            Mode::Multiplexed(multiplexed) => {
-                let connection = multiplexed.dial(id).await?;
-                self.shaken(id, Io::new(connection)).await
-            }
+        self.dialer(id).connect().await
+    }
+
+    /// Connects to what the other side accepts as `id`, as often as it is asked to.
+    #[must_use]
+    pub fn dialer(&self, id: u32) -> Dialer {
+        Dialer {
+            link: self.clone(),
+            id,
+            address: OnceCell::new(),
         }
     }
 
@@ -235,6 +233,46 @@ impl fmt::Debug for Link {
             .field("broker", &self.broker)
             .field("mode", &self.mode)
             .finish_non_exhaustive()
+    }
+}
+
+/// Connects to what the other side accepts under one id: by [`Link::dialer`].
+#[derive(Debug)]
+pub struct Dialer {
+    link: Link,
+    id: u32,
+    /// In normal mode where it is, once that is found.
+    address: OnceCell<Address>,
+}
+
+impl Dialer {
+    /// What it connects to.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Makes a connection; the first waits [`TIMEOUT`] for the offer. Dropping the future gives up.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Link::connect`].
+    pub async fn connect(&self) -> Result<Io, LinkError> {
+        let (link, id) = (&self.link, self.id);
+        let Mode::Multiplexed(multiplexed) = &link.mode else {
+            let found = self
+                .address
+                .get_or_try_init(|| link.broker.find(id))
+                .await?;
+            let socket = match timeout(TIMEOUT, Socket::connect(found)).await {
+                Ok(connected) => connected,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            };
+            let socket = socket.map_err(|source| LinkError::Connect { id, source })?;
+            return link.shaken(id, Io::new(socket)).await;
+        };
+        let connection = multiplexed.dial(id).await?;
+        link.shaken(id, Io::new(connection)).await
     }
 }
 

@@ -61,7 +61,7 @@ use super::{Address, AddressError};
 
 pub use connection::Connection;
 pub use io::Io;
-pub use link::{Accepted, Link, LinkError};
+pub use link::{Accepted, Dialer, Link, LinkError};
 pub use message::Message;
 pub use multiplexed::{Driver, Incoming, Multiplexed};
 pub use stream::{Exchange, Outgoing};

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use http::{HeaderMap, Request, Response};
 use tower::Layer;
-use tower_plugins_layers::{BoxError, Principal};
+use tower_plugins_layers::{BoxError, CallContext, Principal};
 use tower_service::Service;
 
 pub(super) use self::shadow::Shadow;
@@ -90,6 +90,11 @@ impl ElsewhereLayer {
     }
 }
 
+/// Whether `request` is for one endpoint of this plugin, such as the process that a session is of.
+fn is_for_one(request: &Request<Body>) -> bool {
+    CallContext::of(request).is_some_and(|context| context.get_endpoint().is_some())
+}
+
 impl Layer<Next> for ElsewhereLayer {
     type Service = Elsewhere;
 
@@ -117,7 +122,7 @@ impl Service<Request<Body>> for Elsewhere {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Owned {
-        if request.extensions().get::<Sent>().is_none() {
+        if request.extensions().get::<Sent>().is_none() && !is_for_one(&request) {
             let split = self.layer.split.as_ref();
             if let Some(there) = split.and_then(|split| split.way(&request)) {
                 let caller = self.layer.caller(&request);
