@@ -105,7 +105,7 @@ async fn a_panic_and_its_stack_are_errors_in_a_go_hosts_log() {
     assert!(lines.len() >= 10, "{lines:?}");
     assert_eq!(lines[0]["@message"], "panic: broken");
     assert!(
-        lines[0]["at"].as_str().unwrap().contains("main.rs"),
+        lines[0]["at"].as_str().unwrap().contains("plugin.rs"),
         "{lines:?}"
     );
     assert_ne!(panic["call"], "<nil>");
