@@ -19,6 +19,7 @@ use tower_plugins_interop::peer::peer_client::PeerClient;
 use tower_plugins_interop::peer::{AddRequest, CountRequest, Empty, Number};
 use tower_plugins_interop::{Version, go};
 
+use super::refusals::causes;
 use super::{BOUND, keys, start, within};
 use crate::sdk::trust::authority;
 use crate::support::{MODES, Mode};
@@ -80,14 +81,6 @@ fn kill(pid: i32) {
 
 fn exited<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a Exited {
     Exited::find(error).unwrap_or_else(|| panic!("{error:?}"))
-}
-
-/// What `error` says, and its causes.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", causes(cause)),
-        None => error.to_string(),
-    }
 }
 
 /// Our host with a plugin of `version`, in each mode whose broker works.
