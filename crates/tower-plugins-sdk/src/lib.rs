@@ -1,16 +1,21 @@
 //! The plugin author's side of `tower-plugins`.
 //!
-//! A plugin is a program that answers requests. [`Plugin`] makes one of any services that tonic generates, and any `Router` of axum:
+//! A plugin is a program that answers requests. [`Plugin`] makes one of typed handlers ([`router`]), of services that tonic generates, and of
+//! axum's routers:
 //!
 //! ```no_run
-//! use tower_plugins_sdk::axum::{Router, routing::get};
+//! use tower_plugins_sdk::router::{Input, Router};
 //! use tower_plugins_sdk::{Error, Plugin};
+//!
+//! async fn greet(Input(name): Input<String>) -> String {
+//!     format!("Good day, {name}!")
+//! }
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Error> {
 //!     Plugin::new("greeter", env!("CARGO_PKG_VERSION"))
-//!         // .service(GreeterServer::new(MyGreeter))
-//!         .router(Router::new().route("/hello", get(|| async { "hello" })))
+//!         .router(Router::new().method("greet", greet))
+//!         // .service(CalculatorServer::new(MyCalculator))
 //!         .serve()
 //!         .await
 //! }

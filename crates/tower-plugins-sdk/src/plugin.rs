@@ -6,10 +6,12 @@ use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
 
-use axum::Router;
+use axum::extract::Request;
 use axum::response::IntoResponse;
+use axum::routing::Route;
 use tonic::body::Body;
 use tonic::server::NamedService;
+use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::listen::{LISTEN, Task, help, refusal};
@@ -119,13 +121,26 @@ impl Plugin {
         self
     }
 
-    /// With the paths of `router`, an axum `Router` or what makes one. Its fallback answers what nobody else does.
+    /// With the paths of `router`: typed handlers ([`router::Router`](crate::router::Router)), an axum `Router`, or [`Services`]. A fallback of it answers what nobody else does.
     ///
     /// # Panics
     ///
     /// If there is one of its paths already, or if both have a fallback.
-    pub fn router(mut self, router: impl Into<Router>) -> Self {
+    pub fn router(mut self, router: impl Into<Services>) -> Self {
         self.services = self.services.router(router);
+        self
+    }
+
+    /// With `layer` around each of the services and paths that are here so far, as of [`Services::layer`].
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Route> + Clone + Send + Sync + 'static,
+        L::Service: Service<Request> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Request>>::Response: IntoResponse + 'static,
+        <L::Service as Service<Request>>::Error: Into<Infallible> + 'static,
+        <L::Service as Service<Request>>::Future: Send + 'static,
+    {
+        self.services = self.services.layer(layer);
         self
     }
 

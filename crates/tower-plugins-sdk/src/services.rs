@@ -4,9 +4,13 @@ use std::convert::Infallible;
 use std::fmt;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::response::IntoResponse;
+use axum::routing::Route;
 use tonic::body::Body;
 use tonic::server::NamedService;
+use tower_layer::Layer;
+use tower_plugins_proto::v1::plugin_server::SERVICE_NAME;
 use tower_service::Service;
 
 /// What a plugin serves: gRPC services, and HTTP paths beside them.
@@ -58,14 +62,46 @@ impl Services {
         self
     }
 
-    /// With the paths of `router`, an axum `Router` or what makes one. Its fallback answers what nobody else does.
+    /// With the paths of `router`: typed handlers ([`router::Router`](crate::router::Router)), an axum `Router`, tonic's `Routes`, or other services. A fallback of it answers what nobody else does.
     ///
     /// # Panics
     ///
     /// If there is one of its paths already, or if both have a fallback.
     #[must_use]
-    pub fn router(mut self, router: impl Into<Router>) -> Self {
-        self.router = self.router.merge(router.into());
+    pub fn router(self, router: impl Into<Self>) -> Self {
+        self.and(router.into())
+    }
+
+    /// With `layer` around each of the services and paths that are here so far. Health, reflection and the protocol's own services
+    /// are not among them.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_plugins_sdk::Services;
+    /// use tower_plugins_sdk::axum::response::Response;
+    /// use tower_plugins_sdk::axum::routing::get;
+    /// use tower_plugins_sdk::axum::{Router, middleware::map_response};
+    ///
+    /// async fn name<B>(mut response: Response<B>) -> Response<B> {
+    ///     response.headers_mut().insert("x-served-by", "greeter".parse().unwrap());
+    ///     response
+    /// }
+    ///
+    /// let services = Services::new()
+    ///     .router(Router::new().route("/hello", get(|| async { "hello" })))
+    ///     .layer(map_response(name));
+    /// # let _ = services;
+    /// ```
+    #[must_use]
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Route> + Clone + Send + Sync + 'static,
+        L::Service: Service<Request> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Request>>::Response: IntoResponse + 'static,
+        <L::Service as Service<Request>>::Error: Into<Infallible> + 'static,
+        <L::Service as Service<Request>>::Future: Send + 'static,
+    {
+        self.router = self.router.layer(layer);
         self
     }
 
@@ -78,7 +114,6 @@ impl Services {
     }
 
     /// All of both.
-    #[cfg(feature = "subprocess")]
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.router = self.router.merge(other.router);
         self.names.extend(other.names);
@@ -98,6 +133,31 @@ impl Services {
 
     pub(crate) fn into_router(self) -> Router {
         self.router
+    }
+}
+
+impl From<Router> for Services {
+    fn from(router: Router) -> Self {
+        Self {
+            router,
+            ..Self::default()
+        }
+    }
+}
+
+/// The names of its services are not known then: health and reflection do not have them.
+impl From<tonic::service::Routes> for Services {
+    fn from(routes: tonic::service::Routes) -> Self {
+        routes.into_axum_router().into()
+    }
+}
+
+/// Of its typed handlers, with the gRPC service that they are beside.
+impl<S: Send + Sync + 'static> From<crate::router::Router<S>> for Services {
+    fn from(router: crate::router::Router<S>) -> Self {
+        let mut services = Self::from(router.into_axum());
+        services.names.push(SERVICE_NAME);
+        services
     }
 }
 

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -88,7 +89,7 @@ pub(super) fn parsed<'a, T: serde::Deserialize<'a>>(payload: &'a [u8]) -> Result
 /// ```
 #[must_use = "a stream does nothing unless it is read"]
 pub struct Messages<T> {
-    payloads: Payloads,
+    payloads: Option<Payloads>,
     types: std::marker::PhantomData<fn() -> T>,
 }
 
@@ -101,12 +102,16 @@ impl<T> fmt::Debug for Messages<T> {
 impl<T: serde::de::DeserializeOwned> Stream for Messages<T> {
     type Item = Result<T, CallError>;
 
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        let next = self.payloads.as_mut().poll_next(cx);
-        next.map(|next| next.map(|payload| parsed(&payload?)))
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(payloads) = &mut self.payloads else {
+            return Poll::Ready(None);
+        };
+        let next = ready!(payloads.as_mut().poll_next(cx));
+        let message = next.map(|payload| parsed(&payload?));
+        if !matches!(message, Some(Ok(_))) {
+            self.payloads = None;
+        }
+        Poll::Ready(message)
     }
 }
 
@@ -114,7 +119,7 @@ impl<S, T: serde::de::DeserializeOwned> FromCall<S> for Messages<T> {
     fn from_call(call: &mut Call, _: &S) -> Result<Self, CallError> {
         super::extract::must_be_json(call)?;
         Ok(Self {
-            payloads: call.payloads(),
+            payloads: Some(call.payloads()),
             types: std::marker::PhantomData,
         })
     }

@@ -35,7 +35,7 @@ where
 {
     Box::new(
         move |mut call| match Args::from_call(&mut call, state.as_ref()) {
-            Err(error) => Box::pin(ready(Err(error))),
+            Err(error) => Box::pin(ready(Err(error.before_the_handler()))),
             Ok(args) => {
                 let answer = handler.call(args);
                 Box::pin(async move { answer.await.into_answer() })

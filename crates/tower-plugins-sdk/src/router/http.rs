@@ -175,6 +175,12 @@ fn with_id(mut response: Response, id: Option<&str>) -> Response {
     response
 }
 
+/// `value`, which is known to be JSON, as an answer that is always the same.
+pub(super) fn json(value: &impl Serialize) -> ([(HeaderName, HeaderValue); 1], Bytes) {
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    ([(CONTENT_TYPE, JSON)], body.into())
+}
+
 /// A call of no method that there is.
 pub(super) async fn unknown(methods: Arc<Methods>, request: Request<Body>) -> Response {
     let kind = request.headers().get(CONTENT_TYPE);
@@ -191,7 +197,7 @@ pub(super) async fn unknown(methods: Arc<Methods>, request: Request<Body>) -> Re
 
 /// A method that was not called with `POST`.
 pub(super) async fn not_allowed() -> Response {
-    let error = CallError::new(Kind::Unimplemented, "methods are called with POST");
+    let error = CallError::new(Kind::Unimplemented, "this method is called with POST");
     let mut response = failed(error.status(StatusCode::METHOD_NOT_ALLOWED), None);
     let allow = HeaderValue::from_static("POST");
     response.headers_mut().insert(http::header::ALLOW, allow);

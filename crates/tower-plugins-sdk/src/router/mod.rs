@@ -69,7 +69,7 @@ mod info;
 mod lines;
 mod methods;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -108,6 +108,8 @@ type Wrap = Box<dyn FnOnce(axum::Router) -> axum::Router + Send + Sync>;
 pub struct Router<S = ()> {
     state: Arc<S>,
     table: BTreeMap<Arc<str>, Endpoint>,
+    /// Those that `GET` is for, too.
+    gets: BTreeSet<Arc<str>>,
     info: Info,
     max_request: usize,
     reads_envelopes: bool,
@@ -135,6 +137,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         Self {
             state: Arc::new(state),
             table: BTreeMap::new(),
+            gets: BTreeSet::new(),
             info: Info::default(),
             max_request: MAX_REQUEST,
             reads_envelopes: true,
@@ -166,6 +169,23 @@ impl<S: Send + Sync + 'static> Router<S> {
         let before = self.table.insert(name.into(), endpoint);
         assert!(before.is_none(), "there are two methods {name:?}");
         self
+    }
+
+    /// As [`method`](Self::method), for a handler that changes nothing, and so may be repeated: over HTTP it answers
+    /// `GET` too, which hosts call again as they see fit.
+    ///
+    /// # Panics
+    /// As `method` does.
+    #[track_caller]
+    pub fn get<H, Args, Shape>(self, name: &str, handler: H) -> Self
+    where
+        H: Handler<Args>,
+        Args: FromCall<S>,
+        <H::Future as Future>::Output: IntoAnswer<Shape>,
+    {
+        let mut router = self.method(name, handler);
+        router.gets.insert(name.into());
+        router
     }
 
     /// What the plugin says of itself. Without it, no more than the names of its methods.
@@ -220,34 +240,43 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// | request | answered by |
     /// | --- | --- |
     /// | `POST /name` | the method |
+    /// | `GET /name` | the same, if it was given to [`get`](Self::get) |
     /// | `POST /` | the method that the request [names](self) |
-    /// | `GET /info` | what the plugin says of itself |
-    /// | `GET /health`, `GET /ping` | 200, as long as it serves |
+    /// | `GET /info` | what the plugin says of itself, if no method does |
+    /// | `GET /health`, `GET /ping` | 200, as long as it serves, if no method does |
     /// | `POST /tower_plugins.v1.Plugin/…` | the service of gRPC |
     pub fn into_axum(self) -> axum::Router {
-        let (methods, layers) = self.into_parts();
+        let (methods, gets, layers) = self.into_parts();
         let mut app = axum::Router::new();
         let door = |name: Option<Arc<str>>| {
             let methods = Arc::clone(&methods);
-            post(move |request: Request| http::answer(Arc::clone(&methods), name.clone(), request))
+            move |request: Request| http::answer(Arc::clone(&methods), name.clone(), request)
         };
         for name in methods.table.keys() {
-            app = app.route(&format!("/{name}"), door(Some(Arc::clone(name))));
+            let path = format!("/{name}");
+            if gets.contains(name) {
+                app = app.route(&path, get(door(Some(Arc::clone(name)))));
+            }
+            app = app.route(&path, post(door(Some(Arc::clone(name)))));
         }
-        let info = axum::Json(methods.info.clone());
+        let info = http::json(&methods.info);
+        let ok = http::json(&"OK");
         let unknown = Arc::clone(&methods);
         app = app
-            .route("/", door(None))
-            .route("/info", get(async move || info.clone()))
-            .route("/health", get(async || axum::Json("OK")))
-            .route("/ping", get(async || axum::Json("OK")))
+            .route("/", post(door(None)))
             .method_not_allowed_fallback(http::not_allowed)
             .route_service("/tower_plugins.v1.Plugin/{*method}", grpc_service(methods))
             .fallback(move |request: Request| http::unknown(Arc::clone(&unknown), request));
+        for (path, answer) in [("info", info), ("health", ok.clone()), ("ping", ok)] {
+            // A method of that name goes first.
+            if !gets.contains(path) {
+                app = app.route(&format!("/{path}"), get(async move || answer.clone()));
+            }
+        }
         layers.into_iter().fold(app, |app, wrap| wrap(app))
     }
 
-    fn into_parts(self) -> (Arc<Methods>, Vec<Wrap>) {
+    fn into_parts(self) -> (Arc<Methods>, BTreeSet<Arc<str>>, Vec<Wrap>) {
         let names = self.table.keys().map(|name| name.as_ref().to_owned());
         let methods = Methods {
             info: self.info.or_can(names),
@@ -256,7 +285,7 @@ impl<S: Send + Sync + 'static> Router<S> {
             reads_envelopes: self.reads_envelopes,
             deadline: self.deadline,
         };
-        (Arc::new(methods), self.layers)
+        (Arc::new(methods), self.gets, self.layers)
     }
 }
 

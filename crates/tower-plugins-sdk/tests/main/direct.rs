@@ -14,6 +14,8 @@ use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tower_plugins_sdk::axum::body::{Body, Bytes};
+use tower_plugins_sdk::axum::http::{Request, StatusCode};
+use tower_plugins_sdk::axum::middleware::map_request;
 use tower_plugins_sdk::axum::routing::get;
 use tower_plugins_sdk::axum::{Router, response::Response};
 use tower_plugins_sdk::{Error, Listen, Listener, Plugin};
@@ -90,6 +92,48 @@ async fn a_fallback_of_the_plugins_answers_what_nobody_else_does() {
     let serving = Serving::start(hello().router(router)).await;
     let said = text(&http(false), format!("{}/no", serving.base)).await;
     assert_eq!(said, (200, "nobody else".to_owned()));
+    serving.end().await;
+}
+
+#[tokio::test]
+async fn a_layer_is_around_what_is_there_so_far_and_not_around_health() {
+    async fn refuse<B>(_: Request<B>) -> Result<Request<B>, StatusCode> {
+        Err(StatusCode::FORBIDDEN)
+    }
+    let later = Router::new().route("/later", get(|| async { "later" }));
+    let plugin = hello().layer(map_request(refuse)).router(later);
+    let serving = Serving::start(plugin).await;
+    let client = http(true);
+    assert_eq!(
+        text(&client, format!("{}/hello", serving.base)).await.0,
+        403
+    );
+    assert_eq!(
+        text(&client, format!("{}/later", serving.base)).await.1,
+        "later"
+    );
+    let endpoint = Channel::from_shared(serving.base.clone()).unwrap();
+    let mut health = HealthClient::new(within(endpoint.connect()).await.unwrap());
+    let service = String::new();
+    assert!(health.check(HealthCheckRequest { service }).await.is_ok());
+    serving.end().await;
+}
+
+#[tokio::test]
+async fn typed_handlers_are_served_beside_the_rest_and_are_healthy() {
+    let typed = tower_plugins_sdk::router::Router::new().method("greet", async || "good day");
+    let plugin = Plugin::new("greeter", "1.0.0").router(typed);
+    let serving = Serving::start(plugin.router(Router::new().route("/hello", get("hello")))).await;
+    let client = http(false);
+    assert_eq!(
+        text(&client, format!("{}/hello", serving.base)).await.1,
+        "hello"
+    );
+    assert_eq!(text(&client, format!("{}/info", serving.base)).await.0, 200);
+    let endpoint = Channel::from_shared(serving.base.clone()).unwrap();
+    let mut health = HealthClient::new(within(endpoint.connect()).await.unwrap());
+    let service = "tower_plugins.v1.Plugin".to_owned();
+    assert!(health.check(HealthCheckRequest { service }).await.is_ok());
     serving.end().await;
 }
 

@@ -20,8 +20,8 @@ use crate::support::sha256;
 async fn sockets(plugins: &tower_plugins::Plugins) -> Vec<PathBuf> {
     let said = describe(plugins).await;
     let variables = said.environment.iter();
-    let directory = variables.filter_map(|one| one.strip_prefix("PLUGIN_UNIX_SOCKET_DIR="));
-    let found = std::fs::read_dir(directory.last().unwrap()).unwrap();
+    let mut directory = variables.filter_map(|one| one.strip_prefix("PLUGIN_UNIX_SOCKET_DIR="));
+    let found = std::fs::read_dir(directory.next_back().unwrap()).unwrap();
     found.map(|entry| entry.unwrap().path()).collect()
 }
 

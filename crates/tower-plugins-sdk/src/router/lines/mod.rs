@@ -31,7 +31,7 @@ const LATE: Duration = Duration::from_millis(100);
 
 impl<S: Send + Sync + 'static> Router<S> {
     /// Answers the lines of JSON that come by `input`, on `output`, one after the other, until `input` ends. It is
-    /// what a process with `transport: exec-json` does with [`tokio::io::stdin`] and [`tokio::io::stdout`], and
+    /// what a process with `transport: exec-json` does with `tokio::io::stdin` and `tokio::io::stdout`, and
     /// must then write nothing else on its standard output: its log is its standard error.
     ///
     /// The wire names no method: a line finds its own as the [module](super) says. A method that answers with a stream is

@@ -62,7 +62,7 @@ pub(crate) fn router() -> Router<Desk> {
         .method("divide", divide)
         .method("whoami", whoami)
         .method("parse", parse)
-        .method("version", async || "1.2")
+        .get("version", async || "1.2")
         .method("cached", async || Output(7).header("cache", "hit"))
         .method("busy", async || {
             Err::<(), _>(CallError::new(Kind::Unavailable, "not now"))

@@ -6,9 +6,12 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
 use tower_plugins::call::{Codec, Envelope, Json, Method};
 use tower_plugins::config::{Config, Format};
-use tower_plugins::{Error, Plugin, Plugins};
+use tower_plugins::{Error, Plugin as Called, Plugins};
+use tower_plugins_sdk::Plugin;
 
 use super::support::{router, within};
+
+static VERSION: Method<(), String> = Method::get("/version");
 
 /// A call, and what it comes to.
 struct Case {
@@ -71,7 +74,7 @@ fn cases() -> Vec<Case> {
                 "the request is not what this method takes",
                 400,
                 Code::InvalidArgument,
-                true,
+                false,
             ),
         ),
         case(
@@ -112,7 +115,7 @@ enum Tells {
     EnvelopedLine,
 }
 
-async fn called<C>(plugin: &Plugin, case: &Case, codec: C) -> Result<Value, Error>
+async fn called<C>(plugin: &Called, case: &Case, codec: C) -> Result<Value, Error>
 where
     C: Codec<Value, Value> + Sync,
 {
@@ -159,25 +162,41 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A shell that has this very program be the plugin, with the harness's own words on standard error.
+/// A shell that has this very program be the plugin that is the test `child`: what the harness writes goes to standard
+/// error, and the descriptor 3 is the standard output.
 #[cfg(unix)]
-fn process() -> String {
+fn process(transport: &str, child: &str) -> String {
     let program = std::env::current_exe().unwrap();
-    let shell = "exec \"$0\" --exact router::wires::a_plugin_on_standard_streams --ignored --nocapture 3>&1 1>&2";
+    let shell =
+        format!("exec \"$0\" --exact router::wires::{child} --ignored --nocapture 3>&1 1>&2");
     let args = json!(["-c", shell, program]);
-    format!("transport: exec-json, executable: /bin/sh, args: {args}")
+    format!("transport: {transport}, executable: /bin/sh, args: {args}")
+}
+
+#[cfg(unix)]
+fn standard_output() -> std::fs::File {
+    let output = std::fs::OpenOptions::new().write(true).open("/dev/fd/3");
+    output.unwrap()
 }
 
 #[cfg(unix)]
 #[tokio::test]
 #[ignore = "the child of another test"]
 async fn a_plugin_on_standard_streams() {
-    let output = std::fs::OpenOptions::new().write(true).open("/dev/fd/3");
-    let output = tokio::fs::File::from_std(output.unwrap());
+    let output = tokio::fs::File::from_std(standard_output());
     router()
         .serve_lines(tokio::io::stdin(), output)
         .await
         .unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+#[ignore = "the child of another test"]
+async fn a_plugin_of_go_plugins_protocol() {
+    rustix::stdio::dup2_stdout(standard_output()).unwrap();
+    let plugin = Plugin::new("desk", "1.2.0").router(router());
+    plugin.serve().await.unwrap();
 }
 
 #[cfg(unix)]
@@ -192,8 +211,9 @@ async fn one_router_answers_the_same_over_every_wire() {
         UnixListener::bind(at("lines")).unwrap(),
     );
     let app = router().into_axum();
-    tokio::spawn(axum::serve(tcp, app.clone()).into_future());
-    tokio::spawn(axum::serve(unix, app.clone()).into_future());
+    let plugin = || Plugin::new("desk", "1.2.0").router(router());
+    tokio::spawn(plugin().serve_on(tcp));
+    tokio::spawn(plugin().serve_on(unix));
     tokio::spawn(router().serve_unix(lines, std::future::pending()));
 
     let json = Tells::Status;
@@ -244,7 +264,16 @@ async fn one_router_answers_the_same_over_every_wire() {
             Tells::Line,
             Tells::EnvelopedLine,
         ),
-        (process(), Tells::Line, Tells::EnvelopedLine),
+        (
+            process("exec-json", "a_plugin_on_standard_streams"),
+            Tells::Line,
+            Tells::EnvelopedLine,
+        ),
+        (
+            process("subprocess", "a_plugin_of_go_plugins_protocol"),
+            Tells::Code,
+            Tells::Code,
+        ),
     ];
     for (wire, plain, enveloped) in wires {
         let yaml = format!("plugins: {{ p: {{ retry: off, circuit_breaker: off, {wire} }} }}");
@@ -263,13 +292,13 @@ async fn one_router_answers_the_same_over_every_wire() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_host_learns_what_the_plugin_is() {
+async fn a_host_gets_what_may_be_repeated_and_learns_what_the_plugin_is() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("lines");
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();
     let lines = UnixListener::bind(&socket).unwrap();
-    tokio::spawn(axum::serve(tcp, router().into_axum()).into_future());
+    tokio::spawn(Plugin::new("desk", "1.2.0").router(router()).serve_on(tcp));
     tokio::spawn(router().serve_unix(lines, std::future::pending()));
     let yaml = format!(
         "plugins:
@@ -281,7 +310,16 @@ async fn a_host_learns_what_the_plugin_is() {
     let config = Config::parse(&yaml, Format::Yaml).unwrap();
     let plugins = Plugins::builder().start(config).await.unwrap();
     for name in ["http", "grpc", "lines"] {
-        let info = within(plugins.plugin(name).info()).await.unwrap();
+        let plugin = plugins.plugin(name);
+        let version = plugin
+            .invoke(&VERSION, &())
+            .header("x-operation", "version");
+        assert_eq!(
+            within(version.into_future()).await.unwrap(),
+            "1.2",
+            "{name}"
+        );
+        let info = within(plugin.info()).await.unwrap();
         assert_eq!(info.name, "desk", "{name}");
         assert_eq!(info.version.as_deref(), Some("1.2.0"), "{name}");
         let methods = [

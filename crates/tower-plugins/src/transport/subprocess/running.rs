@@ -96,7 +96,27 @@ impl StdError for Why {
     }
 }
 
+/// Of a process that ran.
+const NOT_RUNNING: &str = "it is not running";
+
 impl Why {
+    /// It ran, and ended so.
+    pub(super) fn ended(how: Arc<Exited>) -> Self {
+        Self {
+            what: NOT_RUNNING.to_owned(),
+            exited: Some(how),
+        }
+    }
+
+    /// `what`, which came of it.
+    pub(super) fn after(self, what: String) -> Self {
+        let what = match &*self.what {
+            NOT_RUNNING => what,
+            last => format!("{what}; the last time: {last}"),
+        };
+        Self { what, ..self }
+    }
+
     /// In one line.
     pub(super) fn shown(&self) -> String {
         match &self.exited {
