@@ -2,6 +2,7 @@
 //!
 //! | file | |
 //! | --- | --- |
+//! | `attached` | a plugin that runs already; `reattach` says where, and `watched` when it has ended |
 //! | `dialect` | from the start of a process to its session, and how it is asked to end |
 //! | `handshake` | the first line, and all that can be wrong with it |
 //! | `sockets` | the directory for the plugin's sockets |
@@ -11,14 +12,17 @@
 //! | `output` | what the plugin prints, which comes over a stream of its own |
 //! | `body` | a response whose process may end before it |
 
+mod attached;
 mod body;
 mod dialect;
 mod handshake;
 mod output;
 mod pinned;
 mod reach;
+mod reattach;
 mod session;
 mod sockets;
+mod watched;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -29,11 +33,13 @@ use ::http::{Request, Response};
 use tokio::time::{Instant, timeout};
 use tower_plugins_layers::{BoxError, Reason, Unsent};
 
+pub use self::attached::Attached;
 use self::body::OfProcess;
 use self::dialect::GoPluginDialect;
 pub(crate) use self::output::Sink;
 pub use self::output::{Output, OutputStream};
 pub(crate) use self::pinned::{Offered, Pinned};
+pub use self::reattach::Reattach;
 use self::session::Session;
 use super::error::{connect_failed, lost};
 use super::subprocess::{Exited, InUse, Launch, Running, Supervisor};

@@ -37,7 +37,7 @@ struct Uses {
 pub(in crate::transport) struct InUse<S>(Arc<Running<S>>);
 
 impl<S> InUse<S> {
-    /// The process, without a use of it.
+    /// The process, for who does not keep it.
     pub(in crate::transport) fn downgrade(&self) -> Weak<Running<S>> {
         Arc::downgrade(&self.0)
     }
@@ -186,7 +186,27 @@ impl StdError for Why {
     }
 }
 
+/// Of a process that ran.
+const NOT_RUNNING: &str = "it is not running";
+
 impl Why {
+    /// It ran, and ended so.
+    pub(super) fn ended(how: Arc<Exited>) -> Self {
+        Self {
+            what: NOT_RUNNING.to_owned(),
+            exited: Some(how),
+        }
+    }
+
+    /// `what`, which came of it.
+    pub(super) fn after(self, what: String) -> Self {
+        let what = match &*self.what {
+            NOT_RUNNING => what,
+            last => format!("{what}; the last time: {last}"),
+        };
+        Self { what, ..self }
+    }
+
     /// In one line.
     pub(super) fn shown(&self) -> String {
         match &self.exited {

@@ -24,9 +24,6 @@ use crate::transport::error::connect_failed;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Why calls fail when a process has ended that ran.
-const NOT_RUNNING: &str = "it is not running";
-
 /// One process, in place of which a new one is started when it ends, as its spec says.
 ///
 /// The first is started when one is asked for. Dropping this has it asked to end, and killed when its time is over.
@@ -241,9 +238,7 @@ impl<D: Dialect> Shared<D> {
                             in_vain = 0;
                         }
                         let ended_well = how.is_success();
-                        let what = NOT_RUNNING.to_owned();
-                        let exited = Some(how);
-                        (Why { what, exited }, ended_well)
+                        (Why::ended(how), ended_well)
                     }
                     Ended::Failed { what, exited } => (Why { what, exited }, false),
                 };
@@ -299,7 +294,7 @@ impl<D: Dialect> Shared<D> {
                 "it has ended, and `process.restart` says that it is not started again".to_owned();
             return State::Offline {
                 until: None,
-                why: Why { what, ..why },
+                why: why.after(what),
             };
         }
         starts.push_back(now);
@@ -317,13 +312,9 @@ impl<D: Dialect> Shared<D> {
                     "it ended more than {limit} times in {:?}, and is not started again before that is over: see what it said on stderr",
                     spec.restart_window
                 );
-                let what = match &*why.what {
-                    NOT_RUNNING => what,
-                    last => format!("{what}; the last time: {last}"),
-                };
                 return State::Offline {
                     until: first.map(|first| first + spec.restart_window),
-                    why: Why { what, ..why },
+                    why: why.after(what),
                 };
             }
         }
