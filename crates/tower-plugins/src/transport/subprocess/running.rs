@@ -37,7 +37,7 @@ struct Uses {
 pub(in crate::transport) struct InUse<S>(Arc<Running<S>>);
 
 impl<S> InUse<S> {
-    /// The same, for who keeps nothing of it.
+    /// The process, for who does not keep it.
     pub(in crate::transport) fn downgrade(&self) -> Weak<Running<S>> {
         Arc::downgrade(&self.0)
     }
