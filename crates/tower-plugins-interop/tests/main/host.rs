@@ -2,8 +2,16 @@
 
 mod calls;
 mod ends;
+mod load;
+mod log;
+mod others;
 mod output;
+mod python;
 mod refusals;
+mod sdk;
+mod sessions;
+mod tls;
+mod trust;
 
 use std::future::Future;
 use std::path::Path;
@@ -52,6 +60,15 @@ fn peer(plugins: &Plugins) -> PeerClient<Plugin> {
     PeerClient::new(plugins.plugin("p"))
         .max_decoding_message_size(MOST)
         .max_encoding_message_size(MOST)
+}
+
+/// The plugin `name` with these keys: what is logged is told apart by its name.
+async fn named(name: &str, keys: &str) -> (Plugins, PeerClient<Plugin>) {
+    let text = format!("plugins: {{ {name}: {{ {keys} }} }}");
+    let config = Config::parse(&text, Format::Yaml).unwrap();
+    let plugins = Plugins::builder().start(config).await.unwrap();
+    let client = PeerClient::new(plugins.plugin(name));
+    (plugins, client)
 }
 
 async fn doubled(plugins: &Plugins, value: i64) -> Result<i64, tonic::Status> {

@@ -1,11 +1,15 @@
 //! What several modules need.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tokio::time::timeout;
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 use tower_plugins_interop::{Seen, Version, pattern};
 
 /// Of what a plugin is flooded with.
@@ -146,4 +150,39 @@ pub(crate) fn is_alive(pid: u32) -> bool {
         stat.rsplit_once(')')
             .is_some_and(|(_, rest)| !rest.starts_with(" Z"))
     })
+}
+
+/// Asks again and again until there is something.
+pub(crate) async fn until<T>(mut found: impl FnMut() -> Option<T>) -> T {
+    within(async {
+        loop {
+            if let Some(found) = found() {
+                return found;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await
+}
+
+/// A folder with an authority's certificate, and what it certifies: of a host and of a plugin.
+pub(crate) fn certificates() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let write = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    };
+    write("ca.crt", authority.pem());
+    for own in ["host", "plugin"] {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = certificate.signed_by(&key, &authority).unwrap();
+        write(&format!("{own}.crt"), certificate.pem());
+        write(&format!("{own}.key"), key.serialize_pem());
+    }
+    folder
 }

@@ -1,31 +1,11 @@
 //! TLS with certificates that both sides have from files.
 
-use std::fs;
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tempfile::TempDir;
 use tower_plugins_interop::Version;
 
 use super::pairs;
-
-/// A folder with an authority's certificate, and what it certifies: of a host and of a plugin.
-fn certificates() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
-    write("ca.crt", authority.pem());
-    for own in ["host", "plugin"] {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        let certificate = certificate.signed_by(&key, &authority).unwrap();
-        write(&format!("{own}.crt"), certificate.pem());
-        write(&format!("{own}.key"), key.serialize_pem());
-    }
-    folder
-}
+use crate::support::certificates;
 
 fn flag(folder: &Path) -> String {
     format!("-tls={}", folder.display())

@@ -7,6 +7,7 @@
 //! | `sockets` | the directory for the plugin's sockets |
 //! | `reach` | opening connections: sockets, TLS, one socket for all |
 //! | `session` | what calls go through, and what runs beside them |
+//! | `pinned` | one process and no other, and what it offers beside its first service |
 //! | `output` | what the plugin prints, which comes over a stream of its own |
 //! | `body` | a response whose process may end before it |
 
@@ -14,6 +15,7 @@ mod body;
 mod dialect;
 mod handshake;
 mod output;
+mod pinned;
 mod reach;
 mod session;
 mod sockets;
@@ -31,6 +33,7 @@ use self::body::OfProcess;
 use self::dialect::GoPluginDialect;
 pub(crate) use self::output::Sink;
 pub use self::output::{Output, OutputStream};
+pub(crate) use self::pinned::{Offered, Pinned};
 use self::session::Session;
 use super::error::{connect_failed, lost};
 use super::subprocess::{Exited, Launch, Running, Supervisor};
@@ -179,10 +182,14 @@ impl GoPlugin {
 
     async fn run(&self, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let mut tries = 0;
+        let only = request.extensions_mut().remove::<Pinned>();
         loop {
-            let running = match self.running().await {
-                Ok(running) => running,
-                Err(refused) => return Err(Unsent::new(Some(request), refused).into()),
+            let running = match &only {
+                Some(pinned) => pinned.running().await?,
+                None => match self.running().await {
+                    Ok(running) => running,
+                    Err(refused) => return Err(Unsent::new(Some(request), refused).into()),
+                },
             };
             let error = match running.session.http().call(request).await {
                 Ok(response) => {
@@ -196,12 +203,14 @@ impl GoPlugin {
             };
             request = match Unsent::<Body>::recover(error) {
                 // It had ended and that was not known: the next one gets it.
-                Ok((Some(request), _)) if tries < TRIES && running.is_used() => request,
-                Ok((request, _)) => {
+                Ok((Some(request), _)) if tries < TRIES && running.is_used() && only.is_none() => {
+                    request
+                }
+                Ok((request, _)) if only.is_none() => {
                     let cause = connect_failed(&self.name, (*exited).clone());
                     return Err(Unsent::new(request, cause).into());
                 }
-                Err(_) => return Err(lost(&self.name, (*exited).clone()).into()),
+                Ok(_) | Err(_) => return Err(lost(&self.name, (*exited).clone()).into()),
             };
             tries += 1;
         }

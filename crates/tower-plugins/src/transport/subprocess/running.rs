@@ -45,7 +45,7 @@ impl<S> Running<S> {
         self.process.kill();
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::transport) fn is_over(&self) -> bool {
         self.killed.get().is_some() || self.process.is_over()
     }
 
@@ -62,6 +62,11 @@ impl<S> Running<S> {
     /// Waits until it has ended, and is gone.
     pub(in crate::transport) async fn gone(&self) {
         self.process.exited().await;
+    }
+
+    /// Where it will be said how it ended; it is not there before that is known, and closed without it if nobody will.
+    pub(in crate::transport) fn exit(&self) -> watch::Receiver<Option<Arc<Exited>>> {
+        self.exited.clone()
     }
 
     /// How it ended, if it does within `limit`.
