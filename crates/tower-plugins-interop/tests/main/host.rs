@@ -1,5 +1,6 @@
 //! Our host with plugins in Go and Python.
 
+mod attached;
 mod calls;
 mod ends;
 mod load;

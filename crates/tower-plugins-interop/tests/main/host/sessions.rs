@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use futures_util::{StreamExt, stream};
 use tokio::sync::{Notify, mpsc};
 use tonic::{Code, Request, Response, Status};
+use tower_plugins::config::{Config, Format};
 use tower_plugins::session::{Callbacks, Offer, Session, SessionError};
 use tower_plugins::transport::subprocess::Exited;
 use tower_plugins::{Plugins, Reason};
@@ -19,6 +20,7 @@ use tower_plugins_interop::peer::peer_client::PeerClient;
 use tower_plugins_interop::peer::{AddRequest, CountRequest, Empty, Number};
 use tower_plugins_interop::{Version, go};
 
+use super::refusals::causes;
 use super::{BOUND, keys, start, within};
 use crate::sdk::trust::authority;
 use crate::support::{MODES, Mode};
@@ -80,14 +82,6 @@ fn kill(pid: i32) {
 
 fn exited<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a Exited {
     Exited::find(error).unwrap_or_else(|| panic!("{error:?}"))
-}
-
-/// What `error` says, and its causes.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", causes(cause)),
-        None => error.to_string(),
-    }
 }
 
 /// Our host with a plugin of `version`, in each mode whose broker works.
@@ -395,6 +389,26 @@ async fn a_session_goes_to_one_of_several_processes_and_to_no_other() {
     assert_eq!(within(one.ended()).await.signal(), Some(9));
     let error = within(peer(&one).describe(Empty {})).await.unwrap_err();
     assert_eq!(exited(&error).signal(), Some(9));
+}
+
+#[tokio::test]
+async fn calls_of_a_session_are_not_split_off_to_another_plugin() {
+    let Some(program) = go(Version::V1_8_0) else {
+        return;
+    };
+    let says_no = tower::service_fn(|_: http::Request<tower_plugins::Body>| async {
+        Err::<http::Response<tower_plugins::Body>, _>("no")
+    });
+    let keys = keys(&program, &[]);
+    let config = format!(
+        "plugins: {{ p: {{ {keys}, split: {{ to: q, percent: 100 }} }}, q: {{ transport: in-process, endpoint: s }} }}"
+    );
+    let config = Config::parse(&config, Format::Yaml).unwrap();
+    let builder = Plugins::builder().service("s", says_no);
+    let plugins = builder.start(config).await.unwrap();
+    assert!(super::doubled(&plugins, 1).await.is_err());
+    let session = session(&plugins).await;
+    assert!(pid(&session).await > 0);
 }
 
 #[tokio::test]
