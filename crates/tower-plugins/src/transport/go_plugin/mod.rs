@@ -42,7 +42,7 @@ pub(crate) use self::pinned::{Offered, Pinned};
 pub use self::reattach::Reattach;
 use self::session::Session;
 use super::error::{connect_failed, lost};
-use super::subprocess::{Exited, Launch, Running, Supervisor};
+use super::subprocess::{Exited, InUse, Launch, Running, Supervisor};
 use super::{EndFuture, ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{ConnectionSpec, GoPluginSpec, ProcessSpec, TlsSpec};
@@ -222,12 +222,12 @@ impl GoPlugin {
         }
     }
 
-    async fn running(&self) -> Result<Arc<Running<Session>>, tower_plugins_layers::Refused> {
+    async fn running(&self) -> Result<InUse<Session>, tower_plugins_layers::Refused> {
         let until = Instant::now() + self.wait.min(FOREVER);
         self.supervisor.running(until).await
     }
 
-    fn respond(&self, response: Response<Body>, running: Arc<Running<Session>>) -> Response<Body> {
+    fn respond(&self, response: Response<Body>, running: InUse<Session>) -> Response<Body> {
         let version = AppVersion(running.session.version());
         let name = Arc::clone(&self.name);
         let mut response = response.map(|body| OfProcess::wrap(body, name, running));
@@ -268,11 +268,11 @@ impl Transport for GoPlugin {
         Box::pin(self.supervisor.end())
     }
 
-    /// Whether the process lives; it is started if need be.
+    /// Whether the process lives; it is started if need be, unless it was stopped as nobody needed it.
     fn probe(&self) -> ProbeFuture<'_> {
         Box::pin(async {
-            self.running().await?;
-            Ok(())
+            let until = Instant::now() + self.wait.min(FOREVER);
+            Ok(self.supervisor.probe(until).await?)
         })
     }
 
