@@ -426,6 +426,22 @@ async fn calls_of_a_session_are_not_split_off_to_another_plugin() {
 }
 
 #[tokio::test]
+async fn what_is_offered_keeps_its_process_from_being_idle() {
+    let Some(plugins) = newest(DEFAULT, "process: { idle_timeout: 50ms }").await else {
+        return;
+    };
+    let session = session(&plugins).await;
+    let offer = session.serve(AdderServer::new(Adds::default())).await;
+    let offer = offer.unwrap();
+    let idle = session.ended();
+    let kept = tokio::time::timeout(std::time::Duration::from_millis(500), idle).await;
+    assert!(kept.is_err(), "it was stopped");
+    assert_eq!(count(&session, &offer, 1).await.unwrap(), 1);
+    drop(offer);
+    within(session.ended()).await;
+}
+
+#[tokio::test]
 async fn what_is_no_process_has_no_session() {
     let service = tower::service_fn(|_: http::Request<tower_plugins::Body>| async {
         Ok::<_, std::io::Error>(http::Response::new(tower_plugins::Body::empty()))
