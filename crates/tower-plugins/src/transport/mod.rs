@@ -74,6 +74,10 @@ pub(crate) use self::messages::{MessageLimits, is_grpc};
 #[cfg(all(feature = "http", unix))]
 pub use self::unix_json::UnixJson;
 
+/// Longer than any program runs, and short enough to be added to any instant.
+#[cfg(all(feature = "subprocess", unix))]
+const FOREVER: std::time::Duration = std::time::Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// The future of one call through a transport.
 ///
 /// Dropping it cancels the call.

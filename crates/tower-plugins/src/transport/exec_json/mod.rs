@@ -20,7 +20,7 @@ use self::call::Call;
 use super::error::{at, lost, request_broken, too_large};
 use super::lines::{Broken, Failed, Lines, collect, limit};
 use super::subprocess::{Dialect, InUse, Launch, Start, Stdin, Supervisor};
-use super::{EndFuture, ProbeFuture, ResponseFuture, Transport};
+use super::{EndFuture, FOREVER, ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{ConnectionSpec, ProcessSpec};
 
@@ -321,9 +321,6 @@ impl ExecJson {
         }
     }
 }
-
-/// Longer than any program runs, and short enough to be added to any instant.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl Transport for ExecJson {
     fn call(&self, request: Request<Body>) -> ResponseFuture<'_> {

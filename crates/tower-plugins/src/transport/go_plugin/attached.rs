@@ -159,7 +159,17 @@ impl Attached {
         if attachment.is_gone() {
             return Err(gone());
         }
-        match attachment.session.http().call(request).await {
+        let mut call = attachment.session.http().call(request);
+        let answered = tokio::select! {
+            biased;
+            answer = &mut call => answer,
+            // What it has left behind may hold the connection open.
+            () = attachment.gone() => match timeout(NOTICED_WITHIN, call).await {
+                Ok(answer) => answer,
+                Err(_) => return Err(gone()),
+            },
+        };
+        match answered {
             Ok(mut response) => {
                 let version = AppVersion(attachment.session.version());
                 response.extensions_mut().insert(version);
@@ -180,6 +190,14 @@ impl Attachment {
         self.process
             .as_ref()
             .is_some_and(|process| process.is_gone())
+    }
+
+    /// Waits until its process has ended, if it is known.
+    async fn gone(&self) {
+        match &self.process {
+            Some(process) => process.gone().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Has it end.

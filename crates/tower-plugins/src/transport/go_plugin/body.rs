@@ -6,22 +6,27 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::time::sleep;
 use tower_plugins_layers::BoxError;
 
 use super::session::Session;
-use super::why_ended;
+use super::{NOTICED_WITHIN, TOLD_WITHIN, why_ended};
 use crate::Body;
 use crate::transport::error::lost;
-use crate::transport::subprocess::InUse;
+use crate::transport::subprocess::{Exited, InUse};
 
-/// Tells how its process ended, if that is why it broke.
+/// Tells how its process ended, if that is why it broke, and breaks if it ended: what that has left behind may hold the connection open.
 pub(super) struct OfProcess {
     body: Body,
     name: Arc<str>,
     running: InUse<Session>,
-    /// There once it broke.
-    why: Option<Pin<Box<dyn Future<Output = BoxError> + Send + Sync>>>,
+    /// There once it had to be waited for.
+    gone: Option<Pending<()>>,
+    /// There when it breaks.
+    why: Option<Pending<BoxError>>,
 }
+
+type Pending<T> = Pin<Box<dyn Future<Output = T> + Send + Sync>>;
 
 impl OfProcess {
     pub(super) fn wrap(body: Body, name: Arc<str>, running: InUse<Session>) -> Body {
@@ -32,7 +37,33 @@ impl OfProcess {
             body,
             name,
             running,
+            gone: None,
             why: None,
+        })
+    }
+
+    /// Waits until nothing more can come of the process.
+    fn gone(&self) -> Pending<()> {
+        let running = self.running.clone();
+        Box::pin(async move {
+            running.gone().await;
+            sleep(NOTICED_WITHIN).await;
+        })
+    }
+
+    /// The error of a body that broke with `error`, or waits for a process that is gone.
+    fn why(&self, error: Option<BoxError>) -> Pending<BoxError> {
+        let (name, running) = (Arc::clone(&self.name), self.running.clone());
+        Box::pin(async move {
+            let exited = match &error {
+                Some(error) => why_ended(error, &running).await,
+                None => running.exited(TOLD_WITHIN).await,
+            };
+            match (exited, error) {
+                (Some(exited), _) => lost(&name, (*exited).clone()).into(),
+                (None, Some(error)) => error,
+                (None, None) => lost(&name, Exited::unknown()).into(),
+            }
         })
     }
 }
@@ -47,24 +78,25 @@ impl http_body::Body for OfProcess {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         if this.why.is_none() {
-            let error = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-                Some(Err(error)) => error,
-                other => return Poll::Ready(other),
-            };
-            let (name, running) = (Arc::clone(&this.name), this.running.clone());
-            this.why = Some(Box::pin(async move {
-                match why_ended(&error, &running).await {
-                    Some(exited) => lost(&name, (*exited).clone()).into(),
-                    None => error,
+            let error = match Pin::new(&mut this.body).poll_frame(cx) {
+                Poll::Ready(Some(Err(error))) => Some(error),
+                Poll::Ready(other) => return Poll::Ready(other),
+                Poll::Pending => {
+                    let mut gone = this.gone.take().unwrap_or_else(|| this.gone());
+                    if gone.as_mut().poll(cx).is_pending() {
+                        this.gone = Some(gone);
+                        return Poll::Pending;
+                    }
+                    None
                 }
-            }));
+            };
+            this.why = Some(this.why(error));
         }
         let Some(why) = &mut this.why else {
             return Poll::Ready(None);
         };
         let error = ready!(why.as_mut().poll(cx));
-        this.why = Some(Box::pin(std::future::pending()));
-        this.body = Body::empty();
+        (this.gone, this.why, this.body) = (None, None, Body::empty());
         Poll::Ready(Some(Err(error)))
     }
 

@@ -23,7 +23,7 @@ use crate::config::{ConnectionSpec, GoPluginSpec, PluginTls, Protocol};
 use crate::transport::Http;
 use crate::transport::http::Names;
 use crate::transport::http::tls::Tls;
-use crate::transport::subprocess::{Dialect, Logs, Start, Stdin, Streams, Tail, drain};
+use crate::transport::subprocess::{Dialect, Logs, Start, Stdin, Streams, Tail, Unfit, drain};
 use crate::transport::task::Task;
 
 /// HashiCorp's go-plugin, from the side of the host.
@@ -195,7 +195,7 @@ impl Dialect for GoPluginDialect {
         let mut stdout = streams.stdout;
         let (line, rest) = handshake::read(&mut stdout, &self.executable).await?;
         prepared.kept.reads(self.drain(rest, stdout));
-        handshake::check(&line, &self.spec)?;
+        handshake::check(&line, &self.spec).map_err(|problem| Unfit(problem.into()))?;
         if let Some(path) = line.address().path() {
             prepared.sockets.is_at(path);
         }

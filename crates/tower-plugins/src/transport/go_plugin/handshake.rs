@@ -7,7 +7,7 @@ use tower_plugins_layers::BoxError;
 use tower_plugins_proto::go_plugin::{HandshakeError, HandshakeLine, MAX_LINE};
 
 use crate::config::{GoPluginSpec, PluginTls};
-use crate::transport::subprocess::describe;
+use crate::transport::subprocess::{Unfit, describe};
 
 /// What is read at once.
 const CHUNK: usize = 4 << 10;
@@ -45,6 +45,11 @@ pub(super) async fn read(
         Err(error @ (HandshakeError::Unrecognized { .. } | HandshakeError::Blank)) => {
             Err(format!("{error}. {}", describe(executable)).into())
         }
+        Err(
+            error @ (HandshakeError::CoreProtocol { .. }
+            | HandshakeError::NetRpc { .. }
+            | HandshakeError::Protocol { .. }),
+        ) => Err(Unfit(error.into()).into()),
         Err(error) => Err(error.into()),
     }
 }

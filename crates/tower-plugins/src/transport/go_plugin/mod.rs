@@ -43,7 +43,7 @@ pub use self::reattach::Reattach;
 use self::session::Session;
 use super::error::{connect_failed, lost};
 use super::subprocess::{Exited, InUse, Launch, Running, Supervisor};
-use super::{EndFuture, ProbeFuture, ResponseFuture, Transport};
+use super::{EndFuture, FOREVER, ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{ConnectionSpec, GoPluginSpec, ProcessSpec, TlsSpec};
 
@@ -55,9 +55,6 @@ const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
 /// How often a request may meet a process that has just ended.
 const TRIES: u32 = 3;
-
-/// Longer than any program runs, and short enough to be added to any instant.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// One process that speaks HashiCorp's go-plugin, version 1 of its protocol, over gRPC.
 ///
@@ -197,7 +194,8 @@ impl GoPlugin {
                     Err(refused) => return Err(Unsent::new(Some(request), refused).into()),
                 },
             };
-            let error = match running.session.http().call(request).await {
+            let call = running.session.http().call(request);
+            let error = match while_there(call, &self.name, &running).await {
                 Ok(response) => {
                     running.has_answered();
                     return Ok(self.respond(response, running));
@@ -233,6 +231,22 @@ impl GoPlugin {
         let mut response = response.map(|body| OfProcess::wrap(body, name, running));
         response.extensions_mut().insert(version);
         response
+    }
+}
+
+/// What `call` gives, unless its process ends first: what that has left behind may hold their connection open.
+async fn while_there(
+    mut call: ResponseFuture<'_>,
+    name: &Arc<str>,
+    running: &Running<Session>,
+) -> Result<Response<Body>, BoxError> {
+    tokio::select! {
+        biased;
+        answer = &mut call => answer,
+        () = running.gone() => match timeout(NOTICED_WITHIN, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(lost(name, std::io::Error::from(std::io::ErrorKind::UnexpectedEof)).into()),
+        },
     }
 }
 

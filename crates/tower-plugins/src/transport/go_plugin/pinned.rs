@@ -12,7 +12,7 @@ use tower_plugins_proto::go_plugin::broker::{Dialer, Io, Link, LinkError};
 
 use super::body::OfProcess;
 use super::session::Session;
-use super::{FOREVER, GoPlugin, why_ended};
+use super::{FOREVER, GoPlugin, while_there, why_ended};
 use crate::Body;
 use crate::config::{ConnectionSpec, Protocol};
 use crate::transport::error::lost;
@@ -142,7 +142,7 @@ pub(crate) struct Offered {
 impl Offered {
     pub(crate) async fn call(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let running = self.pinned.running().await?;
-        match self.http.call(request).await {
+        match while_there(self.http.call(request), &self.name, &running).await {
             Ok(response) => {
                 let name = Arc::clone(&self.name);
                 Ok(response.map(|body| OfProcess::wrap(body, name, running)))

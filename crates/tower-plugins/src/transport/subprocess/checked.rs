@@ -40,11 +40,16 @@ impl Program {
 
         let shown = path.display().to_string();
         let io = |error: io::Error| Unchecked::Io(shown.clone(), error);
+        let about = path.metadata().map_err(io)?;
+        // To open what is none may take for ever.
+        if !about.is_file() {
+            return Err(io(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not a file",
+            )));
+        }
         let mut from = File::open(path).map_err(io)?;
         let about = from.metadata().map_err(io)?;
-        if !about.is_file() {
-            return Err(io(io::Error::other("it is not a file")));
-        }
         // A copy would run without them, and say nothing.
         if std::os::unix::fs::MetadataExt::mode(&about) & 0o6000 != 0 {
             return Err(Unchecked::Privileged(shown));

@@ -18,6 +18,10 @@ pub(in crate::transport) fn describe(path: &Path) -> String {
     };
     let (mode, user, group) = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
     let _ = write!(text, " has mode {mode:04o} and owner {user}:{group}");
+    if !metadata.is_file() {
+        text.push_str(", and is not a file");
+        return text;
+    }
     let mut head = Vec::with_capacity(HEAD);
     let read = File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
     let this = (std::env::consts::OS, std::env::consts::ARCH);
@@ -62,7 +66,7 @@ fn kind(head: &[u8]) -> String {
             "a program for macOS (Mach-O) on several machines".to_owned()
         }
         [b'M', b'Z', ..] => "a program for Windows (PE)".to_owned(),
-        _ => "no program of a kind that is known".to_owned(),
+        _ => "no program of a kind that is known, and no script, which begins with #! and its interpreter".to_owned(),
     }
 }
 
@@ -95,7 +99,7 @@ mod tests {
         assert_eq!(kind(b"MZ"), "a program for Windows (PE)");
         assert!(kind(&[0xcf, 0xfa, 0xed, 0xfe, 0x0c, 0, 0, 1]).ends_with("(Mach-O) on aarch64"));
         assert_eq!(kind(b""), "empty");
-        assert_eq!(kind(b"hello"), "no program of a kind that is known");
+        assert!(kind(b"hello").contains("begins with #!"));
     }
 
     #[test]

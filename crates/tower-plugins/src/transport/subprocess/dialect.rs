@@ -17,7 +17,8 @@ pub(in crate::transport) trait Dialect: Send + Sync + 'static {
     /// Before each start: what the process is to be given.
     fn prepare(&self) -> Result<(Start, Self::Prepared), BoxError>;
 
-    /// Makes a session of the streams of a process that was just started. It may take `process.start_timeout`; dropping it gives up.
+    /// Makes a session of the streams of a process that was just started. It may take `process.start_timeout`; dropping it gives up. An
+    /// [`Unfit`] says that another start is no use.
     fn begin(
         &self,
         prepared: Self::Prepared,
@@ -27,6 +28,11 @@ pub(in crate::transport) trait Dialect: Send + Sync + 'static {
     /// Asks the process in its own words to end, and says whether it will. It may take half of `process.stop_timeout`.
     fn end(&self, session: &Self::Session) -> impl Future<Output = bool> + Send;
 }
+
+/// Why a process did not begin, if another one of the same program would not either.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(in crate::transport) struct Unfit(pub(in crate::transport) BoxError);
 
 /// What a process is given at one start.
 #[derive(Default)]

@@ -4,8 +4,11 @@
     reason = "std has no safe way to run code between fork and exec, and none to ask for a signal when the parent dies"
 )]
 
+use std::ffi::{CString, OsStr, c_char};
 use std::io;
+use std::iter::once;
 use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -25,8 +28,10 @@ pub(super) struct InChild {
     pub(super) host: Option<RawFd>,
 }
 
-/// Has the child do what `what` says, and die with the thread that forks it. The descriptors of `what` are open until then.
-pub(super) fn arrange(command: &mut Command, what: InChild) {
+/// Has the child do what `what` says, execute the program of `command` under the name `name`, and die with the thread that forks it. The
+/// descriptors of `what` are open until then. What `command` has of this program's environment is not seen, and cleared therefore.
+pub(super) fn arrange(command: &mut Command, name: &OsStr, what: InChild) -> io::Result<()> {
+    let program = Program::of(command, name)?;
     let parent = rustix::process::getpid();
     let prepare = move || {
         // First of all, so that nothing of it is outside.
@@ -68,12 +73,66 @@ pub(super) fn arrange(command: &mut Command, what: InChild) {
             let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
             rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
         }
-        Ok(())
+        // What `Command` would call comes to `/bin/sh` with what the kernel does not know.
+        Err(program.execute())
     };
     // SAFETY: between fork and exec only system calls that are safe in a signal handler are made: each of these is one
     // call of the kernel, and nothing is allocated or locked.
     unsafe {
         command.pre_exec(prepare);
+    }
+    Ok(())
+}
+
+/// A program as the kernel takes it: made before the fork, as nothing can be allocated after it.
+struct Program {
+    path: CString,
+    /// They point into `texts`, and end with a null.
+    arguments: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
+    _texts: (Vec<CString>, Vec<CString>),
+}
+
+// SAFETY: what its pointers point to is its own, and nobody changes it.
+unsafe impl Send for Program {}
+// SAFETY: the same.
+unsafe impl Sync for Program {}
+
+impl Program {
+    fn of(command: &Command, name: &OsStr) -> io::Result<Self> {
+        let text = |text: &OsStr| CString::new(text.as_bytes());
+        let arguments = once(name).chain(command.get_args()).map(text);
+        let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
+        let variables = command.get_envs();
+        let variables = variables.filter_map(|(name, value)| Some((name, value?)));
+        let environment = variables.map(|(name, value)| {
+            let variable = [name.as_bytes(), b"=", value.as_bytes()].concat();
+            CString::new(variable)
+        });
+        let environment = environment.collect::<Result<Vec<_>, _>>()?;
+        let pointers = |texts: &[CString]| {
+            let each = texts.iter().map(|text| text.as_ptr());
+            each.chain(once(std::ptr::null())).collect()
+        };
+        Ok(Self {
+            path: text(command.get_program())?,
+            arguments: pointers(&arguments),
+            environment: pointers(&environment),
+            _texts: (arguments, environment),
+        })
+    }
+
+    /// Does not come back unless it fails.
+    fn execute(&self) -> io::Error {
+        // SAFETY: all of them are texts that end with a zero, and lists of such that end with a null, and are there until this ends.
+        unsafe {
+            libc::execve(
+                self.path.as_ptr(),
+                self.arguments.as_ptr(),
+                self.environment.as_ptr(),
+            );
+        }
+        io::Error::last_os_error()
     }
 }
 

@@ -82,6 +82,34 @@ pub(crate) enum NotStarted {
     Host(&'static str, #[source] BoxError),
 }
 
+impl NotStarted {
+    /// Whether it would be so the next time, too, if nobody changes what there is.
+    pub(crate) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Refused(_, error) | Self::NotIn(_, _, error) | Self::NoNamespace(error) => {
+                is_lasting(error)
+            }
+            Self::Unchecked(checked::Unchecked::Io(_, error)) => is_lasting(error),
+            Self::Unchecked(_) | Self::AboveOwn(_) => true,
+            Self::Unlimited(no_cgroup) => matches!(no_cgroup, NoCgroup::Missing(_)),
+            Self::Host(..) => false,
+        }
+    }
+}
+
+/// Whether it is what the file is, or where, and not how much else is going on.
+fn is_lasting(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, NotADirectory, NotFound, PermissionDenied};
+
+    let is_no_program = error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error());
+    let kind = error.kind();
+    is_no_program
+        || matches!(
+            kind,
+            InvalidInput | NotADirectory | NotFound | PermissionDenied
+        )
+}
+
 impl Launch {
     pub(crate) fn new(executable: impl Into<PathBuf>, spec: &ProcessSpec) -> Self {
         Self {
@@ -96,7 +124,7 @@ impl Launch {
         let program = self.program().await?;
         let host = |error: io::Error| NotStarted::Host("its streams cannot be read", error.into());
         let job = Prepared {
-            executable: self.executable.display().to_string(),
+            executable: self.executable.clone(),
             command: self.command(program.as_deref(), start),
             in_child: self.in_child(program.as_deref())?,
             limits: self.spec.limits.clone(),
@@ -144,11 +172,7 @@ impl Launch {
         let spec = &self.spec;
         let mut command = match program {
             None => Command::new(&self.executable),
-            Some(program) => {
-                let mut command = Command::new(program.path());
-                command.arg0(&self.executable);
-                command
-            }
+            Some(program) => Command::new(program.path()),
         };
         command
             .args(&spec.args)
@@ -206,7 +230,7 @@ fn passed(
 
 /// One to be started.
 struct Prepared {
-    executable: String,
+    executable: PathBuf,
     command: Command,
     in_child: InChild,
     limits: Option<ProcessLimits>,
@@ -259,7 +283,15 @@ impl Prepared {
         let host = self.pid_namespace.then(this_process).transpose();
         let host = host.map_err(NotStarted::NoNamespace)?;
         self.in_child.host = host.as_ref().map(OwnedFd::as_raw_fd);
-        in_child::arrange(&mut self.command, self.in_child);
+        let executable = self.executable.display().to_string();
+        let arranged = in_child::arrange(
+            &mut self.command,
+            self.executable.as_os_str(),
+            self.in_child,
+        );
+        if let Err(error) = arranged {
+            return Err(NotStarted::Refused(executable, error));
+        }
         let mut spawn = || match host {
             Some(_) => in_namespace(&mut self.command),
             None => self.command.spawn(),
@@ -279,8 +311,8 @@ impl Prepared {
             Ok((child, process))
         });
         started.map_err(|error| match place {
-            Some(place) => NotStarted::NotIn(self.executable, place, error),
-            None => NotStarted::Refused(self.executable, error),
+            Some(place) if !is_lasting(&error) => NotStarted::NotIn(executable, place, error),
+            _ => NotStarted::Refused(executable, error),
         })
     }
 }

@@ -9,12 +9,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tower_plugins_layers::BoxError;
 
-use super::dialect::{Dialect, Streams};
+use super::dialect::{Dialect, Streams, Unfit};
 use super::exited::Exited;
 use super::launch::Spawned;
 use super::log::Logs;
 use super::process::{Process, Status};
-use super::running::Running;
+use super::running::{Running, Why};
 use super::stdio::{Tail, drain};
 use super::supervise::{Shared, State};
 use crate::transport::task::Task;
@@ -34,10 +34,7 @@ pub(super) enum Ended {
         answered: bool,
     },
     /// It was not started, or did not begin as it should.
-    Failed {
-        what: String,
-        exited: Option<Arc<Exited>>,
-    },
+    Failed(Why),
     Exited {
         how: Arc<Exited>,
         answered: bool,
@@ -65,13 +62,16 @@ impl<D: Dialect> Shared<D> {
     /// From the start of one process to its end.
     pub(super) async fn live(&self) -> Ended {
         self.state.send_replace(State::Starting);
-        let failed = |error: &(dyn StdError + 'static)| Ended::Failed {
-            what: in_one_line(error),
-            exited: None,
+        let failed = |error: &(dyn StdError + 'static), is_lasting| {
+            Ended::Failed(Why {
+                what: in_one_line(error),
+                exited: None,
+                is_lasting,
+            })
         };
         let (mut start, prepared) = match self.dialect.prepare() {
             Ok(prepared) => prepared,
-            Err(error) => return failed(&*error),
+            Err(error) => return failed(&*error, false),
         };
         let _keep = start.keep.take();
         let spawned = tokio::select! {
@@ -86,7 +86,7 @@ impl<D: Dialect> Shared<D> {
             stderr,
         } = match spawned {
             Ok(spawned) => spawned,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, error.is_lasting()),
         };
         let tail = Tail::default();
         let logs = Logs::new(Arc::clone(&self.plugin), Arc::clone(&self.name));
@@ -108,10 +108,11 @@ impl<D: Dialect> Shared<D> {
         match served {
             Served::Stopped(_) => Ended::Stopped,
             Served::Unneeded { answered, .. } => Ended::Unneeded { answered },
-            Served::NotBegun(error) => Ended::Failed {
+            Served::NotBegun(error) => Ended::Failed(Why {
                 what: in_one_line(&*error),
                 exited: Some(how),
-            },
+                is_lasting: error.is::<Unfit>(),
+            }),
             Served::Over { answered, .. } => Ended::Exited { how, answered },
         }
     }

@@ -22,7 +22,7 @@ mod stdio;
 mod supervise;
 
 pub(super) use self::describe::describe;
-pub(super) use self::dialect::{Dialect, Start, Stdin, Streams};
+pub(super) use self::dialect::{Dialect, Start, Stdin, Streams, Unfit};
 pub use self::exited::Exited;
 pub(super) use self::launch::Launch;
 pub(super) use self::log::Logs;

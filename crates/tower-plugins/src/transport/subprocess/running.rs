@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::exited::Exited;
 use super::process::Handle;
+use crate::transport::FOREVER;
 
 /// A process that runs, and what calls go through.
 pub(in crate::transport) struct Running<S> {
@@ -108,6 +109,7 @@ impl<S> Running<S> {
         let Some(limit) = limit else {
             return std::future::pending().await;
         };
+        let limit = limit.min(FOREVER);
         loop {
             let due = {
                 let mut uses = self.uses();
@@ -172,6 +174,8 @@ impl<S> Running<S> {
 pub(super) struct Why {
     pub(super) what: String,
     pub(super) exited: Option<Arc<Exited>>,
+    /// Whether another start would end in the same way: nobody waits for it.
+    pub(super) is_lasting: bool,
 }
 
 impl fmt::Display for Why {
@@ -195,6 +199,7 @@ impl Why {
         Self {
             what: NOT_RUNNING.to_owned(),
             exited: Some(how),
+            is_lasting: false,
         }
     }
 

@@ -18,6 +18,7 @@ use super::launch::Launch;
 use super::live::Ended;
 use super::running::{InUse, Running, Why};
 use crate::config::{ProcessSpec, Restart};
+use crate::transport::FOREVER;
 use crate::transport::error::connect_failed;
 
 /// Pauses between two starts.
@@ -157,7 +158,7 @@ impl<D: Dialect> Supervisor<D> {
                         None => refused,
                     });
                 }
-                State::Pausing { until, why } if *until > deadline => {
+                State::Pausing { until, why } if why.is_lasting || *until > deadline => {
                     let left = until.duration_since(Instant::now());
                     return Err(connect_failed(&shared.name, why.clone()).retry_after(left));
                 }
@@ -175,6 +176,7 @@ impl<D: Dialect> Supervisor<D> {
             let why = last.unwrap_or_else(|| Why {
                 what: "the process was not started within the connection_timeout".to_owned(),
                 exited: None,
+                is_lasting: false,
             });
             return Err(connect_failed(&shared.name, why));
         }
@@ -240,7 +242,7 @@ impl<D: Dialect> Shared<D> {
                         let ended_well = how.is_success();
                         (Why::ended(how), ended_well)
                     }
-                    Ended::Failed { what, exited } => (Why { what, exited }, false),
+                    Ended::Failed(why) => (why, false),
                 };
                 tracing::warn!(
                     plugin.name = &*self.plugin,
@@ -267,6 +269,8 @@ impl<D: Dialect> Shared<D> {
                     () = due(until) => {}
                 }
                 if is_offline {
+                    // Of those who saw that there was none, before the one that ended.
+                    let _ = self.needed.notified().now_or_never();
                     self.state.send_replace(State::Idle);
                     break;
                 }
@@ -297,11 +301,9 @@ impl<D: Dialect> Shared<D> {
                 why: why.after(what),
             };
         }
+        let window = spec.restart_window.min(FOREVER);
         starts.push_back(now);
-        while starts
-            .front()
-            .is_some_and(|at| *at + spec.restart_window <= now)
-        {
+        while starts.front().is_some_and(|at| *at + window <= now) {
             starts.pop_front();
         }
         let limit = spec.max_restarts as usize;
@@ -313,7 +315,7 @@ impl<D: Dialect> Shared<D> {
                     spec.restart_window
                 );
                 return State::Offline {
-                    until: first.map(|first| first + spec.restart_window),
+                    until: first.map(|first| first + window),
                     why: why.after(what),
                 };
             }

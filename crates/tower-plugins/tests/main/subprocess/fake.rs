@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -124,7 +126,7 @@ fn environment(file: &Path) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Answers with the path, and of what belongs to gRPC that it is not there; over TLS with the certificate of `own`, and with
+/// Answers with the path, never on `/hang`, without an end on `/endless`, and of what belongs to gRPC that it is not there; over TLS with the certificate of `own`, and with
 /// nobody but who has the one in `file`.
 async fn serve(listener: UnixListener, seen: Arc<Seen>, own: Option<Identity>, file: PathBuf) {
     loop {
@@ -156,17 +158,41 @@ where
         let path = request.uri().path().to_owned();
         seen.asked.lock().unwrap().push(path.clone());
         let is_grpc = request.headers().contains_key("te");
-        let mut response = Response::new(Body::from(path));
+        let hangs = path == "/hang";
+        let mut response = Response::new(match &*path {
+            "/endless" => Body::new(Endless),
+            _ => Body::from(path),
+        });
         if is_grpc {
             response = Response::new(Body::empty());
             let headers = response.headers_mut();
             headers.insert("content-type", HeaderValue::from_static("application/grpc"));
             headers.insert("grpc-status", HeaderValue::from_static("12"));
         }
-        async { Ok::<_, Infallible>(response) }
+        async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(answer));
     // It ends as the other side has it.
     drop(connection.await);
+}
+
+/// A body that never ends.
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = bytes::Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Infallible>>> {
+        Poll::Pending
+    }
 }

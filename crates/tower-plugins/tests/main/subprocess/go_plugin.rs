@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use tower_plugins::config::{Address, ConnectionSpec, PluginSpec};
-use tower_plugins::transport::AppVersion;
 use tower_plugins::transport::subprocess::Exited;
+use tower_plugins::transport::{AppVersion, GoPlugin, Transport};
 use tower_plugins::{HealthStatus, Reason};
 use tower_plugins_proto::go_plugin::tls::Identity;
 
@@ -75,6 +76,53 @@ async fn a_connection_that_broke_is_opened_anew_with_the_same_process() {
     }
     let started = std::fs::read_to_string(pids).unwrap();
     assert_eq!(started.lines().count(), 1);
+}
+
+/// A process of `/bin/sh` whose connections this process holds, and where its id is written.
+fn held(fake: &Fake) -> (GoPlugin, std::path::PathBuf) {
+    let pid = fake.folder().join("pid");
+    let script = format!("echo $$ >'{}'; say; stay", pid.display());
+    let keys = fake.keys(&script);
+    let read = format!("plugins: {{ p: {{ {keys}, {PLAIN} }} }}");
+    let spec = crate::support::config(&read).plugins["p"].clone();
+    let plugin = GoPlugin::new("p", "/bin/sh", &spec.upstream).unwrap();
+    (plugin, pid)
+}
+
+fn kill(pid: &std::path::Path) {
+    let pid = std::fs::read_to_string(pid).unwrap();
+    super::signal(pid.trim().parse().unwrap(), "-KILL");
+}
+
+#[tokio::test]
+async fn a_call_ends_with_its_process_whoever_else_holds_the_connection() {
+    let fake = Fake::new();
+    let (plugin, pid) = held(&fake);
+    let killed = async {
+        while !fake.asked().contains(&"/hang".to_owned()) {
+            tokio::task::yield_now().await;
+        }
+        kill(&pid);
+    };
+    let (answer, ()) = within(async { tokio::join!(plugin.call(get("/hang")), killed) }).await;
+    let error = answer.unwrap_err();
+    assert_eq!(Exited::find(&*error).unwrap().signal(), Some(9));
+    assert_eq!(Reason::of(&*error), Some(Reason::ConnectionLost));
+}
+
+#[tokio::test]
+async fn a_body_ends_with_its_process_and_is_over_then() {
+    let fake = Fake::new();
+    let (plugin, pid) = held(&fake);
+    let mut body = within(plugin.call(get("/endless")))
+        .await
+        .unwrap()
+        .into_body();
+    let killed = async { kill(&pid) };
+    let (frame, ()) = within(async { tokio::join!(body.frame(), killed) }).await;
+    let error = frame.unwrap().unwrap_err();
+    assert_eq!(Exited::find(&*error).unwrap().signal(), Some(9));
+    assert!(within(body.frame()).await.is_none());
 }
 
 #[tokio::test]

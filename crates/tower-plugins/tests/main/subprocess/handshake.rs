@@ -137,3 +137,84 @@ async fn a_file_that_cannot_be_run_is_described() {
         assert!(text.contains(said), "{text}");
     }
 }
+
+/// Another start would end as the first did.
+const FOR_EVER: &str = "go_plugin: { auto_mtls: false }, process: { max_restarts: 1000 },
+    connection: { connection_timeout: 300s, request_timeout: 300s }";
+
+#[tokio::test]
+async fn nobody_waits_for_a_start_that_would_end_in_the_same_way() {
+    for (line, said) in [
+        ("1|1|unix|/x|netrpc|", "implement GRPCPlugin"),
+        ("1|7|unix|/x|grpc|", "it speaks version 7"),
+        ("2|1|unix|/x|grpc|", "core protocol"),
+    ] {
+        let text = refused(&format!("echo '{line}'; stay"), FOR_EVER).await;
+        assert!(text.contains(said), "{line}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_fails_calls_at_once_and_is_run_when_it_is() {
+    let fake = Fake::new();
+    let file = fake.folder().join("late");
+    let keys = format!(
+        "{}, {FOR_EVER}",
+        fake.keys("say; stay").replace(
+            "executable: /bin/sh",
+            &format!("executable: '{}'", file.display())
+        )
+    );
+    let plugins = start(&keys).await;
+    let error = within(called(&plugins)).await.unwrap_err();
+    assert!(error.retry_after().is_some());
+    let text = causes(&error);
+    assert!(text.contains("late cannot be run: No such file"), "{text}");
+    std::os::unix::fs::symlink("/bin/sh", file).unwrap();
+    let served = async {
+        while called(&plugins).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(served).await;
+}
+
+#[tokio::test]
+async fn no_shell_reads_a_file_that_the_kernel_does_not_know() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, ran) = (folder.path().join("plugin"), folder.path().join("ran"));
+    std::fs::write(&file, format!("echo >'{}'\n", ran.display())).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for transport in ["subprocess", "exec-json"] {
+        let keys = format!(
+            "transport: {transport}, executable: '{}', retry: off, connection: {{ connection_timeout: 300s, request_timeout: 300s }}",
+            file.display()
+        );
+        let plugins = start(&keys).await;
+        let plugin = plugins.plugin("p");
+        let call = crate::support::text(&plugin, crate::support::post("/", "1"));
+        let text = causes(&within(call).await.unwrap_err());
+        for said in ["cannot be run: Exec format error", "begins with #!"] {
+            assert!(text.contains(said), "{text}");
+        }
+        assert!(!ran.exists());
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_said_to_be_none_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let zeros = "0".repeat(64);
+    for checksum in ["", &format!(", process: {{ checksum: 'sha256:{zeros}' }}")] {
+        let keys = format!(
+            "transport: subprocess, executable: '{}', retry: off{checksum}",
+            pipe.display()
+        );
+        let plugins = start(&keys).await;
+        let text = causes(&within(called(&plugins)).await.unwrap_err());
+        assert!(text.contains("not a file"), "{text}");
+    }
+}

@@ -1,10 +1,12 @@
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use tower_plugins::transport::{ExecJson, Transport};
 use tower_plugins::{Plugins, Reason};
 
 use super::{PID, ask, pid, python, signal, start, until_gone};
-use crate::support::{causes, config};
+use crate::support::{causes, config, post};
 
 #[tokio::test]
 async fn a_process_that_was_killed_is_there_again_for_the_next_call() {
@@ -98,4 +100,35 @@ async fn a_reload_that_changes_the_process_replaces_it_and_one_that_does_not_kee
     plugins.reload(with("env: { A: b }")).await.unwrap();
     assert_ne!(pid(&plugins).await, first);
     until_gone(first).await;
+}
+
+#[tokio::test]
+async fn a_window_without_an_end_is_one() {
+    let read = format!("plugins: {{ p: {{ {} }} }}", python(PID));
+    let mut spec = config(&read).plugins["p"].clone();
+    spec.upstream.process.restart_window = Duration::MAX;
+    spec.upstream.process.idle_timeout = Some(Duration::MAX);
+    let upstream = &spec.upstream;
+    let plugin = ExecJson::new(
+        "p",
+        super::interpreter(),
+        &upstream.process,
+        &upstream.connection,
+    );
+    let mut last = 0;
+    for _ in 0..3 {
+        let response = crate::support::within(plugin.call(post("/", "null"))).await;
+        let pid = response
+            .unwrap()
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes();
+        let pid = serde_json::from_slice(&pid).unwrap();
+        assert_ne!(pid, last);
+        last = pid;
+        signal(pid, "-KILL");
+        until_gone(pid).await;
+    }
 }
