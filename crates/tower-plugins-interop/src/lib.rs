@@ -3,12 +3,14 @@
 //!
 //! - [`peer`] is the service that every plugin of the tests has: `proto/peer.proto` says what it does.
 //! - [`go`] builds `peers/go-plugin`, a plugin and a host. [`GoHost`] runs the host and reads what it saw.
+//! - [`plugin`] is one that is written with the SDK.
 //! - [`python`] finds a Python for `peers/plugin.py`.
 
 use std::path::{Path, PathBuf};
 
 mod build;
 mod host;
+pub mod plugin;
 
 pub use build::{Version, go, python};
 pub use host::{GoHost, Seen};

@@ -134,6 +134,8 @@ pub mod call;
 pub mod config;
 pub mod embed;
 pub mod reload;
+#[cfg(all(feature = "subprocess", unix))]
+pub mod session;
 pub mod transport;
 #[cfg(feature = "http")]
 pub mod upgrade;

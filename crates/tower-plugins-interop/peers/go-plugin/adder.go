@@ -14,17 +14,24 @@ func (adder) add(_ context.Context, request *addRequest) (*number, error) {
 	return &number{Value: request.Left + request.Right}, nil
 }
 
-// Accepts as id, until the broker ends.
+// Accepts as id, until the broker ends. It returns when that has begun: a plugin whose host connects before, all being on one socket,
+// may be ended by go-plugin.
 func offerAdder(broker *plugin.GRPCBroker, id uint32) {
-	broker.AcceptAndServe(id, func(options []grpc.ServerOption) *grpc.Server {
-		server := grpc.NewServer(options...)
-		server.RegisterService(&grpc.ServiceDesc{
-			ServiceName: "peer.v1.Adder",
-			HandlerType: (*any)(nil),
-			Methods:     []grpc.MethodDesc{unary("Add", adder.add)},
-		}, adder{})
-		return server
-	})
+	begun := make(chan struct{}, 2)
+	go func() {
+		broker.AcceptAndServe(id, func(options []grpc.ServerOption) *grpc.Server {
+			server := grpc.NewServer(options...)
+			server.RegisterService(&grpc.ServiceDesc{
+				ServiceName: "peer.v1.Adder",
+				HandlerType: (*any)(nil),
+				Methods:     []grpc.MethodDesc{unary("Add", adder.add)},
+			}, adder{})
+			begun <- struct{}{}
+			return server
+		})
+		begun <- struct{}{}
+	}()
+	<-begun
 }
 
 // Has what the other side accepts as id add two numbers.

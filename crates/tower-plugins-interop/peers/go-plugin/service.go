@@ -55,7 +55,7 @@ func (p *peer) count(ctx context.Context, request *countRequest) (*number, error
 
 func (p *peer) offer(context.Context, *empty) (*server, error) {
 	id := p.broker.NextId()
-	go offerAdder(p.broker, id)
+	offerAdder(p.broker, id)
 	return &server{Id: id}, nil
 }
 

@@ -119,7 +119,7 @@ func brokerBothWays(h *host, rounds string) (seen, error) {
 	totals, sums := []int64{}, []int64{}
 	for amount := int64(1); amount <= parsed(rounds); amount++ {
 		id := h.client.broker.NextId()
-		go offerAdder(h.client.broker, id)
+		offerAdder(h.client.broker, id)
 		total := new(number)
 		if err := h.client.call("Count", &countRequest{AddServer: id, Amount: amount}, total); err != nil {
 			return seen{"totals": totals}, fmt.Errorf("the plugin calls the host: %w", err)

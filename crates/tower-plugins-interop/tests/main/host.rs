@@ -1,13 +1,16 @@
 //! Our host with plugins in Go and Python.
 
+mod attached;
 mod calls;
 mod ends;
+mod load;
 mod log;
+mod others;
 mod output;
 mod python;
 mod refusals;
-mod sdk;
-mod tls;
+mod sessions;
+mod trust;
 
 use std::future::Future;
 use std::path::Path;

@@ -19,7 +19,7 @@ struct Generated {
     described: bool,
 }
 
-const ALL: [Generated; 4] = [
+const ALL: [Generated; 5] = [
     Generated {
         protos: "proto",
         file: "tower_plugins/v1/plugin.proto",
@@ -37,6 +37,12 @@ const ALL: [Generated; 4] = [
         file: "calculator.proto",
         code: "examples/generated",
         described: true,
+    },
+    Generated {
+        protos: "examples/proto",
+        file: "word_count.proto",
+        code: "examples/generated/word_count",
+        described: false,
     },
     Generated {
         protos: "crates/tower-plugins-interop/proto",
@@ -71,6 +77,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
         .map(|path| (path.file_name().unwrap().into(), fs::read(path).unwrap()))
         .collect()
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +17,11 @@ use tokio::time::Instant;
 /// }
 /// let router = Router::new().method("slow", slow);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Caller(Arc<Said>);
 
 /// What a caller says beside its payload.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Said {
     pub(super) headers: HeaderMap,
     pub(super) extensions: Extensions,
@@ -76,5 +77,19 @@ impl Caller {
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.0.extensions
+    }
+}
+
+/// Without the values of headers and metadata, some of which are secrets.
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.0.headers.keys().collect();
+        let metadata: Vec<_> = self.0.metadata.keys().collect();
+        f.debug_struct("Caller")
+            .field("request_id", &self.0.request_id)
+            .field("deadline", &self.0.deadline)
+            .field("headers", &headers)
+            .field("metadata", &metadata)
+            .finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
@@ -14,6 +15,9 @@ use tower_plugins_proto::go_plugin::broker::{Accepted, Io, Link, LinkError, TIME
 use crate::Services;
 use crate::server::accept::Accept;
 use crate::server::{Ending, Server};
+
+/// How long an offer for one connection waits for that. A host looks for it as long as 5 s.
+const ONCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections to the host beside its own: go-plugin's `GRPCBroker`. It is cheap to clone, and all clones are the same.
 ///
@@ -175,10 +179,16 @@ impl Hosted {
             tls: None,
             ending,
         };
-        tokio::spawn(server.serve(accepted));
+        let (once, told) = watch::channel(false);
+        tokio::spawn(server.serve(Offered {
+            accepted,
+            once: told,
+            taken: false,
+        }));
         Offer {
             id,
             dropped: Some(dropped),
+            once,
         }
     }
 }
@@ -198,11 +208,14 @@ impl fmt::Debug for Broker {
 
 /// Services that the host can connect to by their [`id`](Self::id), until it is dropped: then calls under way are finished, and there
 /// are no more.
+///
+/// A handler that tells the id in its answer has no place for it: [`once`](Self::once) and [`until_the_end`](Self::until_the_end) are for that.
 #[derive(Debug)]
 #[must_use = "it ends when it is dropped"]
 pub struct Offer {
     id: u32,
     dropped: Option<CancellationToken>,
+    once: watch::Sender<bool>,
 }
 
 impl Offer {
@@ -212,7 +225,15 @@ impl Offer {
         self.id
     }
 
-    /// Serves on until the plugin ends: for an id that is told in an answer.
+    /// Serves one connection of the host's, as long as that is there; if there is none within 10 s, none.
+    #[must_use]
+    pub fn once(mut self) -> u32 {
+        self.once.send_replace(true);
+        self.dropped = None;
+        self.id
+    }
+
+    /// Serves on until the plugin ends. There can be 1,024 of these; each has a socket, unless all connections are on one.
     #[must_use]
     pub fn until_the_end(mut self) -> u32 {
         self.dropped = None;
@@ -228,10 +249,43 @@ impl Drop for Offer {
     }
 }
 
-impl Accept for Accepted {
+/// The connections to an offer.
+struct Offered {
+    accepted: Accepted,
+    /// Whether there is to be one.
+    once: watch::Receiver<bool>,
+    /// Whether there was one.
+    taken: bool,
+}
+
+impl Offered {
+    async fn next(&mut self) -> Option<Io> {
+        while !*self.once.borrow_and_update() {
+            tokio::select! {
+                io = self.accepted.next() => return io,
+                // An offer that is gone says nothing any more.
+                changed = self.once.changed() => if changed.is_err() { break },
+            }
+        }
+        if !*self.once.borrow() {
+            return self.accepted.next().await;
+        }
+        if self.taken {
+            return None;
+        }
+        timeout(ONCE_TIMEOUT, self.accepted.next())
+            .await
+            .ok()
+            .flatten()
+    }
+}
+
+impl Accept for Offered {
     type Stream = Io;
 
     async fn accept(&mut self) -> io::Result<Option<Io>> {
-        Ok(self.next().await)
+        let io = self.next().await;
+        self.taken |= io.is_some();
+        Ok(io)
     }
 }

@@ -19,6 +19,7 @@ const MAX_FILE: u64 = 10 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Files {
     read: RefCell<BTreeMap<PathBuf, Result<Opened, String>>>,
+    digests: RefCell<BTreeMap<PathBuf, Result<[u8; 32], String>>>,
     directories: RefCell<BTreeSet<PathBuf>>,
     now: Now,
 }
@@ -143,6 +144,20 @@ impl Files {
         opened
     }
 
+    /// The SHA-256 of what the file at `path` holds, however long it is; why it cannot be read otherwise.
+    pub(super) fn digest(&self, path: &Path) -> Result<[u8; 32], String> {
+        if let Some(known) = self.digests.borrow().get(path) {
+            return known.clone();
+        }
+        self.now.set(Some(path));
+        let digest = digest(path).map_err(|error| error.to_string());
+        self.now.set(None);
+        self.digests
+            .borrow_mut()
+            .insert(path.to_owned(), digest.clone());
+        digest
+    }
+
     /// Puts on record that what is in `directory` matters.
     pub(super) fn look_into(&self, directory: &Path) {
         self.directories.borrow_mut().insert(directory.to_owned());
@@ -150,12 +165,12 @@ impl Files {
 
     pub(super) fn into_dependencies(self) -> Dependencies {
         let digest = |opened: Result<Opened, String>| Some(*opened.ok()?.contents.digest());
+        let read = self.read.into_inner().into_iter();
+        let digests = self.digests.into_inner().into_iter();
         Dependencies {
-            files: self
-                .read
-                .into_inner()
-                .into_iter()
+            files: read
                 .map(|(path, opened)| (path, digest(opened)))
+                .chain(digests.map(|(path, digest)| (path, digest.ok())))
                 .collect(),
             directories: self.directories.into_inner(),
         }
@@ -179,6 +194,24 @@ fn mode(metadata: &Metadata) -> Option<u32> {
 #[cfg(not(unix))]
 const fn mode(_: &Metadata) -> Option<u32> {
     None
+}
+
+/// The SHA-256 of the regular file at `path`. This blocks.
+fn digest(path: &Path) -> io::Result<[u8; 32]> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut digest = Sha256::new();
+    let mut file = File::open(path)?;
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(digest.finalize().into()),
+            Ok(read) => digest.update(&chunk[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// The bytes of the regular file at `path`, at most 10 MiB, read through one handle. This blocks.

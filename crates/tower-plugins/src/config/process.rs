@@ -1,7 +1,7 @@
 //! Plugins that are executables: `executable`, `args`, `env`, `work_dir` and `process`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::endpoints::Transport;
@@ -32,12 +32,16 @@ impl Default for ProcessSpec {
             work_dir: None,
             inherit_env: false,
             checksum: None,
+            watch: false,
+            digest: None,
             umask: None,
             no_new_privileges: true,
+            pid_namespace: false,
             limits: None,
             rlimits: Rlimits::default(),
             start_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(5),
+            idle_timeout: None,
             restart: Restart::Always,
             max_restarts: 5,
             restart_window: Duration::from_secs(60),
@@ -78,7 +82,7 @@ pub(super) fn read(
     let env = env(table);
     let block = table.table("process");
     let begins_at_once = transport == Some(&Transport::ExecJson);
-    let block = block.map(|block| block_of(block, begins_at_once));
+    let block = block.map(|block| block_of(block, begins_at_once, executable.as_deref()));
     let (spec, instances) = block.unwrap_or_default();
     let spec = ProcessSpec {
         args: args.unwrap_or_default(),
@@ -103,19 +107,24 @@ pub(super) fn read(
     (spec, endpoints)
 }
 
-fn block_of(mut table: Table<'_>, begins_at_once: bool) -> (ProcessSpec, u32) {
+fn block_of(
+    mut table: Table<'_>,
+    begins_at_once: bool,
+    executable: Option<&Path>,
+) -> (ProcessSpec, u32) {
     let library = ProcessSpec::default();
     if begins_at_once {
         let why = "does nothing with exec-json, which waits for no word of the plugin: remove it. What a start with \
                    `start: ready` waits for stands beside `process`";
         table.refuse("start_timeout", why);
     }
-    let spec = ProcessSpec {
+    let mut spec = ProcessSpec {
         inherit_env: table.bool("inherit_env").unwrap_or(library.inherit_env),
         checksum: table.read("checksum", |given, _| {
             let parsed = given.text()?.parse::<Checksum>();
             parsed.map_err(|error| Fault::of_value(error.to_string()))
         }),
+        watch: table.bool("watch").unwrap_or(library.watch),
         umask: table.read("umask", |given, _| umask(given.text()?)),
         no_new_privileges: table
             .bool("no_new_privileges")
@@ -123,11 +132,13 @@ fn block_of(mut table: Table<'_>, begins_at_once: bool) -> (ProcessSpec, u32) {
         start_timeout: table
             .duration("start_timeout")
             .unwrap_or(library.start_timeout),
+        pid_namespace: table.bool("pid_namespace").unwrap_or(library.pid_namespace),
         limits: table.table("limits").map(limits),
         rlimits: table.table("rlimits").map(rlimits).unwrap_or_default(),
         stop_timeout: table
             .duration("stop_timeout")
             .unwrap_or(library.stop_timeout),
+        idle_timeout: table.duration("idle_timeout"),
         restart: table.word("restart", &RESTARTS).unwrap_or(library.restart),
         max_restarts: table
             .integer("max_restarts")
@@ -145,9 +156,34 @@ fn block_of(mut table: Table<'_>, begins_at_once: bool) -> (ProcessSpec, u32) {
             }
         }
     }
+    if let Some(executable) = executable.filter(|_| spec.watch) {
+        spec.digest = digest(&table, executable, spec.checksum);
+    }
     let instances = table.integer("instances").unwrap_or(1);
     table.finish();
     (spec, instances)
+}
+
+/// What is in `executable`, which is to be what `checksum` says.
+fn digest(table: &Table<'_>, executable: &Path, checksum: Option<Checksum>) -> Option<Checksum> {
+    let shown = executable.display();
+    match table.report().files.digest(executable) {
+        Err(error) => {
+            let why = format!("{shown} cannot be read: {error}");
+            table.problem("watch", Fault::new(ProblemKind::File, why));
+            None
+        }
+        Ok(found) => {
+            let found = Checksum::sha256(found);
+            if checksum.is_some_and(|checksum| checksum != found) {
+                let why = format!(
+                    "is not that of {shown}, which is {found}: put the right file there, or set the checksum to this, if it is meant"
+                );
+                table.problem("checksum", Fault::new(ProblemKind::File, why));
+            }
+            Some(found)
+        }
+    }
 }
 
 fn limits(mut table: Table<'_>) -> ProcessLimits {

@@ -234,6 +234,12 @@ impl Reader<'_> {
             .and_then(|it| elsewhere::shadow(it, own));
         policy.layers = layers::read(&mut table);
         policy.ready_within = ready_within(&mut table);
+        if process.watch && policy.ready_within.is_none() {
+            table.conflict(
+                "process",
+                "`watch` takes `start: ready`, beside `process`, so that a new file whose process does not run is refused: set that, or remove this",
+            );
+        }
         policy.exclusive = table.bool("exclusive").unwrap_or(policy.exclusive);
         let over_socket = transport == Some(&Transport::Unix) || are_sockets(&endpoints);
         let connection = match transport {

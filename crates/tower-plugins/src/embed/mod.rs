@@ -2,7 +2,7 @@
 
 mod forward_auth;
 mod grpc_proxy;
-mod respond;
+pub(crate) mod respond;
 mod route;
 #[cfg(feature = "http")]
 mod upgrade;

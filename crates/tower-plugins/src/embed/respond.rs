@@ -8,10 +8,10 @@ use crate::error::Error;
 
 /// The kind of answer that a caller understands.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Dialect(respond::Dialect);
+pub(crate) struct Dialect(respond::Dialect);
 
 impl Dialect {
-    pub(super) fn of<B>(request: &Request<B>) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
         Self(respond::Dialect::of(request))
     }
 
@@ -33,7 +33,7 @@ impl Dialect {
 
     /// `error` as this caller understands it. It says no more than what happened: causes may name
     /// addresses. Its reason's word goes into the header `reason`, if there are both.
-    pub(super) fn respond(self, error: &Error, reason: Option<HeaderName>) -> Response<Body> {
+    pub(crate) fn respond(self, error: &Error, reason: Option<HeaderName>) -> Response<Body> {
         let (status, code) = (error.http_status(), error.grpc_code());
         let mut response = self.say(status, code, &error.to_string());
         respond::write_headers(error, &mut response);

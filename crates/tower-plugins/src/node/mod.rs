@@ -19,6 +19,8 @@ mod score;
 mod stack;
 mod stage;
 
+#[cfg(all(feature = "subprocess", unix))]
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -34,6 +36,8 @@ use http::{HeaderMap, Request, Response};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_plugins_layers::DrainHandle;
+#[cfg(all(feature = "subprocess", unix))]
+use tower_plugins_layers::Refused;
 use tower_plugins_layers::breaker::BreakerHandle;
 #[cfg(feature = "http")]
 use tower_plugins_layers::drain::DrainHold;
@@ -58,9 +62,9 @@ pub(crate) use self::stack::deadline;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};
-#[cfg(all(feature = "subprocess", unix))]
-use crate::transport::Sink;
 use crate::transport::{EndFuture, Factory, InProcess, Transport, panic_text};
+#[cfg(all(feature = "subprocess", unix))]
+use crate::transport::{GoPlugin, Pinned, Sink};
 #[cfg(feature = "http")]
 use crate::upgrade::{OnUpgrade, Owner};
 
@@ -305,6 +309,27 @@ impl Node {
         });
         // Most have begun nothing.
         ends.filter_map(WayEnd::pending).collect()
+    }
+
+    /// A process that its calls go to, and the key of its endpoint; of several it is any that runs, or can be started. `None` if its
+    /// endpoints are none that can call back.
+    #[cfg(all(feature = "subprocess", unix))]
+    pub(crate) async fn process(&self) -> Option<Result<(String, Pinned), Refused>> {
+        let endpoints = self.parts.endpoints.now();
+        let first = fastrand::usize(..endpoints.len().max(1));
+        let (before, after) = endpoints.split_at_checked(first)?;
+        let mut refused = None;
+        for parts in after.iter().chain(before) {
+            let transport: &dyn Any = &*parts.transport;
+            let Some(plugin) = transport.downcast_ref::<GoPlugin>() else {
+                continue;
+            };
+            match plugin.pinned().await {
+                Ok(pinned) => return Some(Ok((parts.address.to_string(), pinned))),
+                Err(error) => refused = Some(Err(error)),
+            }
+        }
+        refused
     }
 
     /// Is cancelled when the last holder of this node has let go of it.

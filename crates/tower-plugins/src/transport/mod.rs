@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+use std::any::Any;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -58,9 +59,11 @@ pub(crate) use self::enveloped::as_map;
 #[cfg(all(feature = "subprocess", unix))]
 pub use self::exec_json::ExecJson;
 #[cfg(all(feature = "subprocess", unix))]
-pub use self::go_plugin::{AppVersion, GoPlugin, InvalidGoPlugin, Output, OutputStream};
+pub use self::go_plugin::{
+    AppVersion, Attached, GoPlugin, InvalidGoPlugin, Output, OutputStream, Reattach,
+};
 #[cfg(all(feature = "subprocess", unix))]
-pub(crate) use self::go_plugin::{Parts as GoPluginParts, Sink};
+pub(crate) use self::go_plugin::{Offered, Parts as GoPluginParts, Pinned, Sink};
 #[cfg(feature = "http")]
 pub use self::http::Http;
 pub use self::in_process::InProcess;
@@ -88,7 +91,7 @@ pub type EndFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A call that ends before the endpoint can have processed anything of it fails with
 /// [`Unsent`](tower_plugins_layers::Unsent), with the request in it where that is possible.
 /// A call that is cancelled, by dropping its future or its response's body, frees all it held.
-pub trait Transport: Send + Sync + 'static {
+pub trait Transport: Any + Send + Sync {
     /// Sends `request` and gives the head of its response, with a body that is still under way.
     fn call(&self, request: Request<Body>) -> ResponseFuture<'_>;
 

@@ -1093,6 +1093,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::process::checksum_is_what_the_programs_bytes_must_be",
     ),
     (
+        "process.watch",
+        "tower_plugins::tests::effect::process::watch_is_whether_a_new_executable_takes_the_place_of_the_old",
+    ),
+    (
         "process.umask",
         "tower_plugins::tests::effect::process::umask_is_what_files_of_the_program_do_not_get",
     ),
@@ -1107,6 +1111,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "process.stop_timeout",
         "tower_plugins::tests::effect::process::stop_timeout_is_how_long_a_program_may_take_to_end",
+    ),
+    (
+        "process.idle_timeout",
+        "tower_plugins::tests::effect::process::idle_timeout_is_how_long_a_program_runs_without_a_call",
     ),
     (
         "process.restart",
@@ -1155,6 +1163,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
     (
         "go_plugin.max_port",
         "tower_plugins::tests::effect::go_plugin::max_port_is_the_highest_that_the_plugin_is_told",
+    ),
+    (
+        "process.pid_namespace",
+        "tower_plugins::tests::effect::process::pid_namespace_is_whether_a_program_is_the_first_of_its_processes",
     ),
     (
         "process.limits",

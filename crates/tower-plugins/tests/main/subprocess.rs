@@ -8,6 +8,7 @@ pub(crate) mod fake;
 mod go_plugin;
 mod handshake;
 pub(crate) mod host;
+mod idle;
 pub(crate) mod limits;
 mod restarts;
 mod wire;
@@ -58,6 +59,22 @@ pub(crate) fn interpreter() -> &'static str {
 pub(crate) fn args(code: &str) -> [String; 4] {
     let code = format!("{PRELUDE}{code}");
     ["-S", "-E", "-c", &code].map(str::to_owned)
+}
+
+/// Whether this process may make PID namespaces.
+pub(crate) fn namespaces() -> bool {
+    let mut unshare = std::process::Command::new("unshare");
+    let made = unshare.args(["--pid", "--fork", "true"]).status();
+    let may = made.is_ok_and(|status| status.success());
+    if !may {
+        crate::support::skipped("leave to make PID namespaces, or unshare,");
+    }
+    may
+}
+
+/// A file that is this Python program.
+pub(crate) fn script_of(code: &str) -> String {
+    format!("#!{} -S\n{PRELUDE}{code}\n", interpreter())
 }
 
 /// The keys of a plugin that is this Python program.

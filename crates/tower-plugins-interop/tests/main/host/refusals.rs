@@ -5,11 +5,14 @@ use tower_plugins_interop::{Version, go};
 use super::{doubled, keys, start};
 
 /// What a call says to a plugin with these keys that cannot begin.
-async fn refused(keys: &str) -> String {
+pub(super) async fn refused(keys: &str) -> String {
     let plugins = start(&format!("{keys}, process: {{ max_restarts: 1 }}")).await;
-    let status = doubled(&plugins, 1).await.unwrap_err();
+    causes(&doubled(&plugins, 1).await.unwrap_err())
+}
+
+pub(super) fn causes(status: &tonic::Status) -> String {
     let mut text = status.message().to_owned();
-    let mut next = std::error::Error::source(&status);
+    let mut next = std::error::Error::source(status);
     while let Some(cause) = next {
         text = format!("{text}: {cause}");
         next = cause.source();

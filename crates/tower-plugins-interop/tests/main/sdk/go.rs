@@ -42,6 +42,17 @@ async fn a_plugin_serves_a_go_host_of_1_8_0() {
     serves(Version::V1_8_0).await;
 }
 
+#[tokio::test]
+async fn more_services_than_may_be_offered_at_once_are_offered_after_one_another() {
+    let Some(host) = newest() else { return };
+    for flags in [&[][..], &["-multiplexed"]] {
+        let host = host.clone().flags(flags.iter().copied());
+        let seen = host.run("broker=1100,kill", PLUGIN).await.unwrap();
+        assert_eq!(seen.failure(), None, "{flags:?}");
+        assert_eq!(seen.step("broker")["sums"].as_array().unwrap().len(), 1100);
+    }
+}
+
 fn newest() -> Option<GoHost> {
     GoHost::new(Version::V1_8_0)
 }
@@ -94,7 +105,7 @@ async fn a_panic_and_its_stack_are_errors_in_a_go_hosts_log() {
     assert!(lines.len() >= 10, "{lines:?}");
     assert_eq!(lines[0]["@message"], "panic: broken");
     assert!(
-        lines[0]["at"].as_str().unwrap().contains("main.rs"),
+        lines[0]["at"].as_str().unwrap().contains("plugin.rs"),
         "{lines:?}"
     );
     assert_ne!(panic["call"], "<nil>");

@@ -19,10 +19,10 @@ mod go;
 mod handshake;
 mod services;
 mod stdio;
-mod trust;
+pub(crate) mod trust;
 
 /// The plugin that is written with the SDK.
-const PLUGIN: &str = env!("CARGO_BIN_EXE_plugin");
+pub(crate) const PLUGIN: &str = env!("CARGO_BIN_EXE_plugin");
 
 /// What a test waits for an event at most.
 const BOUND: Duration = Duration::from_secs(30);
@@ -116,7 +116,7 @@ where
     try_channel(stream).await.unwrap()
 }
 
-async fn try_channel<T>(stream: T) -> Result<Channel, tonic::transport::Error>
+pub(crate) async fn try_channel<T>(stream: T) -> Result<Channel, tonic::transport::Error>
 where
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
@@ -130,6 +130,6 @@ where
 }
 
 /// TLS to who listens at `address`, as the host.
-async fn secured(address: &Address, tls: &Tls) -> std::io::Result<Io> {
+pub(crate) async fn secured(address: &Address, tls: &Tls) -> std::io::Result<Io> {
     within(tls.connect(Socket::connect(address).await?)).await
 }

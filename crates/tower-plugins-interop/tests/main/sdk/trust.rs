@@ -104,7 +104,7 @@ async fn who_connects_and_says_nothing_or_nonsense_disturbs_nobody() {
 }
 
 /// Certificates of one authority for a host and a plugin.
-fn authority(folder: &Path) {
+pub(crate) fn authority(folder: &Path) {
     let mut params = CertificateParams::new([]).unwrap();
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

@@ -14,7 +14,7 @@ use crate::go_plugin::tls::{Tls, server_name};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 impl Tls {
-    /// Agrees on TLS with who accepts `carrier`: the client's role, with the name `localhost`. Feature `broker`.
+    /// Agrees on TLS with who accepts `carrier`: the client's role. Feature `broker`.
     ///
     /// # Errors
     ///
@@ -24,8 +24,9 @@ impl Tls {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let config = self.client.clone().ok_or_else(|| without("client"))?;
+        let name = self.name.clone().unwrap_or_else(server_name);
         let connector = TlsConnector::from(config);
-        let shaken = timeout(HANDSHAKE, connector.connect(server_name(), carrier));
+        let shaken = timeout(HANDSHAKE, connector.connect(name, carrier));
         Ok(Io::new(shaken.await??))
     }
 

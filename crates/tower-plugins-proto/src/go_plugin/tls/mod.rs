@@ -34,6 +34,7 @@ mod verify;
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::Certificate;
@@ -57,6 +58,7 @@ pub use verify::NotTheOne;
 pub struct Tls {
     pub(super) client: Option<Arc<ClientConfig>>,
     pub(super) server: Option<Arc<ServerConfig>>,
+    pub(super) name: Option<ServerName<'static>>,
 }
 
 impl Tls {
@@ -71,10 +73,17 @@ impl Tls {
             .server(own.server_config(other)?))
     }
 
-    /// With `config` this side connects; it expects the name [`server_name`].
+    /// With `config` this side connects.
     #[must_use]
     pub fn client(mut self, config: Arc<ClientConfig>) -> Self {
         self.client = Some(config);
+        self
+    }
+
+    /// What this side expects who accepts to be called. Default: [`server_name`].
+    #[must_use]
+    pub fn name(mut self, name: ServerName<'static>) -> Self {
+        self.name = Some(name);
         self
     }
 

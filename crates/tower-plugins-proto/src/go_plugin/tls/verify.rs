@@ -1,5 +1,6 @@
 //! Who trusts exactly one certificate.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -11,11 +12,18 @@ use rustls::{
 };
 
 /// The peer showed another certificate than the one that was announced. It is the source of the error that a connection fails with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the other side's certificate is not the one that was announced; something else is listening, or calling, at its address"
 )]
 pub struct NotTheOne;
+
+/// The same words: it is how rustls shows what a verifier says.
+impl fmt::Debug for NotTheOne {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 /// Trusts one certificate, by its bytes, and whoever proves to have its key.
 ///

@@ -6,9 +6,13 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceBuilder;
+use tower_plugins_layers::RespondLayer;
+use tower_plugins_layers::authorize::{AuthorizeLayer, Callers, Principal};
 use tower_plugins_sdk::router::{
     Call, CallError, Caller, FromCall, Input, Kind, Output, Raw, Router,
 };
+use tower_plugins_sdk::v1::ExecuteRequest;
+use tower_plugins_sdk::v1::plugin_client::PluginClient;
 
 use super::support::{post, read, router, send};
 
@@ -235,4 +239,46 @@ fn two_methods_of_one_name_are_refused() {
 #[should_panic(expected = "is no name for a method")]
 fn a_name_that_is_no_path_is_refused() {
     let _ = Router::new().method("/a/{b}", async || "");
+}
+
+#[tokio::test]
+async fn hosts_are_known_by_their_key_over_every_wire() {
+    let known = Callers::new().api_key("billing", "k3y-of-b1lling");
+    let layers = ServiceBuilder::new()
+        .layer(RespondLayer::new())
+        .layer(AuthorizeLayer::new(known));
+    let router = || {
+        let who = async |Extension(caller): Extension<Principal>| caller.name().to_owned();
+        Router::new().method("who", who).layer(layers.clone())
+    };
+    let app = router().into_axum();
+    for (key, status) in [("k3y-of-b1lling", 200), ("other", 401)] {
+        let request = Request::post("/who").header("x-api-key", key);
+        let response = send(&app, request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), status);
+        let mut client = PluginClient::with_origin(app.clone(), "http://plugin".parse().unwrap());
+        let mut request = tonic::Request::new(ExecuteRequest {
+            method: "who".to_owned(),
+            ..ExecuteRequest::default()
+        });
+        request
+            .metadata_mut()
+            .insert("x-api-key", key.parse().unwrap());
+        let code = client
+            .execute(request)
+            .await
+            .map_or_else(|status| status.code(), |_| tonic::Code::Ok);
+        assert_eq!(code == tonic::Code::Ok, status == 200, "{code:?}");
+        assert!(code == tonic::Code::Ok || code == tonic::Code::Unauthenticated);
+        let line =
+            json!({ "id": "r", "payload": null, "context": { "headers": { "x-api-key": key } } });
+        let (line, mut output) = (line.to_string(), Vec::new());
+        router()
+            .serve_lines(line.as_bytes(), &mut output)
+            .await
+            .unwrap();
+        let answer: Value = serde_json::from_slice(&output).unwrap();
+        assert_eq!(answer["result"] == "billing", status == 200, "{answer}");
+        assert_eq!(answer["error"].is_string(), status == 401, "{answer}");
+    }
 }

@@ -70,6 +70,18 @@ async fn a_handler_sees_what_a_line_has_beside_its_payload() {
     );
 }
 
+#[tokio::test]
+async fn what_a_caller_shows_is_not_printed() {
+    let seen = async |caller: Caller| format!("{caller:?}");
+    let input = r#"{"id":"r","payload":1,"context":{"headers":{"authorization":"s3cret"},"metadata":{"m":"s3cret"}}}"#;
+    let output = exec(Router::new().method("seen", seen), input).await;
+    assert!(
+        output.contains("authorization") && !output.contains("s3cret"),
+        "{output}"
+    );
+}
+
+/// A layer that refuses by an answer of its own.
 async fn gate(request: Request<Body>, next: Next) -> Response {
     match request.headers().get("x-key") {
         Some(key) if key == "open" => next.run(request).await,

@@ -27,6 +27,13 @@ pub(in super::super) static PROCESS: Block = Block {
             "the SHA-256 of the executable, as `sha256sum` prints it, after `sha256:`. A file with another one is not run, and what is run are the bytes that were read for it. On Linux only; elsewhere such a plugin is not started",
         ),
         key(
+            "watch",
+            Kind::Bool,
+            "false",
+            "true",
+            "whether a change of the executable is a change of the config, as one of any other file that it names: the plugin is then replaced by one that runs the new file, and the old one drains. It takes `start: ready`, so that a new file whose process does not run is refused. With `checksum` a file that does not match is",
+        ),
+        key(
             "umask",
             Kind::Text,
             "this program's",
@@ -48,6 +55,13 @@ pub(in super::super) static PROCESS: Block = Block {
             "with `subprocess`: how long the process may take from its start until it has said where it listens, and can be connected to; then it is killed, and has ended in vain. Refused with `exec-json`",
         ),
         key(
+            "pid_namespace",
+            Kind::Bool,
+            "false",
+            "true",
+            "whether the process is the first of a PID namespace of its own, on Linux: all it starts ends with it, and when this program is killed. It takes root, or CAP_SYS_ADMIN; else the plugin is not started. See [subprocess.md](subprocess.md#what-it-leaves-behind) for what it is to be the first",
+        ),
+        key(
             "limits",
             Kind::Block(&LIMITS),
             "none",
@@ -67,6 +81,13 @@ pub(in super::super) static PROCESS: Block = Block {
             "5s",
             r#""1s""#,
             "how long the process may take to end when it is asked to, by the end of its standard input and a SIGTERM for its group; then the group is killed. With `subprocess` the half of it is for what the plugin does when it is told to shut down, before the SIGTERM",
+        ),
+        key(
+            "idle_timeout",
+            Kind::Timeout,
+            "none",
+            r#""10m""#,
+            "how long the process may be without a call until it is stopped; the next call starts another. That is no restart",
         ),
         key(
             "restart",

@@ -23,10 +23,17 @@ pub struct ProcessSpec {
     pub inherit_env: bool,
     /// What the bytes of the executable must be.
     pub checksum: Option<Checksum>,
+    /// Whether a change of the executable is a change of the config that names it.
+    pub watch: bool,
+    /// What the bytes of the executable were when the config was read, with `watch`.
+    pub digest: Option<Checksum>,
     /// The mode bits that files it makes do not get; `None` are those of this program.
     pub umask: Option<u32>,
     /// Whether it, and what it starts, can gain no privileges by executing a file (on Linux).
     pub no_new_privileges: bool,
+    /// Whether it is the first process of a PID namespace of its own (on Linux), so that all it starts ends with it, and
+    /// with this program.
+    pub pid_namespace: bool,
     /// What it and all it starts may use together, by a cgroup of its own (on Linux); `None` is no cgroup.
     pub limits: Option<ProcessLimits>,
     /// What it, and each process that it starts, may use.
@@ -35,6 +42,8 @@ pub struct ProcessSpec {
     pub start_timeout: Duration,
     /// How long it may take to end when it is asked to.
     pub stop_timeout: Duration,
+    /// How long it may be without a call until it is stopped, and started again by the next; `None` is for ever.
+    pub idle_timeout: Option<Duration>,
     /// When another is started in its place.
     pub restart: Restart,
     /// How often that is done within `restart_window`, until no more are started before it is over.

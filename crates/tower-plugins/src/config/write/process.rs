@@ -45,6 +45,7 @@ impl Writer {
                     "checksum",
                     (spec.checksum.as_ref()).and_then(|checksum| text(&checksum.to_string())),
                 ),
+                ("watch", bool(spec.watch)),
                 (
                     "umask",
                     spec.umask.and_then(|mask| text(&format!("{mask:03o}"))),
@@ -54,9 +55,11 @@ impl Writer {
                     "start_timeout",
                     duration(spec.start_timeout).filter(|_| is_go_plugin),
                 ),
+                ("pid_namespace", bool(spec.pid_namespace)),
                 ("limits", spec.limits.as_ref().map(limits)),
                 ("rlimits", rlimits(&spec.rlimits)),
                 ("stop_timeout", duration(spec.stop_timeout)),
+                ("idle_timeout", spec.idle_timeout.and_then(duration)),
                 ("restart", word(&RESTARTS, &spec.restart)),
                 (
                     "max_restarts",

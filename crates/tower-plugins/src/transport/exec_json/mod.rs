@@ -19,7 +19,7 @@ use tower_plugins_layers::{BoxError, Reason, Refused};
 use self::call::Call;
 use super::error::{at, lost, request_broken, too_large};
 use super::lines::{Broken, Failed, Lines, collect, limit};
-use super::subprocess::{Dialect, Launch, Running, Start, Stdin, Supervisor};
+use super::subprocess::{Dialect, InUse, Launch, Start, Stdin, Supervisor};
 use super::{EndFuture, ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{ConnectionSpec, ProcessSpec};
@@ -132,7 +132,7 @@ pub struct ExecJson {
 
 /// The streams of a process during a call. Unless the call is completed the process is discarded.
 struct Lease {
-    running: Arc<Running<Session>>,
+    running: InUse<Session>,
     lines: Option<Streams>,
     why: &'static str,
 }
@@ -342,12 +342,11 @@ impl Transport for ExecJson {
         Box::pin(self.supervisor.end())
     }
 
-    /// Whether the process lives; it is started if need be.
+    /// Whether the process lives; it is started if need be, unless it was stopped as nobody needed it.
     fn probe(&self) -> ProbeFuture<'_> {
         Box::pin(async {
             let until = Instant::now() + self.wait.min(FOREVER);
-            self.supervisor.running(until).await?;
-            Ok(())
+            Ok(self.supervisor.probe(until).await?)
         })
     }
 }

@@ -12,19 +12,19 @@ use super::session::Session;
 use super::why_ended;
 use crate::Body;
 use crate::transport::error::lost;
-use crate::transport::subprocess::Running;
+use crate::transport::subprocess::InUse;
 
 /// Tells how its process ended, if that is why it broke.
 pub(super) struct OfProcess {
     body: Body,
     name: Arc<str>,
-    running: Arc<Running<Session>>,
+    running: InUse<Session>,
     /// There once it broke.
     why: Option<Pin<Box<dyn Future<Output = BoxError> + Send + Sync>>>,
 }
 
 impl OfProcess {
-    pub(super) fn wrap(body: Body, name: Arc<str>, running: Arc<Running<Session>>) -> Body {
+    pub(super) fn wrap(body: Body, name: Arc<str>, running: InUse<Session>) -> Body {
         if http_body::Body::is_end_stream(&body) {
             return body;
         }
@@ -51,7 +51,7 @@ impl http_body::Body for OfProcess {
                 Some(Err(error)) => error,
                 other => return Poll::Ready(other),
             };
-            let (name, running) = (Arc::clone(&this.name), Arc::clone(&this.running));
+            let (name, running) = (Arc::clone(&this.name), this.running.clone());
             this.why = Some(Box::pin(async move {
                 match why_ended(&error, &running).await {
                     Some(exited) => lost(&name, (*exited).clone()).into(),

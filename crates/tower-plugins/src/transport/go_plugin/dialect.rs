@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use ::http::uri::Scheme;
 use tokio::io::AsyncReadExt;
-use tokio_rustls::TlsConnector;
 use tower_plugins_layers::BoxError;
-use tower_plugins_proto::go_plugin::broker::{Broker, Multiplexed};
-use tower_plugins_proto::go_plugin::tls::Identity;
+use tower_plugins_proto::go_plugin::broker::{Broker, Link, Multiplexed};
+use tower_plugins_proto::go_plugin::socket::Listen;
+use tower_plugins_proto::go_plugin::tls::{self, Identity};
 use tower_plugins_proto::go_plugin::{Handshake, HandshakeLine, env, offer_versions};
 
 use super::Parts;
 use super::output::{Pump, Sink};
 use super::reach::{Encryption, Reach, Way, connect};
-use super::session::{self, Certificates, Channel, Session};
+use super::session::{self, Channel, Session};
 use super::sockets::Sockets;
 use super::{FOREVER, handshake};
 use crate::config::{ConnectionSpec, GoPluginSpec, PluginTls, Protocol};
@@ -34,8 +34,8 @@ pub(super) struct GoPluginDialect {
     spec: GoPluginSpec,
     handshake: Handshake,
     connection: ConnectionSpec,
-    /// There with [`PluginTls::Static`].
-    tls: Option<Arc<Tls>>,
+    /// There with [`PluginTls::Static`]: of the connections to the plugin, and of those that either side offers.
+    tls: Option<(Arc<Tls>, tls::Tls)>,
     sink: Option<Sink>,
 }
 
@@ -63,7 +63,8 @@ impl GoPluginDialect {
                     endpoint: &name,
                 };
                 let tls = Tls::new(parts.tls, Protocol::Http2, "localhost", names)?;
-                Some(Arc::new(tls))
+                let of_link = tls.of_link(parts.tls)?;
+                Some((Arc::new(tls), of_link))
             }
             PluginTls::Auto | PluginTls::Off => None,
         };
@@ -128,16 +129,24 @@ impl GoPluginDialect {
         &self,
         line: &HandshakeLine,
         identity: Option<Identity>,
-    ) -> Result<(Encryption, Option<Certificates>), BoxError> {
-        if let Some(tls) = &self.tls {
-            return Ok((Encryption::Static(Arc::clone(tls)), None));
+    ) -> Result<(Encryption, Option<tls::Tls>), BoxError> {
+        if let Some((tls, of_link)) = &self.tls {
+            return Ok((Encryption::Static(Arc::clone(tls)), Some(of_link.clone())));
         }
-        let Some((host, plugin)) = identity.zip(line.certificate().cloned()) else {
+        let Some((host, plugin)) = identity.zip(line.certificate()) else {
             return Ok((Encryption::None, None));
         };
-        let connector = TlsConnector::from(host.client_config(&plugin)?);
-        let certificates = Certificates { host, plugin };
-        Ok((Encryption::Exact(connector), Some(certificates)))
+        let tls = tls::Tls::pinned(&host, plugin)?;
+        Ok((Encryption::Exact(tls.clone()), Some(tls)))
+    }
+
+    /// How this side listens for connections beside the first, where each has a socket of its own.
+    fn listen(&self, sockets: &Sockets) -> Listen {
+        let listen = Listen::unix().directory(sockets.directory());
+        match &self.spec.socket_group {
+            Some(group) => listen.group(group),
+            None => listen,
+        }
     }
 }
 
@@ -170,9 +179,9 @@ impl Dialect for GoPluginDialect {
         if let Some(path) = line.address().path() {
             prepared.sockets.is_at(path);
         }
-        let (encryption, certificates) = self.encryption(&line, prepared.identity)?;
+        let (encryption, tls) = self.encryption(&line, prepared.identity)?;
         let broker = Broker::new();
-        let (way, multiplexed) = if self.spec.multiplex {
+        let (way, link, driver) = if self.spec.multiplex {
             // It is given five seconds for that, and no second socket.
             let socket = connect(line.address()).await?;
             let (multiplexed, driver) = Multiplexed::host(socket, &broker);
@@ -182,9 +191,15 @@ impl Dialect for GoPluginDialect {
                 }
             });
             let way = Way::Multiplexed(multiplexed.clone());
-            (way, Some((multiplexed, driver)))
+            (way, Link::multiplexed(multiplexed), Some(driver))
         } else {
-            (Way::Sockets(line.address().clone()), None)
+            let way = Way::Sockets(line.address().clone());
+            let link = Link::new(broker, self.listen(&prepared.sockets));
+            (way, link, None)
+        };
+        let link = match tls {
+            Some(tls) => link.tls(tls),
+            None => link,
         };
         let scheme = match encryption {
             Encryption::None => Scheme::HTTP,
@@ -196,9 +211,8 @@ impl Dialect for GoPluginDialect {
         Ok(Session::begin(session::Parts {
             channel: Channel(Arc::new(http)),
             version: line.version(),
-            broker,
-            multiplexed,
-            certificates,
+            link,
+            driver,
             sockets: prepared.sockets,
             output: Pump::new(&self.plugin, &self.name, self.sink.clone()),
             stdout,

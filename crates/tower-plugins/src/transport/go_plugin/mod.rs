@@ -2,21 +2,27 @@
 //!
 //! | file | |
 //! | --- | --- |
+//! | `attached` | a plugin that runs already; `reattach` says where, and `watched` when it has ended |
 //! | `dialect` | from the start of a process to its session, and how it is asked to end |
 //! | `handshake` | the first line, and all that can be wrong with it |
 //! | `sockets` | the directory for the plugin's sockets |
 //! | `reach` | opening connections: sockets, TLS, one socket for all |
 //! | `session` | what calls go through, and what runs beside them |
+//! | `pinned` | one process and no other, and what it offers beside its first service |
 //! | `output` | what the plugin prints, which comes over a stream of its own |
 //! | `body` | a response whose process may end before it |
 
+mod attached;
 mod body;
 mod dialect;
 mod handshake;
 mod output;
+mod pinned;
 mod reach;
+mod reattach;
 mod session;
 mod sockets;
+mod watched;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -27,13 +33,16 @@ use ::http::{Request, Response};
 use tokio::time::{Instant, timeout};
 use tower_plugins_layers::{BoxError, Reason, Unsent};
 
+pub use self::attached::Attached;
 use self::body::OfProcess;
 use self::dialect::GoPluginDialect;
 pub(crate) use self::output::Sink;
 pub use self::output::{Output, OutputStream};
+pub(crate) use self::pinned::{Offered, Pinned};
+pub use self::reattach::Reattach;
 use self::session::Session;
 use super::error::{connect_failed, lost};
-use super::subprocess::{Exited, Launch, Running, Supervisor};
+use super::subprocess::{Exited, InUse, Launch, Running, Supervisor};
 use super::{EndFuture, ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{ConnectionSpec, GoPluginSpec, ProcessSpec, TlsSpec};
@@ -179,10 +188,14 @@ impl GoPlugin {
 
     async fn run(&self, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let mut tries = 0;
+        let only = request.extensions_mut().remove::<Pinned>();
         loop {
-            let running = match self.running().await {
-                Ok(running) => running,
-                Err(refused) => return Err(Unsent::new(Some(request), refused).into()),
+            let running = match &only {
+                Some(pinned) => pinned.running().await?,
+                None => match self.running().await {
+                    Ok(running) => running,
+                    Err(refused) => return Err(Unsent::new(Some(request), refused).into()),
+                },
             };
             let error = match running.session.http().call(request).await {
                 Ok(response) => {
@@ -196,23 +209,25 @@ impl GoPlugin {
             };
             request = match Unsent::<Body>::recover(error) {
                 // It had ended and that was not known: the next one gets it.
-                Ok((Some(request), _)) if tries < TRIES && running.is_used() => request,
-                Ok((request, _)) => {
+                Ok((Some(request), _)) if tries < TRIES && running.is_used() && only.is_none() => {
+                    request
+                }
+                Ok((request, _)) if only.is_none() => {
                     let cause = connect_failed(&self.name, (*exited).clone());
                     return Err(Unsent::new(request, cause).into());
                 }
-                Err(_) => return Err(lost(&self.name, (*exited).clone()).into()),
+                Ok(_) | Err(_) => return Err(lost(&self.name, (*exited).clone()).into()),
             };
             tries += 1;
         }
     }
 
-    async fn running(&self) -> Result<Arc<Running<Session>>, tower_plugins_layers::Refused> {
+    async fn running(&self) -> Result<InUse<Session>, tower_plugins_layers::Refused> {
         let until = Instant::now() + self.wait.min(FOREVER);
         self.supervisor.running(until).await
     }
 
-    fn respond(&self, response: Response<Body>, running: Arc<Running<Session>>) -> Response<Body> {
+    fn respond(&self, response: Response<Body>, running: InUse<Session>) -> Response<Body> {
         let version = AppVersion(running.session.version());
         let name = Arc::clone(&self.name);
         let mut response = response.map(|body| OfProcess::wrap(body, name, running));
@@ -253,11 +268,11 @@ impl Transport for GoPlugin {
         Box::pin(self.supervisor.end())
     }
 
-    /// Whether the process lives; it is started if need be.
+    /// Whether the process lives; it is started if need be, unless it was stopped as nobody needed it.
     fn probe(&self) -> ProbeFuture<'_> {
         Box::pin(async {
-            self.running().await?;
-            Ok(())
+            let until = Instant::now() + self.wait.min(FOREVER);
+            Ok(self.supervisor.probe(until).await?)
         })
     }
 

@@ -66,16 +66,9 @@ impl fmt::Debug for Sink {
 /// Where it goes.
 pub(super) struct Pump {
     endpoint: Arc<str>,
-    to: To,
-}
-
-enum To {
-    Sink(Sink),
-    /// To the log, line by line.
-    Log {
-        stdout: (Cutter, Logs),
-        stderr: (Cutter, Logs),
-    },
+    sink: Option<Sink>,
+    /// Where there is no sink, line by line: of the standard output, and of the error.
+    logs: [(Cutter, Logs); 2],
 }
 
 impl Pump {
@@ -86,52 +79,38 @@ impl Pump {
         };
         Self {
             endpoint: Arc::clone(endpoint),
-            to: sink.map_or_else(
-                || To::Log {
-                    stdout: log(),
-                    stderr: log(),
-                },
-                To::Sink,
-            ),
+            sink,
+            logs: [log(), log()],
         }
     }
 
     fn take(&mut self, said: StdioData) {
-        let stream = match said.channel() {
-            Of::Stdout => OutputStream::Stdout,
-            Of::Stderr => OutputStream::Stderr,
+        let [stdout, stderr] = &mut self.logs;
+        let (stream, (cutter, logs)) = match said.channel() {
+            Of::Stdout => (OutputStream::Stdout, stdout),
+            Of::Stderr => (OutputStream::Stderr, stderr),
             Of::Invalid => return,
         };
-        match &mut self.to {
-            To::Sink(sink) => {
-                let output = Output {
-                    endpoint: Arc::clone(&self.endpoint),
-                    stream,
-                    data: said.data,
-                };
-                let taken = catch_unwind(AssertUnwindSafe(|| (sink.0)(output)));
-                if taken.is_err() {
-                    tracing::error!(
-                        server.address = &*self.endpoint,
-                        "a sink for a plugin's output panicked"
-                    );
-                }
-            }
-            To::Log { stdout, stderr } => {
-                let (cutter, logs) = match stream {
-                    OutputStream::Stdout => stdout,
-                    OutputStream::Stderr => stderr,
-                };
-                cutter.push(&said.data, |piece| logs.take(piece));
-            }
+        let Some(sink) = &self.sink else {
+            cutter.push(&said.data, |piece| logs.take(piece));
+            return;
+        };
+        let output = Output {
+            endpoint: Arc::clone(&self.endpoint),
+            stream,
+            data: said.data,
+        };
+        if catch_unwind(AssertUnwindSafe(|| (sink.0)(output))).is_err() {
+            tracing::error!(
+                server.address = &*self.endpoint,
+                "a sink for a plugin's output panicked"
+            );
         }
     }
 
     fn end(&mut self) {
-        if let To::Log { stdout, stderr } = &mut self.to {
-            for (cutter, logs) in [stdout, stderr] {
-                cutter.finish(|piece| logs.take(piece));
-            }
+        for (cutter, logs) in &mut self.logs {
+            cutter.finish(|piece| logs.take(piece));
         }
     }
 }

@@ -5,10 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
 use tower_plugins_proto::go_plugin::Address;
 use tower_plugins_proto::go_plugin::broker::Multiplexed;
-use tower_plugins_proto::go_plugin::tls::server_name;
+use tower_plugins_proto::go_plugin::tls;
 
 use crate::transport::http::open::{Io, Open, Opening};
 use crate::transport::http::tls::Tls;
@@ -31,7 +30,7 @@ pub(super) enum Way {
 pub(super) enum Encryption {
     None,
     /// With the certificates of this one run.
-    Exact(TlsConnector),
+    Exact(tls::Tls),
     /// With those of the config.
     Static(Arc<Tls>),
 }
@@ -47,9 +46,7 @@ impl Reach {
         };
         Ok(match &self.encryption {
             Encryption::None => stream,
-            Encryption::Exact(connector) => {
-                Box::new(connector.connect(server_name(), stream).await?)
-            }
+            Encryption::Exact(tls) => Box::new(tls.connect(stream).await?),
             Encryption::Static(tls) => Box::new(tls.over(stream).await?),
         })
     }

@@ -6,12 +6,10 @@ use std::task::{Context, Poll};
 
 use ::http::{Request, Response};
 use tower_plugins_layers::BoxError;
-use tower_plugins_proto::go_plugin::Certificate;
-use tower_plugins_proto::go_plugin::broker::{Broker, Multiplexed};
+use tower_plugins_proto::go_plugin::broker::Link;
 use tower_plugins_proto::go_plugin::grpc::Empty;
 use tower_plugins_proto::go_plugin::grpc::grpc_broker_client::GrpcBrokerClient;
 use tower_plugins_proto::go_plugin::grpc::grpc_controller_client::GrpcControllerClient;
-use tower_plugins_proto::go_plugin::tls::Identity;
 use tower_service::Service;
 
 use super::output::{Drain, Pump};
@@ -21,38 +19,27 @@ use crate::transport::task::Task;
 use crate::transport::{Http, Transport};
 
 /// One process that has said where it is, and was connected to.
-///
-/// Calls both ways are made of [`broker`](Self::broker), which has its stream, with [`multiplexed`](Self::multiplexed) where all
-/// connections go over one socket, and [`certificates`](Self::certificates) where they are encrypted. A call has its session as
-/// `Running::session`.
 pub(super) struct Session {
     channel: Channel,
     version: u32,
-    broker: Broker,
-    multiplexed: Option<Multiplexed>,
-    certificates: Option<Certificates>,
-    sockets: Arc<Sockets>,
+    link: Link,
     /// In the order in which they end.
     _output: Drain,
     _broker: Task,
     _driver: Option<Task>,
     _stdout: Task,
-}
-
-/// What both sides show each other, on each connection.
-#[expect(dead_code, reason = "for the connections of the broker")]
-pub(super) struct Certificates {
-    pub(super) host: Identity,
-    pub(super) plugin: Certificate,
+    /// Where this side listens.
+    _sockets: Arc<Sockets>,
 }
 
 /// What a session is made of.
 pub(super) struct Parts {
     pub(super) channel: Channel,
     pub(super) version: u32,
-    pub(super) broker: Broker,
-    pub(super) multiplexed: Option<(Multiplexed, Task)>,
-    pub(super) certificates: Option<Certificates>,
+    /// The connections beside the first, whose stream is not there yet.
+    pub(super) link: Link,
+    /// Of one socket for all.
+    pub(super) driver: Option<Task>,
     pub(super) sockets: Arc<Sockets>,
     pub(super) output: Pump,
     pub(super) stdout: Task,
@@ -62,7 +49,7 @@ impl Session {
     /// Begins what runs beside the calls. None of it is waited for: Go's side sends nothing until it has something to say.
     pub(super) fn begin(parts: Parts) -> Self {
         let (broker, client) = (
-            parts.broker.clone(),
+            parts.link.broker().clone(),
             GrpcBrokerClient::new(parts.channel.clone()),
         );
         let stream = async move {
@@ -70,18 +57,15 @@ impl Session {
                 tracing::debug!(%status, "the stream of a plugin's broker ended");
             }
         };
-        let (multiplexed, driver) = parts.multiplexed.unzip();
         Self {
             _output: Drain::spawn(parts.channel.clone(), parts.output),
             _broker: Task::spawn(stream),
-            _driver: driver,
+            _driver: parts.driver,
             _stdout: parts.stdout,
+            _sockets: parts.sockets,
             channel: parts.channel,
             version: parts.version,
-            broker: parts.broker,
-            multiplexed,
-            certificates: parts.certificates,
-            sockets: parts.sockets,
+            link: parts.link,
         }
     }
 
@@ -93,9 +77,14 @@ impl Session {
         self.version
     }
 
+    /// The connections beside the first, of either side.
+    pub(super) const fn link(&self) -> &Link {
+        &self.link
+    }
+
     /// Has the plugin told to shut down: whether it heard.
     pub(super) async fn shut_down(&self) -> bool {
-        self.broker.close();
+        self.link.broker().close();
         let mut controller = GrpcControllerClient::new(self.channel.clone());
         match controller.shutdown(Empty {}).await {
             Ok(_) => true,
@@ -105,32 +94,9 @@ impl Session {
     }
 }
 
-#[expect(dead_code, reason = "for the connections of the broker")]
-impl Session {
-    /// The host's end of the stream on which connections are offered.
-    pub(super) const fn broker(&self) -> &Broker {
-        &self.broker
-    }
-
-    /// There where all connections go over one socket.
-    pub(super) const fn multiplexed(&self) -> Option<&Multiplexed> {
-        self.multiplexed.as_ref()
-    }
-
-    /// There where both sides made them for this one run.
-    pub(super) const fn certificates(&self) -> Option<&Certificates> {
-        self.certificates.as_ref()
-    }
-
-    /// Where the host may listen for the plugin: the directory goes with the process.
-    pub(super) fn socket_directory(&self) -> &std::path::Path {
-        self.sockets.directory()
-    }
-}
-
 impl Drop for Session {
     fn drop(&mut self) {
-        self.broker.close();
+        self.link.broker().close();
     }
 }
 

@@ -9,8 +9,12 @@ use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+#[cfg(all(feature = "subprocess", unix))]
+use rustls::ServerConfig;
 use rustls::client::{ClientConfig, Resumption};
 use rustls::pki_types::ServerName;
+#[cfg(all(feature = "subprocess", unix))]
+use rustls::server::WebPkiClientVerifier;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ProtocolVersion, RootCertStore, SupportedProtocolVersion, version};
 use socket2::SockRef;
@@ -23,6 +27,8 @@ use super::Names;
 use super::connect::Notes;
 use super::expiry::{Expiry, Shown};
 use super::tls_error::Told;
+#[cfg(all(feature = "subprocess", unix))]
+use crate::config::Identity;
 use crate::config::pem::{certificates, certified_key, provider};
 use crate::config::{FileContents, Protocol, TlsSpec, TlsVersion};
 
@@ -113,6 +119,28 @@ impl Tls {
     }
 }
 
+/// For a plugin that is a process.
+#[cfg(all(feature = "subprocess", unix))]
+impl Tls {
+    /// The same for connections that either side offers the other: who accepts is the server, and shows what this side shows as a client.
+    ///
+    /// Where keys are pinned this side does not connect, as nothing would look at them.
+    pub(in crate::transport) fn of_link(
+        &self,
+        spec: &TlsSpec,
+    ) -> Result<tower_plugins_proto::go_plugin::tls::Tls, String> {
+        let tls = tower_plugins_proto::go_plugin::tls::Tls::default().name(self.name.clone());
+        let tls = match spec.pins.is_empty() {
+            true => tls.client(Arc::clone(&self.config)),
+            false => tls,
+        };
+        Ok(match &spec.identity {
+            Some(identity) => tls.server(Arc::new(server(spec, identity)?)),
+            None => tls,
+        })
+    }
+}
+
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
@@ -146,19 +174,22 @@ fn shared(spec: &TlsSpec) -> Result<Arc<Shared>, String> {
     Ok(shared)
 }
 
-fn make(spec: &TlsSpec) -> Result<ClientConfig, String> {
+fn versions(spec: &TlsSpec) -> &'static [&'static SupportedProtocolVersion] {
     const TLS12: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
     const TLS13: &[&SupportedProtocolVersion] = &[&version::TLS13];
-    let versions = match spec.min_version {
+    match spec.min_version {
         TlsVersion::Tls12 => TLS12,
         TlsVersion::Tls13 => TLS13,
-    };
+    }
+}
+
+fn make(spec: &TlsSpec) -> Result<ClientConfig, String> {
     let roots = match &spec.ca {
         Some(file) => Arc::new(roots(file)?),
         None => system_roots()?,
     };
     let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(versions)
+        .with_protocol_versions(versions(spec))
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots);
     Ok(match &spec.identity {
@@ -168,6 +199,27 @@ fn make(spec: &TlsSpec) -> Result<ClientConfig, String> {
         }
         None => builder.with_no_client_auth(),
     })
+}
+
+/// This side as a server, whose clients `spec.ca` vouches for, if there is one.
+#[cfg(all(feature = "subprocess", unix))]
+fn server(spec: &TlsSpec, identity: &Identity) -> Result<ServerConfig, String> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions(spec))
+        .map_err(|error| error.to_string())?;
+    let builder = match &spec.ca {
+        Some(file) => {
+            let roots = Arc::new(roots(file)?);
+            let clients = WebPkiClientVerifier::builder_with_provider(roots, provider());
+            let clients = clients.build().map_err(|error| error.to_string())?;
+            builder.with_client_cert_verifier(clients)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let key = SingleCertAndKey::from(certified_key(identity)?);
+    let mut config = builder.with_cert_resolver(Arc::new(key));
+    config.alpn_protocols = vec![alpn(Protocol::Http2).to_vec()];
+    Ok(config)
 }
 
 /// What HTTP is called in the handshake.

@@ -44,6 +44,11 @@ impl Exited {
         }
     }
 
+    /// Nobody saw how.
+    pub(in crate::transport) fn unknown() -> Self {
+        Self::new(Status::default(), Vec::new(), None)
+    }
+
     /// The code that it exited with; `None` if a signal ended it.
     #[must_use]
     pub const fn code(&self) -> Option<i32> {

@@ -21,6 +21,8 @@ pub(super) struct InChild {
     pub(super) no_new_privileges: bool,
     /// A descriptor that the program is to have open after exec.
     pub(super) keep: Option<RawFd>,
+    /// The host, for a child that is in a namespace of its own, and sees no parent.
+    pub(super) host: Option<RawFd>,
 }
 
 /// Has the child do what `what` says, and die with the thread that forks it. The descriptors of `what` are open until then.
@@ -43,7 +45,12 @@ pub(super) fn arrange(command: &mut Command, what: InChild) {
             }
         }
         // It may have died before the signal was asked for.
-        if rustix::process::getppid() != Some(parent) {
+        let is_orphan = match what.host {
+            #[cfg(target_os = "linux")]
+            Some(host) => is_over(host)?,
+            _ => rustix::process::getppid() != Some(parent),
+        };
+        if is_orphan {
             return Err(io::Error::from(rustix::io::Errno::SRCH));
         }
         if let Some(mask) = what.umask {
@@ -68,4 +75,40 @@ pub(super) fn arrange(command: &mut Command, what: InChild) {
     unsafe {
         command.pre_exec(prepare);
     }
+}
+
+/// Whether the process of the descriptor `process` has ended.
+#[cfg(target_os = "linux")]
+fn is_over(process: RawFd) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    // SAFETY: the launcher keeps it open until the child has been made.
+    let process = unsafe { std::os::fd::BorrowedFd::borrow_raw(process) };
+    let mut polled = [PollFd::from_borrowed_fd(process, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    Ok(poll(&mut polled, Some(&now))? > 0)
+}
+
+/// What `fork` gives, called on a thread whose next child is the first process of a PID namespace of its own.
+///
+/// # Panics
+///
+/// If the thread cannot go back to its own namespace, as it must not fork again then.
+#[cfg(target_os = "linux")]
+pub(super) fn in_own_namespace<T>(fork: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    use std::os::fd::AsFd;
+
+    use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+
+    let own = std::fs::File::open("/proc/thread-self/ns/pid")?;
+    // SAFETY: of what may be unshared it is descriptors that are dangerous, and they are not.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID)? };
+    let forked = fork();
+    let kind = Some(LinkNameSpaceType::ProcessID);
+    let is_back = move_into_link_name_space(own.as_fd(), kind).is_ok();
+    assert!(is_back, "a thread that left a namespace may go back to it");
+    forked
 }

@@ -68,6 +68,10 @@ pub(crate) enum NotStarted {
     Refused(String, io::Error),
     #[error("{0} cannot be run in {1}: {2}")]
     NotIn(String, String, io::Error),
+    #[error(
+        "`process.pid_namespace` cannot be had: {0}. It takes Linux, and a host that is root or has CAP_SYS_ADMIN"
+    )]
+    NoNamespace(io::Error),
     #[error(transparent)]
     Unchecked(#[from] checked::Unchecked),
     #[error(transparent)]
@@ -96,6 +100,7 @@ impl Launch {
             command: self.command(program.as_deref(), start),
             in_child: self.in_child(program.as_deref())?,
             limits: self.spec.limits.clone(),
+            pid_namespace: self.spec.pid_namespace,
             _program: program,
         };
         let (mut child, process) = fork(job).await?;
@@ -172,6 +177,7 @@ impl Launch {
             umask: self.spec.umask,
             no_new_privileges: self.spec.no_new_privileges,
             keep: keep.map(|program| program.as_raw_fd()),
+            host: None,
         })
     }
 }
@@ -203,6 +209,7 @@ struct Prepared {
     command: Command,
     in_child: InChild,
     limits: Option<ProcessLimits>,
+    pid_namespace: bool,
     /// Open until it is started.
     _program: Option<Arc<checked::Program>>,
 }
@@ -229,7 +236,7 @@ const NO_THREAD: &str = "the thread that starts processes cannot be had";
 fn launcher() -> io::Result<mpsc::Sender<Job>> {
     static LAUNCHER: Mutex<Option<mpsc::Sender<Job>>> = Mutex::new(None);
     let mut launcher = LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(launcher) = &*launcher {
+    if let Some(launcher) = launcher.as_ref().filter(|launcher| !launcher.is_closed()) {
         return Ok(launcher.clone());
     }
     let (jobs, mut next) = mpsc::channel::<Job>(QUEUE);
@@ -248,15 +255,22 @@ impl Prepared {
     fn start(mut self) -> Result<(Child, Process), NotStarted> {
         let cgroup = self.limits.as_ref().map(Cgroup::make).transpose()?;
         self.in_child.cgroups = cgroup.as_ref().map_or_else(Vec::new, Cgroup::procs);
+        let host = self.pid_namespace.then(this_process).transpose();
+        let host = host.map_err(NotStarted::NoNamespace)?;
+        self.in_child.host = host.as_ref().map(OwnedFd::as_raw_fd);
         in_child::arrange(&mut self.command, self.in_child);
-        let mut started = self.command.spawn();
+        let mut spawn = || match host {
+            Some(_) => in_namespace(&mut self.command),
+            None => self.command.spawn(),
+        };
+        let mut started = spawn();
         for _ in 0..BUSY_TRIES {
             let is_busy = |error: &io::Error| error.kind() == io::ErrorKind::ExecutableFileBusy;
             if !started.as_ref().is_err_and(is_busy) {
                 break;
             }
             std::thread::sleep(BUSY_PAUSE);
-            started = self.command.spawn();
+            started = spawn();
         }
         let place = cgroup.as_ref().map(Cgroup::shown);
         let started = started.and_then(|child| {
@@ -268,6 +282,30 @@ impl Prepared {
             None => NotStarted::Refused(self.executable, error),
         })
     }
+}
+
+/// This process, by a descriptor that stands for it, if it may make namespaces.
+#[cfg(target_os = "linux")]
+fn this_process() -> io::Result<OwnedFd> {
+    use rustix::process::{PidfdFlags, getpid, pidfd_open};
+
+    in_child::in_own_namespace(|| Ok(()))?;
+    Ok(pidfd_open(getpid(), PidfdFlags::empty())?)
+}
+
+#[cfg(target_os = "linux")]
+fn in_namespace(command: &mut Command) -> io::Result<Child> {
+    in_child::in_own_namespace(|| command.spawn())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn this_process() -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn in_namespace(command: &mut Command) -> io::Result<Child> {
+    command.spawn()
 }
 
 #[cfg(test)]

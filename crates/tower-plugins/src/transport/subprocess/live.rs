@@ -29,6 +29,10 @@ const NOT_BEGUN: &str = "it did not begin as it should";
 pub(super) enum Ended {
     /// This is not needed any more.
     Stopped,
+    /// It had no call for `process.idle_timeout`.
+    Unneeded {
+        answered: bool,
+    },
     /// It was not started, or did not begin as it should.
     Failed {
         what: String,
@@ -44,6 +48,11 @@ pub(super) enum Ended {
 enum Served {
     /// It is not needed any more, and has this long to end.
     Stopped(Duration),
+    /// It has had no call for `process.idle_timeout`, and has this long to end.
+    Unneeded {
+        grace: Duration,
+        answered: bool,
+    },
     NotBegun(BoxError),
     Over {
         status: Status,
@@ -87,7 +96,9 @@ impl<D: Dialect> Shared<D> {
         let served = self.serve(&process, prepared, streams, exited).await;
         let (status, killed) = match &served {
             Served::Over { status, killed, .. } => (*status, *killed),
-            Served::Stopped(grace) => (process.stop(*grace).await.unwrap_or_default(), None),
+            Served::Stopped(grace) | Served::Unneeded { grace, .. } => {
+                (process.stop(*grace).await.unwrap_or_default(), None)
+            }
             Served::NotBegun(_) => given_up(&process).await,
         };
         // What was in the pipe when it ended is there to be read; what left its group may hold it open.
@@ -96,6 +107,7 @@ impl<D: Dialect> Shared<D> {
         tell.send_replace(Some(Arc::clone(&how)));
         match served {
             Served::Stopped(_) => Ended::Stopped,
+            Served::Unneeded { answered, .. } => Ended::Unneeded { answered },
             Served::NotBegun(error) => Ended::Failed {
                 what: in_one_line(&*error),
                 exited: Some(how),
@@ -130,20 +142,28 @@ impl<D: Dialect> Shared<D> {
         );
         self.state
             .send_replace(State::Running(Arc::clone(&running)));
-        let status = tokio::select! {
+        let is_unneeded = tokio::select! {
             biased;
-            () = self.stop.cancelled() => None,
-            status = process.exited() => Some(status),
+            () = self.stop.cancelled() => false,
+            status = process.exited() => {
+                self.state.send_replace(State::Starting);
+                return Served::Over {
+                    status,
+                    answered: running.is_used(),
+                    killed: running.killed(),
+                };
+            }
+            () = running.idle(self.spec.idle_timeout) => true,
         };
         self.state.send_replace(State::Starting);
-        match status {
-            Some(status) => Served::Over {
-                status,
+        // With the session goes the writing end of its standard input, unless a call has it.
+        let grace = self.ask_to_end(process, &running.session).await;
+        match is_unneeded {
+            true => Served::Unneeded {
+                grace,
                 answered: running.is_used(),
-                killed: running.killed(),
             },
-            // With the session goes the writing end of its standard input, unless a call has it.
-            None => Served::Stopped(self.ask_to_end(process, &running.session).await),
+            false => Served::Stopped(grace),
         }
     }
 

@@ -26,6 +26,6 @@ pub(super) use self::dialect::{Dialect, Start, Stdin, Streams};
 pub use self::exited::Exited;
 pub(super) use self::launch::Launch;
 pub(super) use self::log::Logs;
-pub(super) use self::running::Running;
+pub(super) use self::running::{InUse, Running};
 pub(super) use self::stdio::{Cutter, Tail, drain};
 pub(super) use self::supervise::Supervisor;

@@ -2,11 +2,12 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::exited::Exited;
 use super::process::Handle;
@@ -18,10 +19,51 @@ pub(in crate::transport) struct Running<S> {
     killed: OnceLock<&'static str>,
     answered: OnceLock<()>,
     exited: watch::Receiver<Option<Arc<Exited>>>,
+    uses: Mutex<Uses>,
+    /// The last use has ended.
+    unused: Notify,
+}
+
+/// Calls that are under way.
+struct Uses {
+    count: usize,
+    /// When the last one ended.
+    ended: Instant,
+    /// Whether there may be no more.
+    is_closed: bool,
+}
+
+/// A process that a call has: as long as this is there, it is not stopped as nobody needed it.
+pub(in crate::transport) struct InUse<S>(Arc<Running<S>>);
+
+impl<S> Deref for InUse<S> {
+    type Target = Running<S>;
+
+    fn deref(&self) -> &Running<S> {
+        &self.0
+    }
+}
+
+impl<S> Clone for InUse<S> {
+    fn clone(&self) -> Self {
+        self.0.uses().count += 1;
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S> Drop for InUse<S> {
+    fn drop(&mut self) {
+        let mut uses = self.0.uses();
+        uses.count -= 1;
+        if uses.count == 0 {
+            uses.ended = Instant::now();
+            self.0.unused.notify_one();
+        }
+    }
 }
 
 impl<S> Running<S> {
-    pub(super) const fn new(
+    pub(super) fn new(
         session: S,
         process: Handle,
         exited: watch::Receiver<Option<Arc<Exited>>>,
@@ -32,6 +74,47 @@ impl<S> Running<S> {
             killed: OnceLock::new(),
             answered: OnceLock::new(),
             exited,
+            uses: Mutex::new(Uses {
+                count: 0,
+                ended: Instant::now(),
+                is_closed: false,
+            }),
+            unused: Notify::new(),
+        }
+    }
+
+    fn uses(&self) -> MutexGuard<'_, Uses> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The process for one call, unless it is being stopped.
+    pub(super) fn in_use(self: &Arc<Self>) -> Option<InUse<S>> {
+        let mut uses = self.uses();
+        (!uses.is_closed).then(|| {
+            uses.count += 1;
+            InUse(Arc::clone(self))
+        })
+    }
+
+    /// Waits until it has had no call for `limit`; then it gets no more. Without one for ever.
+    pub(super) async fn idle(&self, limit: Option<Duration>) {
+        let Some(limit) = limit else {
+            return std::future::pending().await;
+        };
+        loop {
+            let due = {
+                let mut uses = self.uses();
+                let due = (uses.count == 0).then(|| uses.ended + limit);
+                uses.is_closed = due.is_some_and(|due| due <= Instant::now());
+                if uses.is_closed {
+                    return;
+                }
+                due
+            };
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => self.unused.notified().await,
+            }
         }
     }
 
@@ -45,7 +128,7 @@ impl<S> Running<S> {
         self.process.kill();
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::transport) fn is_over(&self) -> bool {
         self.killed.get().is_some() || self.process.is_over()
     }
 
@@ -62,6 +145,11 @@ impl<S> Running<S> {
     /// Waits until it has ended, and is gone.
     pub(in crate::transport) async fn gone(&self) {
         self.process.exited().await;
+    }
+
+    /// Where it will be said how it ended; it is not there before that is known, and closed without it if nobody will.
+    pub(in crate::transport) fn exit(&self) -> watch::Receiver<Option<Arc<Exited>>> {
+        self.exited.clone()
     }
 
     /// How it ended, if it does within `limit`.
@@ -91,7 +179,27 @@ impl StdError for Why {
     }
 }
 
+/// Of a process that ran.
+const NOT_RUNNING: &str = "it is not running";
+
 impl Why {
+    /// It ran, and ended so.
+    pub(super) fn ended(how: Arc<Exited>) -> Self {
+        Self {
+            what: NOT_RUNNING.to_owned(),
+            exited: Some(how),
+        }
+    }
+
+    /// `what`, which came of it.
+    pub(super) fn after(self, what: String) -> Self {
+        let what = match &*self.what {
+            NOT_RUNNING => what,
+            last => format!("{what}; the last time: {last}"),
+        };
+        Self { what, ..self }
+    }
+
     /// In one line.
     pub(super) fn shown(&self) -> String {
         match &self.exited {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use metrics::Counter;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -15,16 +16,13 @@ use tower_plugins_layers::Refused;
 use super::dialect::Dialect;
 use super::launch::Launch;
 use super::live::Ended;
-use super::running::{Running, Why};
+use super::running::{InUse, Running, Why};
 use crate::config::{ProcessSpec, Restart};
 use crate::transport::error::connect_failed;
 
 /// Pauses between two starts.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// Why calls fail when a process has ended that ran.
-const NOT_RUNNING: &str = "it is not running";
 
 /// One process, in place of which a new one is started when it ends, as its spec says.
 ///
@@ -64,6 +62,8 @@ impl<D: Dialect> Drop for Over<D> {
 pub(super) enum State<S> {
     /// Nobody has asked for a process.
     Idle,
+    /// It was stopped, as nobody needed it for `process.idle_timeout`.
+    Resting,
     Starting,
     Running(Arc<Running<S>>),
     /// The next one is started then.
@@ -113,16 +113,32 @@ impl<D: Dialect> Supervisor<D> {
         }
     }
 
-    /// The process that runs, started if need be, and waited for until `deadline`.
+    /// The process that runs, for one call: started if need be, and waited for until `deadline`.
     pub(in crate::transport) async fn running(
         &self,
         deadline: Instant,
-    ) -> Result<Arc<Running<D::Session>>, Refused> {
+    ) -> Result<InUse<D::Session>, Refused> {
+        self.until(deadline, |running| running.and_then(Running::in_use))
+            .await
+    }
+
+    /// Whether it runs; it is started and waited for if need be, unless it was stopped as nobody needed it.
+    pub(in crate::transport) async fn probe(&self, deadline: Instant) -> Result<(), Refused> {
+        self.until(deadline, |_| Some(())).await
+    }
+
+    /// What `take` makes of the process that runs, or of none if one was stopped as nobody needed it.
+    async fn until<T>(
+        &self,
+        deadline: Instant,
+        take: impl Fn(Option<&Arc<Running<D::Session>>>) -> Option<T>,
+    ) -> Result<T, Refused> {
         let shared = &self.shared;
         if let State::Running(running) = &*shared.state.borrow()
             && !running.is_over()
+            && let Some(taken) = take(Some(running))
         {
-            return Ok(Arc::clone(running));
+            return Ok(taken);
         }
         let mut states = shared.state.subscribe();
         self.begin();
@@ -130,7 +146,9 @@ impl<D: Dialect> Supervisor<D> {
         loop {
             match &*states.borrow_and_update() {
                 State::Running(running) if !running.is_over() => {
-                    return Ok(Arc::clone(running));
+                    if let Some(taken) = take(Some(running)) {
+                        return Ok(taken);
+                    }
                 }
                 State::Offline { until, why } => {
                     let refused = connect_failed(&shared.name, why.clone());
@@ -144,6 +162,10 @@ impl<D: Dialect> Supervisor<D> {
                     return Err(connect_failed(&shared.name, why.clone()).retry_after(left));
                 }
                 State::Pausing { why, .. } => last = Some(why.clone()),
+                State::Resting => match take(None) {
+                    Some(taken) => return Ok(taken),
+                    None => shared.needed.notify_one(),
+                },
                 State::Idle => shared.needed.notify_one(),
                 State::Starting | State::Running(_) => {}
             }
@@ -198,6 +220,15 @@ impl<D: Dialect> Shared<D> {
                 let ended = self.live().await;
                 let (why, ended_well) = match ended {
                     Ended::Stopped => return,
+                    Ended::Unneeded { answered } => {
+                        if answered {
+                            in_vain = 0;
+                        }
+                        // Of those who waited for it together.
+                        let _ = self.needed.notified().now_or_never();
+                        self.state.send_replace(State::Resting);
+                        break;
+                    }
                     Ended::Exited { how, .. } if how.killed().is_some() => {
                         self.restarts.increment(1);
                         continue;
@@ -207,9 +238,7 @@ impl<D: Dialect> Shared<D> {
                             in_vain = 0;
                         }
                         let ended_well = how.is_success();
-                        let what = NOT_RUNNING.to_owned();
-                        let exited = Some(how);
-                        (Why { what, exited }, ended_well)
+                        (Why::ended(how), ended_well)
                     }
                     Ended::Failed { what, exited } => (Why { what, exited }, false),
                 };
@@ -265,7 +294,7 @@ impl<D: Dialect> Shared<D> {
                 "it has ended, and `process.restart` says that it is not started again".to_owned();
             return State::Offline {
                 until: None,
-                why: Why { what, ..why },
+                why: why.after(what),
             };
         }
         starts.push_back(now);
@@ -283,13 +312,9 @@ impl<D: Dialect> Shared<D> {
                     "it ended more than {limit} times in {:?}, and is not started again before that is over: see what it said on stderr",
                     spec.restart_window
                 );
-                let what = match &*why.what {
-                    NOT_RUNNING => what,
-                    last => format!("{what}; the last time: {last}"),
-                };
                 return State::Offline {
                     until: first.map(|first| first + spec.restart_window),
-                    why: Why { what, ..why },
+                    why: why.after(what),
                 };
             }
         }

@@ -1073,11 +1073,12 @@ fn plugins_that_are_processes_are_written_and_read_and_their_environment_is_hidd
   a: { transport: exec-json, executable: /usr/bin/a, args: ['', '${}'], env: { A: 'file:x', B: s3cret },
        work_dir: /tmp, process: { instances: 3, inherit_env: true, umask: '0027', no_new_privileges: false,
        checksum: 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
-       stop_timeout: 0s, restart: on-failure, max_restarts: 7, restart_window: 2m,
-       limits: { memory: 64MiB, cpu: 1.5, pids: 9, cgroup: '..' },
+       stop_timeout: 0s, idle_timeout: 5m, restart: on-failure, max_restarts: 7, restart_window: 2m,
+       pid_namespace: true, limits: { memory: 64MiB, cpu: 1.5, pids: 9, cgroup: '..' },
        rlimits: { nofile: 40, address_space: 4GiB, core: 0, fsize: 1000, cpu: 60, nproc: 70 } },
        connection: { connection_timeout: 7s, max_response_body: 1KiB }, health_check: { interval: 3s } }
   b: { transport: exec-json, executable: /usr/bin/b, process: { restart: never, limits: {} } }
+  c: { transport: exec-json, executable: /bin/sh, start: ready, process: { watch: true } }
 ";
     let text = text
         .replace("file:x", "literal:file:x")

@@ -147,6 +147,64 @@ async fn checksum_is_what_the_programs_bytes_must_be() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_is_whether_a_new_executable_takes_the_place_of_the_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plugins.yaml");
+    let put = |code: &str| {
+        let beside = folder.path().join("new");
+        std::fs::write(&beside, crate::subprocess::script_of(code)).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&beside, mode).unwrap();
+        std::fs::rename(beside, folder.path().join("plugin")).unwrap();
+    };
+    let yaml = |watch: bool| {
+        let keys = "transport: exec-json, executable: ./plugin, start: ready, start_timeout: 1s, retry: off";
+        format!("plugins: {{ p: {{ {keys}, process: {{ watch: {watch} }} }} }}")
+    };
+    put("serve(lambda _: 'one')");
+    std::fs::write(&file, yaml(true)).unwrap();
+    let plugins = Plugins::builder().watch(&file).await.unwrap();
+    let answers = async |wanted: &str| {
+        within(async {
+            loop {
+                // None fails meanwhile.
+                let answer = ask(&plugins, "1").await.unwrap();
+                if answer == wanted {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    };
+    answers("one").await;
+    put("serve(lambda _: 'two')");
+    answers("two").await;
+
+    // One that does not run is refused.
+    std::fs::write(folder.path().join("bad"), "#!/nowhere/at-all\n").unwrap();
+    std::fs::rename(folder.path().join("bad"), folder.path().join("plugin")).unwrap();
+    let mut status = plugins.subscribe();
+    within(status.wait_for(|status| status.last_error.is_some()))
+        .await
+        .unwrap();
+    assert_eq!(ask(&plugins, "1").await.unwrap(), "two");
+
+    put("serve(lambda _: 'three')");
+    answers("three").await;
+    let generation = plugins.status().generation;
+    std::fs::write(&file, yaml(false)).unwrap();
+    within(status.wait_for(|status| status.generation > generation))
+        .await
+        .unwrap();
+    answers("three").await;
+    put("serve(lambda _: 'four')");
+    let report = plugins.reload(tower_plugins::config::Config::from_file(&file).unwrap());
+    report.await.unwrap();
+    assert_eq!(ask(&plugins, "1").await.unwrap(), "three");
+}
+
 #[tokio::test]
 async fn umask_is_what_files_of_the_program_do_not_get() {
     let mask = "os.umask(0)";
@@ -171,6 +229,17 @@ async fn no_new_privileges_is_whether_a_program_can_become_another_user() {
 }
 
 #[tokio::test]
+async fn pid_namespace_is_whether_a_program_is_the_first_of_its_processes() {
+    if crate::subprocess::namespaces() {
+        assert_eq!(
+            found("os.getpid()", "process: { pid_namespace: true }").await,
+            1
+        );
+        assert_ne!(found("os.getpid()", "").await, 1);
+    }
+}
+
+#[tokio::test]
 async fn stop_timeout_is_how_long_a_program_may_take_to_end() {
     let code = "
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -185,6 +254,20 @@ time.sleep(60)
         until_gone(first).await;
         assert!(begun.elapsed() >= Duration::from_millis(least));
     }
+}
+
+#[tokio::test]
+async fn idle_timeout_is_how_long_a_program_runs_without_a_call() {
+    let plugins = start(PID, "process: { idle_timeout: 300ms }").await;
+    let first = pid(&plugins).await;
+    let begun = Instant::now();
+    until_gone(first).await;
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert_ne!(pid(&plugins).await, first);
+    let plugins = start(PID, "").await;
+    let first = pid(&plugins).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(pid(&plugins).await, first);
 }
 
 #[tokio::test]

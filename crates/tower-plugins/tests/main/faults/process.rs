@@ -19,6 +19,8 @@ use tower_plugins::{Plugins, Reason};
 
 use crate::alone::{Held, alone};
 use crate::subprocess::checksum::{Program, script};
+use crate::subprocess::fake::{self, Fake, called};
+use crate::subprocess::host::children;
 use crate::subprocess::limits::{has, until_over};
 use crate::subprocess::{PID, ask, is_there, pid, python, start, until_gone};
 use crate::support::{
@@ -41,6 +43,36 @@ fn processor_time() -> u64 {
     let after = stat.rsplit(')').next().unwrap();
     let fields: Vec<_> = after.split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn fault_43_a_plugin_that_does_not_begin_as_it_should_is_refused_with_its_last_words() {
+    let name = "faults::process::fault_43_a_plugin_that_does_not_begin_as_it_should_is_refused_with_its_last_words";
+    alone(name, || {
+        Runtime::new().unwrap().block_on(async {
+            for (script, said) in [
+                ("exit 3", "exited with code 3"),
+                ("echo garbage; stay", "garbage"),
+                ("head -c 10000000 /dev/zero | tr '\\0' x; stay", "at most 65536"),
+                ("test \"$BASIC_PLUGIN\" = hello || exit 1", "exited with code 1"),
+                ("echo '2|1|unix|/x|grpc|'; stay", "core protocol"),
+                ("echo '1|7|unix|/x|grpc|'; stay", "version 7"),
+                ("stay", "start_timeout"),
+            ] {
+                let fake = Fake::new();
+                let script = format!("echo last words >&2; {script}");
+                let keys = "go_plugin: { auto_mtls: false }, process: { start_timeout: 2s, max_restarts: 1 }";
+                let plugins = fake::start(&format!("{}, {keys}", fake.keys(&script))).await;
+                let begun = Instant::now();
+                let error = causes(&within(called(&plugins)).await.unwrap_err());
+                assert!(error.contains(said), "{script}: {error}");
+                assert!(error.contains("last words"), "{error}");
+                assert!(begun.elapsed() < Duration::from_secs(10));
+                plugins.shutdown(Duration::from_secs(10)).await.unwrap();
+                assert_eq!(children(), [0; 0]);
+            }
+        });
+    });
 }
 
 /// Dies once at a call, and then answers.
@@ -137,11 +169,7 @@ serve(lambda _: os.getpid())
             let took = processor_time() - begun.0;
             assert!(took < 30, "{took} hundredths of a second in one");
             fs::write(&well, "").unwrap();
-            let again = format!(
-                "plugins: {{ p: {{ circuit_breaker: off, {}, env: {{ A: b }} }} }}",
-                python(&code)
-            );
-            plugins.reload(config(&again)).await.unwrap();
+            plugins.revive("p");
             pid(&plugins).await;
         });
     });

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tower_plugins::Plugins;
 
-use super::{PRELUDE, ask, interpreter, signal, until_gone, which};
-use crate::support::{causes, config};
+use super::{ask, script_of, signal, until_gone, which};
+use crate::support::{causes, config, within};
 
 /// A program in a folder of its own.
 pub(crate) struct Program {
@@ -55,11 +55,7 @@ fn sum(path: &Path) -> String {
 }
 
 pub(crate) fn script(answer: &str) -> Vec<u8> {
-    format!(
-        "#!{} -S\n{PRELUDE}serve(lambda _: [{answer:?}, os.getpid()])\n",
-        interpreter()
-    )
-    .into_bytes()
+    script_of(&format!("serve(lambda _: [{answer:?}, os.getpid()])")).into_bytes()
 }
 
 #[tokio::test]
@@ -99,4 +95,41 @@ async fn a_binary_is_run_by_its_own_name() {
     let plugins = program.start(&program.checksum(), &args).await;
     let name = ask(&plugins, "1").await.unwrap();
     assert_eq!(name, program.path.to_str().unwrap());
+}
+
+#[tokio::test]
+async fn a_new_executable_that_is_not_what_the_checksum_says_is_refused_and_the_old_goes_on() {
+    let program = Program::of(&script("old"));
+    let folder = program.path.parent().unwrap();
+    let file = folder.join("plugins.yaml");
+    let write = |checksum: &str| {
+        let keys = "transport: exec-json, executable: ./plugin, start: ready, retry: off";
+        let process = format!("process: {{ watch: true, checksum: '{checksum}' }}");
+        let beside = folder.join("beside");
+        std::fs::write(
+            &beside,
+            format!("plugins: {{ p: {{ {keys}, {process} }} }}"),
+        )
+        .unwrap();
+        std::fs::rename(beside, &file).unwrap();
+    };
+    write(&program.checksum());
+    let plugins = Plugins::builder().watch(&file).await.unwrap();
+    let first = ask(&plugins, "1").await.unwrap();
+    program.put(&script("new"));
+    let mut status = plugins.subscribe();
+    let refused = within(status.wait_for(|status| {
+        let said = status.last_error.as_ref().map(|error| causes(&**error));
+        said.is_some_and(|said| said.contains("process.checksum"))
+    }));
+    let said = causes(&**refused.await.unwrap().last_error.as_ref().unwrap());
+    assert!(said.contains(&program.checksum()), "{said}");
+    assert_eq!(ask(&plugins, "1").await.unwrap(), first);
+    write(&program.checksum());
+    within(async {
+        while ask(&plugins, "1").await.unwrap()[0] != "new" {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }

@@ -211,3 +211,30 @@ note('ended')
     let said = std::fs::read_to_string(&notes).unwrap();
     assert_eq!(said, "begun ended begun ended ");
 }
+
+#[tokio::test]
+async fn a_process_in_a_namespace_ends_as_others_do_and_is_started_again() {
+    if !super::namespaces() {
+        return;
+    }
+    let code = "
+def answer(asked):
+    if asked:
+        os._exit(3)
+    return int(os.readlink('/proc/self'))
+serve(answer)
+";
+    let keys = "process: { pid_namespace: true, limits: {} }";
+    let plugins = start(code, keys).await;
+    let first = pid(&plugins).await;
+    let error = ask(&plugins, "true").await.unwrap_err();
+    assert_eq!(Exited::find(&error).unwrap().code(), Some(3));
+    let next = ask(&plugins, "false").await.unwrap();
+    assert_ne!(next, first);
+    let next = u32::try_from(next.as_u64().unwrap()).unwrap();
+    signal(next, "-KILL");
+    until_gone(next).await;
+    let last = pid(&plugins).await;
+    drop(plugins);
+    until_gone(last).await;
+}

@@ -10,25 +10,49 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixListener;
+use tokio::task::AbortHandle;
 use tower_plugins::{Body, Error, Plugins};
+use tower_plugins_proto::go_plugin::Certificate;
+use tower_plugins_proto::go_plugin::tls::Identity;
 
 use crate::support::{config, get, text};
 
 /// What the script says and does; the socket that it names is served here.
 pub(crate) struct Fake {
     folder: TempDir,
+    /// The certificate that it announces, and the one that it has.
+    tls: Option<(Identity, Identity)>,
+    seen: Arc<Seen>,
+}
+
+/// What the socket has seen.
+#[derive(Default)]
+struct Seen {
     /// The paths that were asked for.
-    asked: Arc<Mutex<Vec<String>>>,
+    asked: Mutex<Vec<String>>,
+    connections: Mutex<Vec<AbortHandle>>,
 }
 
 impl Fake {
     pub(crate) fn new() -> Self {
+        Self::of(None)
+    }
+
+    /// One that announces the certificate of `announced`, and has that of `own`.
+    pub(crate) fn secured(announced: &Identity, own: &Identity) -> Self {
+        Self::of(Some((announced.clone(), own.clone())))
+    }
+
+    fn of(tls: Option<(Identity, Identity)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let seen = Arc::<Seen>::default();
         let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
-        tokio::spawn(serve(listener, Arc::clone(&asked)));
-        Self { folder, asked }
+        let own = tls.as_ref().map(|(_, own)| own.clone());
+        let environment = folder.path().join("environment");
+        tokio::spawn(serve(listener, Arc::clone(&seen), own, environment));
+        Self { folder, tls, seen }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -41,7 +65,9 @@ impl Fake {
 
     /// The line of a plugin that is served here.
     pub(crate) fn line(&self) -> String {
-        format!("1|1|unix|{}|grpc|", self.socket().display())
+        let announced = self.tls.as_ref().map(|(announced, _)| announced);
+        let certificate = announced.map_or_else(String::new, |one| one.certificate().to_base64());
+        format!("1|1|unix|{}|grpc|{certificate}", self.socket().display())
     }
 
     /// The keys of a plugin that runs `script`, which may call `say` to write the line, and `stay` to live on.
@@ -65,15 +91,18 @@ impl Fake {
 
     /// What the environment of the script was.
     pub(crate) fn environment(&self) -> BTreeMap<String, String> {
-        let text = std::fs::read_to_string(self.folder.path().join("environment")).unwrap();
-        let variables = text.split('\0').filter_map(|one| one.split_once('='));
-        variables
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
+        environment(&self.folder.path().join("environment"))
     }
 
     pub(crate) fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        self.seen.asked.lock().unwrap().clone()
+    }
+
+    /// Ends all connections.
+    pub(crate) fn cut(&self) {
+        let connections = std::mem::take(&mut *self.seen.connections.lock().unwrap());
+        assert!(!connections.is_empty());
+        connections.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -87,26 +116,57 @@ pub(crate) async fn called(plugins: &Plugins) -> Result<String, Error> {
     text(&plugins.plugin("p"), get("/hello")).await
 }
 
-/// Answers with the path, and of what belongs to gRPC that it is not there.
-async fn serve(listener: UnixListener, asked: Arc<Mutex<Vec<String>>>) {
+fn environment(file: &Path) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let variables = text.split('\0').filter_map(|one| one.split_once('='));
+    variables
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Answers with the path, and of what belongs to gRPC that it is not there; over TLS with the certificate of `own`, and with
+/// nobody but who has the one in `file`.
+async fn serve(listener: UnixListener, seen: Arc<Seen>, own: Option<Identity>, file: PathBuf) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let asked = Arc::clone(&asked);
-        let answer = tower::service_fn(move |request: Request<Incoming>| {
-            let path = request.uri().path().to_owned();
-            asked.lock().unwrap().push(path.clone());
-            let is_grpc = request.headers().contains_key("te");
-            let mut response = Response::new(Body::from(path));
-            if is_grpc {
-                response = Response::new(Body::empty());
-                let headers = response.headers_mut();
-                headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-                headers.insert("grpc-status", HeaderValue::from_static("12"));
+        let connection = match &own {
+            None => tokio::spawn(answer(stream, Arc::clone(&seen))),
+            Some(own) => {
+                let host = Certificate::from_pem(&environment(&file)["PLUGIN_CLIENT_CERT"]);
+                let config = own.server_config(&host.unwrap()).unwrap();
+                let accept = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+                let seen = Arc::clone(&seen);
+                tokio::spawn(async move {
+                    if let Ok(stream) = accept.await {
+                        answer(stream, seen).await;
+                    }
+                })
             }
-            async { Ok::<_, Infallible>(response) }
-        });
-        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(answer));
-        tokio::spawn(connection);
+        };
+        let mut connections = seen.connections.lock().unwrap();
+        connections.push(connection.abort_handle());
     }
+}
+
+async fn answer<S>(stream: S, seen: Arc<Seen>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let answer = tower::service_fn(move |request: Request<Incoming>| {
+        let path = request.uri().path().to_owned();
+        seen.asked.lock().unwrap().push(path.clone());
+        let is_grpc = request.headers().contains_key("te");
+        let mut response = Response::new(Body::from(path));
+        if is_grpc {
+            response = Response::new(Body::empty());
+            let headers = response.headers_mut();
+            headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+            headers.insert("grpc-status", HeaderValue::from_static("12"));
+        }
+        async { Ok::<_, Infallible>(response) }
+    });
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(answer));
+    // It ends as the other side has it.
+    drop(connection.await);
 }

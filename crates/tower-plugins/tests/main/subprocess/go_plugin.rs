@@ -6,6 +6,7 @@ use tower_plugins::config::{Address, ConnectionSpec, PluginSpec};
 use tower_plugins::transport::AppVersion;
 use tower_plugins::transport::subprocess::Exited;
 use tower_plugins::{HealthStatus, Reason};
+use tower_plugins_proto::go_plugin::tls::Identity;
 
 use super::fake::{Fake, called, start};
 use crate::support::{call, causes, get, within};
@@ -57,6 +58,48 @@ async fn a_plugin_without_a_health_service_is_well_as_it_answers() {
         asked.contains(&"/grpc.health.v1.Health/Check".to_owned()),
         "{asked:?}"
     );
+}
+
+#[tokio::test]
+async fn a_connection_that_broke_is_opened_anew_with_the_same_process() {
+    let fake = Fake::new();
+    let pids = fake.folder().join("pids");
+    let script = format!("echo $$ >>'{}'; say; stay", pids.display());
+    let plugins = start(&format!("{}, {PLAIN}", fake.keys(&script))).await;
+    for _ in 0..3 {
+        assert_eq!(within(called(&plugins)).await.unwrap(), "/hello");
+        fake.cut();
+        // The first may meet the end of it.
+        let again = async { while called(&plugins).await.is_err() {} };
+        within(again).await;
+    }
+    let started = std::fs::read_to_string(pids).unwrap();
+    assert_eq!(started.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn who_has_another_certificate_than_the_announced_one_is_not_spoken_to() {
+    let (announced, other) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let fake = Fake::secured(&announced, &announced);
+    let plugins = fake.start("").await;
+    assert_eq!(within(called(&plugins)).await.unwrap(), "/hello");
+
+    let fake = Fake::secured(&announced, &other);
+    let plugins = fake.start("process: { restart: never }").await;
+    let text = causes(&within(called(&plugins)).await.unwrap_err());
+    assert!(text.contains("is not the one that was announced"), "{text}");
+    assert_eq!(fake.asked(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_not_asked_for_is_told_what_to_do_about() {
+    let identity = Identity::generate().unwrap();
+    let fake = Fake::secured(&identity, &identity);
+    let plugins = fake
+        .start(&format!("{PLAIN}, process: {{ max_restarts: 1 }}"))
+        .await;
+    let text = causes(&within(called(&plugins)).await.unwrap_err());
+    assert!(text.contains("write go_plugin.auto_mtls: true"), "{text}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tower_plugins::transport::subprocess::Exited;
 use tower_plugins::{Plugin, Plugins};
 
-use super::{PID, asked, is_there, pid, signal, start, which};
+use super::{PID, ask, asked, is_there, pid, signal, start, which};
 use crate::support::{causes, config};
 
 /// Runs the test `name` of this module as a program of its own.
@@ -66,16 +66,62 @@ fn a_plugin_dies_with_its_host_within_a_second_and_not_with_a_thread_of_it() {
     host.kill().unwrap();
     let begun = Instant::now();
     host.wait().unwrap();
-    let is_over = || match std::fs::read_to_string(format!("/proc/{plugin}/stat")) {
-        Ok(stat) => stat
-            .rsplit(')')
-            .next()
-            .unwrap()
-            .trim_start()
-            .starts_with('Z'),
+    while !is_over(plugin) {
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether the process `pid` is over, be it not waited for.
+fn is_over(pid: u32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => (stat.rsplit(')').next().unwrap().trim_start()).starts_with('Z'),
         Err(_) => true,
-    };
-    while !is_over() {
+    }
+}
+
+#[test]
+#[ignore = "a host that is killed by a test"]
+fn whose_plugin_has_a_daemon() {
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        // Their ids are those of the host's namespace, as /proc is of that.
+        let code = "
+def begin(_):
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for fd in range(3):
+                os.close(fd)
+            os.write(write, os.readlink('/proc/self').encode())
+            time.sleep(600)
+        os._exit(0)
+    return [int(os.readlink('/proc/self')), int(os.read(read, 20))]
+serve(begin)
+";
+        let plugins = start(code, "process: { pid_namespace: true }").await;
+        let both = ask(&plugins, "1").await.unwrap();
+        println!("pid {}", both[0]);
+        println!("pid {}", both[1]);
+        std::future::pending::<()>().await;
+    });
+}
+
+#[test]
+fn what_a_plugin_started_in_a_namespace_dies_with_the_host_within_a_second_too() {
+    if !super::namespaces() {
+        return;
+    }
+    let mut host = host("whose_plugin_has_a_daemon");
+    let lines = BufReader::new(host.stdout.take().unwrap()).lines();
+    let pids = lines.filter_map(|line| line.unwrap().rsplit_once("pid ")?.1.parse().ok());
+    let pids: Vec<u32> = pids.take(2).collect();
+    assert_eq!(pids.len(), 2);
+    assert!(pids.iter().all(|pid| !is_over(*pid)));
+    host.kill().unwrap();
+    let begun = Instant::now();
+    host.wait().unwrap();
+    while !pids.iter().all(|pid| is_over(*pid)) {
         assert!(begun.elapsed() < Duration::from_secs(1));
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -90,7 +136,7 @@ fn threads() -> usize {
 }
 
 /// The children of this process, be they over.
-fn children() -> Vec<u32> {
+pub(crate) fn children() -> Vec<u32> {
     let me = std::process::id().to_string();
     let is_mine = |pid: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -110,6 +110,7 @@ plugins:
     transport: exec-json
     executable: /usr/bin/plugin
     process:
+      watch: true
       limits: { memory: 1KiB, cpu: 0, pids: 0, cgroup: "", swap: 1GiB }
       rlimits: { nofile: 3, as: 1GiB, cpu: 1s }
 "#,

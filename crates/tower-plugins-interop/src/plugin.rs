@@ -1,6 +1,8 @@
 //! A plugin that is written with the SDK, and does what `proto/peer.proto` says: as the one in Go, with the same flags.
 //!
-//!     plugin [-versions 5,6] [-tls FOLDER] [-test] [-end-with-host]
+//! ```text
+//! plugin [-versions 5,6] [-tls FOLDER] [-test] [-end-with-host]
+//! ```
 
 use std::error::Error as AnyError;
 use std::fs::File;
@@ -10,18 +12,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::pattern;
+use crate::peer::adder_client::AdderClient;
+use crate::peer::adder_server::{Adder, AdderServer};
+use crate::peer::peer_server::{Peer, PeerServer};
+use crate::peer::{
+    AddRequest, CountRequest, DESCRIPTOR_SET, Description, Empty, Number, Payload, Server, Sink,
+    Text, WriteRequest,
+};
 use tokio::io::AsyncReadExt;
 use tokio::time::sleep;
 use tonic::codegen::tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
-use tower_plugins_interop::pattern;
-use tower_plugins_interop::peer::adder_client::AdderClient;
-use tower_plugins_interop::peer::adder_server::{Adder, AdderServer};
-use tower_plugins_interop::peer::peer_server::{Peer, PeerServer};
-use tower_plugins_interop::peer::{
-    AddRequest, CountRequest, DESCRIPTOR_SET, Description, Empty, Number, Payload, Server, Sink,
-    Text, WriteRequest,
-};
 use tower_plugins_sdk::{Broker, BrokerError, Error, Health, Plugin, Services, Stdio};
 use tracing_subscriber::prelude::*;
 
@@ -93,7 +95,7 @@ impl Peer for Own {
     async fn offer(&self, _: Request<Empty>) -> Answer<Server> {
         let services = Services::new().service(AdderServer::new(Sums));
         let offer = self.broker.serve(services).await.map_err(unavailable)?;
-        let id = offer.until_the_end();
+        let id = offer.once();
         Ok(Response::new(Server { id }))
     }
 
@@ -264,14 +266,18 @@ impl Flags {
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn AnyError>> {
+/// Is the plugin that the arguments say, until it has been told to end.
+///
+/// # Errors
+///
+/// Those of the SDK, and of files that there are not.
+pub async fn serve() -> Result<(), Box<dyn AnyError>> {
     let log = tower_plugins_sdk::log::layer();
     tower_plugins_sdk::log::panics();
     // Of the fixture alone: what libraries trace is no line of a test's.
     let own = tracing_subscriber::filter::filter_fn(|metadata| {
         let target = metadata.target();
-        target == "plugin" || target.starts_with("tower_plugins_sdk::log")
+        target == module_path!() || target.starts_with("tower_plugins_sdk::log")
     });
     tracing_subscriber::registry()
         .with(log.with_filter(own))

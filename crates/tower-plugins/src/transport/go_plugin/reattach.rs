@@ -1,0 +1,134 @@
+//! Where a plugin is that runs already, as Go's tools say it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tower_plugins_proto::go_plugin::{Address, AddressError};
+
+/// Where a plugin is that somebody else started: a debugger, a test, or a host before this one. In JSON it is what tools in Go write
+/// and read, as in `TF_REATTACH_PROVIDERS`.
+///
+/// ```
+/// use tower_plugins::transport::Reattach;
+///
+/// let said = r#"{"Protocol":"grpc","ProtocolVersion":6,"Pid":4711,"Test":true,"Addr":{"Network":"unix","String":"/tmp/plugin42"}}"#;
+/// let reattach: Reattach = serde_json::from_str(said)?;
+/// assert_eq!((reattach.version, reattach.pid, reattach.test), (6, 4711, true));
+/// assert_eq!(serde_json::to_string(&reattach)?, said);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub struct Reattach {
+    /// Where it listens.
+    pub address: Address,
+    /// Its process; 0 if that is not known.
+    pub pid: u32,
+    /// The version of the program's own protocol.
+    pub version: u32,
+    /// Whether it is not this host's to end.
+    pub test: bool,
+}
+
+impl Reattach {
+    /// The plugins in `json`, an object with a plugin's name as each key.
+    ///
+    /// ```
+    /// use tower_plugins::transport::Reattach;
+    ///
+    /// let said = r#"{"acme/greeter":{"Protocol":"grpc","ProtocolVersion":6,"Pid":4711,"Test":true,"Addr":{"Network":"unix","String":"/tmp/plugin42"}}}"#;
+    /// assert_eq!(Reattach::all(said)?["acme/greeter"].version, 6);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If it is no such JSON, with where it is not.
+    pub fn all(json: &str) -> serde_json::Result<BTreeMap<String, Self>> {
+        serde_json::from_str(json)
+    }
+}
+
+/// As it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Written {
+    /// Go leaves it out for net/rpc.
+    #[serde(default)]
+    protocol: String,
+    #[serde(default)]
+    protocol_version: u32,
+    #[serde(default)]
+    pid: u32,
+    #[serde(default)]
+    test: bool,
+    addr: Addr,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Addr {
+    network: String,
+    string: String,
+}
+
+/// What is written, and names nothing that can be attached to.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error("the plugin speaks {0:?}, and only \"grpc\" is spoken here")]
+    Protocol(String),
+    #[error(transparent)]
+    Address(#[from] AddressError),
+}
+
+impl TryFrom<Written> for Reattach {
+    type Error = Unfit;
+
+    fn try_from(written: Written) -> Result<Self, Unfit> {
+        match &*written.protocol {
+            "grpc" => {}
+            "" => return Err(Unfit::Protocol("netrpc".to_owned())),
+            _ => return Err(Unfit::Protocol(written.protocol)),
+        }
+        Ok(Self {
+            address: Address::parse(&written.addr.network, &written.addr.string)?,
+            pid: written.pid,
+            version: written.protocol_version,
+            test: written.test,
+        })
+    }
+}
+
+impl From<Reattach> for Written {
+    fn from(reattach: Reattach) -> Self {
+        Self {
+            protocol: "grpc".to_owned(),
+            protocol_version: reattach.version,
+            pid: reattach.pid,
+            test: reattach.test,
+            addr: Addr {
+                network: reattach.address.network().to_owned(),
+                string: reattach.address.to_string(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_attached_to_is_refused_by_what_it_is() {
+        let refused = |protocol: &str, network: &str| {
+            let said = format!(
+                r#"{{{protocol}"ProtocolVersion":5,"Pid":7,"Test":true,"Addr":{{"Network":"{network}","String":"/s"}}}}"#
+            );
+            serde_json::from_str::<Reattach>(&said)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(refused("", "unix").contains("netrpc"));
+        assert!(refused(r#""Protocol":"netrpc","#, "unix").contains("netrpc"));
+        assert!(refused(r#""Protocol":"grpc","#, "pipe").contains("pipe"));
+    }
+}
