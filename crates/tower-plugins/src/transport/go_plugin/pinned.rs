@@ -17,7 +17,7 @@ use crate::Body;
 use crate::config::{ConnectionSpec, Protocol};
 use crate::transport::error::lost;
 use crate::transport::http::open::{self, Open, Opening};
-use crate::transport::subprocess::{Exited, Running};
+use crate::transport::subprocess::{Exited, InUse, Running};
 use crate::transport::{Http, Transport};
 
 /// One process that runs, or ran: in the extensions of a request it is the only one that gets it. It keeps nothing of the process.
@@ -45,7 +45,7 @@ impl GoPlugin {
             name: Arc::clone(&self.name),
             link: running.session.link().clone(),
             exit: running.exit(),
-            running: Arc::downgrade(&running),
+            running: running.downgrade(),
         })
     }
 }
@@ -57,9 +57,10 @@ impl Pinned {
     }
 
     /// The process, or the error of a call that was for it.
-    pub(super) async fn running(&self) -> Result<Arc<Running<Session>>, BoxError> {
+    pub(super) async fn running(&self) -> Result<InUse<Session>, BoxError> {
         let running = self.running.upgrade();
-        match running.filter(|running| !running.is_over()) {
+        let running = running.filter(|running| !running.is_over());
+        match running.and_then(|running| running.in_use()) {
             Some(running) => Ok(running),
             None => {
                 let exited = self.ended().await;

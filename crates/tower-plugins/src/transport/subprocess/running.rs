@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -35,6 +35,13 @@ struct Uses {
 
 /// A process that a call has: as long as this is there, it is not stopped as nobody needed it.
 pub(in crate::transport) struct InUse<S>(Arc<Running<S>>);
+
+impl<S> InUse<S> {
+    /// The process, for who does not keep it.
+    pub(in crate::transport) fn downgrade(&self) -> Weak<Running<S>> {
+        Arc::downgrade(&self.0)
+    }
+}
 
 impl<S> Deref for InUse<S> {
     type Target = Running<S>;
@@ -88,7 +95,7 @@ impl<S> Running<S> {
     }
 
     /// The process for one call, unless it is being stopped.
-    pub(super) fn in_use(self: &Arc<Self>) -> Option<InUse<S>> {
+    pub(in crate::transport) fn in_use(self: &Arc<Self>) -> Option<InUse<S>> {
         let mut uses = self.uses();
         (!uses.is_closed).then(|| {
             uses.count += 1;
