@@ -26,7 +26,7 @@ pub enum Listen {
     Http(String),
     /// On TCP, with TLS: `https://host:port`.
     Https(String),
-    /// On a Unix socket: `unix:/path`.
+    /// On a Unix socket: `unix:/path`. Who may connect is what the process's umask, and the folder, leave.
     Unix(PathBuf),
 }
 

@@ -88,9 +88,9 @@ pub use spec::{
     CredentialsSpec, DnsFamily, DnsName, DnsSpec, EndpointSpec, FallbackSpec, FilterSpec,
     GoPluginSpec, GrpcSpec, HealthKind, HealthSpec, HedgeSpec, Identity, InvalidChecksum,
     InvalidPin, JitterKind, JwtAlgorithm, JwtKey, JwtSpec, KeySpec, OAuth2Spec, OutlierSpec, Pin,
-    PluginName, PluginSpec, PluginTls, Policy, ProcessLimits, ProcessSpec, Protocol, ProxySpec,
-    RateLimitSpec, RedisSpec, ReloadSpec, Restart, RetrySpec, Rlimits, ShadowSpec, Shared,
-    SplitSpec, SplitTarget, Strategy, SubsetFallback, TlsSpec, TlsVersion, Upstream,
+    PluginName, PluginSpec, PluginTls, Policy, ProcessInput, ProcessLimits, ProcessSpec, Protocol,
+    ProxySpec, RateLimitSpec, RedisSpec, ReloadSpec, Restart, RetrySpec, Rlimits, ShadowSpec,
+    Shared, SplitSpec, SplitTarget, Strategy, SubsetFallback, TlsSpec, TlsVersion, Upstream,
 };
 pub use tower_plugins_layers::retry::RetryOn;
 pub use value::{FileContents, Number};

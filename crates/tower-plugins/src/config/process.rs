@@ -12,13 +12,19 @@ use super::table::{Table, join};
 use super::tree::Value;
 use super::values::read_secret;
 use super::{
-    Address, Checksum, EndpointSpec, ProcessLimits, ProcessSpec, Restart, Rlimits, Secret,
+    Address, Checksum, EndpointSpec, ProcessInput, ProcessLimits, ProcessSpec, Restart, Rlimits,
+    Secret,
 };
 
 pub(super) const RESTARTS: [(&str, Restart); 3] = [
     ("always", Restart::Always),
     ("on-failure", Restart::OnFailure),
     ("never", Restart::Never),
+];
+
+pub(super) const INPUTS: [(&str, ProcessInput); 2] = [
+    ("none", ProcessInput::None),
+    ("inherit", ProcessInput::Inherit),
 ];
 
 /// What a plugin says of its process.
@@ -33,6 +39,7 @@ impl Default for ProcessSpec {
             inherit_env: false,
             checksum: None,
             watch: false,
+            stdin: ProcessInput::None,
             digest: None,
             umask: None,
             no_new_privileges: true,
@@ -117,6 +124,8 @@ fn block_of(
         let why = "does nothing with exec-json, which waits for no word of the plugin: remove it. What a start with \
                    `start: ready` waits for stands beside `process`";
         table.refuse("start_timeout", why);
+        let why = "is how a plugin is asked with exec-json: remove it";
+        table.refuse("stdin", why);
     }
     let mut spec = ProcessSpec {
         inherit_env: table.bool("inherit_env").unwrap_or(library.inherit_env),
@@ -125,6 +134,7 @@ fn block_of(
             parsed.map_err(|error| Fault::of_value(error.to_string()))
         }),
         watch: table.bool("watch").unwrap_or(library.watch),
+        stdin: table.word("stdin", &INPUTS).unwrap_or(library.stdin),
         umask: table.read("umask", |given, _| umask(given.text()?)),
         no_new_privileges: table
             .bool("no_new_privileges")

@@ -60,7 +60,8 @@ use crate::{Body, Error, Plugin};
 /// It is a [`Service`] as its [`Plugin`] is, and a call goes through the same layers, but to this process alone: neither to
 /// another of its [`instances`](crate::config::ProcessSpec), nor to one that is started in its place. When the process has
 /// ended, calls fail with its [`Exited`] in the chain of their errors, and what it was offered is offered no more: it is a new session
-/// that reaches the next process. It does not keep the process: a plugin that leaves the config, or is stopped, ends.
+/// that reaches the next process. It does not keep the process: a plugin that leaves the config, or is stopped, ends. Its calls and
+/// its offers keep one from being idle ([`ProcessSpec::idle_timeout`](crate::config::ProcessSpec)); a session alone, and a [`Channel`] without calls, do not.
 ///
 /// A call is not [split](crate::config) off to another plugin, nor copied to one.
 #[derive(Clone)]

@@ -42,6 +42,7 @@ impl Offer {
         let (id, finish) = (accepted.id(), CancellationToken::new());
         let accept = accept(accepted, service, finish.clone());
         let task = tokio::spawn(async move {
+            let _in_use = pinned.in_use();
             tokio::select! {
                 () = accept => {}
                 _ = pinned.ended() => {}

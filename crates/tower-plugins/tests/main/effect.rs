@@ -1097,6 +1097,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::process::watch_is_whether_a_new_executable_takes_the_place_of_the_old",
     ),
     (
+        "process.stdin",
+        "tower_plugins::tests::effect::process::stdin_is_what_a_program_reads_that_is_not_asked_there",
+    ),
+    (
         "process.umask",
         "tower_plugins::tests::effect::process::umask_is_what_files_of_the_program_do_not_get",
     ),

@@ -4,6 +4,7 @@ mod left;
 
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -22,6 +23,7 @@ use tower_plugins_interop::{Version, go};
 
 use super::refusals::causes;
 use super::{BOUND, keys, start, within};
+use crate::sdk::PLUGIN;
 use crate::sdk::trust::authority;
 use crate::support::{MODES, Mode};
 
@@ -87,22 +89,34 @@ fn exited<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a Exited {
 /// Our host with a plugin of `version`, in each mode whose broker works.
 async fn calls_both_ways(version: Version) {
     let Some(program) = go(version) else { return };
-    let modes = MODES.into_iter();
-    for mode in modes.filter(|mode| mode.is_of(version) && mode.has_broker(version)) {
-        let at = format!("{} {mode:?}", version.name());
-        let plugins = start(&format!("{}, {}", keys(&program, &[]), mode.key())).await;
-        let session = session(&plugins).await;
-        let adds = Adds::default();
-        let mut total = 0;
-        for amount in 1..=8 {
-            let offer = session.serve(AdderServer::new(adds.clone())).await.unwrap();
-            total += amount;
-            let counted = count(&session, &offer, amount).await.unwrap();
-            assert_eq!(counted, total, "{at}");
-            assert_eq!(added(&session, 40, amount).await, 40 + amount, "{at}");
+    for mode in MODES {
+        if mode.is_of(version) && mode.has_broker(version) {
+            call_each_other(&program, mode).await;
         }
-        assert_eq!(adds.calls.load(SeqCst), 8, "{at}");
-        within(plugins.shutdown(BOUND)).await.unwrap();
+    }
+}
+
+async fn call_each_other(program: &Path, mode: Mode) {
+    let at = format!("{} {mode:?}", program.display());
+    let plugins = start(&format!("{}, {}", keys(program, &[]), mode.key())).await;
+    let session = session(&plugins).await;
+    let adds = Adds::default();
+    let mut total = 0;
+    for amount in 1..=8 {
+        let offer = session.serve(AdderServer::new(adds.clone())).await.unwrap();
+        total += amount;
+        let counted = count(&session, &offer, amount).await.unwrap();
+        assert_eq!(counted, total, "{at}");
+        assert_eq!(added(&session, 40, amount).await, 40 + amount, "{at}");
+    }
+    assert_eq!(adds.calls.load(SeqCst), 8, "{at}");
+    within(plugins.shutdown(BOUND)).await.unwrap();
+}
+
+#[tokio::test]
+async fn host_and_plugin_of_our_sdk_call_each_other() {
+    for mode in MODES {
+        call_each_other(Path::new(PLUGIN), mode).await;
     }
 }
 
@@ -409,6 +423,22 @@ async fn calls_of_a_session_are_not_split_off_to_another_plugin() {
     assert!(super::doubled(&plugins, 1).await.is_err());
     let session = session(&plugins).await;
     assert!(pid(&session).await > 0);
+}
+
+#[tokio::test]
+async fn what_is_offered_keeps_its_process_from_being_idle() {
+    let Some(plugins) = newest(DEFAULT, "process: { idle_timeout: 50ms }").await else {
+        return;
+    };
+    let session = session(&plugins).await;
+    let offer = session.serve(AdderServer::new(Adds::default())).await;
+    let offer = offer.unwrap();
+    let idle = session.ended();
+    let kept = tokio::time::timeout(std::time::Duration::from_millis(500), idle).await;
+    assert!(kept.is_err(), "it was stopped");
+    assert_eq!(count(&session, &offer, 1).await.unwrap(), 1);
+    drop(offer);
+    within(session.ended()).await;
 }
 
 #[tokio::test]

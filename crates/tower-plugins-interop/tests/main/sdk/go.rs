@@ -43,6 +43,21 @@ async fn a_plugin_serves_a_go_host_of_1_8_0() {
 }
 
 #[tokio::test]
+async fn with_certificates_a_go_host_of_1_0_1_and_its_plugin_call_each_other() {
+    // Which it cannot with a plugin of its own, whose certificate lacks the name that it looks for.
+    let Some(host) = GoHost::new(Version::V1_0_1) else {
+        return;
+    };
+    let seen = host
+        .flags(["-automtls"])
+        .run("broker=4,kill", PLUGIN)
+        .await
+        .unwrap();
+    assert_eq!(seen.failure(), None);
+    assert_eq!(seen.step("broker")["sums"], json!([41, 42, 43, 44]));
+}
+
+#[tokio::test]
 async fn more_services_than_may_be_offered_at_once_are_offered_after_one_another() {
     let Some(host) = newest() else { return };
     for flags in [&[][..], &["-multiplexed"]] {

@@ -3,20 +3,26 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 use tower_plugins_interop::peer::Number;
 use tower_plugins_interop::peer::peer_client::PeerClient;
 use tower_plugins_interop::{GoHost, Version};
 use tower_plugins_proto::go_plugin::socket::Socket;
 use tower_plugins_proto::go_plugin::tls::{Identity, Tls};
-use tower_plugins_proto::go_plugin::{Certificate, env};
+use tower_plugins_proto::go_plugin::{Address, Certificate, env};
 use tower_plugins_sdk::rustls::client::ResolvesClientCert;
+use tower_plugins_sdk::rustls::crypto::aws_lc_rs;
+use tower_plugins_sdk::rustls::pki_types::CertificateDer;
+use tower_plugins_sdk::rustls::pki_types::pem::PemObject;
 use tower_plugins_sdk::rustls::sign::CertifiedKey;
-use tower_plugins_sdk::rustls::{ClientConfig, SignatureScheme};
+use tower_plugins_sdk::rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
-use super::{PLUGIN, Running, channel, command, secured, try_channel};
+use super::{PLUGIN, Running, channel, command, secured, try_channel, within};
 
 /// The plugin of a host that has this certificate.
 async fn certified(host: &Identity) -> (Running, tempfile::TempDir) {
@@ -145,4 +151,62 @@ async fn a_plugins_own_certificate_is_before_those_of_the_run_and_is_not_announc
         let seen = host.run("double", PLUGIN).await.unwrap();
         assert!(seen.failure().is_some());
     }
+}
+
+#[tokio::test]
+async fn by_hand_it_has_its_certificate_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    authority(folder.path());
+    let file = |name: &str| folder.path().join(name);
+    let (certificate, key) = (file("plugin.crt"), file("plugin.key"));
+    let start = |certificate: &Path, key: &Path| {
+        let mut command = Command::new(PLUGIN);
+        command.env("TOWER_PLUGINS_LISTEN", "https://localhost:0");
+        command
+            .arg("--tls-cert")
+            .arg(certificate)
+            .arg("--tls-key")
+            .arg(key);
+        command
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    };
+    for (certificate, key) in [
+        (&key, &key),
+        (&certificate, &certificate),
+        (&certificate, &file("none")),
+    ] {
+        let failed = within(start(certificate, key).wait_with_output())
+            .await
+            .unwrap();
+        assert_eq!(failed.status.code(), Some(1));
+        let said = String::from_utf8(failed.stderr).unwrap();
+        assert!(said.contains("cannot speak TLS: /"), "{said}");
+    }
+
+    let mut plugin = start(&certificate, &key);
+    let mut said = String::new();
+    let mut stderr = BufReader::new(plugin.stderr.take().unwrap());
+    within(stderr.read_line(&mut said)).await.unwrap();
+    let address = said
+        .trim()
+        .strip_prefix("plugin listens on https://")
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(file("ca.crt")).unwrap())
+        .unwrap();
+    let mut client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    let address = Address::parse("tcp", address).unwrap();
+    let io = secured(&address, &Tls::default().client(Arc::new(client)))
+        .await
+        .unwrap();
+    assert!(doubles(PeerClient::new(channel(io).await)).await);
 }

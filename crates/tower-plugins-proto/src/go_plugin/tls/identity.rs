@@ -22,6 +22,9 @@ use super::verify::Exactly;
 /// The one name in a certificate, which Go's side checks.
 const NAME: &str = "localhost";
 
+/// What Go's side checks instead, of a brokered connection, before 1.4.4.
+const OLD_NAME: &str = "unused";
+
 /// Clocks of one machine differ by no more.
 const BEFORE: Duration = Duration::from_secs(30);
 
@@ -34,7 +37,7 @@ const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 /// A self-signed certificate and its key, made for one run of a process. It is cheap to clone; the key is never shown.
 ///
 /// The certificate is for ECDSA on P-256, the curve that peers of all languages take, and is otherwise as Go's side makes its own: for
-/// `localhost`, valid for thirty years from half a minute ago, for servers and for clients.
+/// `localhost`, and for `unused`, which go-plugin before 1.4.4 looks for on a brokered connection; valid for thirty years from half a minute ago, for servers and for clients.
 ///
 /// ```
 /// use tower_plugins_proto::go_plugin::tls::Identity;
@@ -182,7 +185,7 @@ fn exactly(certificate: &Certificate, provider: &CryptoProvider) -> Result<Arc<E
 }
 
 fn params(now: SystemTime) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new([NAME.to_owned()])?;
+    let mut params = CertificateParams::new([NAME, OLD_NAME].map(str::to_owned))?;
     params.not_before = (now - BEFORE).into();
     params.not_after = (now + AFTER).into();
     params.distinguished_name = DistinguishedName::new();

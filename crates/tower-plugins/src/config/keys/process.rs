@@ -34,6 +34,13 @@ pub(in super::super) static PROCESS: Block = Block {
             "whether a change of the executable is a change of the config, as one of any other file that it names: the plugin is then replaced by one that runs the new file, and the old one drains. It takes `start: ready`, so that a new file whose process does not run is refused. With `checksum` a file that does not match is",
         ),
         key(
+            "stdin",
+            Kind::Word(&["none", "inherit"]),
+            "none",
+            r#""inherit""#,
+            "with `subprocess`: what the process reads on its standard input: `none`, it is at its end; `inherit`, this program's, as every other plugin and this program do that read it. Refused with `exec-json`, where it is how the plugin is asked",
+        ),
+        key(
             "umask",
             Kind::Text,
             "this program's",

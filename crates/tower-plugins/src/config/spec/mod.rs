@@ -45,7 +45,9 @@ pub(super) use self::jwt::ALGORITHMS as JWT_ALGORITHMS;
 pub use self::jwt::{ClaimValue, JwtAlgorithm, JwtKey, JwtSpec};
 pub use self::limits::{AdaptiveLimit, ConcurrencySpec, RateLimitSpec, RedisSpec};
 pub use self::oauth2::{AuthStyle, OAuth2Spec};
-pub use self::process::{Checksum, InvalidChecksum, ProcessLimits, ProcessSpec, Restart, Rlimits};
+pub use self::process::{
+    Checksum, InvalidChecksum, ProcessInput, ProcessLimits, ProcessSpec, Restart, Rlimits,
+};
 pub(super) use self::reload::STRATEGIES;
 pub use self::reload::{ReloadSpec, Strategy};
 pub use self::shared::Shared;

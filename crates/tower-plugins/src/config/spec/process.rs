@@ -27,6 +27,8 @@ pub struct ProcessSpec {
     pub watch: bool,
     /// What the bytes of the executable were when the config was read, with `watch`.
     pub digest: Option<Checksum>,
+    /// What it reads on its standard input, where its protocol does not use that.
+    pub stdin: ProcessInput,
     /// The mode bits that files it makes do not get; `None` are those of this program.
     pub umask: Option<u32>,
     /// Whether it, and what it starts, can gain no privileges by executing a file (on Linux).
@@ -97,6 +99,17 @@ pub enum Restart {
     OnFailure,
     /// `never`.
     Never,
+}
+
+/// `process.stdin`: the standard input of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProcessInput {
+    /// `none`: it is at its end.
+    #[default]
+    None,
+    /// `inherit`: this program's.
+    Inherit,
 }
 
 /// The SHA-256 of a file. As text it is `sha256:` and 64 hexadecimal digits, as `sha256sum` prints them.

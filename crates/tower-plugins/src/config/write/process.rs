@@ -1,6 +1,6 @@
 //! `executable`, `args`, `env`, `work_dir` and `process`.
 
-use super::super::process::RESTARTS;
+use super::super::process::{INPUTS, RESTARTS};
 use super::super::tree::Node;
 use super::super::{Address, GoPluginSpec, PluginTls, ProcessLimits, Restart, Rlimits, Upstream};
 use super::Writer;
@@ -46,6 +46,7 @@ impl Writer {
                     (spec.checksum.as_ref()).and_then(|checksum| text(&checksum.to_string())),
                 ),
                 ("watch", bool(spec.watch)),
+                ("stdin", word(&INPUTS, &spec.stdin).filter(|_| is_go_plugin)),
                 (
                     "umask",
                     spec.umask.and_then(|mask| text(&format!("{mask:03o}"))),

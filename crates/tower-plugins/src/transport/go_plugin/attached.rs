@@ -24,7 +24,6 @@ use super::{AppVersion, FOREVER, NOTICED_WITHIN};
 use crate::Body;
 use crate::config::{ConnectionSpec, GoPluginSpec, Protocol};
 use crate::transport::error::{connect_failed, lost};
-use crate::transport::task::Task;
 use crate::transport::{EndFuture, Http, ProbeFuture, ResponseFuture, Transport};
 
 /// How long the plugin may take to be there, and to end when it is told to.
@@ -146,8 +145,6 @@ impl Attached {
             driver: None,
             sockets,
             output: Pump::new(&self.plugin, &self.name, None),
-            // It has another reader.
-            stdout: Task::spawn(async {}),
         });
         let session = Arc::new(session);
         Ok(Attachment { session, process })

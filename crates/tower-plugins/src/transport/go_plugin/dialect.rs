@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::http::uri::Scheme;
 use tokio::io::AsyncReadExt;
@@ -39,9 +39,23 @@ pub(super) struct GoPluginDialect {
     sink: Option<Sink>,
 }
 
+/// What is there until the process has ended.
+struct Kept {
+    _sockets: Arc<Sockets>,
+    /// Reads what it writes to its standard output.
+    stdout: OnceLock<Task>,
+}
+
+impl Kept {
+    fn reads(&self, stdout: Task) {
+        let _ = self.stdout.set(stdout);
+    }
+}
+
 /// What one start needs when the process is there.
 pub(super) struct Prepared {
     sockets: Arc<Sockets>,
+    kept: Arc<Kept>,
     /// There with [`PluginTls::Auto`].
     identity: Option<Identity>,
 }
@@ -118,7 +132,7 @@ impl GoPluginDialect {
         all
     }
 
-    /// Has the rest of what it writes to its standard output read: nobody else does, and it would wait for that.
+    /// Has the rest of what it writes to its standard output read: nobody else does, and it would wait for that, while it ends, too.
     fn drain(&self, begun: Vec<u8>, stdout: tokio::net::unix::pipe::Receiver) -> Task {
         let logs = Logs::new(Arc::clone(&self.plugin), Arc::clone(&self.name));
         let rest = io::Cursor::new(begun).chain(stdout);
@@ -159,14 +173,20 @@ impl Dialect for GoPluginDialect {
             PluginTls::Auto => Some(Identity::generate()?),
             PluginTls::Static | PluginTls::Off => None,
         };
+        let sockets = Arc::new(Sockets::create(&self.spec)?);
+        let kept = Arc::new(Kept {
+            _sockets: Arc::clone(&sockets),
+            stdout: OnceLock::new(),
+        });
         let prepared = Prepared {
-            sockets: Arc::new(Sockets::create(&self.spec)?),
+            sockets,
+            kept: Arc::clone(&kept),
             identity,
         };
         let start = Start {
             env: self.environment(&prepared),
             stdin: Stdin::Null,
-            keep: Some(Box::new(Arc::clone(&prepared.sockets))),
+            keep: Some(Box::new(kept)),
         };
         Ok((start, prepared))
     }
@@ -174,7 +194,7 @@ impl Dialect for GoPluginDialect {
     async fn begin(&self, prepared: Prepared, streams: Streams) -> Result<Session, BoxError> {
         let mut stdout = streams.stdout;
         let (line, rest) = handshake::read(&mut stdout, &self.executable).await?;
-        let stdout = self.drain(rest, stdout);
+        prepared.kept.reads(self.drain(rest, stdout));
         handshake::check(&line, &self.spec)?;
         if let Some(path) = line.address().path() {
             prepared.sockets.is_at(path);
@@ -215,7 +235,6 @@ impl Dialect for GoPluginDialect {
             driver,
             sockets: prepared.sockets,
             output: Pump::new(&self.plugin, &self.name, self.sink.clone()),
-            stdout,
         }))
     }
 

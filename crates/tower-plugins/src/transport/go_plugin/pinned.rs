@@ -58,15 +58,23 @@ impl Pinned {
 
     /// The process, or the error of a call that was for it.
     pub(super) async fn running(&self) -> Result<InUse<Session>, BoxError> {
-        let running = self.running.upgrade();
-        let running = running.filter(|running| !running.is_over());
-        match running.and_then(|running| running.in_use()) {
+        match self.used() {
             Some(running) => Ok(running),
             None => {
                 let exited = self.ended().await;
                 Err(lost(&self.name, Ended { exited }).into())
             }
         }
+    }
+
+    fn used(&self) -> Option<InUse<Session>> {
+        let running = self.running.upgrade();
+        running.filter(|running| !running.is_over())?.in_use()
+    }
+
+    /// As long as what it gives is there, the process is not stopped as nobody needed it.
+    pub(crate) fn in_use(&self) -> Option<impl Send + 'static + use<>> {
+        self.used()
     }
 
     /// Whether it runs.

@@ -27,7 +27,6 @@ pub(super) struct Session {
     _output: Drain,
     _broker: Task,
     _driver: Option<Task>,
-    _stdout: Task,
     /// Where this side listens.
     _sockets: Arc<Sockets>,
 }
@@ -42,7 +41,6 @@ pub(super) struct Parts {
     pub(super) driver: Option<Task>,
     pub(super) sockets: Arc<Sockets>,
     pub(super) output: Pump,
-    pub(super) stdout: Task,
 }
 
 impl Session {
@@ -61,7 +59,6 @@ impl Session {
             _output: Drain::spawn(parts.channel.clone(), parts.output),
             _broker: Task::spawn(stream),
             _driver: parts.driver,
-            _stdout: parts.stdout,
             _sockets: parts.sockets,
             channel: parts.channel,
             version: parts.version,

@@ -21,7 +21,7 @@ use super::dialect::{Start, Stdin};
 use super::in_child::{self, InChild};
 use super::process::Process;
 use super::rlimits::{self, AboveOwn};
-use crate::config::{ProcessLimits, ProcessSpec};
+use crate::config::{ProcessInput, ProcessLimits, ProcessSpec};
 
 /// What the host's environment has that a child is given.
 const PASSED: [&str; 8] = [
@@ -156,9 +156,10 @@ impl Launch {
             .envs(passed(spec.inherit_env, std::env::vars_os()))
             .envs(spec.env.iter().map(|(name, value)| (name, value.expose())))
             .envs(start.env.iter().map(|(name, value)| (name, value)))
-            .stdin(match start.stdin {
-                Stdin::Piped => Stdio::piped(),
-                Stdin::Null => Stdio::null(),
+            .stdin(match (start.stdin, spec.stdin) {
+                (Stdin::Piped, _) => Stdio::piped(),
+                (Stdin::Null, ProcessInput::None) => Stdio::null(),
+                (Stdin::Null, ProcessInput::Inherit) => Stdio::inherit(),
             })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1099,7 +1099,7 @@ fn plugins_of_go_plugin_are_written_and_read() {
     let text = "
 default_grpc: { max_request_message: 1MiB }
 plugins:
-  a: { transport: subprocess, executable: /usr/bin/a, process: { start_timeout: 2s, instances: 2 },
+  a: { transport: subprocess, executable: /usr/bin/a, process: { start_timeout: 2s, instances: 2, stdin: inherit },
        go_plugin: { cookie_key: A, cookie_value: b, protocol_versions: [6, 5, 6], auto_mtls: false, multiplex: true,
        socket_dir: /run/a, socket_group: '7', min_port: 1, max_port: 2 },
        connection: { max_connections: 3, max_streams: 9, connection_timeout: 7s, max_response_body: 1KiB }, health_check: {} }

@@ -206,6 +206,45 @@ async fn watch_is_whether_a_new_executable_takes_the_place_of_the_old() {
 }
 
 #[tokio::test]
+#[ignore = "with a standard input of its own"]
+async fn that_reads() {
+    for stdin in ["none", "inherit"] {
+        let fake = crate::subprocess::fake::Fake::new();
+        let keys = fake.keys("read line; echo \"$line\" >\"$0.read\"; say; stay");
+        let keys =
+            format!("{keys}, go_plugin: {{ auto_mtls: false }}, process: {{ stdin: {stdin} }}");
+        let plugins = crate::subprocess::fake::start(&keys).await;
+        let called = crate::subprocess::fake::called(&plugins);
+        assert_eq!(within(called).await.unwrap(), "/hello");
+        let read = std::fs::read_to_string(fake.folder().join("environment.read"));
+        println!("{stdin} read: {:?}", read.unwrap());
+    }
+}
+
+#[test]
+fn stdin_is_what_a_program_reads_that_is_not_asked_there() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    let mut host = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--ignored",
+            "--exact",
+            "--nocapture",
+            "effect::process::that_reads",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    host.stdin.take().unwrap().write_all(b"a word\n").unwrap();
+    let said = host.wait_with_output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains(r#"none read: "\n""#), "{said}");
+    assert!(said.contains(r#"inherit read: "a word\n""#), "{said}");
+}
+
+#[tokio::test]
 async fn umask_is_what_files_of_the_program_do_not_get() {
     let mask = "os.umask(0)";
     assert_eq!(found(mask, "process: { umask: '0137' }").await, 0o137);

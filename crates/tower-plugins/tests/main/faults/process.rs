@@ -175,6 +175,56 @@ serve(lambda _: os.getpid())
     });
 }
 
+/// A plugin of go-plugin whose sockets are in `folder`, once it has answered.
+async fn with_sockets_in(folder: &Path) -> (Fake, Plugins) {
+    let fake = Fake::new();
+    let keys = format!(
+        "go_plugin: {{ auto_mtls: false, socket_dir: '{}' }}",
+        folder.display()
+    );
+    let plugins = fake.start(&keys).await;
+    assert_eq!(within(called(&plugins)).await.unwrap(), "/hello");
+    (fake, plugins)
+}
+
+#[test]
+#[ignore = "a host that is killed by a test"]
+fn with_sockets() {
+    let folder = std::path::PathBuf::from(std::env::var_os("SOCKETS").unwrap());
+    Runtime::new().unwrap().block_on(async {
+        let (_fake, _plugins) = with_sockets_in(&folder).await;
+        println!("it answers");
+        std::future::pending::<()>().await;
+    });
+}
+
+#[tokio::test]
+async fn fault_46_what_a_killed_host_left_of_its_sockets_hinders_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let mut host = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--ignored",
+                "--exact",
+                "--nocapture",
+                "faults::process::with_sockets",
+            ])
+            .env("SOCKETS", folder.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(host.stdout.take().unwrap()));
+        let answers = lines
+            .map_while(Result::ok)
+            .any(|line| line.contains("it answers"));
+        host.kill().unwrap();
+        host.wait().unwrap();
+        assert!(answers);
+    }
+    assert!(fs::read_dir(folder.path()).unwrap().count() > 0);
+    with_sockets_in(folder.path()).await;
+}
+
 #[tokio::test]
 async fn fault_47_what_ignores_to_be_asked_is_killed_with_its_children() {
     let code = "

@@ -111,6 +111,7 @@ plugins:
     executable: /usr/bin/plugin
     process:
       watch: true
+      stdin: inherit
       limits: { memory: 1KiB, cpu: 0, pids: 0, cgroup: "", swap: 1GiB }
       rlimits: { nofile: 3, as: 1GiB, cpu: 1s }
 "#,
