@@ -10,6 +10,7 @@ use ::http::{Request, Response};
 use rustix::process::{Pid, Signal};
 use tokio::sync::{OnceCell, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tower_plugins_layers::{BoxError, Refused, Unsent};
 use tower_plugins_proto::go_plugin::broker::{Broker, Link};
 use tower_plugins_proto::go_plugin::socket::{Listen, Socket};
@@ -143,6 +144,7 @@ impl Attached {
             version: self.reattach.version,
             link: Link::new(Broker::new(), listen),
             driver: None,
+            broken: CancellationToken::new(),
             sockets,
             output: Pump::new(&self.plugin, &self.name, None),
         });

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use ::http::uri::Scheme;
 use tokio::io::AsyncReadExt;
+use tokio_util::sync::CancellationToken;
 use tower_plugins_layers::BoxError;
 use tower_plugins_proto::go_plugin::broker::{Broker, Link, Multiplexed};
 use tower_plugins_proto::go_plugin::socket::Listen;
@@ -201,14 +202,17 @@ impl Dialect for GoPluginDialect {
         }
         let (encryption, tls) = self.encryption(&line, prepared.identity)?;
         let broker = Broker::new();
+        let broken = CancellationToken::new();
         let (way, link, driver) = if self.spec.multiplex {
             // It is given five seconds for that, and no second socket.
             let socket = connect(line.address()).await?;
             let (multiplexed, driver) = Multiplexed::host(socket, &broker);
+            let is_broken = broken.clone();
             let driver = Task::spawn(async move {
                 if let Err(error) = driver.await {
                     tracing::debug!(%error, "the one socket of a plugin ended");
                 }
+                is_broken.cancel();
             });
             let way = Way::Multiplexed(multiplexed.clone());
             (way, Link::multiplexed(multiplexed), Some(driver))
@@ -233,9 +237,15 @@ impl Dialect for GoPluginDialect {
             version: line.version(),
             link,
             driver,
+            broken,
             sockets: prepared.sockets,
             output: Pump::new(&self.plugin, &self.name, self.sink.clone()),
         }))
+    }
+
+    async fn broken(&self, session: &Session) -> &'static str {
+        session.broken().await;
+        "its one socket for all connections ended, and it goes on without"
     }
 
     async fn end(&self, session: &Session) -> bool {

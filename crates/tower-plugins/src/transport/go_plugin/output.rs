@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::Code;
 use tonic::codegen::tokio_stream::StreamExt;
+use tonic::{Code, Status};
 use tower_plugins_proto::go_plugin::grpc::StdioData;
 use tower_plugins_proto::go_plugin::grpc::grpc_stdio_client::GrpcStdioClient;
 use tower_plugins_proto::go_plugin::grpc::stdio_data::Channel as Of;
@@ -21,7 +21,7 @@ use crate::transport::subprocess::{Cutter, Logs};
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How soon a stream that broke is opened again.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// What one plugin printed, byte by byte: a part of it, as long as the plugin made it.
 ///
@@ -141,26 +141,27 @@ impl Drain {
 
 async fn read(channel: Channel, pump: &mut Pump) {
     loop {
-        let mut client = GrpcStdioClient::new(channel.clone());
-        let mut stream = match client.stream_stdio(()).await {
-            Ok(stream) => stream.into_inner(),
-            Err(status) => {
-                tracing::debug!(%status, "a plugin does not hand over what it prints");
-                return;
-            }
-        };
-        let ended = loop {
-            match stream.next().await {
-                Some(Ok(said)) => pump.take(said),
-                Some(Err(status)) => break status.code(),
-                None => break Code::Ok,
-            }
-        };
+        let ended = read_once(&channel, pump).await;
         pump.end();
-        // It ends with the plugin, as a rule; a connection that broke is opened anew.
-        if ended == Code::Ok || ended == Code::Unimplemented {
+        if !is_opened_again(&ended) {
+            tracing::debug!(?ended, "a plugin hands over no more of what it prints");
             return;
         }
         sleep(PAUSE).await;
     }
+}
+
+async fn read_once(channel: &Channel, pump: &mut Pump) -> Result<(), Status> {
+    let mut client = GrpcStdioClient::new(channel.clone());
+    let mut stream = client.stream_stdio(()).await?.into_inner();
+    while let Some(said) = stream.next().await {
+        pump.take(said?);
+    }
+    Ok(())
+}
+
+/// Whether a stream that ended so is opened again. It ends with the plugin, as a rule, and may not be there; but a connection that broke, also
+/// before anything came, is opened anew.
+pub(super) fn is_opened_again(ended: &Result<(), Status>) -> bool {
+    matches!(ended, Err(status) if status.code() != Code::Unimplemented)
 }

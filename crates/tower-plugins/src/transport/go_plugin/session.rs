@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ::http::{Request, Response};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tower_plugins_layers::BoxError;
 use tower_plugins_proto::go_plugin::broker::Link;
 use tower_plugins_proto::go_plugin::grpc::Empty;
@@ -12,7 +14,7 @@ use tower_plugins_proto::go_plugin::grpc::grpc_broker_client::GrpcBrokerClient;
 use tower_plugins_proto::go_plugin::grpc::grpc_controller_client::GrpcControllerClient;
 use tower_service::Service;
 
-use super::output::{Drain, Pump};
+use super::output::{Drain, PAUSE, Pump, is_opened_again};
 use super::sockets::Sockets;
 use crate::Body;
 use crate::transport::task::Task;
@@ -27,6 +29,7 @@ pub(super) struct Session {
     _output: Drain,
     _broker: Task,
     _driver: Option<Task>,
+    broken: CancellationToken,
     /// Where this side listens.
     _sockets: Arc<Sockets>,
 }
@@ -39,6 +42,8 @@ pub(super) struct Parts {
     pub(super) link: Link,
     /// Of one socket for all.
     pub(super) driver: Option<Task>,
+    /// That one has ended.
+    pub(super) broken: CancellationToken,
     pub(super) sockets: Arc<Sockets>,
     pub(super) output: Pump,
 }
@@ -46,19 +51,22 @@ pub(super) struct Parts {
 impl Session {
     /// Begins what runs beside the calls. None of it is waited for: Go's side sends nothing until it has something to say.
     pub(super) fn begin(parts: Parts) -> Self {
-        let (broker, client) = (
-            parts.link.broker().clone(),
-            GrpcBrokerClient::new(parts.channel.clone()),
-        );
+        let (broker, channel) = (parts.link.broker().clone(), parts.channel.clone());
         let stream = async move {
-            if let Err(status) = broker.run(client).await {
-                tracing::debug!(%status, "the stream of a plugin's broker ended");
+            loop {
+                let ended = broker.run(GrpcBrokerClient::new(channel.clone())).await;
+                if broker.is_closed() || !is_opened_again(&ended) {
+                    tracing::debug!(?ended, "the stream of a plugin's broker ended");
+                    return;
+                }
+                sleep(PAUSE).await;
             }
         };
         Self {
             _output: Drain::spawn(parts.channel.clone(), parts.output),
             _broker: Task::spawn(stream),
             _driver: parts.driver,
+            broken: parts.broken,
             _sockets: parts.sockets,
             channel: parts.channel,
             version: parts.version,
@@ -77,6 +85,11 @@ impl Session {
     /// The connections beside the first, of either side.
     pub(super) const fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// Waits until there is no socket for its connections any more.
+    pub(super) async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// Has the plugin told to shut down: whether it heard.

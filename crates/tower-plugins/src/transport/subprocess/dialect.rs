@@ -25,6 +25,12 @@ pub(in crate::transport) trait Dialect: Send + Sync + 'static {
         streams: Streams,
     ) -> impl Future<Output = Result<Self::Session, BoxError>> + Send;
 
+    /// Waits until nothing can be said to the process any more, though it may run, and says why. By default it never is so.
+    fn broken(&self, session: &Self::Session) -> impl Future<Output = &'static str> + Send {
+        let _ = session;
+        std::future::pending()
+    }
+
     /// Asks the process in its own words to end, and says whether it will. It may take half of `process.stop_timeout`.
     fn end(&self, session: &Self::Session) -> impl Future<Output = bool> + Send;
 }

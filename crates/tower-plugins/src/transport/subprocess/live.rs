@@ -51,6 +51,8 @@ enum Served {
         answered: bool,
     },
     NotBegun(BoxError),
+    /// Nothing can be said to it any more.
+    Broken(&'static str),
     Over {
         status: Status,
         answered: bool,
@@ -100,6 +102,10 @@ impl<D: Dialect> Shared<D> {
                 (process.stop(*grace).await.unwrap_or_default(), None)
             }
             Served::NotBegun(_) => given_up(&process).await,
+            Served::Broken(why) => {
+                let status = process.killed().await.unwrap_or_default();
+                (status, Some(*why))
+            }
         };
         // What was in the pipe when it ended is there to be read; what left its group may hold it open.
         let _ = timeout(LAST_WORDS, stderr.ended()).await;
@@ -112,6 +118,11 @@ impl<D: Dialect> Shared<D> {
                 what: in_one_line(&*error),
                 exited: Some(how),
                 is_lasting: error.is::<Unfit>(),
+            }),
+            Served::Broken(why) => Ended::Failed(Why {
+                what: why.to_owned(),
+                exited: Some(how),
+                is_lasting: false,
             }),
             Served::Over { answered, .. } => Ended::Exited { how, answered },
         }
@@ -146,13 +157,9 @@ impl<D: Dialect> Shared<D> {
         let is_unneeded = tokio::select! {
             biased;
             () = self.stop.cancelled() => false,
-            status = process.exited() => {
+            over = self.over(process, &running) => {
                 self.state.send_replace(State::Starting);
-                return Served::Over {
-                    status,
-                    answered: running.is_used(),
-                    killed: running.killed(),
-                };
+                return over;
             }
             () = running.idle(self.spec.idle_timeout) => true,
         };
@@ -165,6 +172,25 @@ impl<D: Dialect> Shared<D> {
                 answered: running.is_used(),
             },
             false => Served::Stopped(grace),
+        }
+    }
+
+    /// Waits for the end of what `running` is, by itself.
+    async fn over(&self, process: &Process, running: &Running<D::Session>) -> Served {
+        let over = |status| Served::Over {
+            status,
+            answered: running.is_used(),
+            killed: running.killed(),
+        };
+        let why = tokio::select! {
+            biased;
+            status = process.exited() => return over(status),
+            why = self.dialect.broken(&running.session) => why,
+        };
+        // As a rule it comes of its end.
+        match timeout(LAST_WORDS, process.exited()).await {
+            Ok(status) => over(status),
+            Err(_) => Served::Broken(why),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -17,6 +18,7 @@ use tokio::net::UnixListener;
 use tokio::task::AbortHandle;
 use tower_plugins::{Body, Error, Plugins};
 use tower_plugins_proto::go_plugin::Certificate;
+use tower_plugins_proto::go_plugin::broker::{Broker, Multiplexed};
 use tower_plugins_proto::go_plugin::tls::Identity;
 
 use crate::support::{config, get, text};
@@ -26,6 +28,7 @@ pub(crate) struct Fake {
     folder: TempDir,
     /// The certificate that it announces, and the one that it has.
     tls: Option<(Identity, Identity)>,
+    is_multiplexed: bool,
     seen: Arc<Seen>,
 }
 
@@ -35,26 +38,41 @@ struct Seen {
     /// The paths that were asked for.
     asked: Mutex<Vec<String>>,
     connections: Mutex<Vec<AbortHandle>>,
+    /// Whether it takes the streams of the protocol, and says nothing on them.
+    takes_streams: AtomicBool,
 }
 
 impl Fake {
     pub(crate) fn new() -> Self {
-        Self::of(None)
+        Self::of(None, false)
+    }
+
+    /// One that has all connections go over one socket.
+    pub(crate) fn multiplexed() -> Self {
+        Self::of(None, true)
     }
 
     /// One that announces the certificate of `announced`, and has that of `own`.
     pub(crate) fn secured(announced: &Identity, own: &Identity) -> Self {
-        Self::of(Some((announced.clone(), own.clone())))
+        Self::of(Some((announced.clone(), own.clone())), false)
     }
 
-    fn of(tls: Option<(Identity, Identity)>) -> Self {
+    fn of(tls: Option<(Identity, Identity)>, is_multiplexed: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let seen = Arc::<Seen>::default();
         let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
         let own = tls.as_ref().map(|(_, own)| own.clone());
         let environment = folder.path().join("environment");
-        tokio::spawn(serve(listener, Arc::clone(&seen), own, environment));
-        Self { folder, tls, seen }
+        match is_multiplexed {
+            true => tokio::spawn(serve_multiplexed(listener, Arc::clone(&seen))),
+            false => tokio::spawn(serve(listener, Arc::clone(&seen), own, environment)),
+        };
+        Self {
+            folder,
+            tls,
+            is_multiplexed,
+            seen,
+        }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -69,7 +87,11 @@ impl Fake {
     pub(crate) fn line(&self) -> String {
         let announced = self.tls.as_ref().map(|(announced, _)| announced);
         let certificate = announced.map_or_else(String::new, |one| one.certificate().to_base64());
-        format!("1|1|unix|{}|grpc|{certificate}", self.socket().display())
+        let more = if self.is_multiplexed { "|true" } else { "" };
+        format!(
+            "1|1|unix|{}|grpc|{certificate}{more}",
+            self.socket().display()
+        )
     }
 
     /// The keys of a plugin that runs `script`, which may call `say` to write the line, and `stay` to live on.
@@ -98,6 +120,11 @@ impl Fake {
 
     pub(crate) fn asked(&self) -> Vec<String> {
         self.seen.asked.lock().unwrap().clone()
+    }
+
+    /// Has it take the streams of the protocol from now on, and say nothing on them, not even a head, as Go's side.
+    pub(crate) fn take_streams(&self) {
+        self.seen.takes_streams.store(true, Ordering::Relaxed);
     }
 
     /// Ends all connections.
@@ -150,6 +177,25 @@ async fn serve(listener: UnixListener, seen: Arc<Seen>, own: Option<Identity>, f
     }
 }
 
+/// The same, with all connections over one socket each time.
+async fn serve_multiplexed(listener: UnixListener, seen: Arc<Seen>) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let seen_here = Arc::clone(&seen);
+        let connection = tokio::spawn(async move {
+            let (_multiplexed, mut incoming, driver) = Multiplexed::plugin(stream, &Broker::new());
+            let serve = async {
+                while let Some(connection) = incoming.next().await {
+                    tokio::spawn(answer(connection, Arc::clone(&seen_here)));
+                }
+            };
+            let _ = tokio::join!(driver, serve);
+        });
+        let mut connections = seen.connections.lock().unwrap();
+        connections.push(connection.abort_handle());
+    }
+}
+
 async fn answer<S>(stream: S, seen: Arc<Seen>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -158,7 +204,8 @@ where
         let path = request.uri().path().to_owned();
         seen.asked.lock().unwrap().push(path.clone());
         let is_grpc = request.headers().contains_key("te");
-        let hangs = path == "/hang";
+        let is_stream = path.contains("Stream") && seen.takes_streams.load(Ordering::Relaxed);
+        let hangs = path == "/hang" || is_stream;
         let mut response = Response::new(match &*path {
             "/endless" => Body::new(Endless),
             _ => Body::from(path),

@@ -202,3 +202,51 @@ fn a_plugin_that_is_made_in_code_is_as_one_of_a_file() {
     assert_ne!(made.upstream.connection, ConnectionSpec::default());
     assert!(Address::subprocess("relative", 1).is_err());
 }
+
+#[tokio::test]
+async fn the_streams_of_a_connection_that_broke_are_opened_anew() {
+    let fake = Fake::new();
+    fake.take_streams();
+    let plugins = fake.start(PLAIN).await;
+    within(called(&plugins)).await.unwrap();
+    for times in 1..=2 {
+        let opened = async {
+            loop {
+                let asked = fake.asked();
+                let all = ["/StreamStdio", "/StartStream"].iter().all(|stream| {
+                    let of = asked.iter().filter(|path| path.ends_with(stream));
+                    of.count() == times
+                });
+                if all {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within(opened).await;
+        fake.cut();
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_lives_on_without_its_one_socket_is_replaced() {
+    let fake = Fake::multiplexed();
+    let pids = fake.folder().join("pids");
+    let script = format!("echo $$ >>'{}'; say; stay", pids.display());
+    let keys = "go_plugin: { auto_mtls: false, multiplex: true }";
+    let plugins = start(&format!("{}, {keys}", fake.keys(&script))).await;
+    assert_eq!(within(called(&plugins)).await.unwrap(), "/hello");
+    fake.cut();
+    let started = || {
+        let pids = std::fs::read_to_string(&pids).unwrap();
+        let pids: Vec<u32> = pids.lines().map(|pid| pid.parse().unwrap()).collect();
+        pids
+    };
+    let replaced = async {
+        while started().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(replaced).await;
+    super::until_gone(started()[0]).await;
+}
