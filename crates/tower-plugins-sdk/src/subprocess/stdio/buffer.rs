@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tower_plugins_proto::go_plugin::grpc::{StdioData, stdio_data::Channel};
 
 /// What is kept for a host that does not read, in bytes.
 const KEPT: usize = 1 << 20;
+
+/// And for one that reads: who prints on the thread that sends it holds up both.
+const KEPT_TO_READ: usize = 16 << 20;
 
 /// The longest piece, in bytes.
 pub(super) const PIECE: usize = 16 << 10;
@@ -26,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Buffer {
     state: Mutex<State>,
     room: Condvar,
-    emptied: Notify,
+    taken: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +61,7 @@ impl Buffer {
     fn keep(&self, channel: Channel, piece: &[u8]) {
         let state = self.state();
         let is_full =
-            |state: &mut State| !state.stalled && !state.closed && state.kept + piece.len() > KEPT;
+            |state: &mut State| !state.stalled && !state.closed && !state.has_room(piece.len());
         let (mut state, waited) = self
             .room
             .wait_timeout_while(state, PATIENCE, is_full)
@@ -65,7 +69,7 @@ impl Buffer {
         if waited.timed_out() {
             state.stalled = true;
         }
-        if state.closed || state.kept + piece.len() > KEPT {
+        if state.closed || !state.has_room(piece.len()) {
             state.lost += piece.len() as u64;
             return;
         }
@@ -89,6 +93,8 @@ impl Buffer {
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
+        // There is more of it now.
+        self.room.notify_all();
         state.reader
     }
 
@@ -97,7 +103,7 @@ impl Buffer {
         let mut state = self.state();
         if state.reader == reader {
             state.reads = false;
-            self.emptied.notify_waiters();
+            self.taken.notify_waiters();
         }
     }
 
@@ -123,12 +129,18 @@ impl Buffer {
             );
             state.lost = 0;
         }
-        if state.pieces.is_empty() {
-            self.emptied.notify_waiters();
-        }
         drop(state);
+        self.taken.notify_waiters();
         self.room.notify_all();
         Poll::Ready(Some(piece))
+    }
+
+    /// Nobody who prints waits any more for a host that does not read.
+    pub(super) fn hurry(&self) {
+        let mut state = self.state();
+        state.stalled |= !state.reads;
+        drop(state);
+        self.room.notify_all();
     }
 
     /// Nothing more is printed; what is kept is still read.
@@ -143,21 +155,27 @@ impl Buffer {
         }
     }
 
-    /// Waits until all that was printed is read, or nobody reads.
-    pub(super) async fn read(&self) {
+    /// Waits until all that was printed is read, or nobody reads any of it for `pause`.
+    pub(super) async fn read(&self, pause: Duration) {
         loop {
-            let emptied = self.emptied.notified();
+            let taken = self.taken.notified();
             let is_over = |state: &State| state.pieces.is_empty() || !state.reads;
-            if is_over(&self.state()) {
+            if is_over(&self.state()) || timeout(pause, taken).await.is_err() {
                 return;
             }
-            emptied.await;
         }
     }
 
     /// What is locked is never left half done.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn has_room(&self, length: usize) -> bool {
+        let most = if self.reads { KEPT_TO_READ } else { KEPT };
+        self.kept + length <= most
     }
 }
 
