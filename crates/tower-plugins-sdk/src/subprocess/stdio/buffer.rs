@@ -122,14 +122,15 @@ impl Buffer {
         };
         state.kept -= piece.data.len();
         state.stalled = false;
-        if state.lost > 0 {
+        let lost = std::mem::take(&mut state.lost);
+        drop(state);
+        if lost > 0 {
+            // The log may be printed here, too: it takes the lock, and the room that there is now.
             tracing::warn!(
-                bytes = state.lost,
+                bytes = lost,
                 "what was printed is lost: the host did not read it in time"
             );
-            state.lost = 0;
         }
-        drop(state);
         self.taken.notify_waiters();
         self.room.notify_all();
         Poll::Ready(Some(piece))
@@ -245,5 +246,47 @@ mod tests {
         buffer.close();
         buffer.print(Channel::Stdout, b"late");
         assert_eq!(next(&buffer, second).await, None);
+    }
+
+    /// A log that goes to the host, too.
+    struct Log(Arc<Buffer>);
+
+    impl tracing::Subscriber for Log {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+            tracing::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.print(Channel::Stderr, b"some is lost");
+        }
+        fn enter(&self, _: &tracing::Id) {}
+        fn exit(&self, _: &tracing::Id) {}
+    }
+
+    #[test]
+    fn a_log_that_is_printed_for_the_host_says_what_is_lost() {
+        let buffer = Arc::new(Buffer::default());
+        buffer.hurry();
+        buffer.print(Channel::Stdout, &vec![b'a'; 2 * KEPT]);
+        let (read, is_read) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let log = Log(buffer.clone());
+            tracing::subscriber::with_default(log, || {
+                let reader = buffer.reader();
+                let mut context = Context::from_waker(Waker::noop());
+                while let Poll::Ready(Some(piece)) = buffer.poll(reader, &mut context) {
+                    read.send(piece.data).unwrap();
+                }
+            });
+        });
+        let mut last = Bytes::new();
+        while let Ok(piece) = is_read.recv_timeout(Duration::from_secs(30)) {
+            last = piece;
+        }
+        assert_eq!(last, "some is lost");
     }
 }
