@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncBufReadExt;
 use tokio::process::Command;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::transport::Channel;
@@ -16,9 +17,11 @@ use tower_plugins_proto::go_plugin::grpc::Empty;
 use tower_plugins_proto::go_plugin::grpc::grpc_broker_client::GrpcBrokerClient;
 use tower_plugins_proto::go_plugin::grpc::grpc_controller_client::GrpcControllerClient;
 use tower_plugins_proto::go_plugin::grpc::grpc_stdio_client::GrpcStdioClient;
+use tower_plugins_proto::go_plugin::socket::Socket;
+use tower_plugins_proto::go_plugin::tls::Identity;
 use tower_plugins_proto::go_plugin::{Handshake, env};
 
-use super::{Running, within};
+use super::{Running, channel, secured, within};
 
 fn command(directory: &Path, case: &str) -> Command {
     let handshake = Handshake::default();
@@ -126,4 +129,105 @@ async fn one_process_serves_one_host() {
     let (code, log) = plugin.ended().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("serves its host already"), "{log}");
+}
+
+#[tokio::test]
+async fn who_says_it_twice_is_answered_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let plugin = Running::start(command(directory.path(), "once")).await;
+    let mut said = JoinSet::new();
+    for _ in 0..3 {
+        let mut controller = GrpcControllerClient::new(plugin.channel().await);
+        said.spawn(async move { controller.shutdown(Empty {}).await });
+    }
+    plugin.signal("TERM");
+    plugin.signal("TERM");
+    while let Some(answer) = within(said.join_next()).await {
+        // Who comes after the signal may find nobody.
+        drop(answer.unwrap());
+    }
+    assert_eq!(plugin.ended().await.0, Some(0));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn peers_that_stand_still_do_not_hold_up_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    for host in [None, Some(Identity::generate().unwrap())] {
+        let mut command = command(directory.path(), "once");
+        if let Some(host) = &host {
+            command.env(env::CLIENT_CERT, host.certificate().to_pem());
+        }
+        let plugin = Running::start(command).await;
+        // Nothing is said on these.
+        let mut silent = Vec::new();
+        for _ in 0..8 {
+            silent.push(Socket::connect(&plugin.address()).await.unwrap());
+        }
+        let channel = match &host {
+            None => plugin.channel().await,
+            Some(host) => {
+                let tls = plugin.tls(host);
+                channel(secured(&plugin.address(), &tls).await.unwrap()).await
+            }
+        };
+        // And this is not read.
+        let mut stdio = GrpcStdioClient::new(channel.clone());
+        let unread = stdio.stream_stdio(()).await.unwrap();
+        assert_eq!(get(&channel, "/print/4000000").await, 200);
+        let began = Instant::now();
+        let mut controller = GrpcControllerClient::new(channel);
+        within(controller.shutdown(Empty {})).await.unwrap();
+        assert_eq!(plugin.ended().await.0, Some(0));
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(4), "it took {took:?}");
+        drop((silent, unread));
+    }
+}
+
+#[tokio::test]
+async fn calls_that_are_given_up_leave_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let plugin = Running::start(command(directory.path(), "once")).await;
+    let pid = plugin.child.id().unwrap();
+    let channel = plugin.channel().await;
+    let left = || {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .unwrap()
+            .count();
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        (open, threads.count())
+    };
+    assert_eq!(get(&channel, "/print/1").await, 200);
+    let before = left();
+    for _ in 0..200 {
+        let connection = plugin.channel().await;
+        let mut health = tonic_health::pb::health_client::HealthClient::new(connection);
+        let service = "plugin".to_owned();
+        let request = tonic_health::pb::HealthCheckRequest { service };
+        let watch = within(health.watch(request)).await.unwrap();
+        drop(watch);
+    }
+    let settled = async {
+        while left() != before {
+            assert_eq!(get(&channel, "/print/1").await, 200);
+        }
+    };
+    within(settled).await;
+}
+
+#[tokio::test]
+async fn a_sigterm_before_the_host_connects_is_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    for multiplexed in ["", "true"] {
+        let mut command = command(directory.path(), "once");
+        command.env(env::MULTIPLEX_GRPC, multiplexed);
+        let plugin = Running::start(command).await;
+        plugin.signal("TERM");
+        let began = Instant::now();
+        let (code, log) = plugin.ended().await;
+        assert_eq!(code, Some(0), "{log}");
+        assert!(began.elapsed() < Duration::from_secs(3));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
 }
