@@ -1,5 +1,6 @@
 //! A config from its files, its environment and the files that it names: all or nothing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use super::file::{Dependencies, Files, Now, Opened};
 use super::format::{Format, Places};
 use super::include;
 use super::read;
+use super::reattach;
 use super::report::{Doc, Origin, Report, unparsed};
 use super::source::{text_of, unreadable};
 use super::tree::{Merged, Node, Span};
@@ -381,9 +383,15 @@ fn read_docs<'t>(
     variables: Vec<String>,
     is_whole: bool,
 ) -> Outcome {
+    let (attached, misread) = match reattach::of_environment(environment) {
+        Ok(attached) => (attached, None),
+        Err(misread) => (BTreeMap::new(), Some(misread)),
+    };
     let report = Report::new(docs, environment, files, variables);
-    let config = read::config(&report, is_whole);
-    let (problems, warnings) = report.finish();
+    let config = read::config(&report, &attached, is_whole);
+    let (mut problems, mut warnings) = report.finish();
+    problems.extend(misread);
+    warnings.extend(reattach::in_vain(&attached, &config));
     Outcome {
         config,
         problems,
