@@ -1,6 +1,5 @@
 //! A config from its files, its environment and the files that it names: all or nothing.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -383,10 +382,7 @@ fn read_docs<'t>(
     variables: Vec<String>,
     is_whole: bool,
 ) -> Outcome {
-    let (attached, misread) = match reattach::of_environment(environment) {
-        Ok(attached) => (attached, None),
-        Err(misread) => (BTreeMap::new(), Some(misread)),
-    };
+    let (attached, misread) = reattach::of_environment(environment);
     let report = Report::new(docs, environment, files, variables);
     let config = read::config(&report, &attached, is_whole);
     let (mut problems, mut warnings) = report.finish();

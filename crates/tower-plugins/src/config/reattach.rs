@@ -55,14 +55,14 @@ impl Reattach {
     }
 }
 
-/// Those of `TOWER_PLUGINS_REATTACH`, by the names of the plugins that they take the place of.
+/// Those of `TOWER_PLUGINS_REATTACH`, by the names of the plugins that they take the place of, and what is wrong with it.
 pub(super) fn of_environment(
     environment: &Environment,
-) -> Result<BTreeMap<String, Reattach>, Problem> {
+) -> (BTreeMap<String, Reattach>, Option<Problem>) {
     let why = match environment.get(VARIABLE) {
-        None | Some(Ok("")) => return Ok(BTreeMap::new()),
+        None | Some(Ok("")) => return (BTreeMap::new(), None),
         Some(Ok(json)) => match Reattach::all(json) {
-            Ok(all) => return Ok(all),
+            Ok(all) => return (all, None),
             Err(error) => error.to_string(),
         },
         Some(Err(())) => "it is not UTF-8".to_owned(),
@@ -70,7 +70,8 @@ pub(super) fn of_environment(
     let message = format!(
         "is no JSON that says for the name of each plugin where it runs: {why}; correct it, or unset it"
     );
-    Err(of_variable(ProblemKind::Variable, message))
+    let problem = of_variable(ProblemKind::Variable, message);
+    (BTreeMap::new(), Some(problem))
 }
 
 /// Says that `reattach`, of the variable, has come over what `table` says of a plugin.
