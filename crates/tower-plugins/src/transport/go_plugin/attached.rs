@@ -54,7 +54,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// let said = r#"{"Protocol":"grpc","ProtocolVersion":6,"Pid":4711,"Test":true,"Addr":{"Network":"unix","String":"/tmp/plugin42"}}"#;
 /// let reattach: Reattach = serde_json::from_str(said)?;
-/// let plugins = Plugins::start(Config::new().with(PluginSpec::attached("greeter", reattach)?)).await?;
+/// let config = Config::new().with(PluginSpec::attached("greeter", reattach)?);
+/// let plugins = Plugins::builder().start(config).await?;
 /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
 pub struct Attached {
