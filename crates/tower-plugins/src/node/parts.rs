@@ -534,8 +534,9 @@ fn transport(
                 connection: &upstream.connection,
                 tls: &upstream.tls,
             };
-            let sink = services.sink(spec.name.as_str());
-            let made = crate::transport::GoPlugin::of(parts, executable.clone(), sink);
+            let sink = services.sink(parts.plugin);
+            let terminal = services.terminal(parts.plugin);
+            let made = crate::transport::GoPlugin::of(parts, executable.clone(), sink, terminal);
             let made = made.map_err(|error| Error::caused_by(Kind::Config, error))?;
             Ok(Arc::new(made))
         }
