@@ -9,9 +9,7 @@ mod others;
 mod output;
 mod python;
 mod refusals;
-mod sdk;
 mod sessions;
-mod tls;
 mod trust;
 
 use std::future::Future;

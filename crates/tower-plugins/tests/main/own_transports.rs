@@ -93,7 +93,8 @@ async fn a_name_that_is_not_registered_is_told_with_its_place_and_the_nearest() 
         "3:5: plugins[0].transport: no transport `mirrors` is registered: did you mean `mirror`?"
     );
     assert_eq!(problem.nearest.as_deref(), Some("mirror"));
-    let known = "exec-json, grpc, grpc-tls, http, https, in-process, mirror, unix, unix-json";
+    let known =
+        "exec-json, grpc, grpc-tls, http, https, in-process, mirror, subprocess, unix, unix-json";
     assert_eq!(problem.allowed.as_deref(), Some(known));
 
     let error = refused("plugins: { p: { type: carrier-pigeon, endpoint: roof } }").await;

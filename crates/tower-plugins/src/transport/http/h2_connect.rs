@@ -1,12 +1,11 @@
 //! Opening an HTTP/2 connection.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::time::{Instant, timeout_at};
 use tower_plugins_layers::BoxError;
 
@@ -14,6 +13,7 @@ use super::connect::{Task, too_late};
 use super::cut::{Cut, CutStream};
 use super::error::hinted;
 use super::h2::{Conn, Sender, lock};
+use super::h2_task::{Beside, Together};
 use super::pool::Endpoint;
 
 // A large body is not to wait for window updates on a network of some delay.
@@ -30,7 +30,8 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Conn, BoxError> {
     let stream = endpoint.target.connect(limit).await?;
     let cut = Arc::<Cut>::default();
     let notes = Arc::clone(&stream.notes);
-    let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
+    let beside = Beside::default();
+    let (sender, connection) = http2::Builder::new(beside.clone())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -41,10 +42,11 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Conn, BoxError> {
         })
         .await
         .map_err(|error| hinted(notes.hint(), error))?;
+    let mut connection = Together::new(connection, beside);
     let greeted = async {
         tokio::select! {
             () = cut.greeted() => Ok(()),
-            ended = &mut connection => Err(ended),
+            ended = poll_fn(|cx| connection.poll(cx)) => Err(ended),
         }
     };
     let greeted = match begun.checked_add(limit) {
@@ -66,21 +68,23 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Conn, BoxError> {
         }
     }
     let name = Arc::clone(&endpoint.name);
-    let streams = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+    let streams = Arc::new(AtomicUsize::new(connection.max_streams()));
     let told = Arc::clone(&streams);
     let sender: Sender = Arc::new(Mutex::new(Some(sender)));
     let senders = Arc::clone(&sender);
     let driver = Task::spawn(async move {
         let ended = poll_fn(|cx| {
             // It is polled for each request, and the peer may have changed its mind since the last one.
-            told.store(connection.current_max_send_streams(), Ordering::Relaxed);
-            Pin::new(&mut connection).poll(cx)
+            told.store(connection.max_streams(), Ordering::Relaxed);
+            connection.poll(cx)
         });
         let ended = ended.await;
         drop(lock(&senders).take());
         if let Err(error) = ended {
             tracing::debug!(endpoint = &*name, %error, "connection ended");
         }
+        // What it spawned goes on to its own end: responses that have begun.
+        poll_fn(|cx| connection.poll_rest(cx)).await;
     });
     let now = Instant::now();
     Ok(Conn {

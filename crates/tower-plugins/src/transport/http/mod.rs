@@ -12,6 +12,7 @@ mod gunzip;
 mod h1;
 mod h2;
 mod h2_connect;
+mod h2_task;
 mod head;
 #[cfg(all(feature = "subprocess", unix))]
 pub(super) mod open;

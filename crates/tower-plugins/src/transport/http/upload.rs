@@ -49,7 +49,11 @@ struct Sending {
     /// What was read of it, if that is kept.
     read: Option<Vec<Bytes>>,
     kept: usize,
+    /// What comes next, if it was there at once: the end then goes out with what is last.
+    next: Option<Next>,
 }
+
+type Next = Option<Result<Frame<Bytes>, BoxError>>;
 
 impl Upload {
     /// The way of `request`, which can be had [`again`](Self::again).
@@ -76,6 +80,7 @@ impl Upload {
                 body: std::mem::take(body),
                 read: Some(Vec::new()),
                 kept: 0,
+                next: None,
             }),
         });
         *body = Body::new(Uploading(Arc::clone(&state)));
@@ -145,8 +150,11 @@ impl State {
     /// The whole body, if what was read of it is here still.
     fn take_back(&self) -> Option<Body> {
         let mut sending = self.sending();
-        let read = sending.read.take()?;
+        let mut read = sending.read.take()?;
         let rest = std::mem::take(&mut sending.body);
+        if let Some(Some(next)) = sending.next.take() {
+            read.push(next.ok()?.into_data().ok()?);
+        }
         if read.is_empty() {
             return Some(rest);
         }
@@ -156,6 +164,27 @@ impl State {
 }
 
 impl Sending {
+    /// hyper polls this in the task of the connection, which other calls share: a panic is not to end it.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Some(next) = self.next.take() {
+            return Poll::Ready(next);
+        }
+        let body = Pin::new(&mut self.body);
+        // Unwind safe: the body is not polled again.
+        let polled = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx)));
+        polled.unwrap_or_else(|_| Poll::Ready(Some(Err("the body panicked".into()))))
+    }
+
+    /// Sees whether that was the last frame, or another is there.
+    fn look_ahead(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(next) = self.poll_next(cx) {
+            if next.is_none() {
+                self.body = Body::empty();
+            }
+            self.next = Some(next);
+        }
+    }
+
     /// Takes note of a frame that was read.
     fn keep(&mut self, frame: &Frame<Bytes>) {
         let Some(read) = &mut self.read else { return };
@@ -183,19 +212,17 @@ impl http_body::Body for Uploading {
         let state = &self.0;
         if !state.over.is_made(cx) {
             let mut sending = state.sending();
-            // hyper polls this in a task of the connection, which other calls share: a panic is not to
-            // end it. Unwind safe: the body is not polled again.
-            let body = Pin::new(&mut sending.body);
-            let polled = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx)));
-            let panicked = |_| Poll::Ready(Some(Err("the body panicked".into())));
-            match ready!(polled.unwrap_or_else(panicked)) {
+            match ready!(sending.poll_next(cx)) {
                 Some(Err(error)) => {
                     let mut failure = state.failure.lock().unwrap_or_else(PoisonError::into_inner);
                     *failure = Some(error);
                 }
                 frame => {
                     match &frame {
-                        Some(Ok(frame)) => sending.keep(frame),
+                        Some(Ok(frame)) => {
+                            sending.keep(frame);
+                            sending.look_ahead(cx);
+                        }
                         // It has ended, and is not to be asked again.
                         _ => sending.body = Body::empty(),
                     }
@@ -208,12 +235,31 @@ impl http_body::Body for Uploading {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.sending().body.is_end_stream()
+        let sending = self.0.sending();
+        match &sending.next {
+            Some(next) => next.is_none(),
+            None => sending.body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.sending().body.size_hint()
+        let sending = self.0.sending();
+        let next = match &sending.next {
+            Some(Some(Ok(frame))) => frame.data_ref().map_or(0, Bytes::len),
+            _ => 0,
+        };
+        more(&sending.body.size_hint(), next)
     }
+}
+
+/// What is expected with `bytes` more.
+fn more(of: &SizeHint, bytes: usize) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(of.lower() + bytes as u64);
+    if let Some(upper) = of.upper() {
+        hint.set_upper(upper + bytes as u64);
+    }
+    hint
 }
 
 /// A body of which some was read before.
@@ -242,12 +288,6 @@ impl http_body::Body for Again {
 
     fn size_hint(&self) -> SizeHint {
         let read: usize = self.read.as_slice().iter().map(Bytes::len).sum();
-        let rest = self.rest.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower() + read as u64);
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + read as u64);
-        }
-        hint
+        more(&self.rest.size_hint(), read)
     }
 }
