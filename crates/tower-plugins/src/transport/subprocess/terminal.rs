@@ -84,6 +84,7 @@ pub(crate) struct Line {
 
 impl Terminal {
     /// The plugin's endpoint, one of its processes.
+    #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
