@@ -271,7 +271,8 @@ impl Plugin {
     /// calls under way for [`drain_timeout`](Self::drain_timeout), and returns. A second signal, without a host, has it return at once. What `main` does then is the plugin's own end.
     ///
     /// With a host, the first line of the standard output is the protocol's: nothing may be printed before. The protocol's variables stay
-    /// in the environment, as a program cannot change that safely while it runs; see [`scrub`](crate::scrub). Dropping the future cuts all calls.
+    /// in the environment, as a program cannot change that safely while it runs; see [`scrub`](crate::scrub). A process serves its host once. Dropping
+    /// the future cuts all calls.
     ///
     /// # Errors
     ///

@@ -64,9 +64,9 @@ use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};
 #[cfg(all(feature = "subprocess", unix))]
 use crate::transport::subprocess::OnTerminal;
-use crate::transport::{EndFuture, Factory, InProcess, Transport, panic_text};
 #[cfg(all(feature = "subprocess", unix))]
-use crate::transport::{GoPlugin, Pinned, Sink};
+use crate::transport::{Attached, GoPlugin, Pinned, Sink};
+use crate::transport::{EndFuture, Factory, InProcess, Transport, panic_text};
 #[cfg(feature = "http")]
 use crate::upgrade::{OnUpgrade, Owner};
 
@@ -336,10 +336,15 @@ impl Node {
         let mut refused = None;
         for parts in after.iter().chain(before) {
             let transport: &dyn Any = &*parts.transport;
-            let Some(plugin) = transport.downcast_ref::<GoPlugin>() else {
-                continue;
+            let pinned = match (
+                transport.downcast_ref::<GoPlugin>(),
+                transport.downcast_ref::<Attached>(),
+            ) {
+                (Some(plugin), _) => plugin.pinned().await,
+                (None, Some(attached)) => attached.pinned().await,
+                (None, None) => continue,
             };
-            match plugin.pinned().await {
+            match pinned {
                 Ok(pinned) => return Some(Ok((parts.address.to_string(), pinned))),
                 Err(error) => refused = Some(Err(error)),
             }

@@ -1105,6 +1105,8 @@ plugins:
        connection: { max_connections: 3, max_streams: 9, connection_timeout: 7s, max_response_body: 1KiB }, health_check: {} }
   b: { transport: subprocess, executable: /usr/bin/b, process: { stdin: terminal }, grpc: { max_response_message: 5MiB } }
   c: { transport: subprocess, executable: /usr/bin/c, tls: { server_name: c }, health_check: { kind: process } }
+  d: { transport: subprocess, go_plugin: { socket_dir: /run/d,
+       reattach: '{\"Protocol\":\"grpc\",\"ProtocolVersion\":6,\"Pid\":4711,\"Test\":true,\"Addr\":{\"Network\":\"unix\",\"String\":\"/tmp/plugin42\"}}' } }
 ";
     let config = read(text, Format::Yaml);
     let versions = &config.plugins["a"].upstream.go_plugin.protocol_versions;
