@@ -23,9 +23,10 @@ pub(super) const RESTARTS: [(&str, Restart); 3] = [
     ("never", Restart::Never),
 ];
 
-pub(super) const INPUTS: [(&str, ProcessInput); 2] = [
+pub(super) const INPUTS: [(&str, ProcessInput); 3] = [
     ("none", ProcessInput::None),
     ("inherit", ProcessInput::Inherit),
+    ("terminal", ProcessInput::Terminal),
 ];
 
 /// What a plugin says of its process.

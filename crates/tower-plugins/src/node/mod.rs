@@ -63,6 +63,8 @@ use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};
 #[cfg(all(feature = "subprocess", unix))]
+use crate::transport::subprocess::OnTerminal;
+#[cfg(all(feature = "subprocess", unix))]
 use crate::transport::{Attached, GoPlugin, Pinned, Sink};
 use crate::transport::{EndFuture, Factory, InProcess, Transport, panic_text};
 #[cfg(feature = "http")]
@@ -78,6 +80,8 @@ pub(crate) struct Services {
     sources: HashMap<String, Source>,
     #[cfg(all(feature = "subprocess", unix))]
     sinks: HashMap<String, Sink>,
+    #[cfg(all(feature = "subprocess", unix))]
+    terminals: HashMap<String, OnTerminal>,
     plugins: OnceLock<Plugins>,
 }
 
@@ -116,6 +120,17 @@ impl Services {
     #[cfg(all(feature = "subprocess", unix))]
     fn sink(&self, plugin: &str) -> Option<Sink> {
         self.sinks.get(plugin).cloned()
+    }
+
+    #[cfg(all(feature = "subprocess", unix))]
+    pub(crate) fn add_terminal(&mut self, plugin: &str, take: OnTerminal) {
+        self.terminals.insert(plugin.to_owned(), take);
+    }
+
+    /// What takes the terminals of `plugin`.
+    #[cfg(all(feature = "subprocess", unix))]
+    fn terminal(&self, plugin: &str) -> Option<OnTerminal> {
+        self.terminals.get(plugin).cloned()
     }
 
     pub(crate) fn add_source(&mut self, name: &str, source: Source) {

@@ -598,7 +598,8 @@ fn go_plugin(
             Err(error) => Err(refused(error.into())),
         },
         Address::Subprocess { executable, .. } => {
-            match GoPlugin::of(parts, executable.clone(), sink) {
+            let terminal = services.terminal(parts.plugin);
+            match GoPlugin::of(parts, executable.clone(), sink, terminal) {
                 Ok(plugin) => Ok(Arc::new(plugin)),
                 Err(error) => Err(refused(error.into())),
             }

@@ -40,7 +40,7 @@ pub use self::output::{Output, OutputStream};
 pub(crate) use self::pinned::{Offered, Pinned};
 use self::session::Session;
 use super::error::{connect_failed, lost};
-use super::subprocess::{Exited, InUse, Launch, Running, Supervisor};
+use super::subprocess::{Exited, InUse, Launch, OnTerminal, Running, Supervisor};
 use super::{EndFuture, ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
 use crate::config::{ConnectionSpec, GoPluginSpec, ProcessSpec, Protocol, TlsSpec};
@@ -62,7 +62,8 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// # The process
 ///
 /// It is started when a call needs it, within a tokio runtime. It is given the cookie, the versions, and what else
-/// [`GoPluginSpec`] says, in its environment; its standard input is at its end. It writes one line to its standard output, which says
+/// [`GoPluginSpec`] says, in its environment; its standard input is what
+/// [`ProcessInput`](crate::config::ProcessInput) says. It writes one line to its standard output, which says
 /// where it listens, and is connected to; all within [`start_timeout`](ProcessSpec::start_timeout). Calls wait for that no longer
 /// than [`connection_timeout`](ConnectionSpec::connection_timeout). What it writes to its standard output later is logged.
 ///
@@ -160,17 +161,18 @@ impl GoPlugin {
             connection: &upstream.connection,
             tls: &upstream.tls,
         };
-        Self::of(parts, executable, None)
+        Self::of(parts, executable, None, None)
     }
 
-    /// The same, with a sink for what it prints.
+    /// The same, with a sink for what it prints, and what takes its terminal.
     pub(crate) fn of(
         parts: Parts<'_>,
         executable: PathBuf,
         sink: Option<Sink>,
+        on_terminal: Option<OnTerminal>,
     ) -> Result<Self, InvalidGoPlugin> {
         let name: Arc<str> = parts.name.into();
-        let launch = Launch::new(executable.clone(), parts.process);
+        let launch = Launch::new(executable.clone(), parts.process).on_terminal(on_terminal);
         let dialect = GoPluginDialect::new(parts, Arc::clone(&name), executable, sink);
         let dialect = dialect.map_err(|problem| InvalidGoPlugin {
             plugin: parts.plugin.to_owned(),

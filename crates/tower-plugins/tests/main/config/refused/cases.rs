@@ -330,7 +330,11 @@ plugins:
     transport: exec-json
     executable: /usr/bin/plugin
     go_plugin: { multiplex: true }
-    process: { start_timeout: 1s }
+    process: { start_timeout: 1s, stdin: terminal }
+  - name: typed
+    transport: subprocess
+    executable: /usr/bin/plugin
+    process: { stdin: tty }
   - name: elsewhere
     transport: http
     endpoint: http://10.0.0.1:8080
