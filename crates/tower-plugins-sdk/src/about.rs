@@ -13,7 +13,8 @@ use crate::{Error, Services};
 /// What `grpc.health.v1.Health` says of a plugin: that it serves, as a whole, as does each of its services, unless it says otherwise
 /// here. When the plugin ends, none of them does.
 ///
-/// It is cheap to clone, and all clones are the same. A host of go-plugin asks after the service `plugin`.
+/// It is cheap to clone, and all clones are the same. A host of go-plugin asks after the service `plugin`. A health service of the plugin's own,
+/// by [`Plugin::service`](crate::Plugin::service), takes its place, and says all that there is to say.
 ///
 /// ```
 /// use tower_plugins_sdk::Plugin;
@@ -86,7 +87,7 @@ impl Reported {
             }
         }
         let service = HealthService::from_health_reporter(health.reporter.clone());
-        let services = services.service(HealthServer::new(service));
+        let services = services.or_service(HealthServer::new(service));
         (services, Self { health, names })
     }
 
@@ -126,7 +127,7 @@ pub(crate) fn add_reflection(services: Services) -> Result<Services, Error> {
     let failed = |error: tonic_reflection::server::Error| Error::Descriptors(error.to_string());
     let first = builder().build_v1alpha().map_err(failed)?;
     let second = builder().build_v1().map_err(failed)?;
-    Ok(services.service(first).service(second))
+    Ok(services.or_service(first).or_service(second))
 }
 
 #[cfg(not(feature = "reflection"))]

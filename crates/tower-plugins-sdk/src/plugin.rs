@@ -204,8 +204,8 @@ impl Plugin {
         self.health.clone()
     }
 
-    /// Speaks TLS with `config`, to hosts as well: theirs must know of it, as it is not announced. Without ALPN in it, HTTP/2 is
-    /// offered, and HTTP/1.1 to others than hosts.
+    /// Speaks TLS with `config`, but where `--listen` says `http` or `unix`; to hosts as well: theirs must know of it, as it is not announced.
+    /// Without ALPN in it, HTTP/2 is offered, and HTTP/1.1 to others than hosts.
     ///
     /// Default: with a host, certificates that both make for this run, if it asks for that; else by the files that `--tls-cert` and `--tls-key`
     /// name.
@@ -271,7 +271,8 @@ impl Plugin {
     /// calls under way for [`drain_timeout`](Self::drain_timeout), and returns. A second signal, without a host, has it return at once. What `main` does then is the plugin's own end.
     ///
     /// With a host, the first line of the standard output is the protocol's: nothing may be printed before. The protocol's variables stay
-    /// in the environment, as a program cannot change that safely while it runs; see [`scrub`](crate::scrub). Dropping the future cuts all calls.
+    /// in the environment, as a program cannot change that safely while it runs; see [`scrub`](crate::scrub). A process serves its host once. Dropping
+    /// the future cuts all calls.
     ///
     /// # Errors
     ///

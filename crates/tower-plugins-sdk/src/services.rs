@@ -113,6 +113,24 @@ impl Services {
         self
     }
 
+    /// With `service`, unless the plugin has one of its name.
+    pub(crate) fn or_service<S>(self, service: S) -> Self
+    where
+        S: Service<http::Request<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        if self.names.contains(&S::NAME) {
+            return self;
+        }
+        self.service(service)
+    }
+
     /// All of both.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.router = self.router.merge(other.router);

@@ -1,5 +1,8 @@
 //! What a program says of a set of plugins before it starts.
 
+#[cfg(all(feature = "subprocess", unix))]
+mod process;
+
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -279,43 +282,6 @@ impl Builder {
         E: Into<BoxError>,
     {
         self.services.add_transport(name, Factory::new(name, make));
-        self
-    }
-
-    /// Has `sink` take what the plugin `plugin` prints, byte by byte: what a plugin of HashiCorp's go-plugin (`transport:
-    /// subprocess`) writes to its standard output and error while it serves. Without one it is logged, line by line, under
-    /// the target `tower_plugins::process`. One that is registered for the same plugin before is forgotten.
-    ///
-    /// It is called for one part after the other of each process, and holds up what the plugin prints while it runs: it must not
-    /// block. What needs time is sent to a task, over a channel that is bounded. If it panics, that part is lost.
-    ///
-    /// What a plugin writes past go-plugin, its log and a panic, is on its process's own standard error, and is logged.
-    ///
-    /// ```
-    /// use tower_plugins::transport::{Output, OutputStream};
-    /// use tower_plugins::{Plugins, config::Config};
-    ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-    /// let (printed, mut lines) = tokio::sync::mpsc::channel::<Output>(64);
-    /// let plugins = Plugins::builder()
-    ///     .output("greeter", move |output: Output| {
-    ///         if output.stream == OutputStream::Stdout {
-    ///             // What nobody has time for is lost.
-    ///             let _ = printed.try_send(output);
-    ///         }
-    ///     })
-    ///     .start(Config::new())
-    ///     .await?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
-    /// ```
-    #[cfg(all(feature = "subprocess", unix))]
-    pub fn output(
-        mut self,
-        plugin: &str,
-        sink: impl Fn(crate::transport::Output) + Send + Sync + 'static,
-    ) -> Self {
-        self.services
-            .add_sink(plugin, crate::transport::Sink::new(sink));
         self
     }
 

@@ -166,7 +166,7 @@ impl IntoReply for Raw {
     }
 }
 
-/// What tells the two ways of answering apart, for the compiler's sake.
+/// What tells the ways of answering apart, for the compiler's sake.
 pub mod shape {
     /// One answer.
     #[derive(Debug)]
@@ -174,16 +174,19 @@ pub mod shape {
     /// A stream of answers.
     #[derive(Debug)]
     pub enum Many {}
+    /// A stream of answers, or why there is none.
+    #[derive(Debug)]
+    pub enum ManyOrNone {}
 }
 
 /// What a handler may return.
 ///
 /// - `Result<T, E>`, where serde can write `T`, or `T` is [`Output`] or [`Raw`], and `E` is [`IntoCallError`];
-/// - a `Stream` of such results, over gRPC's `ExecuteStream`;
+/// - a `Stream` of such results, over gRPC's `ExecuteStream`, or a `Result` of that;
 /// - without a `Result`: `()`, text, [`Output`] or [`Raw`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no answer of a handler",
-    note = "a handler returns `Result<T, E>` with `T: serde::Serialize` and `E: IntoCallError`, a `Stream` of such results, or `Output(value)`, text or `()`",
+    note = "a handler returns `Result<T, E>` with `T: serde::Serialize` and `E: IntoCallError`, a `Stream` of such results, a `Result` of that, or `Output(value)`, text or `()`",
     note = "an error of the program's own implements `IntoCallError`; `BoxError` takes any error by `?`"
 )]
 pub trait IntoAnswer<Shape> {
@@ -217,6 +220,17 @@ where
             value.and_then(T::into_reply)
         });
         Ok(Answer(Shape::Stream(Box::pin(replies))))
+    }
+}
+
+impl<St, E> IntoAnswer<shape::ManyOrNone> for Result<St, E>
+where
+    St: IntoAnswer<shape::Many>,
+    E: IntoCallError,
+{
+    fn into_answer(self) -> Result<Answer, CallError> {
+        self.map_err(E::into_call_error)
+            .and_then(IntoAnswer::into_answer)
     }
 }
 

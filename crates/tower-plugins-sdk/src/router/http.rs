@@ -195,11 +195,9 @@ pub(super) async fn unknown(methods: Arc<Methods>, request: Request<Body>) -> Re
     )
 }
 
-/// A method that was not called with `POST`.
+/// A method that was called with a verb that it does not answer. The header `allow` is axum's to add.
 pub(super) async fn not_allowed() -> Response {
-    let error = CallError::new(Kind::Unimplemented, "this method is called with POST");
-    let mut response = failed(error.status(StatusCode::METHOD_NOT_ALLOWED), None);
-    let allow = HeaderValue::from_static("POST");
-    response.headers_mut().insert(http::header::ALLOW, allow);
-    response
+    let message = "a method is called with POST, and with GET where the header `allow` of this answer says so";
+    let error = CallError::new(Kind::Unimplemented, message);
+    failed(error.status(StatusCode::METHOD_NOT_ALLOWED), None)
 }

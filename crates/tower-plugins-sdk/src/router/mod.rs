@@ -25,7 +25,7 @@
 //!     if asked.to > limits.widest || asked.width == 0 {
 //!         return Err(CallError::new(Kind::InvalidArgument, "that is too wide").code("width"));
 //!     }
-//!     println!("{:?} waits {:?}", caller.request_id(), caller.time_left());
+//!     eprintln!("{:?} waits {:?}", caller.request_id(), caller.time_left());
 //!     Ok(Resized { width: asked.to, height: asked.height * asked.to / asked.width })
 //! }
 //!

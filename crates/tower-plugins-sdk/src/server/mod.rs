@@ -61,6 +61,9 @@ impl Ending {
         limits: Limits,
         close: impl Future<Output = ()>,
     ) {
+        // What others serve ends with this, however it ends.
+        let _begin = self.begin.clone().drop_guard();
+        let _calls_over = self.calls_over.clone().drop_guard();
         let serving = async {
             serving.await;
             self.begin.cancel();

@@ -1,11 +1,12 @@
 //! As a process of a host, in the protocol of HashiCorp's go-plugin.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::task::AbortOnDropHandle;
 use tower_plugins_proto::go_plugin::broker::{
     Broker as Stream, Connection, Incoming, Link, Multiplexed,
 };
@@ -20,18 +21,20 @@ use tower_plugins_proto::go_plugin::{Certificate, HandshakeLine, env};
 mod broker;
 mod controller;
 mod parent;
+mod scrub;
 mod stdio;
 mod test_mode;
 
 use self::controller::Controller;
 use crate::about::{Reported, add_reflection};
-use crate::plugin::Plugin;
+use crate::plugin::{Plugin, told};
 use crate::server::accept::Accept;
 use crate::server::{Ending, Limits, Server};
 use crate::signals::Signals;
 use crate::{Error, Services};
 
 pub use broker::{Broker, BrokerError, Offer};
+pub use scrub::scrub;
 pub use stdio::{Printer, Stdio};
 pub use test_mode::{Reattach, TestMode};
 
@@ -57,7 +60,8 @@ struct Asked {
 
 impl Asked {
     fn from_env() -> Result<Self, Error> {
-        Self::from_vars(|name| std::env::var(name).ok())
+        // What is no text is none of what can be asked for, and must not be taken for nothing.
+        Self::from_vars(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
 
     fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
@@ -77,36 +81,19 @@ impl Asked {
     }
 }
 
-/// Removes what a host told this plugin from the environment that `command` will have: its own plugins must not take it for theirs.
-///
-/// A plugin that starts plugins, or programs that could, uses it for each. The variables of a host of go-plugin would make them speak
-/// TLS, or over one socket, with a host that expects neither.
-///
-/// ```
-/// let mut command = std::process::Command::new("another-plugin");
-/// tower_plugins_sdk::scrub(&mut command);
-/// ```
-pub fn scrub(command: &mut std::process::Command) -> &mut std::process::Command {
-    let names = std::env::vars_os().map(|(name, _)| name);
-    scrub_of(command, names)
-}
-
-fn scrub_of(
-    command: &mut std::process::Command,
-    names: impl Iterator<Item = OsString>,
-) -> &mut std::process::Command {
-    for name in names.filter(|name| name.to_str().is_some_and(env::is_reserved)) {
-        command.env_remove(name);
-    }
-    command
-}
+/// Whether this process has begun to serve its host.
+static BEGUN: AtomicBool = AtomicBool::new(false);
 
 /// Serves the host that started this process, until it says that it is over, or is gone.
-pub(crate) async fn serve(plugin: Plugin) -> Result<(), Error> {
+pub(crate) async fn serve(mut plugin: Plugin) -> Result<(), Error> {
+    if BEGUN.swap(true, Ordering::Relaxed) {
+        let said = "this process serves its host already, or did; put all services into one `Plugin`, which is served once";
+        return Err(Error::Host(said.to_owned()));
+    }
     let asked = Asked::from_env()?;
     // Before the host knows of it: from then on it may say that it is over.
     let signals = Signals::hosted()?;
-    let end_with_host = plugin.end_with_host;
+    let (graceful, end_with_host) = (plugin.graceful.take(), plugin.end_with_host);
     let parent = parent::Parent::current();
     let (stdio, identity) = (plugin.stdio.clone(), identity(&plugin, &asked)?);
     let offered = std::env::var(env::PROTOCOL_VERSIONS).ok();
@@ -125,7 +112,7 @@ pub(crate) async fn serve(plugin: Plugin) -> Result<(), Error> {
         line = line.with_multiplexing(true);
     }
     let tls = plugin.tls_of_host(identity.as_ref(), asked.certificate.as_ref())?;
-    stdio.begin();
+    let _printed = stdio.begin();
     let hosted = Hosted::new(plugin, tls, listen).await?;
     write_line(&line)?;
     #[cfg(unix)]
@@ -135,6 +122,7 @@ pub(crate) async fn serve(plugin: Plugin) -> Result<(), Error> {
     let told = async {
         tokio::select! {
             () = signals.terminated() => {}
+            () = told(graceful) => {}
             () = parent.gone(), if end_with_host => tracing::info!("the host is gone"),
         }
     };
@@ -270,21 +258,20 @@ impl Hosted {
         };
         drop(listener);
         let (multiplexed, incoming, driver) = Multiplexed::plugin(socket, &self.stream);
-        let mut driver = tokio::spawn(async move {
+        let driver = tokio::spawn(async move {
             if let Err(error) = driver.await {
                 tracing::debug!("the host's socket failed: {error}");
             }
             ending.cancel();
         });
+        let mut driver = AbortOnDropHandle::new(driver);
         self.set_broker(Link::multiplexed(multiplexed.clone()));
         let broker = self.broker.clone();
         self.run_on(incoming, told).await;
         // The last bytes go out with the driver's end, which waits for channels that the program still has.
         drop(multiplexed);
         broker.set_absent();
-        if timeout(CLOSE_TIMEOUT, &mut driver).await.is_err() {
-            driver.abort();
-        }
+        drop(timeout(CLOSE_TIMEOUT, &mut driver).await);
         Ok(())
     }
 
@@ -298,13 +285,23 @@ impl Hosted {
             ..
         } = self;
         let ending = server.ending.clone();
+        let stream = Closes(stream);
         let close = async {
             stdio.end().await;
-            stream.close();
+            stream.0.close();
         };
         ending
             .run(server.serve(source), told, &health, limits, close)
             .await;
+    }
+}
+
+/// Is closed when it is dropped, too.
+struct Closes(Stream);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -349,24 +346,6 @@ mod tests {
         assert!(no.reads_seventh && !no.multiplexed);
         let yes = asked(&[(env::MULTIPLEX_GRPC, "true")]).unwrap();
         assert!(yes.reads_seventh && yes.multiplexed);
-    }
-
-    #[test]
-    fn nothing_of_a_host_is_handed_on() {
-        let mut command = std::process::Command::new("another");
-        let names = [
-            env::CLIENT_CERT,
-            "PATH",
-            env::MULTIPLEX_GRPC,
-            "PLUGIN_LATER",
-        ];
-        scrub_of(&mut command, names.into_iter().map(OsString::from));
-        let mut removed: Vec<_> = command.get_envs().collect();
-        removed.sort();
-        let names = [env::CLIENT_CERT, "PLUGIN_LATER", env::MULTIPLEX_GRPC];
-        let mut expected: Vec<_> = names.iter().map(|name| (name.as_ref(), None)).collect();
-        expected.sort();
-        assert_eq!(removed, expected);
     }
 
     #[test]

@@ -120,6 +120,20 @@ async fn a_layer_is_around_what_is_there_so_far_and_not_around_health() {
 }
 
 #[tokio::test]
+async fn a_health_service_of_the_plugins_own_takes_the_place_of_that() {
+    let (reporter, service) = tonic_health::server::health_reporter();
+    let not = tonic_health::ServingStatus::NotServing;
+    reporter.set_service_status("plugin", not).await;
+    let serving = Serving::start(hello().service(service)).await;
+    let endpoint = Channel::from_shared(serving.base.clone()).unwrap();
+    let mut health = HealthClient::new(within(endpoint.connect()).await.unwrap());
+    let service = "plugin".to_owned();
+    let status = health.check(HealthCheckRequest { service }).await.unwrap();
+    assert_eq!(status.into_inner().status().as_str_name(), "NOT_SERVING");
+    serving.end().await;
+}
+
+#[tokio::test]
 async fn typed_handlers_are_served_beside_the_rest_and_are_healthy() {
     let typed = tower_plugins_sdk::router::Router::new().method("greet", async || "good day");
     let plugin = Plugin::new("greeter", "1.0.0").router(typed);

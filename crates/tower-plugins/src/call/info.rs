@@ -125,7 +125,10 @@ async fn ask(node: &Arc<Node>) -> Result<Option<Said>, Error> {
     if first.is_some_and(|one| {
         matches!(
             one.address,
-            Address::InProcess { .. } | Address::ExecJson { .. } | Address::Subprocess { .. }
+            Address::InProcess { .. }
+                | Address::ExecJson { .. }
+                | Address::Subprocess { .. }
+                | Address::Attached(_)
         )
     }) {
         return Ok(None);

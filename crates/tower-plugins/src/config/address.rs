@@ -27,6 +27,7 @@ impl Address {
             | Self::UnixJson { .. }
             | Self::ExecJson { .. }
             | Self::Subprocess { .. }
+            | Self::Attached(_)
             | Self::InProcess { .. }
             | Self::Dns(_)
             | Self::Source { .. } => return whole,

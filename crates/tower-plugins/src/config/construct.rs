@@ -9,8 +9,8 @@ use super::fault::Fault;
 use super::own_transport::OwnOrigin;
 use super::{
     Address, Config, ConfigError, ConnectionSpec, DnsSpec, EndpointSpec, Format, GoPluginSpec,
-    GrpcSpec, Loader, Options, PluginName, PluginSpec, Policy, ProcessSpec, Protocol, TlsSpec,
-    Upstream,
+    GrpcSpec, Loader, Options, PluginName, PluginSpec, Policy, ProcessSpec, Protocol, Reattach,
+    TlsSpec, Upstream,
 };
 
 impl Config {
@@ -262,6 +262,19 @@ impl PluginSpec {
         let mut plugin = Self::named(name, Address::subprocess(executable, 1))?;
         plugin.upstream.connection = ConnectionSpec::of_process();
         plugin.upstream.grpc = Some(GrpcSpec::of_process());
+        Ok(plugin)
+    }
+
+    /// The plugin `name` that runs already, and speaks HashiCorp's go-plugin: one under a debugger, for example.
+    ///
+    /// # Errors
+    ///
+    /// If `name` cannot name a plugin ([`PluginName`]).
+    pub fn attached(name: &str, reattach: Reattach) -> Result<Self, ConfigError> {
+        let mut plugin = Self::named(name, Ok(Address::Attached(reattach)))?;
+        plugin.upstream.connection = ConnectionSpec::of_process();
+        plugin.upstream.grpc = Some(GrpcSpec::of_process());
+        plugin.upstream.go_plugin = GoPluginSpec::default().attached();
         Ok(plugin)
     }
 

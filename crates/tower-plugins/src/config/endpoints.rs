@@ -209,6 +209,7 @@ fn read_endpoint<'t>(
                 Address::UnixJson { .. }
                 | Address::ExecJson { .. }
                 | Address::Subprocess { .. }
+                | Address::Attached(_)
                 | Address::InProcess { .. }
                 | Address::Custom { .. }
                 | Address::Resolved { .. }

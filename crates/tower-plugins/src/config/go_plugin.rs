@@ -1,5 +1,7 @@
 //! `go_plugin`.
 
+use std::path::PathBuf;
+
 use tower_plugins_proto::go_plugin::env::{self, DEFAULT_MAX_PORT, DEFAULT_MIN_PORT};
 
 use super::breaker::list;
@@ -8,7 +10,8 @@ use super::error::ProblemKind;
 use super::fault::Fault;
 use super::given::Given;
 use super::table::Table;
-use super::{GoPluginSpec, PluginTls};
+use super::tree::Value;
+use super::{GoPluginSpec, PluginTls, Reattach};
 
 const COOKIE_KEY: &str = "TOWER_PLUGINS_COOKIE";
 const COOKIE_VALUE: &str = "tower-plugins-1";
@@ -29,23 +32,42 @@ impl Default for GoPluginSpec {
     }
 }
 
-/// `go_plugin` of a plugin whose `transport` speaks it, which has a `tls` of its own if `has_tls`.
+impl GoPluginSpec {
+    /// What is left of it with a process that somebody else started: nothing was agreed on.
+    pub(super) fn attached(self) -> Self {
+        Self {
+            tls: PluginTls::Off,
+            socket_dir: self.socket_dir,
+            socket_group: self.socket_group,
+            ..Self::default()
+        }
+    }
+}
+
+/// Whether `table`, of a plugin, names a process that somebody else started.
+pub(super) fn is_attached(table: &Table<'_>) -> bool {
+    let block = table.get("go_plugin");
+    block.is_some_and(|block| block.get("reattach").is_some())
+}
+
+/// `go_plugin` of a plugin whose `transport` speaks it, which has a `tls` of its own if `has_tls`, and the process that it
+/// names.
 pub(super) fn read(
     table: &mut Table<'_>,
     transport: Option<&Transport>,
     has_tls: bool,
-) -> GoPluginSpec {
+) -> (GoPluginSpec, Option<Reattach>) {
     match transport {
         Some(Transport::Subprocess) => {}
         Some(_) => {
             let why = "is for a plugin that speaks HashiCorp's go-plugin, with transport: subprocess: remove it";
             table.refuse("go_plugin", why);
-            return GoPluginSpec::default();
+            return Default::default();
         }
         // What is wrong with the transport has been said.
         None => {
             table.pass(&["go_plugin"]);
-            return GoPluginSpec::default();
+            return Default::default();
         }
     }
     let usual = if has_tls {
@@ -54,12 +76,64 @@ pub(super) fn read(
         PluginTls::Auto
     };
     match table.table("go_plugin") {
-        Some(block) => block_of(block, usual),
-        None => GoPluginSpec {
-            tls: usual,
-            ..GoPluginSpec::default()
-        },
+        Some(block) if block.has("reattach") => attached(block, usual),
+        Some(block) => (block_of(block, usual), None),
+        None => {
+            let spec = GoPluginSpec {
+                tls: usual,
+                ..GoPluginSpec::default()
+            };
+            (spec, None)
+        }
     }
+}
+
+fn attached(mut table: Table<'_>, usual: PluginTls) -> (GoPluginSpec, Option<Reattach>) {
+    let reattach = table.read("reattach", |given, _| reattach(given));
+    if usual == PluginTls::Static {
+        let message = "names a plugin that is spoken to without TLS, and `tls` or `auth` says what certificates there are: keep one of them";
+        table.conflict("reattach", message);
+    }
+    for key in ["auto_mtls", "multiplex"] {
+        if table.bool(key) == Some(true) {
+            let message = "is agreed on at a plugin's start, and `reattach` names one that runs already: keep one of them";
+            table.conflict(key, message);
+        }
+    }
+    for key in [
+        "cookie_key",
+        "cookie_value",
+        "protocol_versions",
+        "min_port",
+        "max_port",
+    ] {
+        let why = "is told to a plugin at its start, and `reattach` names one that runs already: keep one of them";
+        table.refuse(key, why);
+    }
+    let (socket_dir, socket_group) = sockets(&mut table);
+    table.finish();
+    let spec = GoPluginSpec {
+        socket_dir,
+        socket_group,
+        ..GoPluginSpec::default()
+    };
+    (spec.attached(), reattach)
+}
+
+fn reattach(given: &Given<'_>) -> Result<Reattach, Fault> {
+    if matches!(given.node.value, Value::Table(_)) {
+        return Err(given.expected("the JSON as a text, in quotes"));
+    }
+    serde_json::from_str(given.text()?)
+        .map_err(|error| Fault::of_value(format!("does not say where a plugin runs: {error}")))
+}
+
+fn sockets(table: &mut Table<'_>) -> (Option<PathBuf>, Option<String>) {
+    let (report, doc) = (table.report(), table.doc());
+    (
+        table.read("socket_dir", |given, _| report.resolve(doc, given.text()?)),
+        table.read("socket_group", |given, _| group(given.text()?)),
+    )
 }
 
 fn block_of(mut table: Table<'_>, usual: PluginTls) -> GoPluginSpec {
@@ -74,7 +148,7 @@ fn block_of(mut table: Table<'_>, usual: PluginTls) -> GoPluginSpec {
         Some(false) if usual == PluginTls::Auto => PluginTls::Off,
         _ => usual,
     };
-    let (report, doc) = (table.report(), table.doc());
+    table.pass(&["reattach"]);
     let mut port = |key, usual| {
         let port = table.integer(key).and_then(|port| u16::try_from(port).ok());
         port.unwrap_or(usual)
@@ -93,6 +167,7 @@ fn block_of(mut table: Table<'_>, usual: PluginTls) -> GoPluginSpec {
             format!("min_port, {min_port}, is above max_port, {max_port}: no port is left");
         table.conflict(key, message);
     }
+    let (socket_dir, socket_group) = sockets(&mut table);
     let spec = GoPluginSpec {
         cookie_key: table
             .read("cookie_key", |given, _| cookie_key(given.text()?))
@@ -103,8 +178,8 @@ fn block_of(mut table: Table<'_>, usual: PluginTls) -> GoPluginSpec {
         protocol_versions: protocol_versions(&mut table).unwrap_or(library.protocol_versions),
         tls,
         multiplex: table.bool("multiplex").unwrap_or(library.multiplex),
-        socket_dir: table.read("socket_dir", |given, _| report.resolve(doc, given.text()?)),
-        socket_group: table.read("socket_group", |given, _| group(given.text()?)),
+        socket_dir,
+        socket_group,
         min_port,
         max_port,
     };

@@ -13,6 +13,7 @@ use super::file::{Dependencies, Files, Now, Opened};
 use super::format::{Format, Places};
 use super::include;
 use super::read;
+use super::reattach;
 use super::report::{Doc, Origin, Report, unparsed};
 use super::source::{text_of, unreadable};
 use super::tree::{Merged, Node, Span};
@@ -381,9 +382,12 @@ fn read_docs<'t>(
     variables: Vec<String>,
     is_whole: bool,
 ) -> Outcome {
+    let (attached, misread) = reattach::of_environment(environment);
     let report = Report::new(docs, environment, files, variables);
-    let config = read::config(&report, is_whole);
-    let (problems, warnings) = report.finish();
+    let config = read::config(&report, &attached, is_whole);
+    let (mut problems, mut warnings) = report.finish();
+    problems.extend(misread);
+    warnings.extend(reattach::in_vain(&attached, &config));
     Outcome {
         config,
         problems,

@@ -49,6 +49,7 @@ pub(crate) mod pem;
 mod plaintext;
 mod process;
 mod read;
+mod reattach;
 mod reload;
 mod report;
 #[cfg(feature = "schema")]
@@ -77,6 +78,7 @@ pub use format::Format;
 pub use layers::{LayerSpec, Place};
 pub use load::{Loaded, Loader};
 pub use options::Options;
+pub use reattach::Reattach;
 pub use secret::Secret;
 pub use source::Source;
 #[cfg(feature = "watch")]

@@ -1,12 +1,14 @@
 //! Credentials go over plaintext to this machine alone, unless the config says otherwise.
 
+use tower_plugins_proto::go_plugin::Address as Socket;
+
 use super::address::is_loopback;
 use super::error::ProblemKind;
 use super::fault::Fault;
 use super::table::{Table, join};
 use super::{
     Address, ConfigError, ConnectionSpec, CredentialsSpec, EndpointSpec, PluginSpec, Policy,
-    ProxySpec,
+    ProxySpec, Reattach,
 };
 
 const WHY: &str = "where all between can read it: take a transport with TLS, or write allow_plaintext: true under auth";
@@ -19,6 +21,7 @@ fn is_open(address: &Address, connection: &ConnectionSpec) -> bool {
         ProxySpec::Off | ProxySpec::Environment => false,
     };
     match address {
+        Address::Attached(reattach) => is_elsewhere(reattach),
         Address::Http { authority, .. } => is_far || !is_loopback(authority.host()),
         // Whatever it stands for may be anywhere.
         Address::Dns(name) => !name.https,
@@ -39,6 +42,14 @@ fn is_open(address: &Address, connection: &ConnectionSpec) -> bool {
     }
 }
 
+/// Whether it may be another machine's.
+fn is_elsewhere(reattach: &Reattach) -> bool {
+    match &reattach.address {
+        Socket::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+        Socket::Unix(_) => false,
+    }
+}
+
 fn is_refused(policy: &Policy, connection: &ConnectionSpec, address: &Address) -> bool {
     policy.credentials != CredentialsSpec::None
         && !policy.allow_plaintext
@@ -54,8 +65,10 @@ pub(super) fn refuse(
 ) {
     let open = |end: &EndpointSpec| is_refused(policy, connection, &end.address);
     if let Some(index) = endpoints.iter().position(open) {
+        let is_attached = matches!(endpoints[index].address, Address::Attached(_));
         let which = match table.has("endpoint") {
             true => "endpoint".to_owned(),
+            false if is_attached => "the plugin that is attached to".to_owned(),
             false => format!("endpoints[{index}]"),
         };
         let message =
@@ -64,6 +77,7 @@ pub(super) fn refuse(
     }
     let may_be_open = |end: &EndpointSpec| match &end.address {
         Address::Http { .. } => true,
+        Address::Attached(reattach) => is_elsewhere(reattach),
         Address::Dns(name) => !name.https,
         Address::Source { transport, .. } => ["http", "grpc"].contains(&transport.as_str()),
         _ => false,

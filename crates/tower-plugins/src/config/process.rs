@@ -8,6 +8,7 @@ use super::endpoints::Transport;
 use super::error::ProblemKind;
 use super::fault::Fault;
 use super::given::Given;
+use super::go_plugin;
 use super::table::{Table, join};
 use super::tree::Value;
 use super::values::read_secret;
@@ -22,9 +23,10 @@ pub(super) const RESTARTS: [(&str, Restart); 3] = [
     ("never", Restart::Never),
 ];
 
-pub(super) const INPUTS: [(&str, ProcessInput); 2] = [
+pub(super) const INPUTS: [(&str, ProcessInput); 3] = [
     ("none", ProcessInput::None),
     ("inherit", ProcessInput::Inherit),
+    ("terminal", ProcessInput::Terminal),
 ];
 
 /// What a plugin says of its process.
@@ -81,6 +83,14 @@ pub(super) fn read(
     for key in ["endpoint", "endpoints"] {
         let why = "is what `executable` and `process.instances` say of a plugin that is an executable: remove it";
         table.refuse(key, why);
+    }
+    if transport == Some(&Transport::Subprocess) && go_plugin::is_attached(table) {
+        for key in KEYS.into_iter().filter(|key| table.has(key)) {
+            let message = "is of a process that this program starts, and `go_plugin.reattach` names one that runs already: keep one of them";
+            table.conflict(key, message);
+        }
+        table.pass(&KEYS);
+        return Default::default();
     }
     table.require("executable");
     let executable = path(table, "executable");

@@ -17,15 +17,21 @@ use super::sense::{
 use super::table::{Table, join};
 use super::tree::{Span, Value};
 use super::{
-    Config, ConnectionSpec, PluginName, PluginSpec, Policy, ReloadSpec, TlsSpec, Upstream,
+    Address, Config, ConnectionSpec, PluginName, PluginSpec, PluginTls, Policy, ProcessSpec,
+    Reattach, ReloadSpec, TlsSpec, Upstream,
 };
 use super::{
-    access, auth, dns, elsewhere, go_plugin, layers, own_transport, plaintext, process, reload,
+    access, auth, dns, elsewhere, go_plugin, layers, own_transport, plaintext, process, reattach,
+    reload,
 };
 
 /// The config that the docs of `report` say together. There may be no plugin only if docs are missing, or
-/// they say so.
-pub(super) fn config<'t>(report: &'t Report<'t>, is_whole: bool) -> Config {
+/// they say so. Plugins in `attached` run already, whatever the docs say of how.
+pub(super) fn config<'t>(
+    report: &'t Report<'t>,
+    attached: &BTreeMap<String, Reattach>,
+    is_whole: bool,
+) -> Config {
     let tables = report.docs().filter_map(|(doc, root)| {
         let table = report.table(doc, &ROOT, String::new(), root.at, root)?;
         if let Some(what) = is_something_else(&table) {
@@ -60,6 +66,7 @@ pub(super) fn config<'t>(report: &'t Report<'t>, is_whole: bool) -> Config {
     let mut reader = Reader {
         library: &library,
         defaults: &defaults,
+        attached,
         declared: BTreeMap::new(),
         config: Config {
             reload,
@@ -130,6 +137,7 @@ fn refuse_twice(tables: &[Table<'_>]) {
 struct Reader<'a> {
     library: &'a Blocks,
     defaults: &'a Blocks,
+    attached: &'a BTreeMap<String, Reattach>,
     /// Where each name was first used.
     declared: BTreeMap<PluginName, Declared>,
     config: Config,
@@ -205,9 +213,9 @@ impl Reader<'_> {
             .unwrap_or_default();
         let transport = read_transport(&mut table);
         let transport = transport.as_ref();
-        let (process, processes) = process::read(&mut table, transport);
+        let (mut process, processes) = process::read(&mut table, transport);
         let is_process = transport.is_some_and(Transport::is_process);
-        let endpoints = match is_process {
+        let mut endpoints = match is_process {
             true => processes,
             false => read_endpoints(&mut table, transport),
         };
@@ -215,7 +223,17 @@ impl Reader<'_> {
         let (options, origin) = own_transport::read(&mut table, transport);
         let is_grpc = transport.is_some_and(Transport::is_grpc);
         let has_tls = table.has("tls") || mtls.is_some();
-        let go_plugin = go_plugin::read(&mut table, transport, has_tls);
+        let (mut go_plugin, reattach) = go_plugin::read(&mut table, transport, has_tls);
+        let is_go_plugin = transport == Some(&Transport::Subprocess);
+        let named = name.as_ref().filter(|_| is_go_plugin);
+        let over = named.and_then(|named| self.attached.get(named.name.as_str()));
+        if let Some(reattach) = over {
+            reattach::warn(&table, reattach);
+        }
+        if let Some(reattach) = over.cloned().or(reattach) {
+            (process, go_plugin) = (ProcessSpec::default(), go_plugin.attached());
+            endpoints = vec![Address::Attached(reattach).into()];
+        }
         let mut policy = blocks.policy(credentials, transport);
         policy.allow_plaintext = allow_plaintext;
         if matches!(transport, Some(Transport::UnixJson | Transport::ExecJson)) {
@@ -260,7 +278,9 @@ impl Reader<'_> {
         warn_of_vain(&table, &connection, &policy);
         let tls = match transport {
             Some(transport) if transport.is_tls() => mtls.unwrap_or_else(|| blocks.tls.clone()),
-            Some(Transport::Subprocess) if has_tls => mtls.unwrap_or_else(|| blocks.tls.clone()),
+            Some(Transport::Subprocess) if go_plugin.tls == PluginTls::Static => {
+                mtls.unwrap_or_else(|| blocks.tls.clone())
+            }
             _ => TlsSpec::default(),
         };
         if let Some(name) = name {

@@ -69,6 +69,10 @@ impl Definitions<'_> {
                         { "required": ["endpoint"] },
                         { "required": ["endpoints"] },
                         { "required": ["executable"] },
+                        {
+                            "required": ["go_plugin"],
+                            "properties": { "go_plugin": { "required": ["reattach"] } },
+                        },
                     ] }]);
             }
             "split" => {

@@ -62,9 +62,11 @@ pub(crate) use self::stack::deadline;
 use crate::Body;
 use crate::config::{Address, PluginSpec};
 use crate::error::{Error, Kind};
-use crate::transport::{EndFuture, Factory, InProcess, Transport, panic_text};
 #[cfg(all(feature = "subprocess", unix))]
-use crate::transport::{GoPlugin, Pinned, Sink};
+use crate::transport::subprocess::OnTerminal;
+#[cfg(all(feature = "subprocess", unix))]
+use crate::transport::{Attached, GoPlugin, Pinned, Sink};
+use crate::transport::{EndFuture, Factory, InProcess, Transport, panic_text};
 #[cfg(feature = "http")]
 use crate::upgrade::{OnUpgrade, Owner};
 
@@ -78,6 +80,8 @@ pub(crate) struct Services {
     sources: HashMap<String, Source>,
     #[cfg(all(feature = "subprocess", unix))]
     sinks: HashMap<String, Sink>,
+    #[cfg(all(feature = "subprocess", unix))]
+    terminals: HashMap<String, OnTerminal>,
     plugins: OnceLock<Plugins>,
 }
 
@@ -116,6 +120,17 @@ impl Services {
     #[cfg(all(feature = "subprocess", unix))]
     fn sink(&self, plugin: &str) -> Option<Sink> {
         self.sinks.get(plugin).cloned()
+    }
+
+    #[cfg(all(feature = "subprocess", unix))]
+    pub(crate) fn add_terminal(&mut self, plugin: &str, take: OnTerminal) {
+        self.terminals.insert(plugin.to_owned(), take);
+    }
+
+    /// What takes the terminals of `plugin`.
+    #[cfg(all(feature = "subprocess", unix))]
+    fn terminal(&self, plugin: &str) -> Option<OnTerminal> {
+        self.terminals.get(plugin).cloned()
     }
 
     pub(crate) fn add_source(&mut self, name: &str, source: Source) {
@@ -321,10 +336,15 @@ impl Node {
         let mut refused = None;
         for parts in after.iter().chain(before) {
             let transport: &dyn Any = &*parts.transport;
-            let Some(plugin) = transport.downcast_ref::<GoPlugin>() else {
-                continue;
+            let pinned = match (
+                transport.downcast_ref::<GoPlugin>(),
+                transport.downcast_ref::<Attached>(),
+            ) {
+                (Some(plugin), _) => plugin.pinned().await,
+                (None, Some(attached)) => attached.pinned().await,
+                (None, None) => continue,
             };
-            match plugin.pinned().await {
+            match pinned {
                 Ok(pinned) => return Some(Ok((parts.address.to_string(), pinned))),
                 Err(error) => refused = Some(Err(error)),
             }

@@ -415,8 +415,12 @@ impl EndpointParts {
         let has_tls = address.is_https() || matches!(address, Address::Subprocess { .. });
         let tls = has_tls.then_some(&upstream.tls);
         let options = matches!(address, Address::Custom { .. }).then_some(&upstream.options);
-        let is_go_plugin = matches!(address, Address::Subprocess { .. });
-        let is_process = is_go_plugin || matches!(address, Address::ExecJson { .. });
+        let is_attached = matches!(address, Address::Attached(_));
+        let is_go_plugin = is_attached || matches!(address, Address::Subprocess { .. });
+        let is_process = matches!(
+            address,
+            Address::ExecJson { .. } | Address::Subprocess { .. }
+        );
         let process = is_process.then_some(&upstream.process);
         let go_plugin = is_go_plugin.then_some(&upstream.go_plugin);
         let is_kept = |old: &&Self| {
@@ -524,26 +528,14 @@ fn transport(
             )))
         }
         #[cfg(all(feature = "subprocess", unix))]
-        Address::Subprocess { executable, .. } => {
-            let upstream = &spec.upstream;
-            let parts = crate::transport::GoPluginParts {
-                plugin: spec.name.as_str(),
-                name: &address.to_string(),
-                process: &upstream.process,
-                go_plugin: &upstream.go_plugin,
-                connection: &upstream.connection,
-                tls: &upstream.tls,
-            };
-            let sink = services.sink(spec.name.as_str());
-            let made = crate::transport::GoPlugin::of(parts, executable.clone(), sink);
-            let made = made.map_err(|error| Error::caused_by(Kind::Config, error))?;
-            Ok(Arc::new(made))
-        }
+        Address::Subprocess { .. } | Address::Attached(_) => go_plugin(address, spec, services),
         #[cfg(not(all(feature = "subprocess", unix)))]
-        Address::ExecJson { .. } | Address::Subprocess { .. } => Err(Error::caused_by(
-            Kind::Config,
-            format!("`{address}` needs Unix, and the feature `subprocess` of tower-plugins"),
-        )),
+        Address::ExecJson { .. } | Address::Subprocess { .. } | Address::Attached(_) => {
+            Err(Error::caused_by(
+                Kind::Config,
+                format!("`{address}` needs Unix, and the feature `subprocess` of tower-plugins"),
+            ))
+        }
         #[cfg(not(all(feature = "http", unix)))]
         Address::UnixJson { .. } => Err(Error::caused_by(
             Kind::Config,
@@ -577,6 +569,44 @@ fn transport(
                 ),
             ))
         }
+    }
+}
+
+/// A process of go-plugin's, of this program or of somebody else.
+#[cfg(all(feature = "subprocess", unix))]
+fn go_plugin(
+    address: &Address,
+    spec: &PluginSpec,
+    services: &Services,
+) -> Result<Arc<dyn Transport>, Error> {
+    use crate::transport::{Attached, GoPlugin, GoPluginParts};
+
+    let upstream = &spec.upstream;
+    let parts = GoPluginParts {
+        plugin: spec.name.as_str(),
+        name: &address.to_string(),
+        process: &upstream.process,
+        go_plugin: &upstream.go_plugin,
+        connection: &upstream.connection,
+        tls: &upstream.tls,
+    };
+    let sink = services.sink(spec.name.as_str());
+    let refused = |error: tower_plugins_layers::BoxError| Error::caused_by(Kind::Config, error);
+    match address {
+        Address::Attached(reattach) => match Attached::of(parts, reattach.clone(), sink) {
+            Ok(attached) => Ok(Arc::new(attached)),
+            Err(error) => Err(refused(error.into())),
+        },
+        Address::Subprocess { executable, .. } => {
+            let terminal = services.terminal(parts.plugin);
+            match GoPlugin::of(parts, executable.clone(), sink, terminal) {
+                Ok(plugin) => Ok(Arc::new(plugin)),
+                Err(error) => Err(refused(error.into())),
+            }
+        }
+        _ => Err(refused(
+            format!("`{address}` is no plugin of go-plugin").into(),
+        )),
     }
 }
 

@@ -59,9 +59,7 @@ pub(crate) use self::enveloped::as_map;
 #[cfg(all(feature = "subprocess", unix))]
 pub use self::exec_json::ExecJson;
 #[cfg(all(feature = "subprocess", unix))]
-pub use self::go_plugin::{
-    AppVersion, Attached, GoPlugin, InvalidGoPlugin, Output, OutputStream, Reattach,
-};
+pub use self::go_plugin::{AppVersion, Attached, GoPlugin, InvalidGoPlugin, Output, OutputStream};
 #[cfg(all(feature = "subprocess", unix))]
 pub(crate) use self::go_plugin::{Offered, Parts as GoPluginParts, Pinned, Sink};
 #[cfg(feature = "http")]

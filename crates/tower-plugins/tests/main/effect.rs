@@ -1169,6 +1169,10 @@ pub(super) const EFFECTS: &[(&str, &str)] = &[
         "tower_plugins::tests::effect::go_plugin::max_port_is_the_highest_that_the_plugin_is_told",
     ),
     (
+        "go_plugin.reattach",
+        "tower_plugins::tests::effect::go_plugin::reattach_is_where_a_plugin_runs_that_is_not_started",
+    ),
+    (
         "process.pid_namespace",
         "tower_plugins::tests::effect::process::pid_namespace_is_whether_a_program_is_the_first_of_its_processes",
     ),

@@ -11,6 +11,7 @@ pub(crate) mod host;
 mod idle;
 pub(crate) mod limits;
 mod restarts;
+pub(crate) mod terminal;
 mod wire;
 
 use std::path::PathBuf;

@@ -5,13 +5,16 @@ use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tower_plugins::transport::{Attached, EndpointArgs, Reattach};
+use tower_plugins::config::Reattach;
+use tower_plugins::session::SessionError;
 use tower_plugins::{Plugins, Reason};
 use tower_plugins_interop::peer::Number;
+use tower_plugins_interop::peer::adder_server::AdderServer;
 use tower_plugins_interop::{Version, go};
 use tower_plugins_proto::go_plugin::Address;
 
 use super::refusals::causes;
+use super::sessions::{Adds, both_ways};
 use super::{BOUND, doubled, peer, until_gone, within};
 
 /// A plugin in Go that nobody hosts, and what it says of where it is. It ends with its stdin.
@@ -31,12 +34,11 @@ async fn in_test_mode(program: &Path) -> (Child, Reattach) {
 
 /// The plugin `p`, attached to at `reattach`.
 async fn attached(reattach: &Reattach) -> Plugins {
-    let options = serde_json::to_string(reattach).unwrap();
-    let keys = format!("transport: attached, endpoint: p, options: {options}, retry: off");
-    let builder = Plugins::builder().transport("attached", |args: EndpointArgs<Reattach>| {
-        Attached::new(&args.plugin, args.options)
-    });
-    super::start_with(builder, &keys).await
+    let said = serde_json::to_string(reattach).unwrap();
+    super::start(&format!(
+        "transport: subprocess, retry: off, go_plugin: {{ reattach: '{said}' }}"
+    ))
+    .await
 }
 
 #[tokio::test]
@@ -88,6 +90,21 @@ async fn the_end_of_its_process_is_noticed_and_no_other_is_attached_to() {
     let lost = doubled(&plugins, 1).await.unwrap_err();
     let said = causes(&lost);
     assert!(said.contains("has ended"), "{said}");
+}
+
+#[tokio::test]
+async fn one_that_is_attached_to_and_this_host_call_each_other() {
+    let Some(program) = go(Version::V1_8_0) else {
+        return;
+    };
+    let (mut child, reattach) = in_test_mode(&program).await;
+    let plugins = attached(&reattach).await;
+    let session = within(plugins.plugin("p").session()).await.unwrap();
+    both_ways(&session, "attached").await;
+    child.kill().await.unwrap();
+    within(session.ended()).await;
+    let offer = session.serve(AdderServer::new(Adds::default())).await;
+    assert!(matches!(offer, Err(SessionError::Ended(_))), "{offer:?}");
 }
 
 #[tokio::test]

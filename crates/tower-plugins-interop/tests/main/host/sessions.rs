@@ -29,7 +29,7 @@ use crate::support::{MODES, Mode};
 
 /// What the plugin is offered.
 #[derive(Clone, Default)]
-struct Adds {
+pub(super) struct Adds {
     calls: Arc<AtomicUsize>,
 }
 
@@ -96,20 +96,24 @@ async fn calls_both_ways(version: Version) {
     }
 }
 
-async fn call_each_other(program: &Path, mode: Mode) {
-    let at = format!("{} {mode:?}", program.display());
-    let plugins = start(&format!("{}, {}", keys(program, &[]), mode.key())).await;
-    let session = session(&plugins).await;
+/// Has the two sides of `session`, which is said to be `at`, call each other.
+pub(super) async fn both_ways(session: &Session, at: &str) {
     let adds = Adds::default();
     let mut total = 0;
     for amount in 1..=8 {
         let offer = session.serve(AdderServer::new(adds.clone())).await.unwrap();
         total += amount;
-        let counted = count(&session, &offer, amount).await.unwrap();
+        let counted = count(session, &offer, amount).await.unwrap();
         assert_eq!(counted, total, "{at}");
-        assert_eq!(added(&session, 40, amount).await, 40 + amount, "{at}");
+        assert_eq!(added(session, 40, amount).await, 40 + amount, "{at}");
     }
     assert_eq!(adds.calls.load(SeqCst), 8, "{at}");
+}
+
+async fn call_each_other(program: &Path, mode: Mode) {
+    let at = format!("{} {mode:?}", program.display());
+    let plugins = start(&format!("{}, {}", keys(program, &[]), mode.key())).await;
+    both_ways(&session(&plugins).await, &at).await;
     within(plugins.shutdown(BOUND)).await.unwrap();
 }
 

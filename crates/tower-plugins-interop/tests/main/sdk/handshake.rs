@@ -1,5 +1,7 @@
 //! The first line, and what it depends on.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Stdio;
 
@@ -118,10 +120,12 @@ async fn started_by_hand_it_says_what_to_do_and_fails() {
 #[tokio::test]
 async fn what_a_host_says_wrong_is_an_error_and_no_line() {
     let directory = tempfile::tempdir().unwrap();
+    let no_text = OsStr::from_bytes(b"\xff");
     for (name, value) in [
-        (env::CLIENT_CERT, "no certificate"),
-        (env::UNIX_SOCKET_DIR, "/nowhere/at/all"),
-        (env::UNIX_SOCKET_GROUP, "no such group"),
+        (env::CLIENT_CERT, OsStr::new("no certificate")),
+        (env::CLIENT_CERT, no_text),
+        (env::UNIX_SOCKET_DIR, OsStr::new("/nowhere/at/all")),
+        (env::UNIX_SOCKET_GROUP, OsStr::new("no such group")),
     ] {
         let mut command = command(directory.path());
         command.env(name, value);
@@ -129,6 +133,7 @@ async fn what_a_host_says_wrong_is_an_error_and_no_line() {
         assert_eq!(plugin.said, "");
         let (code, log) = plugin.ended().await;
         assert_eq!(code, Some(1), "{name}");
-        assert!(log.contains(value) || log.contains(name), "{log}");
+        let value = value.to_string_lossy();
+        assert!(log.contains(&*value) || log.contains(name), "{log}");
     }
 }

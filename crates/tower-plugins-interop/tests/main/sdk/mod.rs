@@ -14,6 +14,7 @@ use tower_plugins_proto::go_plugin::socket::Socket;
 use tower_plugins_proto::go_plugin::tls::{Identity, Tls};
 use tower_plugins_proto::go_plugin::{Address, Handshake, HandshakeLine, env};
 
+mod corners;
 mod ends;
 mod go;
 mod handshake;

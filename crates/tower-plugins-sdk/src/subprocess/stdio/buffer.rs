@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tower_plugins_proto::go_plugin::grpc::{StdioData, stdio_data::Channel};
 
 /// What is kept for a host that does not read, in bytes.
 const KEPT: usize = 1 << 20;
+
+/// And for one that reads: who prints on the thread that sends it holds up both.
+const KEPT_TO_READ: usize = 16 << 20;
 
 /// The longest piece, in bytes.
 pub(super) const PIECE: usize = 16 << 10;
@@ -26,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Buffer {
     state: Mutex<State>,
     room: Condvar,
-    emptied: Notify,
+    taken: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +61,7 @@ impl Buffer {
     fn keep(&self, channel: Channel, piece: &[u8]) {
         let state = self.state();
         let is_full =
-            |state: &mut State| !state.stalled && !state.closed && state.kept + piece.len() > KEPT;
+            |state: &mut State| !state.stalled && !state.closed && !state.has_room(piece.len());
         let (mut state, waited) = self
             .room
             .wait_timeout_while(state, PATIENCE, is_full)
@@ -65,7 +69,7 @@ impl Buffer {
         if waited.timed_out() {
             state.stalled = true;
         }
-        if state.closed || state.kept + piece.len() > KEPT {
+        if state.closed || !state.has_room(piece.len()) {
             state.lost += piece.len() as u64;
             return;
         }
@@ -89,6 +93,8 @@ impl Buffer {
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
+        // There is more of it now.
+        self.room.notify_all();
         state.reader
     }
 
@@ -97,7 +103,7 @@ impl Buffer {
         let mut state = self.state();
         if state.reader == reader {
             state.reads = false;
-            self.emptied.notify_waiters();
+            self.taken.notify_waiters();
         }
     }
 
@@ -116,19 +122,26 @@ impl Buffer {
         };
         state.kept -= piece.data.len();
         state.stalled = false;
-        if state.lost > 0 {
+        let lost = std::mem::take(&mut state.lost);
+        drop(state);
+        if lost > 0 {
+            // The log may be printed here, too: it takes the lock, and the room that there is now.
             tracing::warn!(
-                bytes = state.lost,
+                bytes = lost,
                 "what was printed is lost: the host did not read it in time"
             );
-            state.lost = 0;
         }
-        if state.pieces.is_empty() {
-            self.emptied.notify_waiters();
-        }
-        drop(state);
+        self.taken.notify_waiters();
         self.room.notify_all();
         Poll::Ready(Some(piece))
+    }
+
+    /// Nobody who prints waits any more for a host that does not read.
+    pub(super) fn hurry(&self) {
+        let mut state = self.state();
+        state.stalled |= !state.reads;
+        drop(state);
+        self.room.notify_all();
     }
 
     /// Nothing more is printed; what is kept is still read.
@@ -143,21 +156,27 @@ impl Buffer {
         }
     }
 
-    /// Waits until all that was printed is read, or nobody reads.
-    pub(super) async fn read(&self) {
+    /// Waits until all that was printed is read, or nobody reads any of it for `pause`.
+    pub(super) async fn read(&self, pause: Duration) {
         loop {
-            let emptied = self.emptied.notified();
+            let taken = self.taken.notified();
             let is_over = |state: &State| state.pieces.is_empty() || !state.reads;
-            if is_over(&self.state()) {
+            if is_over(&self.state()) || timeout(pause, taken).await.is_err() {
                 return;
             }
-            emptied.await;
         }
     }
 
     /// What is locked is never left half done.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn has_room(&self, length: usize) -> bool {
+        let most = if self.reads { KEPT_TO_READ } else { KEPT };
+        self.kept + length <= most
     }
 }
 
@@ -227,5 +246,47 @@ mod tests {
         buffer.close();
         buffer.print(Channel::Stdout, b"late");
         assert_eq!(next(&buffer, second).await, None);
+    }
+
+    /// A log that goes to the host, too.
+    struct Log(Arc<Buffer>);
+
+    impl tracing::Subscriber for Log {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+            tracing::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.print(Channel::Stderr, b"some is lost");
+        }
+        fn enter(&self, _: &tracing::Id) {}
+        fn exit(&self, _: &tracing::Id) {}
+    }
+
+    #[test]
+    fn a_log_that_is_printed_for_the_host_says_what_is_lost() {
+        let buffer = Arc::new(Buffer::default());
+        buffer.hurry();
+        buffer.print(Channel::Stdout, &vec![b'a'; 2 * KEPT]);
+        let (read, is_read) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let log = Log(buffer.clone());
+            tracing::subscriber::with_default(log, || {
+                let reader = buffer.reader();
+                let mut context = Context::from_waker(Waker::noop());
+                while let Poll::Ready(Some(piece)) = buffer.poll(reader, &mut context) {
+                    read.send(piece.data).unwrap();
+                }
+            });
+        });
+        let mut last = Bytes::new();
+        while let Ok(piece) = is_read.recv_timeout(Duration::from_secs(30)) {
+            last = piece;
+        }
+        assert_eq!(last, "some is lost");
     }
 }

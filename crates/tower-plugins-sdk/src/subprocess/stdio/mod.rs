@@ -21,8 +21,11 @@ mod redirect;
 
 use self::buffer::Buffer;
 
-/// What is printed has this long to be read, when the plugin ends.
-const READ_TIMEOUT: Duration = Duration::from_millis(500);
+/// When the plugin ends, what was printed is sent until its host reads none of it for this long,
+const READ_PAUSE: Duration = Duration::from_millis(500);
+
+/// or for this long altogether.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the plugin prints, for its host: what go-plugin calls synced stdout and stderr. It is cheap to clone.
 ///
@@ -30,8 +33,9 @@ const READ_TIMEOUT: Duration = Duration::from_millis(500);
 /// [`stdout`](Self::stdout) is for that. The standard error does not: it stays the plugin's log, which a host reads line by line, as that is
 /// where a panic must be found. [`stderr`](Self::stderr) is the host's synced stderr.
 ///
-/// A host that does not read has 1 MiB kept for it. Who prints more waits until it reads, for 5 s; then what is printed is thrown
-/// away until it does. Without a host both go to the program's own standard output and error.
+/// A host that does not read has 1 MiB kept for it, and one that reads 16 MiB. Who prints more waits until it reads, for 5 s; then what is
+/// printed is thrown away until it does. So a handler that prints more than 16 MiB at once does it by `spawn_blocking`: on a thread of the
+/// runtime it may hold up what sends it. Without a host both go to the program's own standard output and error.
 ///
 /// ```
 /// use std::io::Write;
@@ -86,9 +90,10 @@ impl Stdio {
         Stream(self.shared.buffer.clone())
     }
 
-    /// There is a host; what is printed is for it.
-    pub(super) fn begin(&self) {
+    /// There is a host; what is printed is for it, until the guard is dropped.
+    pub(super) fn begin(&self) -> Printed {
         self.shared.hosted.store(true, Ordering::Release);
+        Printed(self.clone())
     }
 
     /// What is written to the standard output is for the host, too.
@@ -101,6 +106,7 @@ impl Stdio {
 
     /// Nothing more is printed for the host; the stream ends when what was is read.
     pub(super) async fn end(&self) {
+        self.shared.buffer.hurry();
         #[cfg(unix)]
         {
             let redirect = self.redirected().take();
@@ -108,16 +114,34 @@ impl Stdio {
                 redirect.end().await;
             }
         }
+        self.stop();
+        let read = self.shared.buffer.read(READ_PAUSE);
+        timeout(READ_TIMEOUT, read).await.ok();
+    }
+
+    /// What is printed goes where it went before.
+    fn stop(&self) {
+        #[cfg(unix)]
+        drop(self.redirected().take());
         self.shared.hosted.store(false, Ordering::Release);
         self.shared.buffer.close();
-        // A host that does not read is not waited for.
-        timeout(READ_TIMEOUT, self.shared.buffer.read()).await.ok();
     }
 
     #[cfg(unix)]
     fn redirected(&self) -> std::sync::MutexGuard<'_, Option<redirect::Redirect>> {
         let redirect = self.shared.redirect.lock();
         redirect.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is printed is for the host, for as long as this is there.
+#[derive(Debug)]
+#[must_use = "it ends when it is dropped"]
+pub(super) struct Printed(Stdio);
+
+impl Drop for Printed {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 
@@ -151,23 +175,23 @@ pub(super) struct Stream(Arc<Buffer>);
 
 #[tonic::async_trait]
 impl GrpcStdio for Stream {
-    type StreamStdioStream = Printed;
+    type StreamStdioStream = Pieces;
 
-    async fn stream_stdio(&self, _: Request<()>) -> Result<Response<Printed>, Status> {
+    async fn stream_stdio(&self, _: Request<()>) -> Result<Response<Pieces>, Status> {
         let buffer = self.0.clone();
         let reader = buffer.reader();
-        Ok(Response::new(Printed { buffer, reader }))
+        Ok(Response::new(Pieces { buffer, reader }))
     }
 }
 
 /// What the host reads.
 #[derive(Debug)]
-pub(super) struct Printed {
+pub(super) struct Pieces {
     buffer: Arc<Buffer>,
     reader: u64,
 }
 
-impl tonic::codegen::tokio_stream::Stream for Printed {
+impl tonic::codegen::tokio_stream::Stream for Pieces {
     type Item = Result<StdioData, Status>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -176,7 +200,7 @@ impl tonic::codegen::tokio_stream::Stream for Printed {
     }
 }
 
-impl Drop for Printed {
+impl Drop for Pieces {
     fn drop(&mut self) {
         self.buffer.leave(self.reader);
     }

@@ -24,7 +24,8 @@ const END_TIMEOUT: Duration = Duration::from_millis(500);
 /// open: some take its end for that of the plugin.
 #[derive(Debug)]
 pub(super) struct Redirect {
-    original: OwnedFd,
+    /// There until what is printed goes there again.
+    original: Option<OwnedFd>,
     ended: oneshot::Receiver<()>,
 }
 
@@ -43,15 +44,38 @@ impl Redirect {
         // Nothing that was written before goes another way.
         io::stdout().flush()?;
         dup2_stdout(&writer)?;
+        let original = Some(original);
         Ok(Self { original, ended })
     }
 
     /// What is printed from now on goes where it went before; waits until what was is in the buffer.
-    pub(super) async fn end(self) {
-        // As one cannot print it, there is nobody to tell.
-        io::stdout().flush().ok();
-        dup2_stdout(&self.original).ok();
-        drop(timeout(END_TIMEOUT, self.ended).await);
+    pub(super) async fn end(mut self) {
+        let (flush, flushed) = oneshot::channel();
+        // Whoever prints has the lock meanwhile, and what this thread sends may be what that waits for.
+        let flusher = std::thread::Builder::new()
+            .name("plugin-stdout-end".to_owned())
+            .spawn(move || {
+                // As one cannot print it, there is nobody to tell.
+                io::stdout().flush().ok();
+                flush.send(()).ok();
+            });
+        if flusher.is_ok() {
+            drop(timeout(END_TIMEOUT, flushed).await);
+        }
+        self.restore();
+        drop(timeout(END_TIMEOUT, &mut self.ended).await);
+    }
+
+    fn restore(&mut self) {
+        if let Some(original) = self.original.take() {
+            dup2_stdout(&original).ok();
+        }
+    }
+}
+
+impl Drop for Redirect {
+    fn drop(&mut self) {
+        self.restore();
     }
 }
 

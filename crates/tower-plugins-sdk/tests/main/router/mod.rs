@@ -1,6 +1,7 @@
 //! Typed handlers, over every wire.
 
 mod calls;
+mod corners;
 mod ends;
 mod lines;
 mod streams;

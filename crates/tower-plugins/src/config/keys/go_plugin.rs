@@ -68,6 +68,13 @@ pub(in super::super) static GO_PLUGIN: Block = Block {
             "30000",
             "the highest; not below `min_port`",
         ),
+        key(
+            "reattach",
+            Kind::Text,
+            "none",
+            r#""{\"Protocol\":\"grpc\",\"ProtocolVersion\":6,\"Pid\":4711,\"Test\":true,\"Addr\":{\"Network\":\"unix\",\"String\":\"/tmp/plugin42\"}}""#,
+            "where a plugin runs that somebody else started, a debugger for example, in the JSON of Go's tools: it is [attached to](subprocess.md#one-that-runs-already), and none started. In the place of `executable` and what belongs to that, and of the other keys of this block but `socket_dir` and `socket_group`; not with `tls`",
+        ),
     ],
     gone: &[
         (

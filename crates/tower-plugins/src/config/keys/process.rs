@@ -35,10 +35,10 @@ pub(in super::super) static PROCESS: Block = Block {
         ),
         key(
             "stdin",
-            Kind::Word(&["none", "inherit"]),
+            Kind::Word(&["none", "inherit", "terminal"]),
             "none",
             r#""inherit""#,
-            "with `subprocess`: what the process reads on its standard input: `none`, it is at its end; `inherit`, this program's, as every other plugin and this program do that read it. Refused with `exec-json`, where it is how the plugin is asked",
+            "with `subprocess`: what the process reads on its standard input: `none`, it is at its end; `inherit`, this program's, as every other plugin and this program do that read it; `terminal`, a pseudo-terminal of its own, which is its controlling terminal (`/dev/tty`) at the head of a session, and which the program takes with `Builder::terminal`. Refused with `exec-json`, where it is how the plugin is asked",
         ),
         key(
             "umask",

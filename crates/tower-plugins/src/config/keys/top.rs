@@ -166,14 +166,14 @@ pub(in super::super) static PLUGIN: Block = Block {
         key(
             "endpoint",
             Kind::Endpoint,
-            "this, `endpoints` or `executable`",
+            "this, `endpoints`, `executable` or `go_plugin.reattach`",
             r#""http://search.internal:8080""#,
             "the one endpoint",
         ),
         key(
             "endpoints",
             Kind::Endpoints,
-            "this, `endpoint` or `executable`",
+            "this, `endpoint`, `executable` or `go_plugin.reattach`",
             r#"["http://10.0.0.1:8080", "http://10.0.0.2:8080"]"#,
             "a list of endpoints, no two the same",
         ),

@@ -52,7 +52,7 @@ pub(super) use self::reload::STRATEGIES;
 pub use self::reload::{ReloadSpec, Strategy};
 pub use self::shared::Shared;
 use super::own_transport::OwnOrigin;
-use super::{LayerSpec, Options};
+use super::{LayerSpec, Options, Reattach};
 
 /// The name of a plugin: 1 to 128 characters out of `A-Z a-z 0-9 . _ -`, the first a letter or a
 /// digit.
@@ -222,6 +222,8 @@ pub enum Address {
         /// Which of the plugin's processes it is, from 1.
         instance: u32,
     },
+    /// `go_plugin.reattach`: a process that speaks HashiCorp's go-plugin, and that somebody else started.
+    Attached(Reattach),
     /// `transport: in-process`: a service that the program registered under this name.
     InProcess {
         /// The name.
@@ -310,6 +312,7 @@ impl fmt::Display for Address {
                 executable,
                 instance,
             } => write!(f, "subprocess:{}#{instance}", executable.display()),
+            Self::Attached(Reattach { address, .. }) => write!(f, "attached:{address}"),
             Self::InProcess { service } => write!(f, "in-process:{service}"),
             Self::Custom {
                 transport,

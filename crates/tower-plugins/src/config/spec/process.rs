@@ -110,6 +110,8 @@ pub enum ProcessInput {
     None,
     /// `inherit`: this program's.
     Inherit,
+    /// `terminal`: a pseudo-terminal of its own, which is its controlling terminal too.
+    Terminal,
 }
 
 /// The SHA-256 of a file. As text it is `sha256:` and 64 hexadecimal digits, as `sha256sum` prints them.

@@ -103,7 +103,7 @@ impl Writer {
             Some(Address::Unix { .. }) => "unix",
             Some(Address::UnixJson { .. }) => "unix-json",
             Some(Address::ExecJson { .. }) => "exec-json",
-            Some(Address::Subprocess { .. }) => "subprocess",
+            Some(Address::Subprocess { .. } | Address::Attached(_)) => "subprocess",
             Some(Address::InProcess { .. }) => "in-process",
             Some(Address::Custom { transport, .. } | Address::Source { transport, .. }) => {
                 transport
@@ -115,7 +115,7 @@ impl Writer {
         let endpoints = endpoints.filter_map(|one| endpoint(one, upstream.grpc.is_some()));
         let endpoints = endpoints.collect();
         let process = self.process(upstream);
-        let is_process = process.executable.is_some();
+        let is_process = process.executable.is_some() || process.go_plugin.is_some();
         let is_tls = match transport {
             "https" | "grpc-tls" => true,
             "subprocess" => upstream.go_plugin.tls == PluginTls::Static,
@@ -204,6 +204,8 @@ fn endpoint(endpoint: &EndpointSpec, is_grpc: bool) -> Option<Node<'static>> {
         Address::UnixJson { path } => (path.to_str()?.to_owned(), None),
         // It is said by `executable`.
         Address::ExecJson { .. } | Address::Subprocess { .. } => return None,
+        // By `go_plugin.reattach`.
+        Address::Attached(_) => return None,
         Address::InProcess { service } => (service.clone(), None),
         Address::Custom { endpoint, .. } => (endpoint.clone(), None),
         Address::Dns(name) => (name.to_string(), Some(&name.prefix)),

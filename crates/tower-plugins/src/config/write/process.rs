@@ -2,7 +2,9 @@
 
 use super::super::process::{INPUTS, RESTARTS};
 use super::super::tree::Node;
-use super::super::{Address, GoPluginSpec, PluginTls, ProcessLimits, Restart, Rlimits, Upstream};
+use super::super::{
+    Address, GoPluginSpec, PluginTls, ProcessLimits, Reattach, Restart, Rlimits, Upstream,
+};
 use super::Writer;
 use super::values::{bool, duration, integer, list, named, number, size, table, text, texts, word};
 
@@ -20,6 +22,12 @@ pub(super) struct Process {
 impl Writer {
     pub(super) fn process(&self, upstream: &Upstream) -> Process {
         let first = upstream.endpoints.first().map(|endpoint| &endpoint.address);
+        if let Some(Address::Attached(reattach)) = first {
+            return Process {
+                go_plugin: Some(attached(reattach, &upstream.go_plugin)),
+                ..Process::default()
+            };
+        }
         let Some(
             first @ (Address::ExecJson { executable, .. } | Address::Subprocess { executable, .. }),
         ) = first
@@ -75,10 +83,29 @@ impl Writer {
     }
 }
 
+fn attached(reattach: &Reattach, spec: &GoPluginSpec) -> Node<'static> {
+    let json = serde_json::to_string(reattach).ok();
+    let [directory, group] = sockets(spec);
+    table([
+        ("reattach", json.as_deref().and_then(text)),
+        directory,
+        group,
+    ])
+}
+
+fn sockets(spec: &GoPluginSpec) -> [(&'static str, Option<Node<'static>>); 2] {
+    let directory = spec.socket_dir.as_ref();
+    let directory = directory.and_then(|path| path.to_str()).and_then(text);
+    [
+        ("socket_dir", directory),
+        ("socket_group", spec.socket_group.as_deref().and_then(text)),
+    ]
+}
+
 fn go_plugin(spec: &GoPluginSpec) -> Node<'static> {
     let versions = spec.protocol_versions.iter();
     let versions = versions.filter_map(|version| integer(*version)).collect();
-    let directory = spec.socket_dir.as_ref();
+    let [directory, group] = sockets(spec);
     table([
         ("cookie_key", text(&spec.cookie_key)),
         ("cookie_value", text(&spec.cookie_value)),
@@ -88,15 +115,13 @@ fn go_plugin(spec: &GoPluginSpec) -> Node<'static> {
             bool(spec.tls == PluginTls::Auto).filter(|_| spec.tls != PluginTls::Static),
         ),
         ("multiplex", bool(spec.multiplex)),
-        (
-            "socket_dir",
-            directory.and_then(|path| path.to_str()).and_then(text),
-        ),
-        ("socket_group", spec.socket_group.as_deref().and_then(text)),
+        directory,
+        group,
         ("min_port", integer(spec.min_port.into())),
         ("max_port", integer(spec.max_port.into())),
     ])
 }
+
 fn limits(limits: &ProcessLimits) -> Node<'static> {
     table([
         ("memory", limits.memory.and_then(size)),

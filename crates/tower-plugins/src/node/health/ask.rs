@@ -64,7 +64,7 @@ impl Ask {
 
     /// The same of what is at `address`: plugins of go-plugin that are not written in Go seldom have a health service.
     pub(super) const fn of(mut self, address: &Address) -> Self {
-        self.is_optional = matches!(address, Address::Subprocess { .. });
+        self.is_optional = matches!(address, Address::Subprocess { .. } | Address::Attached(_));
         self
     }
 

@@ -13,21 +13,23 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_plugins_layers::{BoxError, Refused, Unsent};
 use tower_plugins_proto::go_plugin::broker::{Broker, Link};
-use tower_plugins_proto::go_plugin::socket::{Listen, Socket};
+use tower_plugins_proto::go_plugin::socket::Socket;
 
-use super::output::Pump;
+use super::output::{Pump, Sink};
+use super::pinned::Pinned;
 use super::reach::{Encryption, Reach, Way};
-use super::reattach::Reattach;
-use super::session::{Channel, Parts, Session};
+use super::session::{self, Channel, Session};
 use super::sockets::Sockets;
 use super::watched::Watched;
-use super::{AppVersion, FOREVER, NOTICED_WITHIN};
+use super::{FOREVER, Parts, lasting, respond, while_there, why_ended};
 use crate::Body;
-use crate::config::{ConnectionSpec, GoPluginSpec, Protocol};
+use crate::config::{ConnectionSpec, GoPluginSpec, ProcessSpec, Reattach, TlsSpec};
 use crate::transport::error::{connect_failed, lost};
+use crate::transport::subprocess::{Exited, InUse, Running};
+use crate::transport::task::Task;
 use crate::transport::{EndFuture, Http, ProbeFuture, ResponseFuture, Transport};
 
-/// How long the plugin may take to be there, and to end when it is told to.
+/// How long the plugin may take to end when it is told to.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A plugin of go-plugin that runs already: one under a debugger, or one that outlived the host that started it.
@@ -44,31 +46,26 @@ const GRACE: Duration = Duration::from_secs(5);
 /// - [`Reason::ConnectionLost`](tower_plugins_layers::Reason::ConnectionLost) if the process has ended.
 /// - The others of [`Http`].
 ///
-/// A config names it as a transport of the program's own, with the JSON as `options`:
+/// In a config it is `go_plugin.reattach`, or the variable `TOWER_PLUGINS_REATTACH`; in code:
 ///
 /// ```
 /// use tower_plugins::Plugins;
-/// use tower_plugins::config::{Config, Format};
-/// use tower_plugins::transport::{Attached, EndpointArgs, Reattach};
+/// use tower_plugins::config::{Config, PluginSpec, Reattach};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// let config = Config::parse(r#"
-///     plugins:
-///       greeter:
-///         transport: attached
-///         endpoint: under a debugger
-///         options: {"Protocol":"grpc","ProtocolVersion":6,"Pid":4711,"Test":true,"Addr":{"Network":"unix","String":"/tmp/plugin42"}}
-///     "#, Format::Yaml)?;
-/// let plugins = Plugins::builder()
-///     .transport("attached", |args: EndpointArgs<Reattach>| Attached::new(&args.plugin, args.options))
-///     .start(config)
-///     .await?;
+/// let said = r#"{"Protocol":"grpc","ProtocolVersion":6,"Pid":4711,"Test":true,"Addr":{"Network":"unix","String":"/tmp/plugin42"}}"#;
+/// let reattach: Reattach = serde_json::from_str(said)?;
+/// let config = Config::new().with(PluginSpec::attached("greeter", reattach)?);
+/// let plugins = Plugins::builder().start(config).await?;
 /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
 pub struct Attached {
     plugin: Arc<str>,
     name: Arc<str>,
     reattach: Reattach,
+    spec: GoPluginSpec,
+    connection: ConnectionSpec,
+    sink: Option<Sink>,
     attachment: OnceCell<Attachment>,
     /// Closed when all has ended.
     over: watch::Sender<()>,
@@ -76,8 +73,10 @@ pub struct Attached {
 
 /// A plugin that was found.
 struct Attachment {
-    session: Arc<Session>,
+    running: InUse<Session>,
     process: Option<Arc<Watched>>,
+    /// Tells of its end.
+    _ends: Task,
 }
 
 /// Its process is not there any more.
@@ -86,20 +85,35 @@ struct Attachment {
 struct Gone(u32);
 
 impl Attached {
-    /// The plugin at `reattach`, for `plugin`. It is attached to by the first call.
+    /// The plugin at `reattach`, for `plugin`. It is attached to by the first call. What it prints is logged.
     ///
     /// # Errors
     /// If `reattach` has an id that no process can have.
     pub fn new(plugin: &str, reattach: Reattach) -> io::Result<Self> {
-        let name = format!("attached:{}", reattach.address);
+        let parts = Parts {
+            plugin,
+            name: &format!("attached:{}", reattach.address),
+            process: &ProcessSpec::default(),
+            go_plugin: &GoPluginSpec::default(),
+            connection: &ConnectionSpec::default(),
+            tls: &TlsSpec::default(),
+        };
+        Self::of(parts, reattach, None)
+    }
+
+    /// The same, with a sink for what it prints.
+    pub(crate) fn of(parts: Parts<'_>, reattach: Reattach, sink: Option<Sink>) -> io::Result<Self> {
         if reattach.pid != 0 && pid(reattach.pid).is_none() {
             let said = format!("{} is no id of a process", reattach.pid);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, said));
         }
         Ok(Self {
-            plugin: plugin.into(),
-            name: name.into(),
+            plugin: parts.plugin.into(),
+            name: parts.name.into(),
             reattach,
+            spec: parts.go_plugin.clone(),
+            connection: lasting(parts.connection),
+            sink,
             attachment: OnceCell::new(),
             over: watch::Sender::new(()),
         })
@@ -107,8 +121,10 @@ impl Attached {
 
     async fn attachment(&self) -> Result<&Attachment, Refused> {
         let attach = || async {
-            let limit = timeout(GRACE, self.attach()).await;
-            let attached = limit.unwrap_or_else(|_| Err("it did not answer in time".into()));
+            let within = self.connection.connection_timeout.min(FOREVER);
+            let limit = timeout(within, self.attach()).await;
+            let attached = limit
+                .unwrap_or_else(|_| Err("it did not answer within the connection_timeout".into()));
             attached.map_err(|error| connect_failed(&self.name, error))
         };
         self.attachment.get_or_try_init(attach).await
@@ -129,82 +145,92 @@ impl Attached {
             way: Way::Sockets(address.clone()),
             encryption: Encryption::None,
         };
-        let connection = ConnectionSpec {
-            protocol: Protocol::Http2,
-            max_age: None,
-            idle_timeout: FOREVER,
-            ..ConnectionSpec::default()
-        };
-        let http = Http::through(&self.name, Arc::new(reach), Scheme::HTTP, connection);
+        let http = Http::through(
+            &self.name,
+            Arc::new(reach),
+            Scheme::HTTP,
+            self.connection.clone(),
+        );
         http.connected().await?;
-        let sockets = Arc::new(Sockets::create(&GoPluginSpec::default())?);
-        let listen = Listen::unix().directory(sockets.directory());
-        let session = Session::begin(Parts {
+        let sockets = Arc::new(Sockets::create(&self.spec)?);
+        let listen = sockets.listen(&self.spec);
+        let session = Session::begin(session::Parts {
             channel: Channel(Arc::new(http)),
             version: self.reattach.version,
             link: Link::new(Broker::new(), listen),
             driver: None,
             broken: CancellationToken::new(),
             sockets,
-            output: Pump::new(&self.plugin, &self.name, None),
+            output: Pump::new(&self.plugin, &self.name, self.sink.clone()),
         });
-        let session = Arc::new(session);
-        Ok(Attachment { session, process })
+        tracing::info!(
+            plugin.name = &*self.plugin,
+            server.address = &*self.name,
+            pid = self.reattach.pid,
+            "attached to a plugin that runs already"
+        );
+        Ok(Attachment::new(session, process))
     }
 
-    async fn run(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
-        let attachment = match self.attachment().await {
-            Ok(attachment) => attachment,
-            Err(refused) => return Err(Unsent::new(Some(request), refused).into()),
-        };
-        let gone = || lost(&self.name, Gone(self.reattach.pid)).into();
-        if attachment.is_gone() {
-            return Err(gone());
+    /// The one process.
+    pub(crate) async fn pinned(&self) -> Result<Pinned, Refused> {
+        let attachment = self.attachment().await?;
+        match attachment.is_gone() {
+            true => Err(self.gone()),
+            false => Ok(Pinned::to(&self.name, &attachment.running)),
         }
-        let mut call = attachment.session.http().call(request);
-        let answered = tokio::select! {
-            biased;
-            answer = &mut call => answer,
-            // What it has left behind may hold the connection open.
-            () = attachment.gone() => match timeout(NOTICED_WITHIN, call).await {
-                Ok(answer) => answer,
-                Err(_) => return Err(gone()),
+    }
+
+    fn gone(&self) -> Refused {
+        lost(&self.name, Gone(self.reattach.pid))
+    }
+
+    async fn run(&self, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
+        let running = match request.extensions_mut().remove::<Pinned>() {
+            Some(pinned) => pinned.running().await?,
+            None => match self.attachment().await {
+                Ok(attachment) if attachment.is_gone() => return Err(self.gone().into()),
+                Ok(attachment) => attachment.running.clone(),
+                Err(refused) => return Err(Unsent::new(Some(request), refused).into()),
             },
         };
-        match answered {
-            Ok(mut response) => {
-                let version = AppVersion(attachment.session.version());
-                response.extensions_mut().insert(version);
-                Ok(response)
-            }
-            Err(error) => match &attachment.process {
-                Some(process) if timeout(NOTICED_WITHIN, process.gone()).await.is_ok() => {
-                    Err(gone())
-                }
-                _ => Err(error),
+        let call = running.session.http().call(request);
+        match while_there(call, &self.name, &running).await {
+            Ok(response) => Ok(respond(&self.name, response, running)),
+            Err(error) => match why_ended(&error, &running).await {
+                Some(_) => Err(self.gone().into()),
+                None => Err(error),
             },
         }
     }
 }
 
 impl Attachment {
-    fn is_gone(&self) -> bool {
-        self.process
-            .as_ref()
-            .is_some_and(|process| process.is_gone())
+    fn new(session: Session, process: Option<Arc<Watched>>) -> Self {
+        let (tell, exited) = watch::channel(None);
+        let (watched, broker) = (process.clone(), session.link().broker().clone());
+        let ends = Task::spawn(async move {
+            match watched {
+                Some(process) => process.gone().await,
+                None => std::future::pending().await,
+            }
+            tell.send_replace(Some(Arc::new(Exited::unknown())));
+            broker.close();
+        });
+        Self {
+            running: InUse::of(Running::elsewhere(session, exited)),
+            process,
+            _ends: ends,
+        }
     }
 
-    /// Waits until its process has ended, if it is known.
-    async fn gone(&self) {
-        match &self.process {
-            Some(process) => process.gone().await,
-            None => std::future::pending().await,
-        }
+    fn is_gone(&self) -> bool {
+        self.running.is_over()
     }
 
     /// Has it end.
     async fn end(self) {
-        drop(timeout(GRACE, self.session.shut_down()).await);
+        drop(timeout(GRACE, self.running.session.shut_down()).await);
         if let Some(process) = &self.process
             && timeout(GRACE, process.gone()).await.is_err()
         {

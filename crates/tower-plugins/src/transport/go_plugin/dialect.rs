@@ -10,7 +10,6 @@ use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 use tower_plugins_layers::BoxError;
 use tower_plugins_proto::go_plugin::broker::{Broker, Link, Multiplexed};
-use tower_plugins_proto::go_plugin::socket::Listen;
 use tower_plugins_proto::go_plugin::tls::{self, Identity};
 use tower_plugins_proto::go_plugin::{Handshake, HandshakeLine, env, offer_versions};
 
@@ -19,7 +18,7 @@ use super::output::{Pump, Sink};
 use super::reach::{Encryption, Reach, Way, connect};
 use super::session::{self, Channel, Session};
 use super::sockets::Sockets;
-use super::{FOREVER, handshake};
+use super::{handshake, lasting};
 use crate::config::{ConnectionSpec, GoPluginSpec, PluginTls, Protocol};
 use crate::transport::Http;
 use crate::transport::http::Names;
@@ -83,22 +82,13 @@ impl GoPluginDialect {
             }
             PluginTls::Auto | PluginTls::Off => None,
         };
-        // They last as long as the process, whatever else is said of connections.
-        let connection = ConnectionSpec {
-            protocol: Protocol::Http2,
-            keep_alive: true,
-            max_age: None,
-            idle_timeout: FOREVER,
-            max_idle_connections: parts.connection.max_connections,
-            ..parts.connection.clone()
-        };
         Ok(Self {
             plugin: parts.plugin.into(),
             name,
             executable,
             spec: spec.clone(),
             handshake,
-            connection,
+            connection: lasting(parts.connection),
             tls,
             sink,
         })
@@ -153,15 +143,6 @@ impl GoPluginDialect {
         };
         let tls = tls::Tls::pinned(&host, plugin)?;
         Ok((Encryption::Exact(tls.clone()), Some(tls)))
-    }
-
-    /// How this side listens for connections beside the first, where each has a socket of its own.
-    fn listen(&self, sockets: &Sockets) -> Listen {
-        let listen = Listen::unix().directory(sockets.directory());
-        match &self.spec.socket_group {
-            Some(group) => listen.group(group),
-            None => listen,
-        }
     }
 }
 
@@ -218,7 +199,7 @@ impl Dialect for GoPluginDialect {
             (way, Link::multiplexed(multiplexed), Some(driver))
         } else {
             let way = Way::Sockets(line.address().clone());
-            let link = Link::new(broker, self.listen(&prepared.sockets));
+            let link = Link::new(broker, prepared.sockets.listen(&self.spec));
             (way, link, None)
         };
         let link = match tls {

@@ -2,7 +2,7 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `attached` | a plugin that runs already; `reattach` says where, and `watched` when it has ended |
+//! | `attached` | a plugin that runs already; `watched` tells when it has ended |
 //! | `dialect` | from the start of a process to its session, and how it is asked to end |
 //! | `handshake` | the first line, and all that can be wrong with it |
 //! | `sockets` | the directory for the plugin's sockets |
@@ -19,7 +19,6 @@ mod handshake;
 mod output;
 mod pinned;
 mod reach;
-mod reattach;
 mod session;
 mod sockets;
 mod watched;
@@ -39,13 +38,12 @@ use self::dialect::GoPluginDialect;
 pub(crate) use self::output::Sink;
 pub use self::output::{Output, OutputStream};
 pub(crate) use self::pinned::{Offered, Pinned};
-pub use self::reattach::Reattach;
 use self::session::Session;
 use super::error::{connect_failed, lost};
-use super::subprocess::{Exited, InUse, Launch, Running, Supervisor};
+use super::subprocess::{Exited, InUse, Launch, OnTerminal, Running, Supervisor};
 use super::{EndFuture, FOREVER, ProbeFuture, ResponseFuture, Transport};
 use crate::Body;
-use crate::config::{ConnectionSpec, GoPluginSpec, ProcessSpec, TlsSpec};
+use crate::config::{ConnectionSpec, GoPluginSpec, ProcessSpec, Protocol, TlsSpec};
 
 /// How long the end of a process may take to be known when its connection has ended.
 const NOTICED_WITHIN: Duration = Duration::from_millis(500);
@@ -61,7 +59,8 @@ const TRIES: u32 = 3;
 /// # The process
 ///
 /// It is started when a call needs it, within a tokio runtime. It is given the cookie, the versions, and what else
-/// [`GoPluginSpec`] says, in its environment; its standard input is at its end. It writes one line to its standard output, which says
+/// [`GoPluginSpec`] says, in its environment; its standard input is what
+/// [`ProcessInput`](crate::config::ProcessInput) says. It writes one line to its standard output, which says
 /// where it listens, and is connected to; all within [`start_timeout`](ProcessSpec::start_timeout). Calls wait for that no longer
 /// than [`connection_timeout`](ConnectionSpec::connection_timeout). What it writes to its standard output later is logged.
 ///
@@ -159,17 +158,18 @@ impl GoPlugin {
             connection: &upstream.connection,
             tls: &upstream.tls,
         };
-        Self::of(parts, executable, None)
+        Self::of(parts, executable, None, None)
     }
 
-    /// The same, with a sink for what it prints.
+    /// The same, with a sink for what it prints, and what takes its terminal.
     pub(crate) fn of(
         parts: Parts<'_>,
         executable: PathBuf,
         sink: Option<Sink>,
+        on_terminal: Option<OnTerminal>,
     ) -> Result<Self, InvalidGoPlugin> {
         let name: Arc<str> = parts.name.into();
-        let launch = Launch::new(executable.clone(), parts.process);
+        let launch = Launch::new(executable.clone(), parts.process).on_terminal(on_terminal);
         let dialect = GoPluginDialect::new(parts, Arc::clone(&name), executable, sink);
         let dialect = dialect.map_err(|problem| InvalidGoPlugin {
             plugin: parts.plugin.to_owned(),
@@ -198,7 +198,7 @@ impl GoPlugin {
             let error = match while_there(call, &self.name, &running).await {
                 Ok(response) => {
                     running.has_answered();
-                    return Ok(self.respond(response, running));
+                    return Ok(respond(&self.name, response, running));
                 }
                 Err(error) => error,
             };
@@ -224,13 +224,26 @@ impl GoPlugin {
         let until = Instant::now() + self.wait.min(FOREVER);
         self.supervisor.running(until).await
     }
+}
 
-    fn respond(&self, response: Response<Body>, running: InUse<Session>) -> Response<Body> {
-        let version = AppVersion(running.session.version());
-        let name = Arc::clone(&self.name);
-        let mut response = response.map(|body| OfProcess::wrap(body, name, running));
-        response.extensions_mut().insert(version);
-        response
+/// `response` of the process `running`, whose endpoint is called `name`.
+fn respond(name: &Arc<str>, response: Response<Body>, running: InUse<Session>) -> Response<Body> {
+    let version = AppVersion(running.session.version());
+    let name = Arc::clone(name);
+    let mut response = response.map(|body| OfProcess::wrap(body, name, running));
+    response.extensions_mut().insert(version);
+    response
+}
+
+/// Connections to a process, which last as long as that, whatever else `spec` says of them.
+fn lasting(spec: &ConnectionSpec) -> ConnectionSpec {
+    ConnectionSpec {
+        protocol: Protocol::Http2,
+        keep_alive: true,
+        max_age: None,
+        idle_timeout: FOREVER,
+        max_idle_connections: spec.max_connections,
+        ..spec.clone()
     }
 }
 

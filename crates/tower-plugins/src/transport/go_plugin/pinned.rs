@@ -41,16 +41,21 @@ impl GoPlugin {
     /// The process that runs; it is started if need be.
     pub(crate) async fn pinned(&self) -> Result<Pinned, Refused> {
         let running = self.running().await?;
-        Ok(Pinned {
-            name: Arc::clone(&self.name),
-            link: running.session.link().clone(),
-            exit: running.exit(),
-            running: running.downgrade(),
-        })
+        Ok(Pinned::to(&self.name, &running))
     }
 }
 
 impl Pinned {
+    /// The process `running`, whose endpoint is called `name`.
+    pub(super) fn to(name: &Arc<str>, running: &InUse<Session>) -> Self {
+        Self {
+            name: Arc::clone(name),
+            link: running.session.link().clone(),
+            exit: running.exit(),
+            running: running.downgrade(),
+        }
+    }
+
     /// The connections beside the first.
     pub(crate) const fn link(&self) -> &Link {
         &self.link

@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use tower_plugins_proto::go_plugin::socket::Listen;
+
 use crate::config::GoPluginSpec;
 
 /// How often a name may be taken already.
@@ -53,6 +55,15 @@ impl Sockets {
     pub(super) fn is_at(&self, path: &Path) {
         if !path.starts_with(&self.directory) {
             let _ = self.elsewhere.set(path.to_owned());
+        }
+    }
+
+    /// How this side listens for connections beside the first, where each has a socket of its own.
+    pub(super) fn listen(&self, spec: &GoPluginSpec) -> Listen {
+        let listen = Listen::unix().directory(&self.directory);
+        match &spec.socket_group {
+            Some(group) => listen.group(group),
+            None => listen,
         }
     }
 

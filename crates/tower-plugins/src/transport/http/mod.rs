@@ -265,7 +265,7 @@ fn find(
             return Ok((target.at(*at), origin));
         }
         Address::UnixJson { .. } => return Err("it takes lines of JSON".into()),
-        Address::ExecJson { .. } | Address::Subprocess { .. } => {
+        Address::ExecJson { .. } | Address::Subprocess { .. } | Address::Attached(_) => {
             return Err("it is a process".into());
         }
         Address::InProcess { .. } => return Err("it is a service of this program".into()),

@@ -14,6 +14,8 @@ use std::process::Command;
 
 use rustix::process::{Resource, Rlimit};
 
+const STDIN: RawFd = 0;
+
 /// What a child asks of the kernel about itself.
 #[derive(Clone, Debug)]
 pub(super) struct InChild {
@@ -22,6 +24,8 @@ pub(super) struct InChild {
     pub(super) rlimits: Vec<(Resource, u64)>,
     pub(super) umask: Option<u32>,
     pub(super) no_new_privileges: bool,
+    /// Whether its standard input is a terminal, which is to be its own, at the head of a session.
+    pub(super) terminal: bool,
     /// A descriptor that the program is to have open after exec.
     pub(super) keep: Option<RawFd>,
     /// The host, for a child that is in a namespace of its own, and sees no parent.
@@ -57,6 +61,13 @@ pub(super) fn arrange(command: &mut Command, name: &OsStr, what: InChild) -> io:
         };
         if is_orphan {
             return Err(io::Error::from(rustix::io::Errno::SRCH));
+        }
+        if what.terminal {
+            // It leads a group of its own with that.
+            rustix::process::setsid()?;
+            // SAFETY: it is open, as the standard input is put in place before.
+            let terminal = unsafe { std::os::fd::BorrowedFd::borrow_raw(STDIN) };
+            rustix::process::ioctl_tiocsctty(terminal)?;
         }
         if let Some(mask) = what.umask {
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask as _));

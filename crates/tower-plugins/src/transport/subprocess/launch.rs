@@ -20,7 +20,9 @@ use super::describe::describe;
 use super::dialect::{Start, Stdin};
 use super::in_child::{self, InChild};
 use super::process::Process;
+use super::pty::Pty;
 use super::rlimits::{self, AboveOwn};
+use super::terminal::{Line, OnTerminal};
 use crate::config::{ProcessInput, ProcessLimits, ProcessSpec};
 
 /// What the host's environment has that a child is given.
@@ -47,6 +49,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) struct Launch {
     executable: PathBuf,
     spec: ProcessSpec,
+    /// Takes the terminal of each process.
+    pub(super) on_terminal: Option<OnTerminal>,
     /// The bytes that were checked, once they were.
     checked: Mutex<Option<Arc<checked::Program>>>,
 }
@@ -59,6 +63,8 @@ pub(crate) struct Spawned {
     pub(crate) stdin: Option<pipe::Sender>,
     pub(crate) stdout: pipe::Receiver,
     pub(crate) stderr: pipe::Receiver,
+    /// There with [`ProcessInput::Terminal`].
+    pub(crate) terminal: Option<Line>,
 }
 
 /// Why a program was not started.
@@ -72,6 +78,8 @@ pub(crate) enum NotStarted {
         "`process.pid_namespace` cannot be had: {0}. It takes Linux, and a host that is root or has CAP_SYS_ADMIN"
     )]
     NoNamespace(io::Error),
+    #[error("`process.stdin: terminal` cannot be had: {0}")]
+    NoTerminal(io::Error),
     #[error(transparent)]
     Unchecked(#[from] checked::Unchecked),
     #[error(transparent)]
@@ -92,7 +100,7 @@ impl NotStarted {
             Self::Unchecked(checked::Unchecked::Io(_, error)) => is_lasting(error),
             Self::Unchecked(_) | Self::AboveOwn(_) => true,
             Self::Unlimited(no_cgroup) => matches!(no_cgroup, NoCgroup::Missing(_)),
-            Self::Host(..) => false,
+            Self::Host(..) | Self::NoTerminal(_) => false,
         }
     }
 }
@@ -115,8 +123,15 @@ impl Launch {
         Self {
             executable: executable.into(),
             spec: spec.clone(),
+            on_terminal: None,
             checked: Mutex::default(),
         }
+    }
+
+    /// Has `take` take the terminal of each process, with [`ProcessInput::Terminal`].
+    pub(crate) fn on_terminal(mut self, take: Option<OnTerminal>) -> Self {
+        self.on_terminal = take;
+        self
     }
 
     /// Starts it, with what `start` says. Within a tokio runtime.
@@ -126,12 +141,16 @@ impl Launch {
         let job = Prepared {
             executable: self.executable.clone(),
             command: self.command(program.as_deref(), start),
-            in_child: self.in_child(program.as_deref())?,
+            in_child: self.in_child(program.as_deref(), start)?,
             limits: self.spec.limits.clone(),
             pid_namespace: self.spec.pid_namespace,
             _program: program,
         };
-        let (mut child, process) = fork(job).await?;
+        let Started {
+            mut child,
+            process,
+            terminal,
+        } = fork(job).await?;
         let missing = || io::Error::other("a stream is missing");
         let stdin = child.stdin.take().map(OwnedFd::from);
         let stdin = stdin.map(pipe::Sender::from_owned_fd).transpose();
@@ -145,6 +164,7 @@ impl Launch {
             stderr: stderr
                 .and_then(pipe::Receiver::from_owned_fd)
                 .map_err(host)?,
+            terminal: terminal.map(Line::new).transpose().map_err(host)?,
             process,
         })
     }
@@ -182,25 +202,37 @@ impl Launch {
             .envs(start.env.iter().map(|(name, value)| (name, value)))
             .stdin(match (start.stdin, spec.stdin) {
                 (Stdin::Piped, _) => Stdio::piped(),
-                (Stdin::Null, ProcessInput::None) => Stdio::null(),
+                // A terminal is made for each start.
+                (Stdin::Null, ProcessInput::None | ProcessInput::Terminal) => Stdio::null(),
                 (Stdin::Null, ProcessInput::Inherit) => Stdio::inherit(),
             })
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+            .stderr(Stdio::piped());
+        if !self.has_terminal(start) {
+            command.process_group(0);
+        }
         if let Some(directory) = &spec.work_dir {
             command.current_dir(directory);
         }
         command
     }
 
-    fn in_child(&self, program: Option<&checked::Program>) -> Result<InChild, AboveOwn> {
+    fn has_terminal(&self, start: &Start) -> bool {
+        start.stdin == Stdin::Null && self.spec.stdin == ProcessInput::Terminal
+    }
+
+    fn in_child(
+        &self,
+        program: Option<&checked::Program>,
+        start: &Start,
+    ) -> Result<InChild, AboveOwn> {
         let keep = program.filter(|program| program.is_script());
         Ok(InChild {
             cgroups: Vec::new(),
             rlimits: rlimits::of(&self.spec.rlimits)?,
             umask: self.spec.umask,
             no_new_privileges: self.spec.no_new_privileges,
+            terminal: self.has_terminal(start),
             keep: keep.map(|program| program.as_raw_fd()),
             host: None,
         })
@@ -239,15 +271,22 @@ struct Prepared {
     _program: Option<Arc<checked::Program>>,
 }
 
-/// The same, and who waits for it.
+/// One that was started.
+struct Started {
+    child: Child,
+    process: Process,
+    terminal: Option<Pty>,
+}
+
+/// One to be started, and who waits for it.
 struct Job {
     prepared: Prepared,
-    answer: oneshot::Sender<Result<(Child, Process), NotStarted>>,
+    answer: oneshot::Sender<Result<Started, NotStarted>>,
 }
 
 /// Starts it on a thread that lives as long as this program: the kernel ends a child with the thread that forked it, and
 /// those of a runtime come and go.
-async fn fork(prepared: Prepared) -> Result<(Child, Process), NotStarted> {
+async fn fork(prepared: Prepared) -> Result<Started, NotStarted> {
     let launcher = launcher().map_err(|error| NotStarted::Host(NO_THREAD, error.into()))?;
     let (answer, started) = oneshot::channel();
     let job = Job { prepared, answer };
@@ -277,12 +316,13 @@ fn launcher() -> io::Result<mpsc::Sender<Job>> {
 }
 
 impl Prepared {
-    fn start(mut self) -> Result<(Child, Process), NotStarted> {
+    fn start(mut self) -> Result<Started, NotStarted> {
         let cgroup = self.limits.as_ref().map(Cgroup::make).transpose()?;
         self.in_child.cgroups = cgroup.as_ref().map_or_else(Vec::new, Cgroup::procs);
         let host = self.pid_namespace.then(this_process).transpose();
         let host = host.map_err(NotStarted::NoNamespace)?;
         self.in_child.host = host.as_ref().map(OwnedFd::as_raw_fd);
+        let has_terminal = self.in_child.terminal;
         let executable = self.executable.display().to_string();
         let arranged = in_child::arrange(
             &mut self.command,
@@ -292,23 +332,30 @@ impl Prepared {
         if let Err(error) = arranged {
             return Err(NotStarted::Refused(executable, error));
         }
-        let mut spawn = || match host {
-            Some(_) => in_namespace(&mut self.command),
-            None => self.command.spawn(),
-        };
-        let mut started = spawn();
-        for _ in 0..BUSY_TRIES {
+        let mut tries = 0;
+        let (started, terminal) = loop {
+            // Anew each time: the end of a child at the head of a session hangs its terminal up.
+            let terminal = has_terminal.then(|| Pty::give(&mut self.command));
+            let terminal = terminal.transpose().map_err(NotStarted::NoTerminal)?;
+            let started = match host {
+                Some(_) => in_namespace(&mut self.command),
+                None => self.command.spawn(),
+            };
             let is_busy = |error: &io::Error| error.kind() == io::ErrorKind::ExecutableFileBusy;
-            if !started.as_ref().is_err_and(is_busy) {
-                break;
+            if tries == BUSY_TRIES || !started.as_ref().is_err_and(is_busy) {
+                break (started, terminal);
             }
+            tries += 1;
             std::thread::sleep(BUSY_PAUSE);
-            started = spawn();
-        }
+        };
         let place = cgroup.as_ref().map(Cgroup::shown);
         let started = started.and_then(|child| {
             let process = Process::watch(child.id(), cgroup)?;
-            Ok((child, process))
+            Ok(Started {
+                child,
+                process,
+                terminal,
+            })
         });
         started.map_err(|error| match place {
             Some(place) if !is_lasting(&error) => NotStarted::NotIn(executable, place, error),

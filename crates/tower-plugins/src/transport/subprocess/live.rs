@@ -86,6 +86,7 @@ impl<D: Dialect> Shared<D> {
             stdin,
             stdout,
             stderr,
+            mut terminal,
         } = match spawned {
             Ok(spawned) => spawned,
             Err(error) => return failed(&error, error.is_lasting()),
@@ -93,6 +94,10 @@ impl<D: Dialect> Shared<D> {
         let tail = Tail::default();
         let logs = Logs::new(Arc::clone(&self.plugin), Arc::clone(&self.name));
         let stderr = Task::spawn(drain(stderr, tail.clone(), logs));
+        if let Some(terminal) = &mut terminal {
+            let take = self.launch.on_terminal.as_ref();
+            terminal.begin(take, &self.plugin, &self.name);
+        }
         let streams = Streams { stdin, stdout };
         let (tell, exited) = watch::channel(None);
         let served = self.serve(&process, prepared, streams, exited).await;
@@ -109,6 +114,9 @@ impl<D: Dialect> Shared<D> {
         };
         // What was in the pipe when it ended is there to be read; what left its group may hold it open.
         let _ = timeout(LAST_WORDS, stderr.ended()).await;
+        if let Some(terminal) = terminal {
+            let _ = timeout(LAST_WORDS, terminal.ended()).await;
+        }
         let how = Arc::new(Exited::new(status, tail.lines(), killed));
         tell.send_replace(Some(Arc::clone(&how)));
         match served {

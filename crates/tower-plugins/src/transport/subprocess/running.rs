@@ -16,7 +16,8 @@ use crate::transport::FOREVER;
 /// A process that runs, and what calls go through.
 pub(in crate::transport) struct Running<S> {
     pub(in crate::transport) session: S,
-    process: Handle,
+    /// Not there if somebody else started it.
+    process: Option<Handle>,
     killed: OnceLock<&'static str>,
     answered: OnceLock<()>,
     exited: watch::Receiver<Option<Arc<Exited>>>,
@@ -38,6 +39,12 @@ struct Uses {
 pub(in crate::transport) struct InUse<S>(Arc<Running<S>>);
 
 impl<S> InUse<S> {
+    /// The first use of `running`.
+    pub(in crate::transport) fn of(running: Running<S>) -> Self {
+        running.uses().count += 1;
+        Self(Arc::new(running))
+    }
+
     /// The process, for who does not keep it.
     pub(in crate::transport) fn downgrade(&self) -> Weak<Running<S>> {
         Arc::downgrade(&self.0)
@@ -77,8 +84,19 @@ impl<S> Running<S> {
         exited: watch::Receiver<Option<Arc<Exited>>>,
     ) -> Self {
         Self {
+            process: Some(process),
+            ..Self::elsewhere(session, exited)
+        }
+    }
+
+    /// One that somebody else started; it is over when `exited` says how it ended.
+    pub(in crate::transport) fn elsewhere(
+        session: S,
+        exited: watch::Receiver<Option<Arc<Exited>>>,
+    ) -> Self {
+        Self {
             session,
-            process,
+            process: None,
             killed: OnceLock::new(),
             answered: OnceLock::new(),
             exited,
@@ -134,11 +152,17 @@ impl<S> Running<S> {
     /// It is of no use any more, because of `why`: it is killed, and a new one is made at once.
     pub(in crate::transport) fn discard(&self, why: &'static str) {
         let _ = self.killed.set(why);
-        self.process.kill();
+        if let Some(process) = &self.process {
+            process.kill();
+        }
     }
 
     pub(in crate::transport) fn is_over(&self) -> bool {
-        self.killed.get().is_some() || self.process.is_over()
+        let is_over = match &self.process {
+            Some(process) => process.is_over(),
+            None => self.exited.borrow().is_some(),
+        };
+        is_over || self.killed.get().is_some()
     }
 
     /// Whether it has answered a call.
@@ -153,7 +177,10 @@ impl<S> Running<S> {
 
     /// Waits until it has ended, and is gone.
     pub(in crate::transport) async fn gone(&self) {
-        self.process.exited().await;
+        match &self.process {
+            Some(process) => drop(process.exited().await),
+            None => drop(self.exited.clone().wait_for(Option::is_some).await),
+        }
     }
 
     /// Where it will be said how it ended; it is not there before that is known, and closed without it if nobody will.

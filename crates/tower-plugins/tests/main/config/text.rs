@@ -1103,8 +1103,10 @@ plugins:
        go_plugin: { cookie_key: A, cookie_value: b, protocol_versions: [6, 5, 6], auto_mtls: false, multiplex: true,
        socket_dir: /run/a, socket_group: '7', min_port: 1, max_port: 2 },
        connection: { max_connections: 3, max_streams: 9, connection_timeout: 7s, max_response_body: 1KiB }, health_check: {} }
-  b: { transport: subprocess, executable: /usr/bin/b, grpc: { max_response_message: 5MiB } }
+  b: { transport: subprocess, executable: /usr/bin/b, process: { stdin: terminal }, grpc: { max_response_message: 5MiB } }
   c: { transport: subprocess, executable: /usr/bin/c, tls: { server_name: c }, health_check: { kind: process } }
+  d: { transport: subprocess, go_plugin: { socket_dir: /run/d,
+       reattach: '{\"Protocol\":\"grpc\",\"ProtocolVersion\":6,\"Pid\":4711,\"Test\":true,\"Addr\":{\"Network\":\"unix\",\"String\":\"/tmp/plugin42\"}}' } }
 ";
     let config = read(text, Format::Yaml);
     let versions = &config.plugins["a"].upstream.go_plugin.protocol_versions;

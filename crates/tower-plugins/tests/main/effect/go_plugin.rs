@@ -2,7 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::subprocess::fake::{Fake, called};
+use tower_plugins::Plugins;
+use tower_plugins::config::{Environment, Format, Loaded, Loader};
+
+use crate::subprocess::fake::{self, Fake, called};
 use crate::support::{causes, within};
 
 /// A plugin in plaintext with these keys of `go_plugin`, and what it found in its environment.
@@ -138,4 +141,67 @@ async fn max_port_is_the_highest_that_the_plugin_is_told() {
     assert_eq!(usual.as_deref(), Some("25000"));
     let own = found("max_port: 30000", "PLUGIN_MAX_PORT").await;
     assert_eq!(own.as_deref(), Some("30000"));
+}
+
+/// Where `fake` runs, in this process.
+fn reattach(fake: &Fake) -> String {
+    let (pid, socket) = (std::process::id(), fake.socket());
+    let socket = socket.display();
+    format!(
+        r#"{{"Protocol":"grpc","ProtocolVersion":6,"Pid":{pid},"Test":true,"Addr":{{"Network":"unix","String":"{socket}"}}}}"#
+    )
+}
+
+#[tokio::test]
+async fn reattach_is_where_a_plugin_runs_that_is_not_started() {
+    let fake = Fake::new();
+    let reattach = reattach(&fake);
+    let plugins = fake::start(&format!(
+        "transport: subprocess, retry: off, go_plugin: {{ reattach: '{reattach}' }}"
+    ))
+    .await;
+    assert_eq!(within(called(&plugins)).await.unwrap(), "/hello");
+    assert!(fake.asked().contains(&"/hello".to_owned()));
+}
+
+/// The plugin `p`, which says the line of `fake`, and what `variable` makes of it.
+fn loaded(fake: &Fake, variable: &str) -> Loaded {
+    let keys = fake.keys("say; stay");
+    let text = format!("plugins: {{ p: {{ {keys}, process: {{ instances: 2 }} }} }}");
+    Loader::text(&text, Format::Yaml)
+        .environment(Environment::from_iter([(
+            "TOWER_PLUGINS_REATTACH",
+            variable,
+        )]))
+        .load()
+}
+
+#[tokio::test]
+async fn a_variable_takes_the_place_of_the_executable_of_the_plugins_that_it_names() {
+    let fake = Fake::new();
+    let said = reattach(&fake);
+    let loaded = loaded(&fake, &format!(r#"{{"p":{said},"q":{said}}}"#));
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let [over, in_vain] = &*warnings else {
+        panic!("{warnings:?}");
+    };
+    assert!(
+        over.contains("executable") && over.contains("TOWER_PLUGINS_REATTACH"),
+        "{over}"
+    );
+    assert!(in_vain.contains(r#""q""#), "{in_vain}");
+    let plugins = Plugins::builder().start(loaded.config.unwrap()).await;
+    let plugins = plugins.unwrap();
+    assert_eq!(within(called(&plugins)).await.unwrap(), "/hello");
+    assert!(!fake.folder().join("environment").exists());
+}
+
+#[tokio::test]
+async fn a_variable_that_does_not_say_where_plugins_run_is_refused_by_its_name() {
+    let fake = Fake::new();
+    assert!(loaded(&fake, "").config.is_ok());
+    for wrong in ["{", r#"{"p":{}}"#, "[]"] {
+        let said = loaded(&fake, wrong).config.unwrap_err().to_string();
+        assert!(said.contains("TOWER_PLUGINS_REATTACH"), "{said}");
+    }
 }

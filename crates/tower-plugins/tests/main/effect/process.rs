@@ -208,12 +208,18 @@ async fn watch_is_whether_a_new_executable_takes_the_place_of_the_old() {
 #[tokio::test]
 #[ignore = "with a standard input of its own"]
 async fn that_reads() {
-    for stdin in ["none", "inherit"] {
+    for stdin in ["none", "inherit", "terminal"] {
         let fake = crate::subprocess::fake::Fake::new();
         let keys = fake.keys("read line; echo \"$line\" >\"$0.read\"; say; stay");
         let keys =
             format!("{keys}, go_plugin: {{ auto_mtls: false }}, process: {{ stdin: {stdin} }}");
-        let plugins = crate::subprocess::fake::start(&keys).await;
+        let take = |mut terminal: tower_plugins::transport::subprocess::Terminal| {
+            tokio::spawn(async move {
+                let typed = tokio::io::AsyncWriteExt::write_all(&mut terminal, b"typed\n");
+                typed.await.unwrap();
+            });
+        };
+        let plugins = crate::subprocess::terminal::start(&keys, take).await;
         let called = crate::subprocess::fake::called(&plugins);
         assert_eq!(within(called).await.unwrap(), "/hello");
         let read = std::fs::read_to_string(fake.folder().join("environment.read"));
@@ -242,6 +248,7 @@ fn stdin_is_what_a_program_reads_that_is_not_asked_there() {
     let said = String::from_utf8(said.stdout).unwrap();
     assert!(said.contains(r#"none read: "\n""#), "{said}");
     assert!(said.contains(r#"inherit read: "a word\n""#), "{said}");
+    assert!(said.contains(r#"terminal read: "typed\n""#), "{said}");
 }
 
 #[tokio::test]

@@ -330,11 +330,48 @@ plugins:
     transport: exec-json
     executable: /usr/bin/plugin
     go_plugin: { multiplex: true }
-    process: { start_timeout: 1s }
+    process: { start_timeout: 1s, stdin: terminal }
+  - name: typed
+    transport: subprocess
+    executable: /usr/bin/plugin
+    process: { stdin: tty }
   - name: elsewhere
     transport: http
     endpoint: http://10.0.0.1:8080
     go_plugin: { multiplex: true }
+"#,
+    ),
+    case(
+        "go_plugin_that_runs_already",
+        r#"plugins:
+  - name: started
+    transport: subprocess
+    executable: /usr/bin/plugin
+    args: [a]
+    env: { A: "literal:b" }
+    work_dir: /tmp
+    process: { checksum: "sha256:0000000000000000000000000000000000000000000000000000000000000000" }
+    go_plugin:
+      reattach: '{"Protocol":"grpc","ProtocolVersion":6,"Pid":4711,"Test":true,"Addr":{"Network":"unix","String":"/tmp/plugin42"}}'
+      auto_mtls: true
+      multiplex: true
+      cookie_key: A
+      protocol_versions: [6]
+      max_port: 12000
+  - name: secured
+    transport: subprocess
+    tls: { server_name: plugin }
+    go_plugin: { reattach: '{"Protocol":"grpc","ProtocolVersion":6,"Pid":4711,"Test":true,"Addr":{"Network":"unix","String":"/tmp/plugin42"}}' }
+  - name: netrpc
+    transport: subprocess
+    go_plugin: { reattach: '{"ProtocolVersion":5,"Pid":7,"Test":true,"Addr":{"Network":"unix","String":"/s"}}' }
+  - name: table
+    transport: subprocess
+    go_plugin: { reattach: { Protocol: grpc } }
+  - name: far
+    transport: subprocess
+    auth: { method: bearer, token: "literal:hunter2" }
+    go_plugin: { reattach: '{"Protocol":"grpc","Pid":7,"Addr":{"Network":"tcp","String":"10.0.0.1:1"}}' }
 "#,
     ),
     case(

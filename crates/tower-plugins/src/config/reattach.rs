@@ -5,11 +5,18 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tower_plugins_proto::go_plugin::{Address, AddressError};
 
+use super::env::Environment;
+use super::table::Table;
+use super::{Config, Problem, ProblemKind};
+
+/// The variable with plugins that run already.
+pub(super) const VARIABLE: &str = "TOWER_PLUGINS_REATTACH";
+
 /// Where a plugin is that somebody else started: a debugger, a test, or a host before this one. In JSON it is what tools in Go write
 /// and read, as in `TF_REATTACH_PROVIDERS`.
 ///
 /// ```
-/// use tower_plugins::transport::Reattach;
+/// use tower_plugins::config::Reattach;
 ///
 /// let said = r#"{"Protocol":"grpc","ProtocolVersion":6,"Pid":4711,"Test":true,"Addr":{"Network":"unix","String":"/tmp/plugin42"}}"#;
 /// let reattach: Reattach = serde_json::from_str(said)?;
@@ -17,7 +24,7 @@ use tower_plugins_proto::go_plugin::{Address, AddressError};
 /// assert_eq!(serde_json::to_string(&reattach)?, said);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Reattach {
     /// Where it listens.
@@ -34,7 +41,7 @@ impl Reattach {
     /// The plugins in `json`, an object with a plugin's name as each key.
     ///
     /// ```
-    /// use tower_plugins::transport::Reattach;
+    /// use tower_plugins::config::Reattach;
     ///
     /// let said = r#"{"acme/greeter":{"Protocol":"grpc","ProtocolVersion":6,"Pid":4711,"Test":true,"Addr":{"Network":"unix","String":"/tmp/plugin42"}}}"#;
     /// assert_eq!(Reattach::all(said)?["acme/greeter"].version, 6);
@@ -45,6 +52,64 @@ impl Reattach {
     /// If it is no such JSON, with where it is not.
     pub fn all(json: &str) -> serde_json::Result<BTreeMap<String, Self>> {
         serde_json::from_str(json)
+    }
+}
+
+/// Those of `TOWER_PLUGINS_REATTACH`, by the names of the plugins that they take the place of, and what is wrong with it.
+pub(super) fn of_environment(
+    environment: &Environment,
+) -> (BTreeMap<String, Reattach>, Option<Problem>) {
+    let why = match environment.get(VARIABLE) {
+        None | Some(Ok("")) => return (BTreeMap::new(), None),
+        Some(Ok(json)) => match Reattach::all(json) {
+            Ok(all) => return (all, None),
+            Err(error) => error.to_string(),
+        },
+        Some(Err(())) => "it is not UTF-8".to_owned(),
+    };
+    let message = format!(
+        "is no JSON that says for the name of each plugin where it runs: {why}; correct it, or unset it"
+    );
+    let problem = of_variable(ProblemKind::Variable, message);
+    (BTreeMap::new(), Some(problem))
+}
+
+/// Says that `reattach`, of the variable, has come over what `table` says of a plugin.
+pub(super) fn warn(table: &Table<'_>, reattach: &Reattach) {
+    let Reattach { address, pid, .. } = reattach;
+    let key = match table.has("executable") {
+        true => "executable",
+        false => "go_plugin",
+    };
+    let message = format!(
+        "is not used as long as {VARIABLE} says that this plugin runs at {address}, with process {pid}: it is attached to, \
+         and what is said of its executable, checksum, process, TLS and reattachment has no effect"
+    );
+    table.warn(key, message);
+}
+
+/// What is said in vain: of `all` those that `config` has no plugin for.
+pub(super) fn in_vain(all: &BTreeMap<String, Reattach>, config: &Config) -> Vec<Problem> {
+    let is_attached = |name: &str| {
+        let endpoints = config.plugins.get(name).map(|it| &it.upstream.endpoints);
+        let first = endpoints.and_then(|endpoints| endpoints.first());
+        first.is_some_and(|one| matches!(one.address, super::Address::Attached(_)))
+    };
+    let names = all.keys().filter(|name| !is_attached(name));
+    let message = |name| {
+        format!(
+            "nothing is attached to for {name:?}, which is no plugin here that is enabled and has transport: subprocess"
+        )
+    };
+    names
+        .map(|name| of_variable(ProblemKind::Ineffective, message(name)))
+        .collect()
+}
+
+fn of_variable(kind: ProblemKind, message: String) -> Problem {
+    Problem {
+        variable: Some(VARIABLE.to_owned()),
+        ..Problem::new(kind, "", message)
     }
 }
 
@@ -76,6 +141,8 @@ struct Addr {
 enum Unfit {
     #[error("the plugin speaks {0:?}, and only \"grpc\" is spoken here")]
     Protocol(String),
+    #[error("{0} is no id of a process")]
+    Pid(u32),
     #[error(transparent)]
     Address(#[from] AddressError),
 }
@@ -88,6 +155,9 @@ impl TryFrom<Written> for Reattach {
             "grpc" => {}
             "" => return Err(Unfit::Protocol("netrpc".to_owned())),
             _ => return Err(Unfit::Protocol(written.protocol)),
+        }
+        if i32::try_from(written.pid).is_err() {
+            return Err(Unfit::Pid(written.pid));
         }
         Ok(Self {
             address: Address::parse(&written.addr.network, &written.addr.string)?,
