@@ -102,6 +102,11 @@ impl Task {
         is_hosted: bool,
         variable: Option<&OsStr>,
     ) -> Result<Self, Error> {
+        let arguments: Vec<_> = arguments.into_iter().collect();
+        #[cfg(feature = "subprocess")]
+        if is_hosted && !arguments.iter().any(|argument| is_listen(argument)) {
+            return Ok(Self::Host);
+        }
         let mut listen = None;
         let mut files = Files::default();
         let mut arguments = arguments.into_iter();
@@ -139,6 +144,12 @@ impl Task {
             None => Ok(Self::Refuse),
         }
     }
+}
+
+#[cfg(feature = "subprocess")]
+fn is_listen(argument: &OsStr) -> bool {
+    let text = argument.to_str().unwrap_or_default();
+    text == "--listen" || text.starts_with("--listen=")
 }
 
 fn parse(text: &OsStr, what: &str) -> Result<Listen, Error> {
@@ -213,7 +224,9 @@ mod tests {
         assert_eq!(chosen(&["x", "--help"], false, None), Ok(Task::Help));
         assert_eq!(chosen(&["--version"], false, None), Ok(Task::Version));
         #[cfg(feature = "subprocess")]
-        assert_eq!(chosen(&["--help"], true, None), Ok(Task::Host));
+        for own in ["--help", "--tls-key", "--tls-cert=c.pem"] {
+            assert_eq!(chosen(&[own], true, None), Ok(Task::Host));
+        }
     }
 
     #[test]

@@ -204,8 +204,8 @@ impl Plugin {
         self.health.clone()
     }
 
-    /// Speaks TLS with `config`, to hosts as well: theirs must know of it, as it is not announced. Without ALPN in it, HTTP/2 is
-    /// offered, and HTTP/1.1 to others than hosts.
+    /// Speaks TLS with `config`, but where `--listen` says `http` or `unix`; to hosts as well: theirs must know of it, as it is not announced.
+    /// Without ALPN in it, HTTP/2 is offered, and HTTP/1.1 to others than hosts.
     ///
     /// Default: with a host, certificates that both make for this run, if it asks for that; else by the files that `--tls-cert` and `--tls-key`
     /// name.

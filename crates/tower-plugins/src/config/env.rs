@@ -11,7 +11,7 @@ use super::nearest::nearest;
 use super::tree::{Entry, Node, Span, Value};
 
 /// The variables that a config is read with: for `${NAME}` in its values, and, those that begin with
-/// `TOWER_PLUGINS__`, in the place of what the file says.
+/// `TOWER_PLUGINS__`, in the place of what the file says. `TOWER_PLUGINS_REATTACH` says where plugins [run already](super::Reattach).
 ///
 /// ```
 /// use tower_plugins::config::{Environment, Format, Loader};

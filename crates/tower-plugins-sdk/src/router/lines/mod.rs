@@ -12,6 +12,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
 use http::Request;
 use http_body_util::BodyExt;
 use serde_json::value::RawValue;
@@ -28,6 +30,9 @@ pub(super) const BESIDE: usize = 64 << 10;
 
 /// How long the answer to a call whose time is up is held back, for its caller to give up by itself.
 const LATE: Duration = Duration::from_millis(100);
+
+/// How long a peer may take to read its answer, when the server stops.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl<S: Send + Sync + 'static> Router<S> {
     /// Answers the lines of JSON that come by `input`, on `output`, one after the other, until `input` ends. It is
@@ -94,7 +99,8 @@ mod socket {
 
     impl<S: Send + Sync + 'static> Router<S> {
         /// Answers the lines of JSON that come over connections to `listener`, one call at a time on each, as
-        /// `transport: unix-json` sends them, until `until` is over and what was under way then is answered.
+        /// `transport: unix-json` sends them, until `until` is over and what was under way then is answered: a handler is waited for,
+        /// and a peer that does not read its answer for 5 s.
         ///
         /// A line finds its method as the [module](super::super) says; `info`, `health` and `ping` are answered too.
         /// At most 1024 connections are served at once. A connection that its peer closes drops the handler that
@@ -181,8 +187,8 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut stop = std::pin::pin!(stop);
-    loop {
+    let mut stop = std::pin::pin!(stop.fuse());
+    while !stop.is_terminated() {
         let line = tokio::select! {
             line = lines.next() => line?,
             () = &mut stop => None,
@@ -203,9 +209,21 @@ where
                 answer::<L>(&asked, response).await
             }
         };
-        output.write_all(&line?).await?;
-        output.flush().await?;
+        let line = line?;
+        let written = async {
+            output.write_all(&line).await?;
+            output.flush().await
+        };
+        let is_late = async {
+            (&mut stop).await;
+            tokio::time::sleep(READ_TIMEOUT).await;
+        };
+        tokio::select! {
+            written = written => written?,
+            () = is_late => return Ok(()),
+        }
     }
+    Ok(())
 }
 
 /// The response to `request`, and after a while if the caller's time is up: a line cannot say so, but only that the call

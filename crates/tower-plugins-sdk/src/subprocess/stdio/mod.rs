@@ -106,11 +106,11 @@ impl Stdio {
 
     /// Nothing more is printed for the host; the stream ends when what was is read.
     pub(super) async fn end(&self) {
+        self.shared.buffer.hurry();
         #[cfg(unix)]
         {
             let redirect = self.redirected().take();
             if let Some(redirect) = redirect {
-                self.shared.buffer.hurry();
                 redirect.end().await;
             }
         }

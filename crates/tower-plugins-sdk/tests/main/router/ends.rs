@@ -148,3 +148,26 @@ async fn a_server_of_lines_that_stops_answers_what_is_under_way() {
     assert!(answer.contains("\"data\":\"done\""), "{answer}");
     within(server).await.unwrap().unwrap();
 }
+
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn a_server_of_lines_that_stops_waits_no_longer_than_five_seconds_for_who_does_not_read() {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{UnixListener, UnixStream};
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("s")).unwrap();
+    let (called, mut calls) = mpsc::channel(1);
+    let router = Router::new().method("much", move || {
+        called.try_send(()).unwrap();
+        async { "a".repeat(8 << 20) }
+    });
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let served = router.serve_unix(listener, async { drop(stopped.await) });
+    let served = tokio::spawn(served);
+    let mut peer = UnixStream::connect(folder.path().join("s")).await.unwrap();
+    let asked = b"{\"type\":\"execute\",\"request_id\":\"r\",\"data\":null}\n";
+    peer.write_all(asked).await.unwrap();
+    assert_eq!(within(calls.recv()).await, Some(()));
+    drop(stop);
+    within(served).await.unwrap().unwrap();
+}
