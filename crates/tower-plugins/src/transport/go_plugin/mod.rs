@@ -5,7 +5,7 @@
 //! | `attached` | a plugin that runs already; `watched` tells when it has ended |
 //! | `dialect` | from the start of a process to its session, and how it is asked to end |
 //! | `handshake` | the first line, and all that can be wrong with it |
-//! | `sockets` | the directory for the plugin's sockets |
+//! | `sockets` | the directory for the plugin's sockets; `sweep` removes what killed hosts left |
 //! | `reach` | opening connections: sockets, TLS, one socket for all |
 //! | `session` | what calls go through, and what runs beside them |
 //! | `pinned` | one process and no other, and what it offers beside its first service |
@@ -21,6 +21,7 @@ mod pinned;
 mod reach;
 mod session;
 mod sockets;
+mod sweep;
 mod watched;
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! The directory for a plugin's sockets.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use tower_plugins_proto::go_plugin::socket::Listen;
 
+use super::sweep::{self, PREFIX};
 use crate::config::GoPluginSpec;
 
 /// How often a name may be taken already.
@@ -18,6 +19,8 @@ const TRIES: u32 = 16;
 #[derive(Debug)]
 pub(super) struct Sockets {
     directory: PathBuf,
+    /// What says that it is not left behind.
+    _lock: File,
     elsewhere: OnceLock<PathBuf>,
 }
 
@@ -25,7 +28,8 @@ impl Sockets {
     /// Makes one, that its owner can use, and the group that `spec` says.
     pub(super) fn create(spec: &GoPluginSpec) -> io::Result<Self> {
         let base = spec.socket_dir.clone().unwrap_or_else(std::env::temp_dir);
-        let directory = new_directory(&base).map_err(|error| {
+        sweep::sweep(&base);
+        let (directory, lock) = new_directory(&base).map_err(|error| {
             let message = format!(
                 "no directory for the plugin's sockets can be made in {}: {error}; see go_plugin.socket_dir",
                 base.display()
@@ -34,6 +38,7 @@ impl Sockets {
         })?;
         let this = Self {
             directory,
+            _lock: lock,
             elsewhere: OnceLock::new(),
         };
         if let Some(group) = &spec.socket_group {
@@ -85,15 +90,24 @@ impl Drop for Sockets {
     }
 }
 
-fn new_directory(base: &Path) -> io::Result<PathBuf> {
+fn new_directory(base: &Path) -> io::Result<(PathBuf, File)> {
     let mut builder = fs::DirBuilder::new();
     builder.mode(0o700);
     for _ in 0..TRIES {
-        let name = format!("tower-plugins-{:08x}", fastrand::u32(..));
+        let name = format!("{PREFIX}{:08x}", fastrand::u32(..));
         let directory = base.join(name);
         match builder.create(&directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            created => return created.map(|()| directory),
+            Err(error) => return Err(error),
+            Ok(()) => match sweep::lock(&directory) {
+                // It was taken for one that was left.
+                Ok(None) => {}
+                Ok(Some(lock)) => return Ok((directory, lock)),
+                Err(error) => {
+                    let _ = fs::remove_dir(&directory);
+                    return Err(error);
+                }
+            },
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
