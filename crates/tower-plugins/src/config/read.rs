@@ -228,7 +228,7 @@ impl Reader<'_> {
         let named = name.as_ref().filter(|_| is_go_plugin);
         let over = named.and_then(|named| self.attached.get(named.name.as_str()));
         if let Some(reattach) = over {
-            reattach::warn(&table, reattach);
+            reattach::warn(&table, reattach, process.checksum.is_some());
         }
         if let Some(reattach) = over.cloned().or(reattach) {
             (process, go_plugin) = (ProcessSpec::default(), go_plugin.attached());

@@ -74,8 +74,16 @@ pub(super) fn of_environment(
     (BTreeMap::new(), Some(problem))
 }
 
-/// Says that `reattach`, of the variable, has come over what `table` says of a plugin.
-pub(super) fn warn(table: &Table<'_>, reattach: &Reattach) {
+/// Says that `reattach`, of the variable, has come over what `table` says of a plugin. It may not, if that `is_checked`.
+pub(super) fn warn(table: &Table<'_>, reattach: &Reattach, is_checked: bool) {
+    if is_checked {
+        let message = format!(
+            "has a `checksum`, and {VARIABLE} would have a process answer whose program nobody has checked: unset the variable, or \
+             take the checksum out"
+        );
+        table.conflict("process", message);
+        return;
+    }
     let Reattach { address, pid, .. } = reattach;
     let key = match table.has("executable") {
         true => "executable",
@@ -83,7 +91,7 @@ pub(super) fn warn(table: &Table<'_>, reattach: &Reattach) {
     };
     let message = format!(
         "is not used as long as {VARIABLE} says that this plugin runs at {address}, with process {pid}: it is attached to, \
-         and what is said of its executable, checksum, process, TLS and reattachment has no effect"
+         and what is said of its executable, process, TLS and reattachment has no effect"
     );
     table.warn(key, message);
 }

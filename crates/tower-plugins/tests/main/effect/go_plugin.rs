@@ -166,8 +166,12 @@ async fn reattach_is_where_a_plugin_runs_that_is_not_started() {
 
 /// The plugin `p`, which says the line of `fake`, and what `variable` makes of it.
 fn loaded(fake: &Fake, variable: &str) -> Loaded {
+    loaded_with(fake, "instances: 2", variable)
+}
+
+fn loaded_with(fake: &Fake, process: &str, variable: &str) -> Loaded {
     let keys = fake.keys("say; stay");
-    let text = format!("plugins: {{ p: {{ {keys}, process: {{ instances: 2 }} }} }}");
+    let text = format!("plugins: {{ p: {{ {keys}, process: {{ {process} }} }} }}");
     Loader::text(&text, Format::Yaml)
         .environment(Environment::from_iter([(
             "TOWER_PLUGINS_REATTACH",
@@ -194,6 +198,18 @@ async fn a_variable_takes_the_place_of_the_executable_of_the_plugins_that_it_nam
     let plugins = plugins.unwrap();
     assert_eq!(within(called(&plugins)).await.unwrap(), "/hello");
     assert!(!fake.folder().join("environment").exists());
+}
+
+#[tokio::test]
+async fn a_variable_does_not_take_the_place_of_an_executable_with_a_checksum() {
+    let fake = Fake::new();
+    let checksum = format!("checksum: \"sha256:{}\"", "0".repeat(64));
+    assert!(loaded_with(&fake, &checksum, "").config.is_ok());
+    let variable = format!(r#"{{"p":{}}}"#, reattach(&fake));
+    let loaded = loaded_with(&fake, &checksum, &variable);
+    let said = loaded.config.unwrap_err().to_string();
+    assert!(said.contains("TOWER_PLUGINS_REATTACH"), "{said}");
+    assert!(said.contains("checksum"), "{said}");
 }
 
 #[tokio::test]
