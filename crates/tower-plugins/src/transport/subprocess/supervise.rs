@@ -184,6 +184,14 @@ impl<D: Dialect> Supervisor<D> {
 
     /// Has one started at once that waits to be, or is offline, and forgets how often it was.
     pub(in crate::transport) fn revive(&self) {
+        // A call after this waits for the start, and hears no more of what was before it.
+        self.shared.state.send_if_modified(|state| {
+            let is_down = matches!(state, State::Pausing { .. } | State::Offline { .. });
+            if is_down {
+                *state = State::Starting;
+            }
+            is_down
+        });
         self.shared.revived.notify_waiters();
     }
 
