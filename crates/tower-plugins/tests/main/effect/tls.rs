@@ -234,7 +234,7 @@ async fn mtls(
     let server = setup.start().await;
     let trusted = files.write("ca.pem", &ca.file());
     let me = trust.certify(&["me"]);
-    let keys = keys(&files, &me).replace("CA", &trusted);
+    let keys = keys(&files, &me).replace("<trusted>", &trusted);
     let auth = format!("auth: {{ method: mtls, {keys} }}");
     let outcome = client(&server, "", "localhost", &auth).await;
     (outcome, me.fingerprint())
@@ -243,7 +243,7 @@ async fn mtls(
 #[tokio::test]
 async fn cert_file_of_auth_is_what_the_endpoint_is_shown() {
     let (outcome, me) = mtls(&Ca::new(), |files, me| {
-        format!("{}, ca_file: CA", files.identity(me))
+        format!("{}, ca_file: <trusted>", files.identity(me))
     })
     .await;
     assert_eq!(outcome.unwrap(), me);
