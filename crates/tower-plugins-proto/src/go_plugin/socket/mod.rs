@@ -36,6 +36,8 @@ mod listen;
 mod unix;
 
 pub use listen::{Listen, ListenError, Listener};
+#[cfg(unix)]
+pub use unix::group_id;
 
 /// One end of a connection on a Unix socket, or on TCP.
 ///

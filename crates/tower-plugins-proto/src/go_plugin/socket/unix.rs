@@ -58,7 +58,8 @@ pub(super) fn bind(directory: &Path, group: Option<&str>) -> Result<Private, Lis
     };
     // The other side may be in another folder.
     let directory = &std::path::absolute(directory).map_err(failed)?;
-    let group_id = group.map(|name| Ok((name, id_of(name)?))).transpose();
+    let number = |name: &str| group_id(name).map_err(|error| (name.to_owned(), error));
+    let group_id = group.map(|name| Ok((name, number(name)?))).transpose();
     let group_id = group_id.map_err(|(group, source)| ListenError::Group { group, source })?;
     let mut taken = io::ErrorKind::AlreadyExists.into();
     for _ in 0..TRIES {
@@ -136,19 +137,31 @@ fn unforetold() -> String {
     format!("{:012x}", random >> 16)
 }
 
-/// The number of a group that is one, or is named so in `/etc/group`.
-fn id_of(group: &str) -> Result<u32, (String, io::Error)> {
+/// The number of `group`, which is one, or a name in `/etc/group`.
+///
+/// ```
+/// assert_eq!(tower_plugins_proto::go_plugin::socket::group_id("12345")?, 12_345);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// `NotFound` if no group is called so, and what reading the file fails with.
+pub fn group_id(group: &str) -> io::Result<u32> {
     if let Ok(id) = group.parse() {
         return Ok(id);
     }
-    let failed = |error| (group.to_owned(), error);
-    let groups = fs::read_to_string("/etc/group").map_err(failed)?;
+    let groups = fs::read_to_string("/etc/group")?;
     let found = groups.lines().find_map(|line| {
         let mut fields = line.split(':');
         let named = fields.next() == Some(group);
         named.then(|| fields.nth(1)?.parse().ok()).flatten()
     });
-    found.ok_or_else(|| failed(io::Error::new(io::ErrorKind::NotFound, "there is none")))
+    let missing = || {
+        let said = "there is no such group in /etc/group; write its number";
+        io::Error::new(io::ErrorKind::NotFound, said)
+    };
+    found.ok_or_else(missing)
 }
 
 #[cfg(test)]
@@ -157,10 +170,9 @@ mod tests {
 
     #[test]
     fn groups_have_numbers_by_which_they_are_found() {
-        assert_eq!(id_of("12345").unwrap(), 12345);
-        assert_eq!(id_of("root").or_else(|_| id_of("wheel")).unwrap(), 0);
-        let (group, error) = id_of("no such group").unwrap_err();
-        assert_eq!(group, "no such group");
+        assert_eq!(group_id("12345").unwrap(), 12345);
+        assert_eq!(group_id("root").or_else(|_| group_id("wheel")).unwrap(), 0);
+        let error = group_id("no such group").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 

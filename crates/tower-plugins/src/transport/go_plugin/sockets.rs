@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use tower_plugins_proto::go_plugin::socket::Listen;
+use tower_plugins_proto::go_plugin::socket::{Listen, group_id};
 
 use super::sweep::{self, PREFIX};
 use crate::config::GoPluginSpec;
@@ -73,7 +73,7 @@ impl Sockets {
     }
 
     fn give_to(&self, group: &str) -> io::Result<()> {
-        chown(&self.directory, None, Some(id_of(group)?))?;
+        chown(&self.directory, None, Some(group_id(group)?))?;
         fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o770))
     }
 }
@@ -113,25 +113,6 @@ fn new_directory(base: &Path) -> io::Result<(PathBuf, File)> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// The number of the group that is called `group`, if it is none already.
-fn id_of(group: &str) -> io::Result<u32> {
-    if let Ok(id) = group.parse() {
-        return Ok(id);
-    }
-    let groups = fs::read_to_string("/etc/group")?;
-    let id = groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let is_it = fields.next() == Some(group);
-        is_it.then(|| fields.nth(1)?.parse().ok()).flatten()
-    });
-    id.ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            "there is no such group in /etc/group; write its number",
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
@@ -167,12 +148,5 @@ mod tests {
         drop(sockets);
         assert_eq!(fs::read(&file).unwrap(), b"mine");
         fs::remove_file(&file).unwrap();
-    }
-
-    #[test]
-    fn a_group_is_a_number_or_a_name() {
-        assert_eq!(id_of("7").unwrap(), 7);
-        assert_eq!(id_of("root").unwrap(), 0);
-        assert!(id_of("no such group").is_err());
     }
 }
